@@ -1,0 +1,60 @@
+# Every target sets up what it needs on a machine that has only make and python3 (with venv).
+# A developer who has an environment can reuse it: make test VENV=path/to/venv
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.convscope-ready
+# A worker loads torch (about 0.5 GB), so a large machine gets eight, not one for each processor.
+# Each computes in one thread: tests/conftest.py.
+WORKERS ?= -n auto --maxprocesses 8
+# More options for pytest: make test ARGS="-k schedules"
+ARGS ?=
+HOUSE_RULES := $(wildcard tests/test_layers.py tests/test_surface.py tests/test_cli_options.py tests/test_docs.py)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all check docs bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## the main job on built-in data, offline, in a few minutes
+	$(BIN)/convscope demo
+
+test: $(READY) ## the tests, without the slow ones
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+test-all: $(READY) ## all the tests
+	$(BIN)/python -m pytest $(WORKERS) -m "" $(ARGS)
+
+check: $(READY) ## style, format, types and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+	$(BIN)/python -m pytest $(HOUSE_RULES)
+
+docs: $(READY) ## the documentation, into docs/_build
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
+# One after the other, alone on the machine: two benchmarks at once would measure each other.
+bench: $(READY) ## each claim of speed, measured against its peer
+	@for file in $(sort $(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+# .venv by its name: an environment given with VENV= is not ours to delete.
+clean: ## remove what make made: .venv, docs/_build, caches (runs stay)
+	rm -rf .venv docs/_build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is raised first: --group needs 25.1, and the pip that venv puts there may be years older. The groups are worth
+# it because they stay out of the published package. -qq shows errors only: the warnings are about the index, not us.
+$(READY): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "convscope needs Python 3.11 or newer, and $(PYTHON) is not that: name one with make PYTHON=python3.12." >&2; exit 1; }; \
+	  echo "Making $(VENV), once; torch takes several GB and a few minutes."; \
+	  $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check "pip>=25.1"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e . --group dev
+	@touch $@

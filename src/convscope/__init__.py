@@ -1,0 +1,70 @@
+"""convscope: train convolutional image classifiers, see what each filter learned, and transfer it to your pictures.
+
+The names below are the public ones; everything else may change. They are imported when first used, so that
+``import convscope`` and the command line's help need no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AUGMENTS": "recipes",
+    "Classifier": "classifier",
+    "ConvscopeError": "errors",
+    "DATASETS": "datasets",
+    "Dataset": "datasets",
+    "EvaluationReport": "report",
+    "MODELS": "models",
+    "Prediction": "prediction",
+    "Preprocess": "images",
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "TrainReport": "report",
+    "TrainRequest": "commands",
+    "evaluate": "commands",
+    "load_dataset": "commands",
+    "model_table": "commands",
+    "open_classifier": "commands",
+    "predict": "commands",
+    "prepare_training": "commands",
+    "train": "commands",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from .classifier import Classifier as Classifier
+    from .commands import TrainRequest as TrainRequest
+    from .commands import evaluate as evaluate
+    from .commands import load_dataset as load_dataset
+    from .commands import model_table as model_table
+    from .commands import open_classifier as open_classifier
+    from .commands import predict as predict
+    from .commands import prepare_training as prepare_training
+    from .commands import train as train
+    from .datasets import DATASETS as DATASETS
+    from .datasets import Dataset as Dataset
+    from .errors import ConvscopeError as ConvscopeError
+    from .images import Preprocess as Preprocess
+    from .models import MODELS as MODELS
+    from .prediction import Prediction as Prediction
+    from .recipes import AUGMENTS as AUGMENTS
+    from .recipes import RECIPES as RECIPES
+    from .recipes import Recipe as Recipe
+    from .report import EvaluationReport as EvaluationReport
+    from .report import TrainReport as TrainReport
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convscope' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

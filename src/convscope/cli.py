@@ -1,0 +1,563 @@
+"""The command line: one function a command, which parses, makes one library call and prints. torch is imported when needed.
+
+Results go to standard output, notes and progress to standard error; ``--json`` prints JSON and nothing else.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .errors import ConvscopeError, MemoryExhausted, PictureError
+
+if TYPE_CHECKING:
+    from .session import Session
+
+app = App(
+    name="convscope",
+    version=__version__,
+    help="Train convolutional image classifiers and see what they learned. Start with: convscope demo",
+    default_parameter=Parameter(negative_iterable=()),
+)
+Flag = Annotated[bool, Parameter(negative=())]
+Part = Literal["train", "val", "test", "all"]
+STEPS_BEFORE_ESTIMATE = 20
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code. A user's error is one sentence on standard error, never a traceback."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()), 2)
+    except ConvscopeError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader left; Python would complain at exit
+        return 0
+    except Exception as error:
+        if _out_of_memory(error):
+            return _complain(
+                "the work does not fit in memory: try a smaller --batch-size or --image-size.",
+                MemoryExhausted.exit_code,
+            )
+        return _complain(_report_bug(), 1)
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"convscope: {sentence}", file=sys.stderr)
+    return code
+
+
+def _out_of_memory(error: Exception) -> bool:
+    words = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate memory" in words))
+    )
+
+
+def _report_bug() -> str:
+    from .storage import cache_folder, commit_text
+
+    path = cache_folder() / "error.log"
+    try:
+        commit_text(path, traceback.format_exc())
+    except ConvscopeError:
+        traceback.print_exc()
+        return "this is a bug of convscope, not yours; what it met stands above."
+    return f"this is a bug of convscope, not yours; what it met is in {path}."
+
+
+# --------------------------------------------------------------------------------------------------------- train
+
+
+@app.command
+def train(
+    data: str,
+    /,
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    optimizer: str | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    label_smoothing: float | None = None,
+    clip: float | None = None,
+    patience: int | None = None,
+    augment: str | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    batch_norm: bool | None = None,
+    dropout: float | None = None,
+    weights: Path | None = None,
+    image_size: int | None = None,
+    fit: str | None = None,
+    limit: int | None = None,
+    bad_pictures: str | None = None,
+    seed: int | None = None,
+    precision: str | None = None,
+    compile: Annotated[bool | None, Parameter(negative=())] = None,
+    device: str = "auto",
+    name: str | None = None,
+    resume: Flag = False,
+    preview: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a CSV table.
+
+    Reports validation accuracy; the test pictures stay closed until `convscope evaluate`.
+
+    Parameters
+    ----------
+    data
+        A dataset's name, a folder of pictures, or a CSV table.
+    model
+        alexnet, vgg, or module.py:function for a net of your own (which runs that code).
+    recipe
+        A named recipe to start from; options given beside it win. See docs/recipes.md.
+    epochs
+        How often every picture is seen.
+    batch_size
+        Pictures an update.
+    lr
+        The highest learning rate of the schedule.
+    optimizer
+        sgd (with Nesterov momentum) or adamw.
+    momentum
+        Of SGD; beta1 of AdamW.
+    weight_decay
+        On filters and matrices, not on norms and biases.
+    schedule
+        one-cycle, cosine or constant.
+    warmup
+        The share of the run in which the rate climbs.
+    label_smoothing
+        The share of each label spread over all classes.
+    clip
+        The largest norm of a gradient.
+    patience
+        Stop after so many epochs without a better validation accuracy.
+    augment
+        none, light, standard or strong.
+    width
+        Filters of the first layer.
+    depth
+        Convolutions, for models that have a choice.
+    batch_norm
+        With or without batch normalization.
+    dropout
+        The probability of dropping a unit between the fully connected layers.
+    weights
+        A safetensors file to start from.
+    image_size
+        Side of the pictures in pixels: 32 for the named datasets, 64 for folders and tables.
+    fit
+        crop (the middle), pad (the whole picture with borders) or squash.
+    limit
+        Use so many pictures, stratified.
+    bad_pictures
+        error, or skip those that cannot be read.
+    seed
+        Of initialisation, order, augmentation and dropout.
+    precision
+        auto, float32 or bfloat16.
+    compile
+        Compile the network (on CPUs this rarely pays: see docs/results.md).
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    name
+        The run's name; with --resume, the run to go on with (default: the last).
+    resume
+        Go on with a run that was stopped, bit for bit.
+    preview
+        Write the sheet of augmented pictures to this PNG file, and train nothing.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs (default: $CONVSCOPE_RUNS, else runs).
+    json
+        Print JSON lines: one an epoch, and last the summary.
+    """
+    from . import commands
+
+    options = {
+        "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer,
+        "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
+        "label_smoothing": label_smoothing, "clip": clip, "patience": patience, "augment": augment, "width": width,
+        "depth": depth, "batch_norm": batch_norm, "dropout": dropout, "weights": str(weights) if weights else None,
+        "image_size": image_size, "fit": fit, "limit": limit, "bad_pictures": bad_pictures, "seed": seed,
+        "precision": precision, "compile": compile,
+    }  # fmt: skip
+    request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs)
+    with _progress(json) as progress:
+        if preview is not None:
+            print(commands.preview(request, preview, progress))
+            return
+        session = commands.prepare_training(request, progress)
+    _train(session, json)
+
+
+def _train(session: Session, json: bool) -> dict[str, Any]:
+    """Iterate a training, show it, write its report, and print the summary."""
+    from . import report
+
+    if not json:
+        print(_data_line(session))
+    _notes(session.notes)
+    shown = len(session.notes)
+    for row in _epochs(session, json):
+        _notes(session.notes[shown:])
+        shown = len(session.notes)
+        timing = session.timing[-1]
+        print(json_module.dumps(row) if json else _epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
+    result = report.write_training(session.run)
+    if json:
+        print(json_module.dumps(result.summary))
+        return result.summary
+    folder, best = session.run.folder, result.summary
+    print(report.roofline(best))
+    print(
+        f"best: epoch {best['best_epoch']}, {_percent(best, 'val')} of {best['val_n']} validation pictures right\n"
+        f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
+        f"next: convscope evaluate {folder}"
+    )
+    return result.summary
+
+
+def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:
+    """The epoch rows of a training; steps move a progress bar when someone watches."""
+    with _progress(json) as progress:
+        for event in session.events():
+            if isinstance(event, dict):
+                yield event
+            elif progress:
+                total = event.steps * session.recipe.loop.epochs
+                done = (event.epoch - 1) * event.steps + event.step
+                progress(f"training, epoch {event.epoch}, loss {event.loss:.3f}", done, total)
+
+
+def _data_line(session: Session) -> str:
+    data, recipe = session.dataset, session.recipe
+    parts = " / ".join(f"{len(index):,} {part}" for part, index in data.parts.items())
+    return (
+        f"{data.name}: {len(data):,} pictures of {len(data.class_names)} classes at {data.preprocess.size} x "
+        f"{data.preprocess.size} ({data.preprocess.fit}), {parts}; {recipe.model.name} in {recipe.loop.precision} on "
+        f"{session.device}, augmentation {recipe.augment.name}, run {session.run.name}"
+    )
+
+
+def _epoch_line(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  train {100 * row['train_top1']:5.1f} %  "
+        f"val {_percent(row, 'val')}  val loss {row['val_loss']:.3f}  "
+        f"{timing['seconds']:.1f} s  {timing['pictures_per_second']:,.0f} pictures/s"
+    )
+
+
+def _percent(row: dict[str, Any], prefix: str) -> str:
+    value = row[f"{prefix}_top1"] if prefix else row["top1"]
+    low, high = (row[f"{prefix}_{end}"] if prefix else row[f"top1_{end}"] for end in ("low", "high"))
+    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+# ---------------------------------------------------------------------------------------------- evaluate, predict
+
+
+@app.command
+def evaluate(
+    run: str = "last",
+    data: str | None = None,
+    /,
+    *,
+    part: Part | None = None,
+    limit: int | None = None,
+    model: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Evaluate RUN on its own test pictures, or on DATA: accuracy with intervals, per class, confusion, calibration.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, or a classifier file.
+    data
+        Another dataset, folder or table; its classes are matched by name.
+    part
+        train, val, test or all.
+    limit
+        Take so many pictures, stratified.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    with _progress(json) as progress:
+        result = commands.evaluate(
+            run, data, part=part, limit=limit, model=model, data_root=data_root, runs=runs, progress=progress
+        )
+    if json:
+        print(json_module.dumps(result.summary))
+        return
+    _print_evaluation(result.summary, result.folder)
+
+
+def _print_evaluation(summary: dict[str, Any], folder: Path) -> None:
+    _notes(summary["notes"])
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
+    low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
+    print(f"top-1 {_percent(summary, '')}, top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}], "
+          f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
+          f"calibration error {100 * summary['ece']:.1f} %")  # fmt: skip
+    table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    for c in summary["classes"][:100]:
+        table.add_row(c["name"], str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+    Console().print(table)
+    if len(summary["classes"]) > 100:
+        print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
+    if summary["test_openings"]:
+        times = summary["test_openings"]
+        print(f"the test pictures of this run have been looked at {times} {'time' if times == 1 else 'times'}")
+    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _recall(row: dict[str, Any]) -> str:
+    if row["recall"] is None:
+        return "-"
+    return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
+
+
+@app.command
+def predict(
+    run: str,
+    /,
+    *pictures: str,
+    top: int = 5,
+    model: str | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+    csv: Flag = False,
+) -> int:
+    """Ask RUN what is on each PICTURE: files, folders, globs, or - for a picture on standard input.
+
+    A picture that cannot be read is named with its reason, the rest go on, and the exit code is 65.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, or a classifier file.
+    pictures
+        Files, folders, globs, or -.
+    top
+        How many answers a picture.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    runs
+        The folder of runs.
+    json
+        Print one JSON list.
+    csv
+        Print comma-separated values.
+    """
+    from . import commands
+
+    data = sys.stdin.buffer.read() if "-" in pictures else None
+    results = commands.predict(run, pictures or ("-",), top=top, model=model, runs=runs, standard_input=data)
+    rows = [r.to_json() for r in results]
+    if json:
+        print(json_module.dumps(rows, ensure_ascii=False))
+    elif csv:
+        _print_csv(rows)
+    else:
+        _print_predictions(rows)
+    return PictureError.exit_code if any("error" in row for row in rows) else 0
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", "error"])
+    for row in rows:
+        writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+
+
+def _print_predictions(rows: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+
+    table = Table("picture", "label", "probability", "then", box=None, header_style="bold")
+    for row in rows:
+        if "error" in row:
+            table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
+            continue
+        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
+        table.add_row(Text(row["path"]), Text(row["label"], "bold"), f"{100 * row['probability']:.1f} %", Text(then))
+    Console(soft_wrap=True).print(table)
+
+
+# ---------------------------------------------------------------------------------------------------- models, demo
+
+
+@app.command
+def models(
+    name: str | None = None,
+    /,
+    *,
+    classes: int = 10,
+    image_size: int = 32,
+    width: int | None = None,
+    depth: int | None = None,
+    batch_norm: bool | None = None,
+    dropout: float | None = None,
+    json: Flag = False,
+) -> None:
+    """List the models, or print the lecture's table of one: layers, sizes, parameters, multiply-adds, receptive fields.
+
+    Parameters
+    ----------
+    name
+        A model, or module.py:function for a net of your own (which runs that code).
+    classes
+        How many classes it tells apart.
+    image_size
+        Side of its pictures in pixels.
+    width
+        Filters of the first layer.
+    depth
+        Convolutions, for models that have a choice.
+    batch_norm
+        With or without batch normalization.
+    dropout
+        Between the fully connected layers.
+    json
+        Print JSON.
+    """
+    from . import commands
+
+    if name is None:
+        rows = commands.model_list()
+        if json:
+            print(json_module.dumps(rows))
+            return
+        table = Table("model", "parameters", "multiply-adds", "options", box=None, header_style="bold")
+        for row in rows:
+            table.add_row(row["name"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", ", ".join(row["options"]))
+        Console(soft_wrap=True).print(table)
+        print("at 32 x 32 for 10 classes; the layers of one: convscope models NAME")
+        return
+    options = {"width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout}
+    _print_ledger(commands.model_table(name, classes=classes, image_size=image_size, options=options), json)
+
+
+def _print_ledger(book: Any, json: bool) -> None:
+    from dataclasses import asdict
+
+    from .models.ledger import LECTURE_COLUMNS, lecture_cells, lecture_rows
+
+    if json:
+        print(json_module.dumps(asdict(book)))
+        return
+    table = Table(*LECTURE_COLUMNS, box=None, header_style="bold")
+    for row in lecture_rows(book):
+        table.add_row(*lecture_cells(row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
+        f"{book.activation_bytes / 2**20:.2f} MiB of activations a picture"
+    )
+
+
+@app.command
+def demo(*, runs: Path | None = None) -> None:
+    """The main job on built-in data, offline, in a few minutes: train on handwritten digits, evaluate, predict.
+
+    Parameters
+    ----------
+    runs
+        The folder of runs.
+    """
+    from . import commands
+
+    print("1. Train the lecture's network on 1,797 real handwritten digits (convscope train digits)")
+    session = commands.prepare_training(commands.TrainRequest("digits", recipe="digits", runs=runs))
+    _train(session, json=False)
+    run = session.run
+    print(f"\n2. Open the test pictures, which no choice was made on (convscope evaluate {run.folder})")
+    result = commands.evaluate(str(run.folder))
+    _print_evaluation(result.summary, result.folder)
+    example, truth = commands.save_example(session.dataset, run.folder)
+    print(f"\n3. Ask about one picture, a handwritten {truth} (convscope predict {run.folder} {example})")
+    _print_predictions([p.to_json() for p in commands.predict(str(run.folder), [str(example)])])
+    print(f"\nOpen {run.folder / 'report.html'} in a browser. Then try your own pictures, one folder a class:")
+    print("convscope train FOLDER")
+
+
+# ------------------------------------------------------------------------------------------------------ showing
+
+
+def _notes(notes: Any) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@contextmanager
+def _progress(json: bool) -> Iterator[Any]:
+    """A with-block with a function (what, done, total) that moves a bar, or None when nobody watches."""
+    console = Console(stderr=True)
+    if json or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, left="")
+        first: dict[str, tuple[int, float]] = {}
+
+        def move(what: str, done: int, total: int) -> None:
+            start = first.setdefault(what.split(",")[0], (done, bars.get_time()))
+            left = ""
+            if done - start[0] >= STEPS_BEFORE_ESTIMATE and total:
+                seconds = (bars.get_time() - start[1]) / (done - start[0]) * (total - done)
+                left = f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
+            bars.update(task, description=what, completed=done, total=total or None, left=left)
+
+        yield move

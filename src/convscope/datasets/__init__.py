@@ -1,0 +1,70 @@
+"""Datasets by name, by folder or by table: ``load`` turns what a user writes into a Dataset.
+
+``DATASETS`` is the table of names; adding one is one file and one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError, UnknownName
+from .cifar import load_cifar10
+from .dataset import PARTS, Dataset, Progress, Unsplit, assemble
+from .digits import load_digits
+from .folder import load_folder
+from .shapes import load_shapes
+from .table import load_table
+
+__all__ = ["DATASETS", "PARTS", "Dataset", "Progress", "Unsplit", "assemble", "load"]
+
+Loader = Callable[[Path | None, "Progress | None"], Unsplit]
+
+DATASETS: dict[str, Loader] = {
+    "cifar10": load_cifar10,
+    "digits": lambda data_root, progress: load_digits(),
+    "shapes": lambda data_root, progress: load_shapes(),
+}
+
+
+def load(
+    data: str | Path,
+    *,
+    data_root: Path | None = None,
+    image_size: int | None = None,
+    fit: str = "crop",
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    progress: Progress | None = None,
+) -> Dataset:
+    """The dataset that ``data`` names: a name of DATASETS, a folder of pictures, or a CSV table.
+
+    ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
+    and squash, ``limit`` at most so many pictures, stratified, ``bad_pictures`` "error" or "skip".
+    Raises UnknownName, DataError, PictureError or UnreachableError.
+    """
+    return assemble(
+        _find(str(data), data_root, progress),
+        image_size=image_size,
+        fit=fit,
+        limit=limit,
+        bad_pictures=bad_pictures,
+        progress=progress,
+    )
+
+
+def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unsplit:
+    if data in DATASETS:
+        return DATASETS[data](data_root, progress)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return load_folder(path)
+    if path.is_file():
+        if path.suffix.lower() == ".csv":
+            return load_table(path)
+        raise DataError(
+            f"{path} is a file; a dataset is a folder of pictures, a .csv table, or one of {', '.join(DATASETS)}."
+        )
+    if "/" in data or path.suffix:
+        raise DataError(f"{path} does not exist; a dataset is a folder, a .csv table, or one of {', '.join(DATASETS)}.")
+    raise UnknownName("dataset", data, DATASETS)

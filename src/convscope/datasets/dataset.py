@@ -1,0 +1,170 @@
+"""The Dataset record, and the pictures-not-yet-split it is assembled from.
+
+A loader returns ``Unsplit``: pictures (arrays, or files to decode), labels, and for each its given part ("train",
+"val", "test", or "" for undecided). ``assemble`` limits, splits, decodes and measures: one way for every dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from ..images import Preprocess, statistics
+from . import packed, splits
+
+PARTS = splits.PARTS
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures with labels, class names, parts and a fingerprint of its content.
+
+    ``pictures`` is uint8 (N, H, W, 3), in memory or memory-mapped; ``labels`` int64 (N,); ``keys`` uint64 (N,), the
+    first eight bytes of each picture's content hash; ``parts`` maps "train", "val" and "test" to indices; ``origins``
+    says where each picture came from; ``mirror`` whether a mirrored picture keeps its label; ``test_given`` whether the test
+    part came with the data and was not cut from it; ``notes`` are sentences a user should read.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    pictures: np.ndarray
+    labels: np.ndarray
+    keys: np.ndarray
+    parts: dict[str, np.ndarray]
+    preprocess: Preprocess
+    origins: Callable[[int], str]
+    fingerprint: str
+    mirror: bool = True
+    test_given: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many pictures of each class each part holds: ``{part: {class name: n}}``."""
+        return {
+            part: {c: int(n) for c, n in zip(self.class_names, self._bincount(index), strict=True)}
+            for part, index in self.parts.items()
+        }
+
+    def _bincount(self, index: np.ndarray) -> np.ndarray:
+        return np.bincount(self.labels[index], minlength=len(self.class_names))
+
+    def subset(self, part: str, limit: int | None = None) -> np.ndarray:
+        """The indices of a part ("train", "val", "test" or "all"), at most ``limit`` of them, stratified by class.
+
+        Raises DataError when the part holds nothing.
+        """
+        if part != "all" and part not in PARTS:
+            raise UsageError(f"no part named {part!r}: there are train, val, test and all.")
+        index = np.arange(len(self)) if part == "all" else self.parts[part]
+        if limit is not None and limit < len(index):
+            index = index[splits.stratified(self.labels[index], self.keys[index], limit)]
+        if not len(index):
+            raise DataError(f"{self.name} has no {part} pictures; add some, or choose another part.")
+        return index
+
+
+@dataclass(frozen=True)
+class Unsplit:
+    """What a loader returns: exactly one of ``arrays`` (uint8 (N, h, w, 3)) and ``files`` holds the pictures."""
+
+    name: str
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    given: np.ndarray  # str (N,): "train", "val", "test" or ""
+    image_size: int  # pixels, when none is asked for
+    arrays: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
+    root: Path | None = None
+    origins: Callable[[int], str] | None = None
+    validation: int | None = None  # pictures of "train" that become "val", when a dataset fixes their number
+    mirror: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    def take(self, index: np.ndarray) -> Unsplit:
+        """The pictures at ``index``, in that order."""
+        origins = self.origin
+        return replace(
+            self,
+            labels=self.labels[index],
+            given=self.given[index],
+            arrays=None if self.arrays is None else self.arrays[index],
+            files=tuple(self.files[i] for i in index) if self.files else (),
+            origins=lambda i: origins(int(index[i])),
+        )
+
+    def origin(self, i: int) -> str:
+        """Where picture ``i`` came from, in words."""
+        if self.origins is not None:
+            return self.origins(i)
+        if not self.files:
+            return f"{self.name} picture {i}"
+        inside = self.root is not None and self.files[i].is_relative_to(self.root)
+        return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])
+
+
+def assemble(
+    unsplit: Unsplit,
+    *,
+    image_size: int | None = None,
+    fit: str = "crop",
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Limit, split, decode and measure: the one way from a loader's pictures to a Dataset.
+
+    Raises PictureError or DataError when a picture cannot be read and ``bad_pictures`` is "error"; with "skip" they
+    are left out and named in the notes.
+    """
+    preprocess = Preprocess(size=image_size or unsplit.image_size, fit=fit)
+    digests = packed.digests(unsplit, progress)
+    if limit is not None and limit < len(unsplit.labels):
+        strata = np.unique(np.char.add(unsplit.given.astype("U8"), unsplit.labels.astype("U8")), return_inverse=True)[1]
+        chosen = splits.stratified(strata, packed.keys(digests), limit)
+        unsplit, digests = unsplit.take(chosen), digests[chosen]
+    pictures, kept, notes = packed.pictures(unsplit, digests, preprocess, bad_pictures, progress)
+    if len(kept) < len(digests):
+        unsplit, digests = unsplit.take(kept), digests[kept]
+    split = splits.split(unsplit, packed.keys(digests))
+    train = split.parts["train"]
+    mean, std = statistics(pictures[train]) if len(train) else (preprocess.mean, preprocess.std)
+    return Dataset(
+        name=unsplit.name,
+        class_names=unsplit.class_names,
+        pictures=pictures,
+        labels=unsplit.labels,
+        keys=packed.keys(digests),
+        parts=split.parts,
+        preprocess=replace(preprocess, mean=mean, std=std),
+        origins=unsplit.origin,
+        fingerprint=_fingerprint(unsplit, digests, split.parts),
+        mirror=unsplit.mirror,
+        test_given=bool((unsplit.given == "test").any()),
+        notes=unsplit.notes + notes + split.notes,
+    )
+
+
+def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndarray]) -> str:
+    """A SHA-256 of classes, contents, labels and parts; independent of the order in which pictures were listed."""
+    part_of = np.full(len(digests), 3, np.uint8)
+    for number, part in enumerate(PARTS):
+        part_of[parts[part]] = number
+    rows = np.concatenate([digests, part_of[:, None], unsplit.labels.astype("<u4")[:, None].view(np.uint8)], axis=1)
+    rows = rows[np.lexsort(rows.T[::-1])]
+    text = "\0".join(unsplit.class_names).encode()
+    return hashlib.sha256(text + b"\0\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()
+
+
+def unequal(names: Sequence[str]) -> list[str]:
+    """Class names that differ in letter case alone, which some file systems would merge."""
+    seen: dict[str, str] = {}
+    return [n for n in names if seen.setdefault(n.casefold(), n) != n]

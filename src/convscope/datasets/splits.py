@@ -1,0 +1,110 @@
+"""Which pictures train, which validate, which test: decided by content, so that nothing leaks and nothing moves.
+
+The content hash of a picture gives u in [0, 1) and u decides its part: copies stay on one side, and adding pictures
+moves no other. Shares a class are therefore approximate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .dataset import Unsplit
+
+PARTS = ("train", "val", "test")
+VAL_SHARE = TEST_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices by part, and what a user should know about them."""
+
+    parts: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+
+
+def unit(keys: np.ndarray) -> np.ndarray:
+    """The number in [0, 1) that decides a picture's part, from its key (uint64)."""
+    return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
+    """Split by what was given and by content.
+
+    Pictures given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
+    are decided by u. A training picture that also stands in validation or test is left out of training, and said so.
+    """
+    part = unsplit.given.astype("U5").copy()
+    u = unit(keys)
+    undecided = part == ""
+    has_test = bool((part == "test").any())
+    has_val = bool((part == "val").any())
+    if not has_test:
+        part[undecided & (u < TEST_SHARE)] = "test"
+    if not has_val:
+        pool = np.flatnonzero((part == "") | (part == "train"))
+        if unsplit.validation is not None:
+            part[pool[np.argsort(u[pool], kind="stable")[: min(unsplit.validation, len(pool) // 9)]]] = "val"
+        else:
+            low = 0.0 if has_test else TEST_SHARE
+            part[pool[(u[pool] >= low) & (u[pool] < low + VAL_SHARE)]] = "val"
+    part[part == ""] = "train"
+    notes: list[str] = []
+    if not has_test or not has_val:
+        movable = undecided if not has_test else (part != "test")
+        moves = () if has_test and has_val else (("val",) if has_test else ("val", "test"))
+        notes += _serve_missed(part, unsplit, keys, movable, moves)
+    notes += _drop_leaks(part, keys)
+    return Split({name: np.flatnonzero(part == name) for name in PARTS}, tuple(notes))
+
+
+def _serve_missed(
+    part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: np.ndarray, parts: tuple[str, ...]
+) -> list[str]:
+    """Give a part that a class would miss that class's lowest hashes, with all their copies; training is served first."""
+    notes = []
+    for label, name in enumerate(unsplit.class_names):
+        mine = np.flatnonzero(unsplit.labels == label)
+        for wanted in ("train", *parts):
+            present = {p: np.unique(keys[mine[part[mine] == p]]) for p in PARTS}
+            if len(present[wanted]) or not len(mine):
+                continue
+            spare = 1 if wanted == "train" else 2 if wanted == "val" else 3
+            donors = [p for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
+            candidates = [k for p in donors for k in present[p] if movable[mine[keys[mine] == k]].all()]
+            if len(np.unique(keys[mine])) < spare or not candidates:
+                notes.append(f"class {name!r} has too few different pictures to stand in {wanted}.")
+                continue
+            lowest = min(candidates)
+            part[keys == lowest] = wanted
+            notes.append(
+                f"class {name!r} would have missed {wanted}: its picture with the lowest hash was moved there."
+            )
+    return notes
+
+
+def _drop_leaks(part: np.ndarray, keys: np.ndarray) -> list[str]:
+    held_out = np.isin(keys, keys[(part == "val") | (part == "test")])
+    leaked = (part == "train") & held_out
+    part[leaked] = ""
+    if not leaked.any():
+        return []
+    verb = "pictures are" if leaked.sum() > 1 else "picture is"
+    return [f"{leaked.sum()} training {verb} also in validation or test, and left out of training."]
+
+
+def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of ``limit`` pictures, shares a label kept to within one picture, the lowest hashes of each, in order."""
+    values, counts = np.unique(labels, return_counts=True)
+    exact = counts * (limit / counts.sum())
+    quota = np.floor(exact).astype(int)
+    short = limit - quota.sum()
+    quota[np.argsort(quota - exact, kind="stable")[:short]] += 1
+    chosen = []
+    for value, wanted in zip(values, quota, strict=True):
+        mine = np.flatnonzero(labels == value)
+        chosen.append(mine[np.argsort(keys[mine], kind="stable")[:wanted]])
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,110 @@
+"""Every error a user can meet, with the exit code the command line gives it.
+
+ConvscopeError                 1    something of ours went wrong
+|- UsageError                  2    the request cannot be carried out as it stands
+|  `- UnknownName              2    a name that does not exist: offers the nearest ones
+|- DataError                  65    data, or a file, that cannot be used
+|  |- PictureError            65    one picture that cannot be read
+|  `- DamagedFile             65    a file of ours whose content is not what was written
+|- UnreachableError           69    something that is not on this machine and cannot be fetched
+|- MemoryExhausted            71    the work does not fit in memory
+|- LockedError                73    another process holds it, or it cannot be created
+|- StorageError               74    the disk is full, read-only or failing
+|- DivergedError              76    the training ran away: NaN, or a loss that explodes
+`- InterruptedRun        130, 143   stopped by a signal, with everything saved
+
+A message repeats the question and offers the answer, in one sentence, so that it can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConvscopeError(Exception):
+    """The base of every error that is shown to a user without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(ConvscopeError):
+    """The request cannot be carried out as it stands."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that is in no table: the message offers the nearest ones.
+
+    ``kind`` is the word for what was asked ("model"), ``name`` the question and ``known`` every answer.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        near = nearest(name, self.known)
+        offer = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        shown = ", ".join(self.known[:12]) + (", ..." if len(self.known) > 12 else "")
+        super().__init__(f"no {kind} named {name!r}.{offer} Known: {shown or 'none yet'}.")
+
+
+class DataError(ConvscopeError):
+    """Data, or a file, that cannot be used."""
+
+    exit_code = 65
+
+
+class PictureError(DataError):
+    """One picture that cannot be read; ``where`` names it and ``reason`` says why in a few words."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"{where}: {reason}")
+
+
+class DamagedFile(DataError):
+    """A file of ours whose content is not what was written: truncated, altered, or of another kind."""
+
+
+class UnreachableError(ConvscopeError):
+    """Something that is not on this machine and cannot be fetched from here."""
+
+    exit_code = 69
+
+
+class MemoryExhausted(ConvscopeError):
+    """The work does not fit in memory."""
+
+    exit_code = 71
+
+
+class LockedError(ConvscopeError):
+    """Another process holds it, or it exists already and would be overwritten."""
+
+    exit_code = 73
+
+
+class StorageError(ConvscopeError):
+    """The disk is full, read-only or failing."""
+
+    exit_code = 74
+
+
+class DivergedError(ConvscopeError):
+    """The training ran away: a NaN, or a loss that explodes."""
+
+    exit_code = 76
+
+
+class InterruptedRun(ConvscopeError):
+    """A run stopped by a signal after everything was saved; ``exit_code`` is 128 plus the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def nearest(name: str, known: Iterable[str], count: int = 2) -> list[str]:
+    """The up to ``count`` known names closest to ``name``, nearest first; case is ignored."""
+    by_lower = {k.lower(): k for k in known}
+    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.55)]

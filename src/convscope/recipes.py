@@ -1,0 +1,221 @@
+"""Recipes: every hyper-parameter of a training as nested frozen records, and the named recipes with their claims.
+
+A recipe is flattened into options (``--lr``, ``--epochs``, ...) by ``Recipe.flat`` and changed by ``Recipe.with_options``;
+``recipe.json`` in a run holds it whole. Nothing here needs torch, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from .errors import UnknownName, UsageError
+from .schedules import SCHEDULES
+
+_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@_frozen
+class Model:
+    """Which network. ``None`` leaves a choice to the model: see ``convscope models NAME``."""
+
+    name: str = "alexnet"
+    width: Positive | None = None
+    depth: Positive | None = None
+    batch_norm: bool | None = None
+    dropout: Share | None = None
+    weights: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the model's builder is given."""
+        return {"width": self.width, "depth": self.depth, "batch_norm": self.batch_norm, "dropout": self.dropout}
+
+
+@_frozen
+class Data:
+    """Which pictures, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default)."""
+
+    name: str = "digits"
+    image_size: Positive | None = None
+    fit: str = "crop"
+    limit: Positive | None = None
+    bad_pictures: str = "error"
+
+
+@_frozen
+class Optimizer:
+    """How weights move: rates are peaks of the schedule, ``warmup`` is a share of the run, ``clip`` a gradient norm."""
+
+    name: str = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: str = "one-cycle"
+    warmup: Share = 0.25
+    clip: Annotated[float, Field(gt=0)] | None = None
+    label_smoothing: Share = 0.1
+
+
+@_frozen
+class Augment:
+    """Random variations of a training picture: lengths as shares of the side, angles in degrees.
+
+    ``flip`` is "none", "random" (each epoch a coin) or "alternating" (a coin once, then every other epoch: each pair of
+    epochs shows both sides). ``zoom`` 0.2 means up to 1.2 times closer to the camera.
+    """
+
+    name: str = "none"
+    flip: str = "none"
+    translate: Share = 0.0
+    zoom: Annotated[float, Field(ge=0, le=2)] = 0.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    cutout: Share = 0.0
+
+
+@_frozen
+class Loop:
+    """How long, in what pieces and in what arithmetic. ``patience``: epochs without a better validation to stop after."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    patience: Positive | None = None
+    precision: str = "auto"
+    compile: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+AUGMENTS: dict[str, Augment] = {
+    "none": Augment("none"),
+    "light": Augment("light", flip="alternating", translate=0.0625),
+    "standard": Augment("standard", flip="alternating", translate=0.125, zoom=0.1, brightness=0.1, contrast=0.1),
+    "strong": Augment(
+        "strong", flip="alternating", translate=0.125, zoom=0.25, rotate=10, brightness=0.2, contrast=0.2, cutout=0.25
+    ),
+}
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(),
+    "adamw": Optimizer("adamw", lr=2e-3, weight_decay=0.05),
+}
+PRECISIONS = ("auto", "float32", "bfloat16")
+FLIPS = ("none", "random", "alternating")
+BAD_PICTURES = ("error", "skip")
+
+
+@_frozen
+class Recipe:
+    """Every hyper-parameter of a training."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    augment: Augment = field(default_factory=lambda: AUGMENTS["standard"])
+    loop: Loop = field(default_factory=Loop)
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("optimizer", self.optimizer.name, OPTIMIZERS),
+            ("schedule", self.optimizer.schedule, SCHEDULES),
+            ("augmentation", self.augment.name, AUGMENTS),
+            ("flip", self.augment.flip, FLIPS),
+            ("precision", self.loop.precision, PRECISIONS),
+            ("way with bad pictures", self.data.bad_pictures, BAD_PICTURES),
+        ):
+            if name not in known:
+                raise UnknownName(kind, name, known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON values; ``Recipe.from_dict`` gives it back."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Recipe:
+        """A recipe from JSON values; UsageError naming the field that does not fit."""
+        try:
+            return TypeAdapter(Recipe).validate_python(dict(values))
+        except ValidationError as error:
+            raise UsageError(_sentence(error)) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its option's name: ``model``, ``width``, ..., ``lr``, ..., ``epochs``, ..."""
+        return {_option(s, f): v for s, fields in self.to_dict().items() for f, v in fields.items()}
+
+    def with_options(self, options: Mapping[str, Any]) -> Recipe:
+        """This recipe with some options changed; those that are None are left as they are.
+
+        ``augment`` takes a level of AUGMENTS and replaces the whole section; changing ``optimizer`` brings that
+        optimizer's own rates. UnknownName or UsageError where an option or its value does not exist.
+        """
+        given = {k: v for k, v in options.items() if v is not None}
+        sections = self.to_dict()
+        places = {_option(s, f): (s, f) for s, fields in sections.items() for f in fields}
+        for kind, table in (("optimizer", OPTIMIZERS), ("augment", AUGMENTS)):
+            name = given.get(kind)
+            if name is not None and name != sections[kind]["name"]:
+                if name not in table:
+                    raise UnknownName("augmentation" if kind == "augment" else kind, name, table)
+                sections[kind] = dataclasses.asdict(table[name])
+        for name, value in given.items():
+            if name not in places:
+                raise UnknownName("option", name, places)
+            section, part = places[name]
+            sections[section][part] = value
+        return Recipe.from_dict(sections)
+
+
+def _option(section: str, part: str) -> str:
+    """The flat name of a field: a section's ``name`` goes by the section."""
+    return section if part == "name" else part
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(p) for p in first["loc"]]
+    name = _option(*place[-2:]) if len(place) > 1 else "".join(place)
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{name.replace('_', '-')} {first['input']!r} does not do: {reason}."
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe with its measured claim: what was reached, over how many seeds, on what, and the log that shows it."""
+
+    recipe: Recipe
+    claim: str
+    log: str | None = None
+
+
+def _recipe(**options: Any) -> Recipe:
+    return Recipe().with_options(options)
+
+
+RECIPES: dict[str, NamedRecipe] = {
+    "default": NamedRecipe(_recipe(), "a sound start for any pictures; no claim"),
+    "digits": NamedRecipe(
+        _recipe(model="alexnet", width=32, augment="standard", epochs=12, batch_size=64),
+        "at least 97 % test accuracy on the built-in digits",
+    ),
+    "lecture-4": NamedRecipe(
+        _recipe(model="alexnet", augment="light", epochs=4, batch_size=128),
+        "the lecture's AlexNet reaches the lecture's 75 % validation accuracy on CIFAR-10 in 4 epochs",
+    ),
+    "lecture-6": NamedRecipe(
+        _recipe(model="alexnet", augment="light", epochs=6, batch_size=128),
+        "the lecture's AlexNet reaches 79 % validation accuracy on CIFAR-10 in 6 epochs",
+    ),
+}
+
+
+def find_recipe(name: str) -> NamedRecipe:
+    """The named recipe; UnknownName otherwise."""
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES)
+    return RECIPES[name]

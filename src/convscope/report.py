@@ -1,0 +1,170 @@
+"""What the commands write: JSON, pictures, and one self-contained HTML page a run. Reads results, computes nothing.
+
+The objects returned here show themselves as pictures in a notebook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import drawing
+from .augment import augment
+from .datasets import Dataset
+from .evaluation import Evaluated
+from .images import to_tensor
+from .recipes import Augment
+from .runs import Run
+from .storage import commit_bytes, commit_json, commit_text, fresh_folder, read_json
+
+PREVIEW = 8  # pictures on the augmentation sheet, and variants of each
+MISTAKES = 20  # pictures on the sheet of mistakes
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """A finished, or stopped, training: its run and the summary that the command prints as its last line."""
+
+    run: Run
+    summary: dict[str, Any]
+
+    @cached_property
+    def curves(self) -> drawing.Drawing:
+        """Loss, accuracy and rate by epoch."""
+        return drawing.curves(self.run.log())
+
+    def _repr_png_(self) -> bytes:
+        return self.curves.png
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """An evaluation that was written to ``folder``; ``evaluated`` holds every number, ``summary`` the printed ones."""
+
+    evaluated: Evaluated
+    folder: Path
+    summary: dict[str, Any]
+
+    @cached_property
+    def confusion(self) -> drawing.Drawing | None:
+        """The confusion matrix; None above 1000 classes."""
+        scores = self.evaluated.scores
+        return drawing.confusion(scores.confusion, scores.classes) if scores.confusion is not None else None
+
+    @cached_property
+    def calibration(self) -> drawing.Drawing:
+        """How far a probability can be believed."""
+        return drawing.calibration(self.evaluated.scores.calibration)
+
+    @cached_property
+    def mistakes(self) -> drawing.Drawing | None:
+        """The most confident mistakes; None when there are none."""
+        found = self.evaluated.scores.mistakes[:MISTAKES]
+        if not found:
+            return None
+        names = self.evaluated.scores.classes
+        index = self.evaluated.index[[m.index for m in found]]
+        titles = [f"{names[m.truth]} \u2192 {names[m.guess]} {100 * m.probability:.0f} %" for m in found]
+        heading = "The most confident mistakes: truth \u2192 guess, and its probability"
+        return drawing.picture_grid(np.asarray(self.evaluated.dataset.pictures[index]), titles, 5, heading)
+
+    def _repr_png_(self) -> bytes:
+        return (self.confusion or self.calibration).png
+
+
+def train_summary(run: Run) -> dict[str, Any]:
+    """The figures of a run so far; rates are fractions of 1, ``percent_of_peak`` is 0 to 100. Schema in docs/json.md."""
+    log, timing = run.log(), run.timing()
+    best = max(log, key=lambda row: (row["val_top1"], -row["epoch"]))
+    total = {key: sum(row[key] for row in timing) for key in timing[0] if key.endswith("seconds") or key == "gflop"}
+    pictures = sum(row["pictures"] for row in timing)
+    peak = sum(row["peak_gflop_per_second"] * row["compute_seconds"] for row in timing) / total["compute_seconds"]
+    rate = total["gflop"] / total["compute_seconds"]
+    return {
+        "run": str(run.folder),
+        "epochs": log[-1]["epoch"],
+        "best_epoch": best["epoch"],
+        **{key: best[key] for key in ("val_top1", "val_low", "val_high", "val_n", "val_loss")},
+        "pictures_per_second": pictures / (total["data_seconds"] + total["compute_seconds"]),
+        **total,
+        "gflop_per_second": rate,
+        "peak_gflop_per_second": peak,
+        "percent_of_peak": 100 * rate / peak,
+    }
+
+
+def roofline(summary: dict[str, Any]) -> str:
+    """The roofline line: what was computed, how close to the peak of this machine, and where the time went."""
+    shares = ("data", "compute", "evaluation", "saving", "compile")
+    spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
+    return (
+        f"roofline: {summary['gflop'] / 1000:.2f} TFLOP at {summary['gflop_per_second']:.0f} GFLOP/s, "
+        f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix product "
+        f"reached in this run; {spent}"
+    )
+
+
+def write_training(run: Run) -> TrainReport:
+    """Write curves, summary and the page of a run; returns what the command shows."""
+    report = TrainReport(run, train_summary(run))
+    commit_bytes(run.folder / "curves.png", report.curves.png)
+    commit_json(run.folder / "summary.json", report.summary)
+    write_page(run)
+    return report
+
+
+def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> drawing.Drawing:
+    """The preview sheet: 8 training pictures, each as it is and as seven epochs would show it."""
+    index = dataset.subset("train", PREVIEW)
+    originals = to_tensor(np.ascontiguousarray(dataset.pictures[index]))
+    keys = dataset.keys[index]
+    columns = [originals] + [augment(originals, recipe, seed, epoch, keys) for epoch in range(PREVIEW - 1)]
+    stacked = np.stack([c.permute(0, 2, 3, 1).numpy() for c in columns], axis=1)
+    names = [dataset.class_names[label] for label in dataset.labels[index]]
+    heading = f"Augmentation '{recipe.name}': the picture, and as seven epochs show it"
+    return drawing.picture_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
+
+
+def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:
+    """Write one evaluation: JSON and pictures into ``folder``, replaced whole."""
+    report = EvaluationReport(evaluated, folder, summary)
+    with fresh_folder(folder) as place:
+        commit_json(place / "evaluation.json", summary)
+        pictures = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
+        for name, picture in pictures.items():
+            if picture is not None:
+                commit_bytes(place / f"{name}.png", picture.png)
+    return report
+
+
+def write_page(run: Run) -> Path:
+    """Write ``report.html`` from what the run's folder holds: one file that needs no other."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(loader=PackageLoader("convscope"), autoescape=select_autoescape(), trim_blocks=True)
+    evaluations = []
+    for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
+        pictures = {n: _uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
+        evaluations.append({"name": path.parent.name, "figures": read_json(path), "pictures": pictures})
+    summary = train_summary(run)
+    page = environment.get_template("report.html").render(
+        run=run,
+        description=run.description(),
+        options=run.recipe().flat(),
+        summary=summary,
+        roofline=roofline(summary),
+        curves=_uri(run.folder / "curves.png"),
+        augmentation=_uri(run.folder / "augment.png"),
+        evaluations=evaluations,
+        openings=run.openings(),
+    )
+    commit_text(run.folder / "report.html", page)
+    return run.folder / "report.html"
+
+
+def _uri(path: Path) -> str | None:
+    return drawing.Drawing(path.read_bytes()).data_uri() if path.exists() else None

@@ -1,0 +1,236 @@
+"""A run while it trains: the loop's observers. Validates, logs, keeps the best, saves, and stops cleanly on a signal.
+
+``Session.events`` is a generator of Steps and epoch rows; whoever iterates shows progress in the body of a ``for``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from . import metrics
+from .batches import Batches
+from .classifier import FILE_NAME, Architecture, Classifier
+from .datasets import Dataset
+from .errors import DivergedError, InterruptedRun
+from .machine import matmul_peak
+from .prediction import logits
+from .recipes import Recipe
+from .runs import Progress, Run, check_room, load_checkpoint, point_last, save_checkpoint
+from .storage import commit_json, commit_lines, lock, sweep_temporaries
+from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, train
+
+CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass
+class _Clock:
+    """Seconds of one epoch by what they were spent on."""
+
+    data: float = 0.0
+    compute: list[float] = field(default_factory=list)
+    evaluation: float = 0.0
+    saving: float = 0.0
+    pictures: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def row(self, epoch: int, compiled: bool, gflop_a_picture: float, peak: float) -> dict[str, Any]:
+        """The timing row; a compiled network's first calls are told apart by their length."""
+        usual = statistics.median(self.compute)
+        compiling = sum(s - usual for s in self.compute if compiled and s > 3 * usual)
+        compute = sum(self.compute) - compiling
+        rate = self.pictures * gflop_a_picture / compute
+        return {
+            "epoch": epoch,
+            "pictures": self.pictures,
+            "seconds": time.perf_counter() - self.start,
+            "data_seconds": self.data,
+            "compute_seconds": compute,
+            "evaluation_seconds": self.evaluation,
+            "saving_seconds": self.saving,
+            "compile_seconds": compiling,
+            "pictures_per_second": self.pictures / (self.data + compute),
+            "gflop": self.pictures * gflop_a_picture,
+            "gflop_per_second": rate,
+            "peak_gflop_per_second": peak,
+            "percent_of_peak": 100 * rate / peak,
+        }
+
+
+@dataclass
+class Session:
+    """A run, its data and its state in memory. ``recipe`` is resolved: no "auto" is left in it."""
+
+    run: Run
+    recipe: Recipe
+    dataset: Dataset
+    architecture: Architecture
+    device: torch.device
+    resume_command: str
+    initial: torch.nn.Module | None = None  # weights to start from; None: fresh ones from the seed
+    notes: list[str] = field(default_factory=list)
+
+    def events(self) -> Iterator[Step | dict[str, Any]]:
+        """Train to the end, yielding every Step, and after each epoch its log row.
+
+        Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
+        """
+        with lock(self.run.folder, f"run {self.run.name!r}"), _signals() as caught:
+            sweep_temporaries(self.run.folder)
+            sweep_temporaries(self.run.folder / "checkpoints")
+            self._prepare()
+            check_room(self.run, self.state)
+            point_last(self.run)
+            if self.progress.finished:
+                return
+            try:
+                yield from self._train(caught)
+            except Diverged as error:
+                raise self._explain(error) from error
+
+    def _prepare(self) -> None:
+        loop = self.recipe.loop
+        network = self.initial or self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
+        network = network.to(self.device)
+        self.state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
+        index = self.dataset.subset("train")
+        self.batches = Batches(self.dataset, index, loop.batch_size, loop.seed, self.recipe.augment, self.device)
+        self.validation = self.dataset.subset("val")
+        self.progress, notes = load_checkpoint(self.run, self.state)
+        self.notes += notes
+        done = self.state.epoch
+        self.log = [row for row in self.run.log() if row["epoch"] <= done]
+        self.timing = [row for row in self.run.timing() if row["epoch"] <= done]
+        self.gflop = flops_per_picture(network, self.dataset.preprocess.size) / 1e9
+        self.peak = matmul_peak(self.device, loop.precision)
+
+    def _train(self, caught: list[int]) -> Iterator[Step | dict[str, Any]]:
+        clock, saved = _Clock(), time.monotonic()
+        for step in train(self.state, self.batches, self.recipe):
+            clock.data += step.seconds["data"]
+            clock.compute.append(step.seconds["compute"])
+            clock.pictures += step.pictures
+            yield step
+            if step.summary is not None:
+                yield self._end_epoch(step, clock)
+                clock, saved = _Clock(), time.monotonic()
+                if self.progress.finished:
+                    return
+            elif time.monotonic() - saved > CHECKPOINT_SECONDS and not caught:
+                start = time.perf_counter()
+                self._save()
+                clock.saving += time.perf_counter() - start
+                saved = time.monotonic()
+            if caught:
+                self._save()
+                raise InterruptedRun(
+                    f"stopped at epoch {step.epoch}, step {step.step} of {step.steps}, everything saved; "
+                    f"go on with: {self.resume_command}",
+                    caught[0],
+                )
+
+    def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
+        """Validate, keep the best, log, save: in the order that loses nothing if the process dies between any two."""
+        start = time.perf_counter()
+        row = self._log_row(step)
+        clock.evaluation = time.perf_counter() - start
+        start = time.perf_counter()
+        self._check_finite(step)
+        if row["val_top1"] > self.progress.best_top1:
+            self.progress = Progress(row["val_top1"], step.epoch)
+            self._classifier(row).save(self.run.folder / FILE_NAME)
+        patience = self.recipe.loop.patience
+        stale = patience is not None and step.epoch - self.progress.best_epoch >= patience
+        self.progress.finished = stale or step.epoch == self.recipe.loop.epochs
+        self.log.append(row)
+        commit_lines(self.run.folder / "log.jsonl", self.log)
+        self._save()
+        clock.saving += time.perf_counter() - start
+        self.timing.append(clock.row(step.epoch, self.recipe.loop.compile, self.gflop, self.peak))
+        commit_lines(self.run.folder / "timing.jsonl", self.timing)
+        return row
+
+    def _log_row(self, step: Step) -> dict[str, Any]:
+        assert step.summary is not None
+        pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
+        scores = logits(self.state.network, pictures, preprocess, self.validation, self.device)
+        labels = torch.from_numpy(self.dataset.labels[self.validation])
+        top1 = metrics.top_k(scores, labels, 1)
+        return {
+            "epoch": step.epoch,
+            "train_loss": step.summary.loss,
+            "train_top1": step.summary.top1,
+            "val_loss": metrics.cross_entropy(scores, labels),
+            "val_top1": top1.value,
+            "val_low": top1.low,
+            "val_high": top1.high,
+            "val_n": top1.n,
+            "lr": step.lr,
+        }
+
+    def _check_finite(self, step: Step) -> None:
+        for name, tensor in self.state.network.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DivergedError(
+                    f"the weights {name!r} are no longer numbers after epoch {step.epoch}; the last whole checkpoint is "
+                    f"kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip 1."
+                )
+
+    def _classifier(self, row: dict[str, Any]) -> Classifier:
+        description = self.run.description()
+        provenance = {
+            "run": self.run.name,
+            "epoch": row["epoch"],
+            "val_top1": row["val_top1"],
+            "val_n": row["val_n"],
+            "recipe": self.recipe.to_dict(),
+            "data": description["data"],
+            "machine": description["machine"],
+        }
+        names, preprocess = self.dataset.class_names, self.dataset.preprocess
+        return Classifier(self.state.network, names, preprocess, self.architecture, provenance)
+
+    def _save(self) -> None:
+        updates = self.state.epoch * len(self.batches) + self.state.step
+        save_checkpoint(self.run, self.state, self.progress, updates)
+
+    def _explain(self, error: Diverged) -> DivergedError:
+        """The user's form of a divergence; the whole list of the batch's pictures goes to a file."""
+        where = [self.dataset.origins(int(i)) for i in error.index]
+        details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
+        commit_json(self.run.folder / "diverged.json", details)
+        return DivergedError(
+            f"{error}; the last finite checkpoint is kept. Try a lower --lr, or --clip 1. The batch began with "
+            f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / 'diverged.json'}."
+        )
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A with-block in which the first signal is noted in a list and the second one ends the process at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    wanted = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    before = {number: signal.signal(number, note) for number in wanted}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,303 @@
+"""The one way bytes reach disk, and the one way they are trusted again.
+
+Commit protocol: a temporary file beside the target, flush and fsync, re-read and compare its hash, rename over the
+target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture.
+Tensors are written as one safetensors file whose metadata holds our JSON, a SHA-256 per tensor and a seal over both,
+so that weights and their description cannot be torn apart and a flipped bit is seen before it reaches a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DamagedFile, LockedError, StorageError
+
+if TYPE_CHECKING:
+    import torch
+
+META_KEY = "convscope"
+MAX_HEADER = 16 * 2**20  # bytes; a longer safetensors header is refused unread
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """The SHA-256 of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    reason = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "the file would be larger than is allowed here",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "permission denied",
+        errno.EPERM: "permission denied",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return StorageError(f"cannot write {path}: {reason}. What was there before is untouched.")
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` and its parents where missing; StorageError in one sentence where that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    return path
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
+
+
+def commit(path: Path, write: Callable[[Any], str]) -> None:
+    """Write a file by the commit protocol; ``write(handle)`` puts the bytes and returns their SHA-256.
+
+    Raises StorageError and removes the temporary file; the file that was there before is untouched.
+    """
+    temporary = _temporary(path)
+    try:
+        make_folder(path.parent)
+        with open(temporary, "wb") as handle:
+            expected = write(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if file_hash(temporary) != expected:
+            raise StorageError(f"cannot write {path}: the disk gave back other bytes than were written.")
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def commit_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` by the commit protocol."""
+
+    def write(handle: Any) -> str:
+        handle.write(data)
+        return sha256(data)
+
+    commit(path, write)
+
+
+def commit_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 by the commit protocol."""
+    commit_bytes(path, text.encode())
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON, keys in the order given; a float that is not finite is an error, never ``NaN`` in a file."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(", ", ": "))
+
+
+def commit_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON by the commit protocol."""
+    commit_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+
+
+def commit_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one line of JSON a row by the commit protocol."""
+    commit_text(path, "".join(to_json(row) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``; DamagedFile where it is missing, cut or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing.") from None
+    except (ValueError, OSError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}.") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file written by ``commit_lines``; an absent file has none."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (ValueError, OSError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}.") from error
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, read in pieces so that memory stays flat."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """A with-block that fills a temporary folder and puts it in the place of ``path`` with one rename.
+
+    For derived pictures, which can be made again: no fsync. An older folder of that name is replaced.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------------- tensors
+
+
+def _tensor_hash(name: str, tensor: torch.Tensor) -> str:
+    import torch
+
+    flat = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
+    head = f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode()
+    digest = hashlib.sha256(head)
+    digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+def _seal(meta: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+    return sha256(json.dumps([meta, hashes], sort_keys=True).encode())
+
+
+def commit_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+    """Write named tensors and ``meta`` (JSON values) as one sealed safetensors file by the commit protocol."""
+    from safetensors.torch import save
+
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    hashes = {name: _tensor_hash(name, t) for name, t in plain.items()}
+    text = json.dumps({"meta": meta, "sha256": hashes, "seal": _seal(meta, hashes)}, allow_nan=False)
+    commit_bytes(path, save(plain, {META_KEY: text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and the meta of a file written by ``commit_tensors``, every hash verified.
+
+    Raises DamagedFile when the file is truncated, altered, not ours or not safetensors at all; nothing is unpickled.
+    """
+    data = _read(path)
+    tensors = parse_safetensors(data, path)
+    try:
+        box = json.loads(_header(data).get("__metadata__", {})[META_KEY])
+        meta, hashes, seal = box["meta"], box["sha256"], box["seal"]
+    except (KeyError, ValueError, TypeError):
+        raise DamagedFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
+    if seal != _seal(meta, hashes) or set(hashes) != set(tensors):
+        raise DamagedFile(f"{path} is damaged: its description was altered.")
+    for name, tensor in tensors.items():
+        if _tensor_hash(name, tensor) != hashes[name]:
+            raise DamagedFile(f"{path} is damaged: the tensor {name!r} is not what was written.")
+    return tensors, meta
+
+
+def read_foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of any safetensors file, ours or not; DamagedFile for everything else, pickles included."""
+    return parse_safetensors(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing.") from None
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length])
+
+
+def parse_safetensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in the bytes of a safetensors file; ``path`` is only for the message."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or data[:2] == b"\x1f\x8b":
+        raise DamagedFile(f"{path} is a pickle or an archive, not safetensors: it is refused unread.")
+    if len(data) < 8 or struct.unpack("<Q", data[:8])[0] > min(MAX_HEADER, len(data) - 8):
+        raise DamagedFile(f"{path} is truncated or is not a safetensors file.")
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFile(f"{path} is truncated or is not a safetensors file: {error}.") from error
+
+
+# --------------------------------------------------------------------------------------------------------- locks
+
+
+@contextlib.contextmanager
+def lock(folder: Path, what: str) -> Iterator[None]:
+    """Hold ``folder`` for this process alone; the kernel frees it when the process dies, however it dies.
+
+    Raises LockedError naming the host and process that hold it. Not reliable on every network file system.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(folder)
+    holder = folder / ".lock-holder"
+    guard = FileLock(folder / ".lock", thread_local=False)
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "another process"
+        raise LockedError(f"{what} is in use by {who}; wait for it, stop it, or choose another name.") from None
+    except OSError as error:
+        raise _storage_error(folder, error) from error
+    try:
+        commit_text(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        guard.release()
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Remove temporary files that processes which no longer live left in ``folder``; returns how many."""
+    removed = 0
+    for path in folder.glob(".*.tmp-*"):
+        pid = path.name.rsplit(".tmp-", 1)[1].split("-")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def cache_folder() -> Path:
+    """Where packed pictures and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("CONVSCOPE_CACHE")
+    return Path(chosen) if chosen else user_cache_path("convscope")

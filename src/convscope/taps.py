@@ -1,0 +1,148 @@
+"""Recording what the modules of a network are given and put out: the only module of the package that registers a hook.
+
+Every tap is a ``with`` block, and its hooks are gone afterwards, whether the block ended or raised. Any
+``nn.Module`` works, whatever its ``forward`` does, because only calls of its submodules are watched; a submodule whose
+``forward`` is not called through ``module(...)`` is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from convscope.errors import UnknownName
+
+# name, module, inputs, output: "inputs" are the positional arguments and then the values of the named ones.
+Callback = Callable[[str, nn.Module, tuple[Any, ...], Any], None]
+
+
+@dataclass
+class Recording:
+    """What the tapped modules were given and put out, by name, in the order in which they were called.
+
+    ``inputs`` and ``outputs`` hold the latest call; ``every_output`` all of them, because a module that is used in
+    several places is called several times. Where a module takes or gives more than one tensor, the first is kept. A
+    name in ``inputs`` that is not in ``outputs`` is a call that did not return.
+    """
+
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    every_output: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+@contextmanager
+def record(network: nn.Module, names: Iterable[str] | None, *, clone: bool = False) -> Iterator[Recording]:
+    """Record the inputs and outputs of the named submodules ("" is the network itself), or of every leaf for None.
+
+    Nothing is copied or detached, so a gradient can be asked of what is recorded, and a module that works in place
+    (a ReLU after a batch norm) overwrites it. With ``clone`` the network continues with a copy of each recorded tensor:
+    the recorded one keeps its values and stays in the graph. Raises UnknownName("layer", ...).
+    """
+    recording = Recording()
+    taps = leaves(network) if names is None else named(network, names)
+    handles = []
+    try:
+        for name, module in taps.items():
+            before, after = _recorders(recording, name, clone)
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        yield recording
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def observe(network: nn.Module, callback: Callback, *, leaves_only: bool = False) -> Iterator[None]:
+    """Call ``callback(name, module, inputs, output)`` after each call of a submodule, in the order of execution.
+
+    A container comes after what it contains, the network itself (name "") last; ``leaves_only`` leaves both out. A
+    module used in several places is reported at each call, under its first name.
+    """
+    watched = leaves(network) if leaves_only else dict(network.named_modules())
+    handles = []
+    try:
+        for name, module in watched.items():
+            hook = _observer(name, callback)
+            handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaves(network: nn.Module) -> dict[str, nn.Module]:
+    """The submodules that contain no other, by name; a module whose weights are parametrized counts as one."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if all(child == "parametrizations" for child, _ in module.named_children())
+        and "parametrizations" not in name.split(".")
+    }
+
+
+def named(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """The submodules of these names; raises UnknownName with the nearest layers that exist."""
+    known = dict(network.named_modules(remove_duplicate=False))
+    chosen = list(names)
+    for name in chosen:
+        if name not in known:
+            raise UnknownName("layer", name, [k for k in known if k])
+    return {name: known[name] for name in chosen}
+
+
+def count_hooks(network: nn.Module) -> int:
+    """How many forward and backward hooks the network and its submodules carry, whoever registered them."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in a value made of tensors, tuples, lists and dicts; None where there is none."""
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return next((tensor for part in parts if (tensor := first_tensor(part)) is not None), None)
+
+
+def _recorders(recording: Recording, name: str, clone: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The pair of hooks that fill a recording; they return a value only where the network shall go on with a copy."""
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        recording.inputs.pop(name, None)  # so that the order of the names is that of the latest calls
+        recording.outputs.pop(name, None)
+        given = first_tensor((args, kwargs))
+        if given is not None:
+            recording.inputs[name] = given
+        return (_copied(args), _copied(kwargs)) if clone else None
+
+    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        put_out = first_tensor(output)
+        if put_out is not None:
+            recording.outputs[name] = put_out
+            recording.every_output.setdefault(name, []).append(put_out)
+        return _copied(output) if clone else None
+
+    return before, after
+
+
+def _observer(name: str, callback: Callback) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        callback(name, module, (*args, *kwargs.values()), output)
+
+    return hook
+
+
+def _copied(value: Any) -> Any:
+    """The same structure with its tensors cloned; what is neither tensor, tuple, list nor dict is passed on."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return type(value)((key, _copied(part)) for key, part in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple takes its parts one by one
+        return type(value)(*(_copied(part) for part in value))
+    return type(value)(_copied(part) for part in value) if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,43 @@
+"""What every test stands on: no test writes outside its own folder, and parallel workers share the processors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before torch and NumPy are imported, which read these once. Processes that a test starts inherit them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def _redirect(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setenv("CONVSCOPE_RUNS", str(folder / "runs"))
+    patch.setenv("CONVSCOPE_CACHE", str(folder / "cache"))
+    patch.delenv("CONVSCOPE_DATA", raising=False)  # a developer's own data must not change an answer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_writing_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For fixtures that outlive a test, a training shared by a module for one."""
+    with pytest.MonkeyPatch.context() as patch:
+        _redirect(patch, tmp_path_factory.mktemp("shared"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and cache of one test, beside its tmp_path and not in it: a test may list what it wrote there."""
+    _redirect(monkeypatch, tmp_path_factory.mktemp("convscope"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; a test that needs it is skipped where it is missing."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder}")
+    return folder

@@ -1,0 +1,199 @@
+"""Drawings: files that open, have the size they should, and are the same bytes each time. Looks are for eyes."""
+
+import io
+import math
+import os
+import subprocess
+import sys
+import threading
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope import drawing, metrics
+
+ODD_NAMES = ["$x_1$ costs $5", "a_b^c \\frac{", "日本語", "\U0001f600", "tab\tnew\nline", "\udcff bytes", "", "é→ü"]
+
+
+def opened(result: drawing.Drawing) -> Image.Image:
+    picture = Image.open(io.BytesIO(result.png))
+    picture.load()
+    return picture
+
+
+def log_of(epochs: int) -> list[dict]:
+    def row(epoch: int) -> dict:
+        top1 = 0.8 - 0.5 / epoch
+        losses = {"train_loss": 2 / epoch, "val_loss": 2.2 / epoch, "lr": 0.1 / epoch}
+        return {"epoch": epoch, **losses, "train_top1": top1 + 0.1, "val_top1": top1, "val_low": top1 - 0.01} | {
+            "val_high": top1 + 0.01
+        }
+
+    return [row(epoch) for epoch in range(1, epochs + 1)]
+
+
+def scored(k: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(k)
+    labels, logits = generator.integers(0, k, n), generator.normal(size=(n, k))
+    logits[np.arange(n), labels] += 2
+    return logits, labels
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+EVERY = {
+    "curves": lambda: drawing.curves(log_of(20)),
+    "confusion": lambda: drawing.confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
+    "picture_grid": lambda: drawing.picture_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
+    "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_same_bytes_whatever_the_settings(name):
+    first = EVERY[name]()
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20, "savefig.dpi": 30}):
+        assert EVERY[name]() == first
+        assert matplotlib.rcParams["font.size"] == 20  # and the user's settings are left alone
+    assert not {"Software", "Creation Time"} & set(opened(first).info)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_readable_size_on_white(name):
+    picture = opened(EVERY[name]())
+    assert 400 <= picture.width <= 1200
+    assert 300 <= picture.height <= 1200
+    corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1), (picture.width - 1, picture.height - 1)]
+    assert {picture.convert("RGB").getpixel(corner) for corner in corners} == {(255, 255, 255)}
+
+
+def test_a_notebook_and_a_page_can_show_it():
+    result = EVERY["curves"]()
+    assert result._repr_png_() == result.png
+    assert result.data_uri().startswith("data:image/png;base64,iVBOR")
+
+
+def test_threads_do_not_disturb_each_other():
+    expected, results = [EVERY[name]() for name in EVERY], {}
+    threads = [threading.Thread(target=lambda n=name: results.update({n: EVERY[n]()})) for name in EVERY]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [results[name] for name in EVERY] == expected
+
+
+def test_neither_pyplot_nor_torch_is_imported():
+    code = "import sys, convscope.drawing as d; d.curves([{'epoch': 1, 'val_top1': 0.5}])"
+    code += "; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 200])
+def test_curves_of_any_length(epochs):
+    assert opened(drawing.curves(log_of(epochs))).size == (960, 760)
+
+
+def test_curves_leave_out_what_is_missing():
+    log = log_of(6)
+    log[1] |= {"val_loss": None, "val_top1": None, "val_low": None, "val_high": None}
+    log[3] |= {"train_loss": math.nan, "val_loss": math.inf}
+    log[5] |= {"val_low": None, "val_high": None}
+    opened(drawing.curves(log))
+    without_rate = [{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}]
+    assert opened(drawing.curves(without_rate)).size == (960, 650)
+    opened(drawing.curves([{"epoch": 3}]))
+    opened(drawing.curves([{"epoch": 1, "lr": 0.0}]))
+    with pytest.raises(ValueError, match="without epochs"):
+        drawing.curves([])
+
+
+@pytest.mark.parametrize("k", [1, 2, 15, 60, 100, 120])
+def test_confusion_of_any_size(k):
+    picture = opened(drawing.confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
+    assert k * 15 * (k <= 100) < picture.width < 1900
+    assert picture.height < 1900
+
+
+def test_confusion_shows_a_mistake_in_a_hundred():
+    def most_orange(matrix):
+        pixels = np.asarray(opened(drawing.confusion(matrix, ["a", "b"])).convert("RGB")).astype(int)
+        return (pixels[60:240, 40:280, 0] - pixels[60:240, 40:280, 2]).max()  # without the colour bars
+
+    assert most_orange([[100, 0], [0, 100]]) < 20
+    assert most_orange([[99, 1], [0, 100]]) > 60
+
+
+def test_confusion_of_absent_classes_and_of_nothing():
+    opened(drawing.confusion([[3, 1], [0, 0]], ["cat", "dog"]))
+    opened(drawing.confusion([[0, 0], [0, 0]], ["cat", "dog"]))
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) does not fit 3 names"):
+        drawing.confusion([[1, 0], [0, 1]], ["a", "b", "c"])
+
+
+def test_odd_names_are_drawn_as_they_are():
+    opened(drawing.confusion(np.eye(8, dtype=int), ODD_NAMES))
+    opened(drawing.picture_grid(noise(8, 8, 8, 3), ODD_NAMES, 4, heading="$\\alpha$ 日", row_labels=["$a$", "日"]))
+    dollars, plain = (drawing.picture_grid(noise(1, 32, 32, 3), [title], 1) for title in ("$x^2$", "x2"))
+    assert dollars != plain
+
+
+def test_long_names_do_not_take_the_picture():
+    picture = opened(drawing.confusion(np.eye(3, dtype=int), ["a very long name of a class " * 5] * 3))
+    assert picture.width < 800
+    assert opened(drawing.picture_grid(noise(2, 32, 32, 3), ["wide name " * 30 + "→dog 97 %", ""], 2)).width < 320
+
+
+def test_titles_break_after_the_arrow_and_keep_the_number():
+    figure = drawing._figure(100, 100)
+    with drawing._style():
+        for title, expected in [
+            ("cat→dog 97 %", "cat→dog 97 %"),
+            ("Egyptian cat→Persian cat 88 %", "Egyptian cat→\nPersian cat 88 %"),
+            ("deer→automobile 93 %", "deer→\nautomobile 93 %"),
+        ]:
+            assert drawing._two_lines(figure, title, 130) == expected
+        long = "soft-coated wheaten terrier→Staffordshire terrier 97 %"
+        first, second = drawing._two_lines(figure, long, 130).split("\n")
+        assert first.endswith("…→")
+        assert second.endswith("… 97 %")
+
+
+def test_small_pictures_are_enlarged_exactly():
+    picture = noise(1, 8, 8, 3)
+    sheet = np.asarray(opened(drawing.picture_grid(picture, [], 1)).convert("RGB"))
+    inside = sheet[13 : 13 + 96, 13 : 13 + 96]  # the margin and the thin line
+    np.testing.assert_array_equal(inside, picture[0].repeat(12, 0).repeat(12, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28, 1), (1, 300, 200, 3), (64, 32, 32, 3), (5, 1, 500, 3)])
+def test_sheets_of_any_shape(shape):
+    sheet = opened(drawing.picture_grid(noise(*shape), [], 8))
+    assert sheet.width < 1000
+    rows = -(-shape[0] // 8)
+    labelled = opened(drawing.picture_grid(noise(*shape), ["t"] * shape[0], 8, row_labels=["row"] * rows))
+    assert labelled.width > sheet.width
+
+
+@pytest.mark.parametrize(
+    ("pictures", "titles", "message"),
+    [
+        (np.zeros((1, 8, 8, 3)), [], "uint8"),
+        (noise(1, 3, 8, 8), [], "uint8"),
+        (noise(0, 8, 8, 3), [], "uint8"),
+        (noise(2, 8, 8, 3), ["one"], "1 titles"),
+    ],
+)
+def test_sheets_that_do_not_fit_say_so(pictures, titles, message):
+    with pytest.raises(ValueError, match=message):
+        drawing.picture_grid(pictures, titles, 4)
+
+
+def test_calibration_of_a_single_picture():
+    opened(drawing.calibration(metrics.calibration([[0.0, 1.0]], [1])))
+    opened(drawing.calibration(metrics.calibration(np.zeros((1, 1)), [0])))

@@ -1,0 +1,40 @@
+"""The public names, frozen: adding, renaming or removing one is a decision, and it is taken here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import convscope
+
+PUBLIC = [
+    "Classifier",
+    "ConvscopeError",
+    "Dataset",
+    "Prediction",
+    "Preprocess",
+    "Recipe",
+    "build",
+    "load",
+    "train",
+]
+
+
+def test_the_public_names_are_these():
+    assert sorted(convscope.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_resolves(name: str):
+    # Not to a module: `convscope.predict` would be the function or the module, whichever was imported first.
+    assert not isinstance(getattr(convscope, name), ModuleType)
+
+
+def test_importing_convscope_does_not_import_torch():
+    # Torch takes seconds; `convscope --help` answers in half of one.
+    code = "import sys, convscope; print(*sys.modules.keys() & {'torch', 'numpy', 'matplotlib', 'sklearn'})"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout.split() == []
