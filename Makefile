@@ -40,7 +40,7 @@ docs: $(READY) ## the documentation, into docs/_build
 
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer
-	@for file in $(sort $(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in $(filter-out bench/paired.py,$(sort $(wildcard bench/*.py))); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 # .venv by its name: an environment given with VENV= is not ours to delete.
 clean: ## remove what make made: .venv, docs/_build, caches (runs stay)

@@ -33,7 +33,7 @@ _HOMES = {
     "prepare_training": "commands",
     "train": "commands",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from .classifier import Classifier as Classifier

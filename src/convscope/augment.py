@@ -77,7 +77,7 @@ def _shift(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.
 
 
 def _gather(images_BCHW: torch.Tensor, places_BP: torch.Tensor) -> torch.Tensor:
-    """Copy pixels: ``places_BP`` holds row-major places; whole pixels move, so channels-last memory is read in order."""
+    """Copy pixels: ``places_BP`` holds row-major places; whole pixels move, as channels-last memory has them."""
     batch, channels, height, width = images_BCHW.shape
     pixels = images_BCHW.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     start = torch.arange(batch, device=places_BP.device)[:, None] * (height * width)

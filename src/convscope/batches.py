@@ -36,7 +36,7 @@ class Batches:
     batch_size: int
     seed: int
     recipe: Augment
-    device: torch.device = torch.device("cpu")
+    device: torch.device
 
     def __len__(self) -> int:
         """Updates an epoch."""

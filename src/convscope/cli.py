@@ -1,4 +1,4 @@
-"""The command line: one function a command, which parses, makes one library call and prints. torch is imported when needed.
+"""The command line: one function a command, which parses, makes one library call and prints. torch comes when needed.
 
 Results go to standard output, notes and progress to standard error; ``--json`` prints JSON and nothing else.
 """
@@ -340,9 +340,11 @@ def _print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     _notes(summary["notes"])
     print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
     low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
-    print(f"top-1 {_percent(summary, '')}, top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}], "
-          f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
-          f"calibration error {100 * summary['ece']:.1f} %")  # fmt: skip
+    print(
+        f"top-1 {_percent(summary, '')}, top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
+        f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
+        f"calibration error {100 * summary['ece']:.1f} %"
+    )
     table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
     for c in summary["classes"][:100]:
         table.add_row(c["name"], str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
@@ -449,7 +451,7 @@ def models(
     dropout: float | None = None,
     json: Flag = False,
 ) -> None:
-    """List the models, or print the lecture's table of one: layers, sizes, parameters, multiply-adds, receptive fields.
+    """List the models, or print the lecture's table of one: layers, sizes, parameters, work, receptive fields.
 
     Parameters
     ----------

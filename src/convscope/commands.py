@@ -1,4 +1,4 @@
-"""One function a command: what the command line, the page and Python call. Takes names, returns results, prints nothing."""
+"""One function a command: what the command line and Python call. Takes names, returns results, prints nothing."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def _check_trainable(dataset: Dataset) -> None:
     counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
     if counts["train"] < 2 or not counts["val"]:
         raise DataError(
-            f"{dataset.name} has {len(dataset)} pictures: {counts['train']} to train on and {counts['val']} to validate "
-            "with; a class needs at least two different pictures, better fifty."
+            f"{dataset.name} has {len(dataset)} pictures: {counts['train']} to train on, {counts['val']} to validate with; "
+            "a class needs at least two different pictures, better fifty."
         )
 
 

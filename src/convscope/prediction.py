@@ -1,4 +1,4 @@
-"""The one no-grad pass that yields logits. Everyone calls it: validation, evaluation, prediction, and all that follows."""
+"""The one no-grad pass that yields logits. Everyone calls it: validation, evaluation, prediction, all that follows."""
 
 from __future__ import annotations
 

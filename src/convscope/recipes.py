@@ -1,7 +1,8 @@
 """Recipes: every hyper-parameter of a training as nested frozen records, and the named recipes with their claims.
 
-A recipe is flattened into options (``--lr``, ``--epochs``, ...) by ``Recipe.flat`` and changed by ``Recipe.with_options``;
-``recipe.json`` in a run holds it whole. Nothing here needs torch, so that the command line starts at once.
+A recipe is flattened into options (``--lr``, ``--epochs``, ...) by ``Recipe.flat`` and changed by
+``Recipe.with_options``; ``recipe.json`` in a run holds it whole. Nothing here needs torch, so that the command line
+starts at once.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Augment:
 
 @_frozen
 class Loop:
-    """How long, in what pieces and in what arithmetic. ``patience``: epochs without a better validation to stop after."""
+    """How long, in what pieces, in what arithmetic. ``patience``: epochs without a better validation to stop after."""
 
     epochs: Positive = 20
     batch_size: Positive = 128

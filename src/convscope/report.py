@@ -77,7 +77,7 @@ class EvaluationReport:
 
 
 def train_summary(run: Run) -> dict[str, Any]:
-    """The figures of a run so far; rates are fractions of 1, ``percent_of_peak`` is 0 to 100. Schema in docs/json.md."""
+    """The figures of a run so far: rates are fractions of 1, ``percent_of_peak`` is 0 to 100 (docs/json.md)."""
     log, timing = run.log(), run.timing()
     best = max(log, key=lambda row: (row["val_top1"], -row["epoch"]))
     total = {key: sum(row[key] for row in timing) for key in timing[0] if key.endswith("seconds") or key == "gflop"}
@@ -103,8 +103,8 @@ def roofline(summary: dict[str, Any]) -> str:
     spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
     return (
         f"roofline: {summary['gflop'] / 1000:.2f} TFLOP at {summary['gflop_per_second']:.0f} GFLOP/s, "
-        f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix product "
-        f"reached in this run; {spent}"
+        f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix "
+        f"product reached in this run; {spent}"
     )
 
 

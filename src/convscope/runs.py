@@ -192,7 +192,7 @@ def checkpoints(run: Run) -> list[Path]:
 
 
 def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
-    """Put the newest whole checkpoint into ``state``; returns the progress and notes on damaged ones that were passed over.
+    """Put the newest whole checkpoint into ``state``; returns the progress, and notes on damaged ones passed over.
 
     Without any checkpoint the state stays as it was. Raises DamagedFile when there are some and none is whole.
     """

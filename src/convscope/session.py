@@ -181,8 +181,8 @@ class Session:
         for name, tensor in self.state.network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DivergedError(
-                    f"the weights {name!r} are no longer numbers after epoch {step.epoch}; the last whole checkpoint is "
-                    f"kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip 1."
+                    f"the weights {name!r} are no longer numbers after epoch {step.epoch}; the last whole checkpoint "
+                    f"is kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip 1."
                 )
 
     def _classifier(self, row: dict[str, Any]) -> Classifier:

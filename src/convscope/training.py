@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -53,15 +53,15 @@ class Step:
     epoch: int
     step: int
     steps: int
+    summary: EpochSummary | None  # with the last update of an epoch
     loss: float
     lr: float
     pictures: int
     seconds: dict[str, float] = field(repr=False)
-    summary: EpochSummary | None = None  # with the last update of an epoch
 
 
 class Diverged(DivergedError):
-    """The loss is not a number, or ran away: at which step, rate, and on which pictures (``index`` into the dataset)."""
+    """The loss is not a number, or ran away: at which step, rate, and on which pictures (indices of the dataset)."""
 
     def __init__(self, epoch: int, step: int, lr: float, loss: float, index: np.ndarray) -> None:
         self.epoch, self.step, self.lr, self.loss, self.index = epoch, step, lr, loss, index
@@ -96,7 +96,7 @@ def train(state: TrainState, batches: Batches, recipe: Recipe) -> Iterator[Step]
             if not loss <= RUNAWAY * math.log(max(len(batches.dataset.class_names), 2)):
                 raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.index)
             seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
-            yield _advance(state, steps, loss, lr, len(batch.index), seconds)
+            yield Step(*_advance(state, steps), loss, lr, len(batch.index), seconds)
             start = time.perf_counter()
 
 
@@ -108,7 +108,7 @@ def _set_rate(state: TrainState, recipe: Recipe, steps: int) -> float:
     return lr
 
 
-def _update(state: TrainState, forward: torch.nn.Module, batch: Batch, recipe: Recipe) -> float:
+def _update(state: TrainState, forward: Callable[[torch.Tensor], torch.Tensor], batch: Batch, recipe: Recipe) -> float:
     """One forward, backward and optimizer step; returns the batch's mean loss."""
     state.network.train()
     half = recipe.loop.precision == "bfloat16"
@@ -132,7 +132,7 @@ def _update(state: TrainState, forward: torch.nn.Module, batch: Batch, recipe: R
     return value
 
 
-def _advance(state: TrainState, steps: int, loss: float, lr: float, pictures: int, seconds: dict[str, float]) -> Step:
+def _advance(state: TrainState, steps: int) -> tuple[int, int, int, EpochSummary | None]:
     """Count the update; with the last one of an epoch the state is already that of the next epoch's start."""
     epoch, step, summary = state.epoch + 1, state.step + 1, None
     state.step += 1
@@ -140,7 +140,7 @@ def _advance(state: TrainState, steps: int, loss: float, lr: float, pictures: in
         summary = EpochSummary(state.loss_sum / state.seen, state.correct / state.seen)
         state.epoch, state.step = epoch, 0
         state.loss_sum, state.correct, state.seen = 0.0, 0, 0
-    return Step(epoch, step, steps, loss, lr, pictures, seconds, summary)
+    return epoch, step, steps, summary
 
 
 def flops_per_picture(network: torch.nn.Module, image_size: int) -> float:

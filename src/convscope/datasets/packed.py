@@ -134,7 +134,7 @@ def _decode_all(
     return bad
 
 
-class _Abandoned(Exception):  # noqa: N818  (not an error: leaves commit without a file)
+class _Abandoned(Exception):
     """Some pictures could not be read, so the packed file would have holes."""
 
 
