@@ -215,11 +215,15 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
 def _restore(state: TrainState, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     weights = {n.removeprefix("network/"): t for n, t in tensors.items() if n.startswith("network/")}
     load_weights(state.network, weights, Path("the checkpoint"))
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     kept: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, number, key = name.split("/")
-            kept.setdefault(int(number), {})[key] = tensor
+            like = parameters[int(number)]
+            # A fused optimizer walks memory, so a buffer must lie in it as its parameter does (channels last).
+            value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            kept.setdefault(int(number), {})[key] = value
     state.optimizer.load_state_dict({"state": kept, "param_groups": state.optimizer.state_dict()["param_groups"]})
     for name, value in meta["state"].items():
         setattr(state, name, value)

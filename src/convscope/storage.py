@@ -185,7 +185,8 @@ def commit_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mappin
     """Write named tensors and ``meta`` (JSON values) as one sealed safetensors file by the commit protocol."""
     from safetensors.torch import save
 
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    # Sorted: equal tensors give equal bytes, in whatever order they were gathered.
+    plain = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
     hashes = {name: _tensor_hash(name, t) for name, t in plain.items()}
     text = json.dumps({"meta": meta, "sha256": hashes, "seal": _seal(meta, hashes)}, allow_nan=False)
     commit_bytes(path, save(plain, {META_KEY: text}))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..randomness import mix
+
 if TYPE_CHECKING:
     from .dataset import Unsplit
 
@@ -97,7 +99,12 @@ def _drop_leaks(part: np.ndarray, keys: np.ndarray) -> list[str]:
 
 
 def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of ``limit`` pictures, shares a label kept to within one picture, the lowest hashes of each, in order."""
+    """Indices of ``limit`` pictures, in order: shares a label kept to within one picture, chosen by content.
+
+    The hash is mixed once more before it chooses: the plain one decides the part a picture belongs to, and would give
+    nothing but test pictures.
+    """
+    rank = mix(keys, 0x6C696D6974)
     values, counts = np.unique(labels, return_counts=True)
     exact = counts * (limit / counts.sum())
     quota = np.floor(exact).astype(int)
@@ -106,5 +113,5 @@ def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
     chosen = []
     for value, wanted in zip(values, quota, strict=True):
         mine = np.flatnonzero(labels == value)
-        chosen.append(mine[np.argsort(keys[mine], kind="stable")[:wanted]])
+        chosen.append(mine[np.argsort(rank[mine], kind="stable")[:wanted]])
     return np.sort(np.concatenate(chosen))
