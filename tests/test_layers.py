@@ -12,7 +12,7 @@ FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rgl
 
 # Low to high; a line is a layer, and those that share one do not import each other. A folder is one entry.
 LAYERS = [
-    "errors",
+    "errors version",
     "storage schedules randomness machine",
     "recipes",
     "images metrics taps",

@@ -1,4 +1,4 @@
-"""A run that is stopped, killed, damaged, resumed or refused: nothing is lost, and bits are what they would have been."""
+"""A run that is stopped, killed, damaged, resumed or refused: nothing is lost, and no bit differs."""
 
 from __future__ import annotations
 

@@ -11,14 +11,25 @@ import pytest
 import convscope
 
 PUBLIC = [
+    "AUGMENTS",
     "Classifier",
     "ConvscopeError",
+    "DATASETS",
     "Dataset",
+    "EvaluationReport",
+    "MODELS",
     "Prediction",
     "Preprocess",
+    "RECIPES",
     "Recipe",
-    "build",
-    "load",
+    "TrainReport",
+    "TrainRequest",
+    "evaluate",
+    "load_dataset",
+    "model_table",
+    "open_classifier",
+    "predict",
+    "prepare_training",
     "train",
 ]
 

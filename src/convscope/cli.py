@@ -17,8 +17,8 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__
-from .errors import ConvscopeError, MemoryExhausted, PictureError
+from .errors import ConvscopeError, MemoryExhausted, PictureError, StorageError
+from .version import __version__
 
 if TYPE_CHECKING:
     from .session import Session
@@ -32,6 +32,7 @@ app = App(
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
 STEPS_BEFORE_ESTIMATE = 20
+STANDARD_INPUT = "standard input"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. A user's error is one sentence on standard error, never a traceback."""
+    arguments = [STANDARD_INPUT if a == "-" else a for a in arguments]  # to the parser "-" is an unknown option
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
@@ -53,6 +55,9 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader left; Python would complain at exit
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{(error.strerror or str(error)).lower()}.", StorageError.exit_code)
     except Exception as error:
         if _out_of_memory(error):
             return _complain(
@@ -401,8 +406,9 @@ def predict(
     """
     from . import commands
 
-    data = sys.stdin.buffer.read() if "-" in pictures else None
-    results = commands.predict(run, pictures or ("-",), top=top, model=model, runs=runs, standard_input=data)
+    given = ["-" if p == STANDARD_INPUT else p for p in pictures or (STANDARD_INPUT,)]
+    data = sys.stdin.buffer.read() if "-" in given else None
+    results = commands.predict(run, given, top=top, model=model, runs=runs, standard_input=data)
     rows = [r.to_json() for r in results]
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))

@@ -28,6 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
@@ -110,15 +111,14 @@ def curves(log: Sequence[dict]) -> Drawing:
     if not log:
         raise ValueError("a log without epochs cannot be drawn")
     has_rate = len(_series(log, "lr")[0]) > 0
-    figure = _figure(960, 760 if has_rate else 650, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+    figure = _figure(960, 760 if has_rate else 650, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     loss, accuracy, *rate = figure.subplots(2 + has_rate, sharex=True, height_ratios=[3, 3, 0.8][: 2 + has_rate])
     loss.set_title("Loss", weight="bold")
     accuracy.set_title("Accuracy, %", weight="bold")
     for axes, name, scale in ((loss, "loss", 1), (accuracy, "top1", 100)):
         axes.margins(y=0.1)
-        _line(axes, _series(log, f"train_{name}", scale), "training", {"color": ORANGE, "linestyle": "--"})
-        _line(axes, _series(log, f"val_{name}", scale), "validation", {"color": BLUE})
+        _line(axes, _series(log, f"train_{name}", scale), "training", ORANGE, "--")
+        _line(axes, _series(log, f"val_{name}", scale), "validation", BLUE)
     _band(accuracy, log)
     _mark_best(log, loss, accuracy)
     for axes in rate:
@@ -141,11 +141,11 @@ def _series(log: Sequence[dict], key: str, scale: float = 1) -> tuple[list[int],
     return [epoch for epoch, _ in kept], [value for _, value in kept]
 
 
-def _line(axes: Axes, series: tuple[list[int], list[float]], label: str, look: dict[str, str]) -> None:
+def _line(axes: Axes, series: tuple[list[int], list[float]], label: str, color: str, linestyle: str = "-") -> None:
     x, y = series
     if x:
-        marker = {"marker": "o", "markersize": 4.5 if len(x) == 1 else 3} if len(x) <= 30 else {}
-        axes.plot(x, y, label=label, **look, **marker)
+        marker, size = "o" if len(x) <= 30 else None, 4.5 if len(x) == 1 else 3
+        axes.plot(x, y, label=label, color=color, linestyle=linestyle, marker=marker, markersize=size)
 
 
 def _band(axes: Axes, log: Sequence[dict]) -> None:
@@ -256,8 +256,8 @@ def _confusion_names(axes: Axes, labels: list[str], size: float, turn: int) -> N
     axes.spines[:].set(visible=True, color=PALE)
     axes.set(xticks=[], yticks=[])
     if k <= 100:
-        slanted = {"ha": "right", "rotation_mode": "anchor"} if turn == 45 else {}
-        axes.set_xticks(range(k), labels, rotation=turn, **slanted)
+        side, mode = ("right", "anchor") if turn == 45 else ("center", "default")
+        axes.set_xticks(range(k), labels, rotation=turn, ha=side, rotation_mode=mode)
         axes.set_yticks(range(k), labels)
     step = 1 if k <= 30 else 5 if k <= 100 else k  # lines to follow a row by, without filling the picture
     for edge in np.arange(step, k, step) - 0.5:
@@ -275,6 +275,7 @@ def _confusion_counts(axes: Axes, matrix: np.ndarray, colours: np.ndarray) -> No
 
 def _colour_bar(axes: Axes, colour: LinearSegmentedColormap, norm: Normalize, title: str) -> None:
     bar = axes.figure.colorbar(ScalarMappable(norm, colour), cax=axes)
+    assert norm.vmax is not None  # both scales are made with their ends
     ticks = [0, norm.vmax / 2, norm.vmax] if title.startswith("right") else [0, norm.vmax / 5, norm.vmax]
     bar.set_ticks(ticks, labels=[f"{100 * tick:g}" for tick in ticks])
     bar.outline.set_edgecolor(PALE)
@@ -360,8 +361,7 @@ def calibration(cal: Calibration) -> Drawing:
     confidence, accuracy, low, high = (
         np.array([100 * getattr(b, key) for b in filled]) for key in ("confidence", "accuracy", "low", "high")
     )
-    figure = _figure(620, 740, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    figure = _figure(620, 740, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[5, 1])
     upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1.2, label="honest")
     step = 100 / len(cal.bins)
@@ -386,7 +386,7 @@ def calibration(cal: Calibration) -> Drawing:
 # --- text and canvas ---------------------------------------------------------------------------------------------
 
 
-def _figure(width: int, height: int, layout: str | None = None) -> Figure:
+def _figure(width: int, height: int, layout: LayoutEngine | None = None) -> Figure:
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     return figure
@@ -431,6 +431,7 @@ def _short(text: str, limit: int) -> str:
 def _width(figure: Figure, text: str, size: float, weight: str = "normal") -> float:
     """The width of the drawn text in pixels."""
     font = font_manager.FontProperties(size=size, weight=weight)
+    assert isinstance(figure.canvas, FigureCanvasAgg)  # _figure gave it one
     return figure.canvas.get_renderer().get_text_width_height_descent(text, font, False)[0]
 
 
@@ -441,7 +442,9 @@ def _two_lines(figure: Figure, text: str, room: float, size: float = 8.5) -> str
         return _width(figure, part, size) <= room
 
     def squeeze(part: str) -> str:
-        body, tail = re.fullmatch(r"(.*?)(\s[\d.,]+\s?%|→)?", part).groups("")
+        match = re.fullmatch(r"(.*?)(\s[\d.,]+\s?%|→)?", part)
+        assert match is not None  # it takes any single line
+        body, tail = match.groups("")
         while body and not fits(part):
             body = body[:-1].rstrip()
             part = body + "…" + tail

@@ -203,9 +203,10 @@ def per_class(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> 
         raise DataError(f"{len(class_names)} class names do not fit a network of {logits.shape[1]} classes")
     guesses = logits.argmax(axis=1)
     table = precision_recall_fscore_support(labels, guesses, labels=np.arange(len(class_names)), zero_division=0)
+    precisions, recalls, f1s, counts = (np.asarray(column) for column in table)
     hits = np.bincount(labels[guesses == labels], minlength=len(class_names))
     scores = []
-    for name, precision, recall, f1, n, hit in zip(class_names, *table, hits, strict=True):
+    for name, precision, recall, f1, n, hit in zip(class_names, precisions, recalls, f1s, counts, hits, strict=True):
         if n == 0:
             scores.append(ClassScore(name, 0))
             continue

@@ -45,10 +45,10 @@ class _ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+def _reconstruct(kind: type, shape: tuple[int, ...], code: Any) -> np.ndarray:
     if kind is not np.ndarray:
         raise pickle.UnpicklingError("it asks for an array of a foreign type")
-    return np.ndarray.__new__(np.ndarray, shape, code)
+    return np.ndarray(shape, code)  # the code is bytes, which NumPy takes for a dtype and its stubs do not
 
 
 def _encode(text: str, encoding: str) -> bytes:

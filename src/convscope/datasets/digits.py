@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 
 from .dataset import Unsplit
+
+if TYPE_CHECKING:  # slow to import
+    from sklearn.utils import Bunch
 
 
 def load_digits() -> Unsplit:
@@ -14,7 +19,7 @@ def load_digits() -> Unsplit:
     """
     from sklearn.datasets import load_digits as sklearn_digits
 
-    box = sklearn_digits()
+    box = cast("Bunch", sklearn_digits())  # a tuple only with return_X_y
     grey = np.rint(box.images * (255 / 16)).astype(np.uint8)
     return Unsplit(
         name="digits",
