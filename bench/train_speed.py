@@ -56,8 +56,8 @@ class Pictures(TorchDataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return self.transform(self.pictures[i]), int(self.labels[i])
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.pictures[index]), int(self.labels[index])
 
 
 class Notebook:

@@ -115,9 +115,8 @@ def test_predict_answers_name_the_bad_and_go_on(
     code, out, _ = ask(capsys, *words, "--json")
     answers = json.loads(out)
     assert code == 65
-    assert [set(a) for a in answers] == [
-        {"path", "label", "probability", "top"}, {"path", "error"}, {"path", "error"}, {"path", "label", "probability", "top"},
-    ]  # fmt: skip
+    answered, failed = {"path", "label", "probability", "top"}, {"path", "error"}
+    assert [set(a) for a in answers] == [answered, failed, failed, answered]
     assert answers[2]["error"] == "does not exist"
     assert answers[0]["probability"] == answers[0]["top"][0]["probability"]
     assert len(answers[0]["top"]) == 5

@@ -1,4 +1,4 @@
-"""The options of every command, frozen: a new flag is a decision, and it is taken here. And each recipe field has one."""
+"""The options of every command, frozen: a new flag is a decision, and it is taken here."""
 
 from __future__ import annotations
 

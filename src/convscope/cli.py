@@ -346,7 +346,8 @@ def _print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
     low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
     print(
-        f"top-1 {_percent(summary, '')}, top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
+        f"top-1 {_percent(summary, '')}, "
+        f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
         f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
         f"calibration error {100 * summary['ece']:.1f} %"
     )
@@ -503,9 +504,11 @@ def _print_ledger(book: Any, json: bool) -> None:
     if json:
         print(json_module.dumps(asdict(book)))
         return
-    table = Table(*LECTURE_COLUMNS, box=None, header_style="bold")
+    table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
+    for column in LECTURE_COLUMNS[1:]:
+        table.add_column(column, justify="right")
     for row in lecture_rows(book):
-        table.add_row(*lecture_cells(row))
+        table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "

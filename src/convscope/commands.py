@@ -149,8 +149,8 @@ def _check_trainable(dataset: Dataset) -> None:
     counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
     if counts["train"] < 2 or not counts["val"]:
         raise DataError(
-            f"{dataset.name} has {len(dataset)} pictures: {counts['train']} to train on, {counts['val']} to validate with; "
-            "a class needs at least two different pictures, better fifty."
+            f"{dataset.name} has {len(dataset)} pictures: {counts['train']} to train on, {counts['val']} to validate "
+            "with; a class needs at least two different pictures, better fifty."
         )
 
 
