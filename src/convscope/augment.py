@@ -7,6 +7,8 @@ output pixel to a place in the input, so a picture is sampled once however many 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -96,9 +98,11 @@ def _warp(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.n
     move_x = (2 * u[:, ZOOM_X] - 1) * (1 - scale) + _offsets(recipe, u, width, SHIFT_X) * _unit(width)
     move_y = (2 * u[:, ZOOM_Y] - 1) * (1 - scale) + _offsets(recipe, u, height, SHIFT_Y) * _unit(height)
     across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)[:, None]
+    # The sides of a picture that is not square differ in their units; a rotation turns pixels.
+    tall, wide = _unit(width) / (_unit(height) or math.inf), _unit(height) / (_unit(width) or math.inf)
     # Products and sums are separate operations: a fused one could round a picture differently in another batch.
-    x = _column(cos * mirror) * across + (_column(-sin) * down + _column(move_x))
-    y = _column(sin * mirror) * across + (_column(cos) * down + _column(move_y))
+    x = _column(cos * mirror) * across + (_column(-sin * tall) * down + _column(move_x))
+    y = _column(sin * mirror * wide) * across + (_column(cos) * down + _column(move_y))
     grid = torch.stack([x, y], dim=-1).to(images_BCHW.device)
     sampled = F.grid_sample(images_BCHW.float(), grid, padding_mode="reflection", align_corners=True)
     return _to_bytes(sampled)

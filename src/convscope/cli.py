@@ -150,7 +150,7 @@ def train(
     epochs
         How often every picture is seen.
     batch_size
-        Pictures an update.
+        Pictures an update; 128 when nothing is said, or fewer so that an epoch has 20 updates.
     lr
         The highest learning rate of the schedule.
     optimizer
@@ -166,7 +166,7 @@ def train(
     label_smoothing
         The share of each label spread over all classes.
     clip
-        The largest norm of a gradient.
+        The largest norm of a gradient; 0 for no limit.
     patience
         Stop after so many epochs without a better validation accuracy.
     augment
@@ -274,7 +274,8 @@ def _data_line(session: Session) -> str:
     return (
         f"{data.name}: {len(data):,} pictures of {len(data.class_names)} classes at {data.preprocess.size} x "
         f"{data.preprocess.size} ({data.preprocess.fit}), {parts}; {recipe.model.name} in {recipe.loop.precision} on "
-        f"{session.device}, augmentation {recipe.augment.name}, run {session.run.name}"
+        f"{session.device}, batches of {recipe.loop.batch_size}, augmentation {recipe.augment.name}, "
+        f"run {session.run.name}"
     )
 
 

@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 from .errors import UnknownName, UsageError
 from .schedules import SCHEDULES
 
-_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-Positive = Annotated[int, Field(gt=0)]
+_frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+Positive = Annotated[int, Field(gt=0, le=10**9)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -52,15 +52,18 @@ class Data:
 
 @_frozen
 class Optimizer:
-    """How weights move: rates are peaks of the schedule, ``warmup`` is a share of the run, ``clip`` a gradient norm."""
+    """How weights move: rates are peaks of the schedule, ``warmup`` is a share of the run.
+
+    ``clip`` is the largest norm of a gradient; 0 is none.
+    """
 
     name: str = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.05
+    lr: Annotated[float, Field(gt=0)] = 0.03
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: str = "one-cycle"
     warmup: Share = 0.25
-    clip: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(ge=0)] | None = 1.0
     label_smoothing: Share = 0.1
 
 
@@ -84,14 +87,18 @@ class Augment:
 
 @_frozen
 class Loop:
-    """How long, in what pieces, in what arithmetic. ``patience``: epochs without a better validation to stop after."""
+    """How long, in what pieces, in what arithmetic. ``patience``: epochs without a better validation to stop after.
+
+    ``batch_size`` None is settled by the number of pictures: 128, or fewer so that an epoch has 20 updates, never
+    under 16.
+    """
 
     epochs: Positive = 20
-    batch_size: Positive = 128
+    batch_size: Positive | None = None
     patience: Positive | None = None
     precision: str = "auto"
     compile: bool = False
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 AUGMENTS: dict[str, Augment] = {
@@ -141,7 +148,7 @@ class Recipe:
     def from_dict(values: Mapping[str, Any]) -> Recipe:
         """A recipe from JSON values; UsageError naming the field that does not fit."""
         try:
-            return TypeAdapter(Recipe).validate_python(dict(values))
+            return TypeAdapter(Recipe).validate_python(dict(values) if isinstance(values, Mapping) else values)
         except ValidationError as error:
             raise UsageError(_sentence(error)) from None
 
@@ -160,7 +167,7 @@ class Recipe:
         places = {_option(s, f): (s, f) for s, fields in sections.items() for f in fields}
         for kind, table in (("optimizer", OPTIMIZERS), ("augment", AUGMENTS)):
             name = given.get(kind)
-            if name is not None and name != sections[kind]["name"]:
+            if isinstance(name, str) and name != sections[kind]["name"]:
                 if name not in table:
                     raise UnknownName("augmentation" if kind == "augment" else kind, name, table)
                 sections[kind] = dataclasses.asdict(table[name])
@@ -180,7 +187,7 @@ def _option(section: str, part: str) -> str:
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(p) for p in first["loc"]]
-    name = _option(*place[-2:]) if len(place) > 1 else "".join(place)
+    name = _option(*place[-2:]) if len(place) > 1 else "".join(place) or "recipe"
     reason = first["msg"][0].lower() + first["msg"][1:]
     return f"{name.replace('_', '-')} {first['input']!r} does not do: {reason}."
 
@@ -199,7 +206,7 @@ def _recipe(**options: Any) -> Recipe:
 
 
 # Found on CIFAR-10's validation pictures: docs/log.md has the rates that were tried.
-_LECTURE = {"augment": "light", "batch_size": 128, "lr": 0.2, "weight_decay": 1e-3, "warmup": 0.2}
+_LECTURE = {"augment": "light", "batch_size": 128, "lr": 0.2, "weight_decay": 1e-3, "warmup": 0.2, "clip": 0.0}
 
 RECIPES: dict[str, NamedRecipe] = {
     "default": NamedRecipe(_recipe(), "a sound start for any pictures; no claim"),

@@ -99,6 +99,7 @@ class Session:
 
     def _prepare(self) -> None:
         loop = self.recipe.loop
+        assert loop.batch_size is not None  # settled before a session is made
         network = self.initial or self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
         network = network.to(self.device)
         self.state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
@@ -182,7 +183,7 @@ class Session:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DivergedError(
                     f"the weights {name!r} are no longer numbers after epoch {step.epoch}; the last whole checkpoint "
-                    f"is kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip 1."
+                    f"is kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
                 )
 
     def _classifier(self, row: dict[str, Any]) -> Classifier:
@@ -209,7 +210,7 @@ class Session:
         details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
         commit_json(self.run.folder / "diverged.json", details)
         return DivergedError(
-            f"{error}; the last finite checkpoint is kept. Try a lower --lr, or --clip 1. The batch began with "
+            f"{error}; the last finite checkpoint is kept. Try a lower --lr or --clip. The batch began with "
             f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / 'diverged.json'}."
         )
 

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 META_KEY = "convscope"
 MAX_HEADER = 16 * 2**20  # bytes; a longer safetensors header is refused unread
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what _temporary makes: the process writes into it
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -55,16 +57,29 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _fsync_folder(path: Path) -> None:
+    """Make the new name in the folder of ``path`` outlast a power cut."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
+
+
+def _discard(path: Path) -> None:
+    """Remove a temporary file or folder, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def commit(path: Path, write: Callable[[Any], str]) -> None:
@@ -82,12 +97,11 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
         if file_hash(temporary) != expected:
             raise StorageError(f"cannot write {path}: the disk gave back other bytes than were written.")
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        _fsync_folder(path)
     except OSError as error:
         raise _storage_error(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
@@ -101,8 +115,11 @@ def commit_bytes(path: Path, data: bytes) -> None:
 
 
 def commit_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 by the commit protocol."""
-    commit_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 by the commit protocol.
+
+    What UTF-8 cannot hold, the odd bytes of a file's name, is escaped as JSON escapes it: ``read_json`` gives it back.
+    """
+    commit_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def to_json(value: Any) -> str:
@@ -126,7 +143,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DamagedFile(f"{path} is missing.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DamagedFile(f"{path} cannot be read: {error}.") from error
 
 
@@ -135,8 +152,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (ValueError, OSError) as error:
+        # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (ValueError, OSError, RecursionError) as error:
         raise DamagedFile(f"{path} cannot be read: {error}.") from error
 
 
@@ -150,18 +168,26 @@ def file_hash(path: Path) -> str:
 def fresh_folder(path: Path) -> Iterator[Path]:
     """A with-block that fills a temporary folder and puts it in the place of ``path`` with one rename.
 
-    For derived pictures, which can be made again: no fsync. An older folder of that name is replaced.
+    For derived pictures, which can be made again: no fsync. An older folder of that name is replaced, and stays as it
+    was when anything fails.
     """
-    temporary = _temporary(path)
+    temporary, old = _temporary(path), _temporary(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        if path.is_dir():
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     except OSError as error:
         raise _storage_error(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
+        _discard(old)
 
 
 # ------------------------------------------------------------------------------------------------------- tensors
@@ -185,11 +211,26 @@ def commit_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mappin
     """Write named tensors and ``meta`` (JSON values) as one sealed safetensors file by the commit protocol."""
     from safetensors.torch import save
 
-    # Sorted: equal tensors give equal bytes, in whatever order they were gathered.
-    plain = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
+    meta = json.loads(json.dumps(meta, allow_nan=False))  # as it will be read: the seal knows no keys but strings
+    plain = _plain(tensors)
     hashes = {name: _tensor_hash(name, t) for name, t in plain.items()}
     text = json.dumps({"meta": meta, "sha256": hashes, "seal": _seal(meta, hashes)}, allow_nan=False)
     commit_bytes(path, save(plain, {META_KEY: text}))
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors as safetensors takes them: in memory, contiguous, none sharing it (a module used twice does).
+
+    Sorted by name: equal tensors give equal bytes, in whatever order they were gathered.
+    """
+    plain: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in sorted(tensors.items()):
+        own = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        address = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if address in seen else own
+        seen.add(address)
+    return plain
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -202,7 +243,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         box = json.loads(_header(data).get("__metadata__", {})[META_KEY])
         meta, hashes, seal = box["meta"], box["sha256"], box["seal"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
     if seal != _seal(meta, hashes) or set(hashes) != set(tensors):
         raise DamagedFile(f"{path} is damaged: its description was altered.")
@@ -263,8 +304,9 @@ def lock(folder: Path, what: str) -> Iterator[None]:
     try:
         guard.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "another process"
-        raise LockedError(f"{what} is in use by {who}; wait for it, stop it, or choose another name.") from None
+        raise LockedError(
+            f"{what} is in use by {_read_holder(holder)}; wait, stop it, or choose another name."
+        ) from None
     except OSError as error:
         raise _storage_error(folder, error) from error
     try:
@@ -275,13 +317,21 @@ def lock(folder: Path, what: str) -> Iterator[None]:
         guard.release()
 
 
+def _read_holder(path: Path) -> str:
+    """Who holds the lock, in words; it may be gone, or not yet written, at this very moment."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"
+
+
 def sweep_temporaries(folder: Path) -> int:
     """Remove temporary files that processes which no longer live left in ``folder``; returns how many."""
     removed = 0
     for path in folder.glob(".*.tmp-*"):
-        pid = path.name.rsplit(".tmp-", 1)[1].split("-")[0]
-        if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _alive(int(match[1])):
+            _discard(path)
             removed += 1
     return removed
 

@@ -121,7 +121,7 @@ def _update(state: TrainState, forward: Callable[[torch.Tensor], torch.Tensor], 
         loss = F.cross_entropy(logits_BK, batch.labels, label_smoothing=recipe.optimizer.label_smoothing)
         state.optimizer.zero_grad()
         loss.backward()
-    if recipe.optimizer.clip is not None:
+    if recipe.optimizer.clip:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimizer.clip)
     value = loss.item()
     if math.isfinite(value):
