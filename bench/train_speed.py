@@ -179,7 +179,7 @@ def main() -> None:
     ratio, low, high = median_ratio(theirs, mine)
     share = {}
     for name in list(loops)[1:]:
-        other, peers = against_peer(name, max(1, rounds // 2))
+        other, peers = against_peer(name, max(1, rounds // 3))
         share[name] = median_ratio(peers, other)[0]
     result = {
         "ratio": ratio,
