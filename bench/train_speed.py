@@ -98,7 +98,7 @@ class Ours:
 
 def recipe(precision: str, compiled: bool = False) -> Recipe:
     options = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
-    options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0}
+    options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0, "clip": 0.0}
     return Recipe().with_options(options)
 
 
