@@ -13,9 +13,9 @@ from . import report
 from .classifier import Architecture, Classifier, architecture_of, load_weight_file
 from .datasets import DATASETS, Dataset, Progress
 from .datasets import load as load_dataset
+from .decoding import EXTENSIONS
 from .errors import DataError, LockedError, UsageError
 from .evaluation import evaluate as evaluate_classifier
-from .images import EXTENSIONS
 from .machine import describe, pick_device, pick_precision
 from .models import MODELS, options_of
 from .models.own import is_own

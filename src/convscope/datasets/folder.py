@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..decoding import EXTENSIONS
 from ..errors import DataError
-from ..images import EXTENSIONS
 from .dataset import Unsplit, unequal
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
