@@ -1,12 +1,12 @@
 """How Sphinx builds these pages. They are Markdown; convscope is not imported, so building them needs no torch."""
 
-import tomllib
+import re
 from pathlib import Path
 
-_project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+_source = (Path(__file__).parent.parent / "src" / "convscope" / "version.py").read_text(encoding="utf-8")
 
-project = _project["name"]
-version = release = _project["version"]
+project = "convscope"
+version = release = re.findall(r'__version__ = "(.+)"', _source)[0]
 
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
