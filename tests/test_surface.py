@@ -30,6 +30,7 @@ PUBLIC = [
     "open_classifier",
     "predict",
     "prepare_training",
+    "save_example",
     "train",
 ]
 

@@ -31,6 +31,7 @@ _HOMES = {
     "open_classifier": "commands",
     "predict": "commands",
     "prepare_training": "commands",
+    "save_example": "commands",
     "train": "commands",
 }
 __all__ = sorted(_HOMES)
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .commands import open_classifier as open_classifier
     from .commands import predict as predict
     from .commands import prepare_training as prepare_training
+    from .commands import save_example as save_example
     from .commands import train as train
     from .datasets import DATASETS as DATASETS
     from .datasets import Dataset as Dataset
