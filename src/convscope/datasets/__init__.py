@@ -27,7 +27,7 @@ DATASETS: dict[str, Loader] = {
 }
 
 
-def load(
+def load(  # noqa: PLR0913 - each is an option that a user sets by name
     data: str | Path,
     *,
     data_root: Path | None = None,

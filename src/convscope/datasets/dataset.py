@@ -27,8 +27,8 @@ class Dataset:
 
     ``pictures`` is uint8 (N, H, W, 3), in memory or memory-mapped; ``labels`` int64 (N,); ``keys`` uint64 (N,), the
     first eight bytes of each picture's content hash; ``parts`` maps "train", "val" and "test" to indices; ``origins``
-    says where each picture came from; ``mirror`` whether a mirrored picture keeps its label; ``test_given`` whether the test
-    part came with the data and was not cut from it; ``notes`` are sentences a user should read.
+    says where each picture came from; ``mirror`` whether a mirrored picture keeps its label; ``test_given`` whether the
+    test part came with the data and was not cut from it; ``notes`` are sentences a user should read.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Unsplit:
         return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     unsplit: Unsplit,
     *,
     image_size: int | None = None,

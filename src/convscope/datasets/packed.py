@@ -98,29 +98,14 @@ def _decode_all(
     """Decode every file into ``path``; where some fail nothing is committed and they are returned."""
     bad: list[tuple[int, PictureError]] = []
 
-    def one(i: int) -> np.ndarray | PictureError:
-        try:
-            return preprocess.picture(unsplit.files[i], unsplit.origin(i))
-        except PictureError as error:
-            return error
-
-    def blocks() -> Iterator[bytes]:
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(unsplit.files), BLOCK):
-                index = range(start, min(start + BLOCK, len(unsplit.files)))
-                for i, result in zip(index, pool.map(one, index), strict=True):
-                    if isinstance(result, PictureError):
-                        bad.append((i, result))
-                    else:
-                        yield result.tobytes()
-                if progress:
-                    progress("decoding", index.stop, len(unsplit.files))
-
     def write(handle) -> str:
         digest = hashlib.sha256()
-        for block in blocks():
-            digest.update(block)
-            handle.write(block)
+        for i, result in _decoded(unsplit, preprocess, progress):
+            if isinstance(result, PictureError):
+                bad.append((i, result))
+            else:
+                digest.update(result.data)
+                handle.write(result.data)
         if bad:
             raise _Abandoned
         return digest.hexdigest()
@@ -132,6 +117,25 @@ def _decode_all(
     except StorageError as error:
         raise StorageError(f"{error} Set CONVSCOPE_CACHE to a folder with room.") from error
     return bad
+
+
+def _decoded(
+    unsplit: Unsplit, preprocess: Preprocess, progress: Progress | None
+) -> Iterator[tuple[int, np.ndarray | PictureError]]:
+    """(index, fitted picture or the reason why there is none) in order, decoded by threads a block ahead."""
+
+    def one(i: int) -> np.ndarray | PictureError:
+        try:
+            return np.ascontiguousarray(preprocess.picture(unsplit.files[i], unsplit.origin(i)))
+        except PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(unsplit.files), BLOCK):
+            index = range(start, min(start + BLOCK, len(unsplit.files)))
+            yield from zip(index, pool.map(one, index), strict=True)
+            if progress:
+                progress("decoding", index.stop, len(unsplit.files))
 
 
 class _Abandoned(Exception):

@@ -66,7 +66,7 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
 def _serve_missed(
     part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: np.ndarray, parts: tuple[str, ...]
 ) -> list[str]:
-    """Give a part that a class would miss that class's lowest hashes, with all their copies; training is served first."""
+    """Give a part that a class would miss that class's lowest hash, with all its copies; training is served first."""
     notes = []
     for label, name in enumerate(unsplit.class_names):
         mine = np.flatnonzero(unsplit.labels == label)
