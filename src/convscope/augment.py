@@ -140,4 +140,4 @@ def _cut(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.Ten
     across = (np.arange(width) >= left) & (np.arange(width) < left + side_x)
     down = (np.arange(height) >= top) & (np.arange(height) < top + side_y)
     mask = torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(images_BCHW.device)
-    return images_BCHW.masked_fill(mask, 128)
+    return images_BCHW.masked_fill(mask, 128).contiguous(memory_format=torch.channels_last)

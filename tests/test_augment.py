@@ -1,0 +1,190 @@
+"""Augmentation: pure and stateless, and each variation against a slow, obvious version of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convscope import augment as module
+from convscope.augment import AUGMENTS, augment
+from convscope.randomness import mix, uniforms
+from convscope.recipes import Augment
+
+KEYS = mix(11, np.arange(40))
+
+
+def pictures(count: int = 40, height: int = 32, width: int = 32) -> torch.Tensor:
+    raw = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    return torch.from_numpy(raw).permute(0, 3, 1, 2)
+
+
+def smooth(count: int, height: int, width: int) -> torch.Tensor:
+    """Waves without sharp steps, so that a place a hair to the side has nearly the same value."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 100 * np.sin(x / (3 + c) + i) * np.cos(y / (4 + c)) for i in range(count) for c in range(3)]
+    raw = np.rint(np.array(waves)).astype(np.uint8).reshape(count, 3, height, width)
+    return torch.from_numpy(raw).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("level", AUGMENTS)
+def test_every_level_keeps_shape_type_and_memory(level: str) -> None:
+    given_pictures = pictures()
+    before = given_pictures.clone()
+    varied = augment(given_pictures, AUGMENTS[level], 0, 0, KEYS)
+    assert varied.dtype == torch.uint8
+    assert varied.shape == given_pictures.shape
+    assert varied.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(given_pictures, before)
+    if level == "none":
+        assert varied is given_pictures
+    else:
+        assert not torch.equal(varied, augment(given_pictures, AUGMENTS[level], 0, 1, KEYS))
+        assert not torch.equal(varied, augment(given_pictures, AUGMENTS[level], 1, 0, KEYS))
+        assert torch.equal(varied, augment(given_pictures, AUGMENTS[level], 0, 0, KEYS))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(list(AUGMENTS)), st.lists(st.integers(0, 39), min_size=1, max_size=40), st.integers(0, 3))
+def test_a_picture_is_the_same_bits_alone_and_in_any_batch(level: str, picked: list[int], epoch: int) -> None:
+    whole = augment(pictures(), AUGMENTS[level], 5, epoch, KEYS)
+    part = augment(pictures()[picked], AUGMENTS[level], 5, epoch, KEYS[picked])
+    assert torch.equal(part, whole[picked])
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)])
+@pytest.mark.parametrize("level", AUGMENTS)
+def test_odd_sides_work(level: str, sides: tuple[int, int]) -> None:
+    assert augment(pictures(5, *sides), AUGMENTS[level], 0, 0, KEYS[:5]).shape == (5, 3, *sides)
+
+
+def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
+    recipe, given_pictures = Augment(flip="alternating"), pictures()
+    epochs = [augment(given_pictures, recipe, 3, epoch, KEYS) for epoch in range(4)]
+    for first, second in itertools.pairwise(epochs):
+        assert torch.equal(first, second.flip(-1))
+    turned = (epochs[0] != given_pictures).flatten(1).any(1)
+    assert 8 < int(turned.sum()) < 32
+    assert torch.equal(epochs[0][turned], given_pictures[turned].flip(-1))
+
+
+def test_a_random_flip_turns_about_half_and_anew_each_epoch() -> None:
+    recipe, given_pictures = Augment(flip="random"), pictures()
+    turned = [(augment(given_pictures, recipe, 0, e, KEYS) != given_pictures).flatten(1).any(1) for e in range(20)]
+    assert 0.4 < torch.stack(turned).float().mean() < 0.6
+    assert len({tuple(t.tolist()) for t in turned}) == 20
+
+
+def test_translation_is_a_reflected_crop() -> None:
+    recipe, given_pictures = Augment(translate=0.2), pictures(40, 32, 20)
+    varied = augment(given_pictures, recipe, 0, 0, KEYS)
+    u = uniforms(0, 0, KEYS, module.SLOTS)
+    seen = set()
+    for i, picture in enumerate(given_pictures.numpy()):
+        dx = math.floor(u[i, module.SHIFT_X] * 9) - 4
+        dy = math.floor(u[i, module.SHIFT_Y] * 13) - 6
+        padded = np.pad(picture, ((0, 0), (6, 6), (4, 4)), mode="reflect")
+        assert np.array_equal(varied[i].numpy(), padded[:, 6 + dy : 38 + dy, 4 + dx : 24 + dx])
+        seen |= {("x", dx), ("y", dy)}
+    assert {("x", 4), ("x", -4), ("y", 6), ("y", -6)} <= seen
+
+
+def slow_warp(picture: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -> np.ndarray:
+    """One picture (3, H, W), pixel by pixel in float64: where does each output pixel come from?"""
+    _, height, width = picture.shape
+    scale = 1 / (1 + recipe.zoom * u[module.ZOOM])
+    angle = math.radians(recipe.rotate) * (2 * u[module.ROTATE] - 1)
+    reach_x, reach_y = round(recipe.translate * width), round(recipe.translate * height)
+    move_x = (2 * u[module.ZOOM_X] - 1) * (1 - scale) * (width - 1) / 2
+    move_y = (2 * u[module.ZOOM_Y] - 1) * (1 - scale) * (height - 1) / 2
+    move_x += math.floor(u[module.SHIFT_X] * (2 * reach_x + 1)) - reach_x
+    move_y += math.floor(u[module.SHIFT_Y] * (2 * reach_y + 1)) - reach_y
+    out = np.empty(picture.shape)
+    for row in range(height):
+        for column in range(width):
+            x = (column - (width - 1) / 2) * (-1 if flip else 1)
+            y = row - (height - 1) / 2
+            from_x = scale * (math.cos(angle) * x - math.sin(angle) * y) + (width - 1) / 2 + move_x
+            from_y = scale * (math.sin(angle) * x + math.cos(angle) * y) + (height - 1) / 2 + move_y
+            out[:, row, column] = sample(picture, from_x, from_y)
+    return np.rint(out)
+
+
+def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Bilinear, reflected about the border pixels' centres."""
+
+    def fold(place: float, size: int) -> float:
+        place = abs(place) % (2 * (size - 1))
+        return min(place, 2 * (size - 1) - place)
+
+    _, height, width = picture.shape
+    x, y = fold(x, width), fold(y, height)
+    left, top = min(int(x), width - 2), min(int(y), height - 2)
+    fx, fy = x - left, y - top
+    corners = picture[:, top : top + 2, left : left + 2].astype(float)
+    return (
+        corners[:, 0, 0] * (1 - fx) * (1 - fy)
+        + corners[:, 0, 1] * fx * (1 - fy)
+        + corners[:, 1, 0] * (1 - fx) * fy
+        + corners[:, 1, 1] * fx * fy
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Augment(zoom=0.3),
+        Augment(rotate=25),
+        Augment(zoom=0.2, rotate=15, translate=0.15, flip="alternating"),
+    ],
+)
+def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment) -> None:
+    given_pictures = smooth(6, 20, 24)
+    varied = augment(given_pictures, recipe, 2, 1, KEYS[:6])
+    u = uniforms(2, 1, KEYS[:6], module.SLOTS)
+    flips = module._flips(recipe.flip, 2, 1, KEYS[:6])
+    for i, picture in enumerate(given_pictures.numpy()):
+        expected = slow_warp(picture, recipe, u[i], bool(flips[i]))
+        assert abs(varied[i].numpy() - expected).max() <= 1
+
+
+def test_a_zoom_of_nothing_is_a_shift() -> None:
+    shifted = augment(pictures(), Augment(translate=0.1, flip="random"), 0, 0, KEYS)
+    warped = augment(pictures(), Augment(translate=0.1, flip="random", zoom=1e-9), 0, 0, KEYS)
+    assert (shifted.int() - warped.int()).abs().max() <= 1
+
+
+def test_zoom_stays_inside_the_picture() -> None:
+    """Without translation nothing is reflected: a bright border seen from inside stays on its side."""
+    ramp = torch.arange(32, dtype=torch.uint8).repeat(32, 1).expand(40, 3, 32, 32)
+    rows = augment(ramp.contiguous(memory_format=torch.channels_last), Augment(zoom=0.5), 0, 0, KEYS)[:, 0, 16].int()
+    assert (rows.diff(dim=1) >= 0).all()
+    spans = rows[:, -1] - rows[:, 0]
+    assert spans.min() >= 20
+    assert spans.max() <= 31
+
+
+def test_brightness_and_contrast_are_the_formula() -> None:
+    recipe, given_pictures = Augment(brightness=0.3, contrast=0.4), pictures()
+    varied = augment(given_pictures, recipe, 0, 0, KEYS)
+    u = uniforms(0, 0, KEYS, module.SLOTS)
+    contrast = 1 + 0.4 * (2 * u[:, module.CONTRAST] - 1)
+    brightness = 255 * 0.3 * (2 * u[:, module.BRIGHTNESS] - 1)
+    values = (given_pictures.numpy().astype(float) - 128) * contrast[:, None, None, None] + 128
+    expected = np.rint(values + brightness[:, None, None, None]).clip(0, 255)
+    assert abs(varied.numpy() - expected).max() <= 1
+
+
+def test_cutout_is_one_grey_square_of_the_right_size_inside() -> None:
+    given_pictures = torch.full((40, 3, 32, 24), 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    grey = augment(given_pictures, Augment(cutout=0.25), 0, 0, KEYS) == 128
+    assert (grey.sum((1, 2, 3)) == 3 * 8 * 6).all()
+    rows, columns = grey.any(3).any(1), grey.any(2).any(1)
+    assert (rows.sum(1) == 8).all()
+    assert (columns.sum(1) == 6).all()
+    assert len({tuple(r.tolist()) for r in rows}) > 10
