@@ -1,0 +1,112 @@
+"""Every dataset that is listed, and what assembling one promises."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope.datasets import DATASETS, PARTS, Unsplit, assemble, load
+from convscope.datasets.cifar import FOLDER, TRAIN_FILES
+from convscope.errors import DataError, UnknownName, UsageError
+from convscope.randomness import mix
+
+
+@pytest.fixture(autouse=True)
+def _small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CIFAR-10's layout with few pictures, found through the environment."""
+    (tmp_path / FOLDER).mkdir()
+    for seed, name in enumerate((*TRAIN_FILES, "test_batch")):
+        rows = np.random.default_rng(seed).integers(0, 256, (60, 3072), np.uint8)
+        box = {b"data": rows, b"labels": [i % 10 for i in range(60)]}
+        (tmp_path / FOLDER / name).write_bytes(pickle.dumps(box, protocol=2))
+    monkeypatch.setenv("CONVSCOPE_DATA", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_keeps_the_contract(name: str) -> None:
+    data = load(name)
+    assert data.name == name
+    assert data.pictures.dtype == np.uint8
+    assert data.pictures.shape == (len(data), 32, 32, 3)
+    assert len(set(data.class_names)) == len(data.class_names)
+    assert set(np.unique(data.labels)) == set(range(len(data.class_names)))
+    together = np.concatenate([data.parts[p] for p in PARTS])
+    assert sorted(together) == list(range(len(data)))
+    assert sum(sum(c.values()) for c in data.counts().values()) == len(data)
+    train = data.pictures[data.parts["train"]] / 255
+    assert np.allclose(train.mean((0, 1, 2)), data.preprocess.mean, atol=1e-9)
+    assert np.allclose(train.std((0, 1, 2)), data.preprocess.std, atol=1e-9)
+    assert load(name).fingerprint == data.fingerprint
+    assert data.origins(0)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_limit_and_size(name: str) -> None:
+    data = load(name, limit=80, image_size=16)
+    assert data.pictures.shape == (80, 16, 16, 3)
+    assert max(np.bincount(data.labels)) - min(np.bincount(data.labels)) <= 4
+
+
+def made(count: int = 60) -> Unsplit:
+    arrays = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    return Unsplit("made", ("a", "b"), np.arange(count) % 2, np.full(count, "", "U5"), 8, arrays=arrays)
+
+
+def test_the_fingerprint_knows_content_and_not_listing_order() -> None:
+    plain = made()
+    fingerprint = assemble(plain).fingerprint
+    assert assemble(plain.take(np.arange(60)[::-1])).fingerprint == fingerprint
+    assert plain.arrays is not None
+    touched = plain.arrays.copy()
+    touched[7, 3, 3, 1] ^= 1
+    others = [
+        replace(plain, arrays=touched),
+        replace(plain, labels=1 - plain.labels),
+        replace(plain, class_names=("a", "c")),
+        replace(plain, given=np.array(["train"] * 40 + ["test"] * 20)),
+        plain.take(np.arange(59)),
+    ]
+    assert len({fingerprint, *(assemble(o).fingerprint for o in others)}) == 6
+
+
+def test_pictures_follow_their_labels_through_limits() -> None:
+    unsplit = made()
+    assert unsplit.arrays is not None
+    data = assemble(unsplit, limit=20)
+    for picture, label in zip(data.pictures, data.labels, strict=True):
+        (i,) = np.flatnonzero((unsplit.arrays == picture).all((1, 2, 3)))
+        assert unsplit.labels[i] == label
+
+
+def test_subset_is_stratified_and_says_what_is_missing() -> None:
+    data = assemble(made(400))
+    chosen = data.subset("train", 10)
+    assert np.bincount(data.labels[chosen]).tolist() == [5, 5]
+    assert set(chosen) <= set(data.parts["train"])
+    assert len(data.subset("all")) == 400
+    with pytest.raises(UsageError, match="'tset'"):
+        data.subset("tset")
+    empty = replace(data, parts=data.parts | {"test": np.array([], int)})
+    with pytest.raises(DataError, match="no test pictures"):
+        empty.subset("test")
+
+
+def test_keys_are_the_hash_of_the_content() -> None:
+    data = assemble(made())
+    assert len(np.unique(data.keys)) == 60
+    doubled = made()
+    assert doubled.arrays is not None
+    doubled.arrays[1] = doubled.arrays[0]
+    assert assemble(doubled).keys[0] == assemble(doubled).keys[1]
+    assert mix(0, data.keys).shape == (60,)
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(UnknownName, match="'digits'"):
+        load("digit")
+    with pytest.raises(DataError, match="does not exist"):
+        load("some/folder")
