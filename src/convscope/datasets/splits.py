@@ -67,25 +67,32 @@ def _serve_missed(
     part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: np.ndarray, parts: tuple[str, ...]
 ) -> list[str]:
     """Give a part that a class would miss that class's lowest hash, with all its copies; training is served first."""
-    notes = []
+    served: dict[str, list[str]] = {}
+    short: dict[str, list[str]] = {}
     for label, name in enumerate(unsplit.class_names):
         mine = np.flatnonzero(unsplit.labels == label)
         for wanted in ("train", *parts):
             present = {p: np.unique(keys[mine[part[mine] == p]]) for p in PARTS}
             if len(present[wanted]) or not len(mine):
                 continue
-            spare = 1 if wanted == "train" else 2 if wanted == "val" else 3
+            needed = 1 + ("train", *parts).index(wanted)
             donors = [p for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
             candidates = [k for p in donors for k in present[p] if movable[mine[keys[mine] == k]].all()]
-            if len(np.unique(keys[mine])) < spare or not candidates:
-                notes.append(f"class {name!r} has too few different pictures to stand in {wanted}.")
+            if len(np.unique(keys[mine])) < needed or not candidates:
+                short.setdefault(wanted, []).append(name)
                 continue
-            lowest = min(candidates)
-            part[keys == lowest] = wanted
-            notes.append(
-                f"class {name!r} would have missed {wanted}: its picture with the lowest hash was moved there."
-            )
-    return notes
+            part[keys == min(candidates)] = wanted
+            served.setdefault(wanted, []).append(name)
+    return [
+        f"{_classes(names)} would have missed {wanted}: the picture with the lowest hash was moved there."
+        for wanted, names in served.items()
+    ] + [f"{_classes(names)}: too few different pictures to stand in {wanted}." for wanted, names in short.items()]
+
+
+def _classes(names: list[str]) -> str:
+    """Up to five names, and how many more."""
+    shown = ", ".join(repr(n) for n in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"class {shown}" if len(names) == 1 else f"classes {shown}"
 
 
 def _drop_leaks(part: np.ndarray, keys: np.ndarray) -> list[str]:
