@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +12,9 @@ import torch
 from .classifier import Classifier
 from .errors import PictureError
 from .images import Preprocess, to_tensor
+from .taps import evaluating
 
 BATCH = 256  # pictures in a pass; fixed, so that a figure does not depend on a setting
-
-
-@contextlib.contextmanager
-def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """A with-block in evaluation mode that puts every module back in the mode it was found in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def logits(

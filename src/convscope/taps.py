@@ -1,6 +1,6 @@
-"""Recording what the modules of a network are given and put out: the only module of the package that registers a hook.
+"""Looking at a network without disturbing it: what its modules are given and put out, in evaluation mode if wanted.
 
-Every tap is a ``with`` block, and its hooks are gone afterwards, whether the block ended or raised. Any
+The only module of the package that registers a hook. Every tap is a ``with`` block, and its hooks are gone afterwards, whether the block ended or raised. Any
 ``nn.Module`` works, whatever its ``forward`` does, because only calls of its submodules are watched; a submodule whose
 ``forward`` is not called through ``module(...)`` is not seen.
 """
@@ -73,6 +73,18 @@ def observe(network: nn.Module, callback: Callback, *, leaves_only: bool = False
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A with-block in evaluation mode that puts every module back in the mode it was found in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def leaves(network: nn.Module) -> dict[str, nn.Module]:

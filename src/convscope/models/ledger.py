@@ -5,8 +5,7 @@ One forward pass of one empty picture is watched, so any ``nn.Module`` will do; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +80,7 @@ def ledger(network: nn.Module, image_size: int, channels: int = 3) -> Ledger:
     Raises UsageError for a network that cannot take such a picture, with the layer that failed.
     """
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    with _evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
+    with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
         picture = torch.zeros(1, channels, image_size, image_size, dtype=weight.dtype, device=weight.device)
         book = _Book(network, picture)
         try:
@@ -170,17 +169,6 @@ class _Book:
         new = [p for p in module.parameters(recurse=is_leaf) if id(p) not in self._counted]
         self._counted.update(id(p) for p in new)
         return sum(p.numel() for p in new)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _failure(network: nn.Module, picture: Tensor, error: Exception) -> UsageError:
