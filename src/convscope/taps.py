@@ -1,8 +1,8 @@
 """Looking at a network without disturbing it: what its modules are given and put out, in evaluation mode if wanted.
 
-The only module of the package that registers a hook. Every tap is a ``with`` block, and its hooks are gone afterwards, whether the block ended or raised. Any
-``nn.Module`` works, whatever its ``forward`` does, because only calls of its submodules are watched; a submodule whose
-``forward`` is not called through ``module(...)`` is not seen.
+The only module of the package that registers a hook. Every tap is a ``with`` block, and its hooks are gone afterwards,
+whether the block ended or raised. Any ``nn.Module`` works, whatever its ``forward`` does, because only calls of its
+submodules are watched; a submodule whose ``forward`` is not called through ``module(...)`` is not seen.
 """
 
 from __future__ import annotations
