@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from convscope.errors import UsageError
 from convscope.models.receptive import Fields, pair, windows
-from convscope.taps import first_tensor, leaves, observe, record
+from convscope.taps import evaluating, first_tensor, leaves, observe, record
 
 Size = int | tuple[int, ...]  # one number for a square, (height, width) otherwise
 
