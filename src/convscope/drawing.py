@@ -33,7 +33,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
-    from convscope.metrics import Calibration
+    from .metrics import Calibration
 
 DPI = 120
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"

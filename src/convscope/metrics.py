@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from convscope.errors import DataError
+from .errors import DataError
 
 Z95 = 1.959963984540054  # the normal quantile that leaves 2.5 % on each side
 CONFUSION_LIMIT = 1000  # more classes than this make a matrix that nobody can read and no JSON file should hold

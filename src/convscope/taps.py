@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convscope.errors import UnknownName
+from .errors import UnknownName
 
 # name, module, inputs, output: "inputs" are the positional arguments and then the values of the named ones.
 Callback = Callable[[str, nn.Module, tuple[Any, ...], Any], None]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.errors import UnknownName, UsageError
-from convscope.models.alexnet import alexnet
-from convscope.models.own import is_own, load_own
-from convscope.models.vgg import vgg
+from ..errors import UnknownName, UsageError
+from .alexnet import alexnet
+from .own import is_own, load_own
+from .vgg import vgg
 
 # Each takes (num_classes, image_size) and, by name, options of its own that all have a default.
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from convscope.errors import UsageError
+from ..errors import UsageError
 
 SMALLEST_SIDE = 8  # three halvings leave one pixel
 HIDDEN = 512  # units of a hidden fully connected layer

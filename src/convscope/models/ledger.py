@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from convscope.errors import UsageError
-from convscope.models.receptive import Fields, pair, windows
-from convscope.taps import evaluating, first_tensor, leaves, observe, record
+from ..errors import UsageError
+from ..taps import evaluating, first_tensor, leaves, observe, record
+from .receptive import Fields, pair, windows
 
 Size = int | tuple[int, ...]  # one number for a square, (height, width) otherwise
 

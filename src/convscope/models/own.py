@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from convscope.errors import UnknownName, UsageError
+from ..errors import UnknownName, UsageError
 
 
 def is_own(name: str) -> bool:

@@ -10,8 +10,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from convscope.errors import UsageError
-from convscope.models.alexnet import HIDDEN, Layers, add_convolution, add_dense, check_options, initialise
+from ..errors import UsageError
+from .alexnet import HIDDEN, Layers, add_convolution, add_dense, check_options, initialise
 
 MOST_STAGES = 5
 LAST_SIDE = 4  # px: a map of this side or less is not pooled again
