@@ -59,6 +59,8 @@ def make_folder(path: Path) -> Path:
 
 def _fsync_folder(path: Path) -> None:
     """Make the new name in the folder of ``path`` outlast a power cut."""
+    if os.name == "nt":  # there a folder cannot be opened
+        return
     try:
         handle = os.open(path.parent, os.O_RDONLY)
         try:
@@ -337,6 +339,8 @@ def sweep_temporaries(folder: Path) -> int:
 
 
 def _alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill ends a process, whatever the signal
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
