@@ -27,19 +27,46 @@ def test_sections_are_small_and_flat_names_are_unique() -> None:
     assert len(Recipe().flat()) == sum(len(fields) for fields in sections.values())
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("epochs", 3), ("lr", 0.5), ("model", "vgg"), ("data", "shapes"), ("batch_norm", False), ("dropout", 0.25)],
-)
+# A value for every option that is not its default; optimizer and augment replace their sections and are tested below.
+OTHERS = {
+    **{"model": "vgg", "width": 7, "depth": 5, "batch_norm": False, "dropout": 0.25, "weights": "some-file"},
+    **{"data": "shapes", "image_size": 48, "fit": "pad", "limit": 100, "bad_pictures": "skip"},
+    **{"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0, "clip": 0.0},
+    **{"label_smoothing": 0.0, "flip": "random", "translate": 0.5, "zoom": 2.0, "rotate": 180.0, "brightness": 0.5},
+    **{"contrast": 0.5, "cutout": 0.5, "epochs": 3, "batch_size": 16, "patience": 2, "precision": "bfloat16"},
+    **{"compile": True, "seed": 2**63 - 1},
+}
+
+
+def test_every_option_is_tried() -> None:
+    assert OTHERS.keys() | {"optimizer", "augment"} == Recipe().flat().keys()
+
+
+@pytest.mark.parametrize(("option", "value"), OTHERS.items())
 def test_an_option_changes_its_field_and_no_other(option: str, value: Any) -> None:
-    changed = Recipe().with_options({option: value, "seed": None}).flat()
-    assert changed == Recipe().flat() | {option: value}
+    before = Recipe().flat()
+    assert before[option] != value
+    recipe = Recipe().with_options({option: value, "seed" if option != "seed" else "lr": None})
+    assert recipe.flat() == before | {option: value}
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert Recipe().flat() == before
+
+
+def test_options_are_changed_together_and_none_of_them_changes_nothing() -> None:
+    assert Recipe().with_options(OTHERS).flat() == Recipe().flat() | OTHERS
+    assert Recipe().with_options({}) == Recipe()
+    assert Recipe().with_options(dict.fromkeys(Recipe().flat())) == Recipe()
 
 
 @pytest.mark.parametrize("level", AUGMENTS)
 def test_a_level_replaces_the_whole_section(level: str) -> None:
     assert Recipe(augment=AUGMENTS["strong"]).with_options({"augment": level}).augment == AUGMENTS[level]
     assert AUGMENTS[level].name == level
+
+
+@pytest.mark.parametrize("options", [{"augment": "light", "zoom": 0.5}, {"zoom": 0.5, "augment": "light"}])
+def test_a_part_beside_a_level_is_kept_in_any_order(options: dict[str, Any]) -> None:
+    assert Recipe().with_options(options).augment == dataclasses.replace(AUGMENTS["light"], zoom=0.5)
 
 
 def test_levels_grow() -> None:
@@ -50,7 +77,12 @@ def test_levels_grow() -> None:
 
 def test_another_optimizer_brings_its_own_rate_unless_one_is_given() -> None:
     assert Recipe().with_options({"optimizer": "adamw"}).optimizer == OPTIMIZERS["adamw"]
-    assert Recipe().with_options({"optimizer": "adamw", "lr": 0.5}).optimizer.lr == 0.5
+    for options in ({"optimizer": "adamw", "lr": 0.5}, {"lr": 0.5, "optimizer": "adamw"}):
+        assert Recipe().with_options(options).optimizer == dataclasses.replace(OPTIMIZERS["adamw"], lr=0.5)
+    tuned = Recipe().with_options({"lr": 0.5, "momentum": 0.1})
+    assert tuned.with_options({"optimizer": "adamw"}).optimizer == OPTIMIZERS["adamw"]
+    assert Recipe().with_options({"optimizer": "adamw"}).with_options({"optimizer": "sgd"}) == Recipe()
+    assert all(table.name == name for name, table in OPTIMIZERS.items())
     assert Recipe().with_options({"optimizer": "sgd", "lr": 0.5}).with_options({"optimizer": "sgd"}).optimizer.lr == 0.5
 
 
@@ -60,6 +92,8 @@ def test_another_optimizer_brings_its_own_rate_unless_one_is_given() -> None:
         ({"optimizer": "adam"}, "adamw"),
         ({"schedule": "cosin"}, "cosine"),
         ({"augment": "lite"}, "light"),
+        ({"flip": "Randm"}, "random"),
+        ({"learning_smoothing": 0.1}, "label_smoothing"),
         ({"precision": "float23"}, "float32"),
         ({"bad_pictures": "skipp"}, "skip"),
         ({"epoch": 3}, "epochs"),
@@ -70,20 +104,72 @@ def test_unknown_names_get_the_nearest(options: dict[str, Any], offered: str) ->
         Recipe().with_options(options)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"lr": 0}, {"epochs": 0}, {"epochs": 1.5}, {"dropout": 1.0}, {"momentum": -0.1}, {"width": -3}, {"seed": "x"}],
-)
-def test_bad_values_get_one_sentence(options: dict[str, Any]) -> None:
+NAN, INF = float("nan"), float("inf")
+BAD = [
+    *[("lr", v) for v in (0, -1, NAN, INF, "fast", "a\nb", [1], 10**400)],
+    *[("epochs", v) for v in (0, -1, 1.5, "x", 10**9 + 1, NAN, [3])],
+    *[("dropout", v) for v in (1.0, -0.1)],
+    *[("momentum", v) for v in (-0.1, 1)],
+    *[("warmup", v) for v in (1.0, -0.1, NAN)],
+    *[("seed", v) for v in ("x", -1, 2**63)],
+    *[("weight_decay", -1e-9), ("clip", -1), ("clip", INF), ("label_smoothing", 1), ("zoom", 2.1), ("rotate", 181)],
+    *[("width", -3), ("depth", 0), ("image_size", 0), ("limit", 0), ("batch_size", 0), ("patience", 0)],
+    *[("batch_norm", "perhaps"), ("compile", 2), ("weights", 3), ("model", 3), ("schedule", []), ("optimizer", 5)],
+    *[("translate", 1), ("brightness", 1), ("contrast", 1), ("cutout", 1), ("augment", {}), ("optimizer", ["sgd"])],
+]
+
+
+@pytest.mark.parametrize(("option", "value"), BAD)
+def test_bad_values_get_one_sentence(option: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        Recipe().with_options(options)
+        Recipe().with_options({option: value})
+    message = str(caught.value)
+    assert message.startswith(f"{option.replace('_', '-')} {value!r} does not do: ")
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (None, "recipe"),
+        ([], "recipe"),
+        ({"loop": 3}, "loop"),
+        ({"model": None}, "model"),
+        ({"modle": {}}, "modle"),
+        ({"loop": {"epochs": "x"}}, "epochs"),
+        ({"loop": {"epoch": 3}}, "epoch"),
+        ({1: 2}, "1"),
+    ],
+)
+def test_values_that_are_no_recipe_get_one_sentence(values: Any, word: str) -> None:
+    with pytest.raises(UsageError, match=f"^{word} .*\\.$") as caught:
+        Recipe.from_dict(values)
     assert "\n" not in str(caught.value)
-    assert next(iter(options)) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "", "x" * 1000])
+def test_unknown_names_of_any_kind_get_one_line(name: str) -> None:
+    for ask in (
+        lambda: find_recipe(name),
+        lambda: Recipe().with_options({"optimizer": name}),
+        lambda: Recipe().with_options({"schedule": name}),
+        lambda: Recipe().with_options({name: 1}),
+    ):
+        with pytest.raises(UnknownName) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+        assert "Known: " in str(caught.value)
 
 
 def test_a_recipe_cannot_be_changed_or_extended() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe().loop.epochs = 3  # type: ignore[misc]
+    recipe = Recipe()
+    for record in (recipe, *(getattr(recipe, f.name) for f in dataclasses.fields(recipe)), RECIPES["default"]):
+        for part in dataclasses.fields(record):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(record, part.name, getattr(record, part.name))
+    assert hash(recipe) == hash(Recipe())
     with pytest.raises(UsageError):
         Recipe.from_dict({"model": {"name": "alexnet", "colour": "red"}})
     with pytest.raises(UnknownName, match="lecture-6"):

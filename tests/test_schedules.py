@@ -24,8 +24,30 @@ def test_the_shape_of_every_schedule(name: str, warmup: float) -> None:
         assert (np.diff(values[: int(1000 * warmup)]) > 0).all()
 
 
-def test_the_cosine_is_one() -> None:
-    assert SCHEDULES["cosine"](0.4, 0.2) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.25)))
+@pytest.mark.parametrize("warmup", [1e-6, 0.25, 0.99])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_climb_meets_the_peak(name: str, warmup: float) -> None:
+    """Continuous where the halves meet, and only downwards from there."""
+    schedule = SCHEDULES[name]
+    assert schedule(math.nextafter(warmup, 0), warmup) == pytest.approx(1)
+    assert schedule(warmup, warmup) == pytest.approx(1)
+    assert schedule(warmup / 2, warmup) == pytest.approx(0.52)
+    after = [schedule(p, warmup) for p in np.linspace(warmup, 1, 200)]
+    assert (np.diff(after) <= 1e-12).all()
+    assert schedule(1, warmup) == pytest.approx(1 if name == "constant" else 0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_without_warmup_it_starts_at_the_peak(name: str) -> None:
+    assert SCHEDULES[name](0, 0) == 1
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 0.7])
+def test_the_cosine_is_one(warmup: float) -> None:
+    for share in np.linspace(0, 1, 21):
+        progress = warmup + share * (1 - warmup)
+        expected = math.cos(math.pi * share / 2) ** 2  # half a cosine, written otherwise
+        assert SCHEDULES["cosine"](progress, warmup) == pytest.approx(expected, abs=1e-12)
 
 
 def test_one_cycle_falls_in_a_line() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import json
 import os
+import pickle
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +28,8 @@ TENSORS = {
     "mask": torch.tensor([True, False]),
     "scalar": torch.tensor(3.5),
     "none": torch.empty(0, 4),
-    "filters": torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last),
+    "odd": torch.tensor([0.1, -0.0, 1e-45, torch.inf]),
+    "filters": (torch.arange(48) / 7).reshape(4, 3, 2, 2).contiguous(memory_format=torch.channels_last),
 }
 META = {"kind": "test", "numbers": [1, 2.5, None], "word": "é"}
 
@@ -41,11 +47,32 @@ def assert_same(path: Path) -> None:
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in tensors.items():
         assert tensor.dtype == TENSORS[name].dtype
+        assert tensor.shape == TENSORS[name].shape
         assert torch.equal(tensor, TENSORS[name])
 
 
 def test_tensors_come_back_as_they_were(sealed: Path) -> None:
     assert_same(sealed)
+
+
+def test_shared_and_sliced_tensors_come_back(tmp_path: Path) -> None:
+    whole = torch.arange(20.0)
+    storage.commit_tensors(tmp_path / "x", {"a": whole, "b": whole, "part": whole[4:8], "t": whole.view(4, 5).T}, {})
+    tensors, meta = storage.read_tensors(tmp_path / "x")
+    assert meta == {}
+    assert torch.equal(tensors["a"], whole)
+    assert torch.equal(tensors["b"], whole)
+    assert torch.equal(tensors["part"], whole[4:8])
+    assert torch.equal(tensors["t"], whole.view(4, 5).T)
+
+
+def test_no_tensors_and_signs_of_nothing_come_back(tmp_path: Path) -> None:
+    storage.commit_tensors(tmp_path / "x", {}, {"a": {}, "1": [], "z": None})
+    assert storage.read_tensors(tmp_path / "x") == ({}, {"a": {}, "1": [], "z": None})
+    storage.commit_tensors(tmp_path / "x", {"x": torch.tensor([-0.0, torch.nan])}, {})
+    tensors, _ = storage.read_tensors(tmp_path / "x")
+    assert tensors["x"].signbit()[0]
+    assert tensors["x"].isnan()[1]
 
 
 def test_equal_tensors_give_equal_bytes_in_any_order(sealed: Path, tmp_path: Path) -> None:
@@ -73,6 +100,49 @@ def test_no_cut_is_ever_accepted(sealed: Path) -> None:
         sealed.write_bytes(whole[:length])
         with pytest.raises(DamagedFile):
             storage.read_tensors(sealed)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "gzip"])
+def test_real_pickles_and_archives_are_refused(kind: str, sealed: Path) -> None:
+    if kind in ("zip", "legacy"):
+        torch.save({"a": torch.ones(3)}, sealed, _use_new_zipfile_serialization=kind == "zip")
+    else:
+        whole = sealed.read_bytes()
+        sealed.write_bytes(pickle.dumps({"a": whole}) if kind == "pickle" else gzip.compress(whole))
+    for read in (storage.read_tensors, storage.read_foreign_tensors):
+        with pytest.raises(DamagedFile, match="pickle or an archive"):
+            read(sealed)
+
+
+@pytest.mark.parametrize("change", ["meta", "tensor", "swapped", "hash"])
+def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save
+
+    with safe_open(sealed, "pt") as handle:
+        text = handle.metadata()[storage.META_KEY]
+    box, tensors = json.loads(text), dict(TENSORS, filters=TENSORS["filters"].contiguous())
+    if change == "meta":
+        box["meta"]["kind"] = "other"
+    elif change == "tensor":
+        tensors["scalar"] = torch.tensor(3.25)
+    elif change == "swapped":
+        tensors["scalar"], tensors["whole"] = tensors["whole"], tensors["scalar"]
+    else:
+        box["sha256"]["scalar"] = storage._tensor_hash("scalar", torch.tensor(0.0))
+    sealed.write_bytes(save(tensors, {storage.META_KEY: json.dumps(box)}))
+    with pytest.raises(DamagedFile, match="damaged"):
+        storage.read_tensors(sealed)
+
+
+@pytest.mark.parametrize("hashes", [None, 5, ["a"]])
+def test_a_seal_over_nonsense_is_refused_too(hashes: object, tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    box = {"meta": {}, "sha256": hashes, "seal": storage._seal({}, hashes)}  # type: ignore[arg-type]
+    (tmp_path / "x").write_bytes(save({"a": torch.ones(2)}, {storage.META_KEY: json.dumps(box)}))
+    with pytest.raises(DamagedFile):
+        storage.read_tensors(tmp_path / "x")
 
 
 @pytest.mark.parametrize("head", [b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"PK\x03\x04zip", b"\x1f\x8bgz", b"", b"{}"])
@@ -114,13 +184,62 @@ def test_a_failing_disk_leaves_the_old_content_and_no_rest(
 
 
 def test_the_order_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
-    monkeypatch.setattr(storage, "file_hash", lambda p, real=storage.file_hash: (calls.append("read back"), real(p))[1])
-    storage.commit_text(tmp_path / "file", "x")
-    assert calls == ["fsync", "read back", "replace", "fsync"]
+    calls: list[str] = []
+    path, real_fsync, real_replace, real_hash = tmp_path / "file", os.fsync, os.replace, storage.file_hash
+    inodes = {}
+
+    def fsync(handle: int) -> None:
+        what = os.fstat(handle)
+        if stat.S_ISDIR(what.st_mode):
+            assert what.st_ino == tmp_path.stat().st_ino
+            calls.append("fsync folder")
+        else:
+            assert what.st_size == 3  # nothing is left in Python's buffer
+            inodes["file"] = what.st_ino
+            calls.append("fsync file")
+        real_fsync(handle)
+
+    def replace(source: Path, target: Path) -> None:
+        assert os.stat(source).st_ino == inodes["file"]
+        assert (source.parent, target) == (tmp_path, path)
+        calls.append("replace")
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(storage, "file_hash", lambda p: (calls.append("read back"), real_hash(p))[1])
+    storage.commit_text(path, "xyz")
+    assert calls == ["fsync file", "read back", "replace", "fsync folder"]
+
+
+def test_a_folder_that_cannot_be_synced_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "file", os.fsync
+    storage.commit_text(path, "old")
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match="is written, but may not outlast a power cut"):
+        storage.commit_text(path, "new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    storage.commit_text(path, "old")
+
+    def write(handle: Any) -> str:
+        handle.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.commit(path, write)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_what_the_disk_gives_back_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +253,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from convscope.storage import commit_bytes
+assert "torch" not in sys.modules
 for i in range(10**9):
     commit_bytes(Path(sys.argv[1]), bytes([65 + i % 2]) * 200_000)
     print("x", flush=True)
@@ -142,10 +262,10 @@ for i in range(10**9):
 
 def test_a_writer_killed_at_any_moment_leaves_one_content_whole(tmp_path: Path) -> None:
     path, dice = tmp_path / "file", random.Random(0)
-    for _ in range(12):
+    for _ in range(15):
         child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
         assert child.stdout is not None
-        child.stdout.readline()
+        assert child.stdout.readline() == b"x\n"
         time.sleep(dice.uniform(0, 0.02))
         child.send_signal(signal.SIGKILL)
         child.communicate()
@@ -167,11 +287,30 @@ with lock(Path(sys.argv[1]), "it"):
 def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None
-    child.stdout.readline()
-    with pytest.raises(LockedError, match=f"process {child.pid}"), storage.lock(tmp_path, "it"):
-        pass
-    child.kill()
-    child.communicate()
+    try:
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match=f"it is in use by process {child.pid} on ") as caught:
+            with storage.lock(tmp_path, "it"):
+                pass
+        assert caught.value.exit_code == 73
+        assert (tmp_path / ".lock-holder").exists()  # whoever was refused has not cleared it away
+    finally:
+        child.kill()
+        child.communicate()
+    with storage.lock(tmp_path, "it"):
+        assert f"process {os.getpid()} " in (tmp_path / ".lock-holder").read_text()
+
+
+def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        with pytest.raises(ZeroDivisionError), storage.lock(tmp_path, "it"):
+            patch.setattr(Path, "unlink", fail)
+            raise ZeroDivisionError
     with storage.lock(tmp_path, "it"):
         pass
 
@@ -182,8 +321,14 @@ def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     (tmp_path / f".a.tmp-{dead.pid}-ffffffff").write_text("x")
     (tmp_path / f".b.tmp-{os.getpid()}-ffffffff").write_text("x")
     (tmp_path / f".c.tmp-{os.getppid()}-ffffffff").write_text("x")
-    assert storage.sweep_temporaries(tmp_path) == 1
-    assert len(os.listdir(tmp_path)) == 2
+    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee").mkdir()  # half a folder
+    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee" / "x").write_text("x")
+    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-ffffffff", f".g.tmp-{dead.pid}-notours", ".h.tmp-x-ffffffff"}
+    for name in others:
+        (tmp_path / name).write_text("x")
+    assert storage.sweep_temporaries(tmp_path) == 2
+    living = {f".b.tmp-{os.getpid()}-ffffffff", f".c.tmp-{os.getppid()}-ffffffff"}
+    assert set(os.listdir(tmp_path)) == others | living
 
 
 def test_a_fresh_folder_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -200,9 +345,55 @@ def test_a_fresh_folder_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["sheet"]
 
 
-def test_no_nan_reaches_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
-        storage.to_json({"loss": float("nan")})
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_fresh_folder_that_cannot_be_renamed_leaves_the_old_one(
+    error: Any, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, real, calls = tmp_path / "sheet", os.replace, []
+    with storage.fresh_folder(target) as place:
+        (place / "old").write_text("x")
+
+    def replace(source: Path, to: Path) -> None:
+        calls.append(source)
+        if len(calls) == call:
+            raise error
+        real(source, to)
+
+    monkeypatch.setattr(os, "replace", replace)
+    expected = StorageError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected), storage.fresh_folder(target) as place:
+        (place / "new").write_text("x")
+    assert os.listdir(target) == ["old"]
+    assert os.listdir(tmp_path) == ["sheet"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_no_number_that_is_not_finite_reaches_a_file(number: float, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    storage.commit_text(path, "old")
+    for write in (
+        lambda: storage.to_json({"a": [{"loss": number}]}),
+        lambda: storage.commit_json(path, [number]),
+        lambda: storage.commit_lines(path, [{"loss": 1.0}, {"loss": number}]),
+        lambda: storage.commit_tensors(path, {}, {"loss": number}),
+    ):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_json_is_one_line_in_the_order_given() -> None:
+    assert storage.to_json({"b": 0.1, "a": ["é\n", None, True]}) == '{"b": 0.1, "a": ["é\\n", null, true]}'
+
+
+@pytest.mark.parametrize("text", ["é", "\u2028\x85", "odd \udc80 byte", 'a "quoted"\nline'])
+def test_any_name_of_a_file_survives(text: str, tmp_path: Path) -> None:
+    storage.commit_json(tmp_path / "json", {text: text})
+    assert storage.read_json(tmp_path / "json") == {text: text}
+    storage.commit_lines(tmp_path / "lines", [{"a": text}, {"b": text}])
+    assert storage.read_lines(tmp_path / "lines") == [{"a": text}, {"b": text}]
 
 
 def test_lines_and_json_round_trip_and_damage_is_told(tmp_path: Path) -> None:

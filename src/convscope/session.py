@@ -100,7 +100,9 @@ class Session:
     def _prepare(self) -> None:
         loop = self.recipe.loop
         assert loop.batch_size is not None  # settled before a session is made
-        network = self.initial or self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
+        network = self.initial
+        if network is None:
+            network = self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
         network = network.to(self.device)
         self.state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
         index = self.dataset.subset("train")
@@ -122,8 +124,11 @@ class Session:
             clock.pictures += step.pictures
             yield step
             if step.summary is not None:
-                yield self._end_epoch(step, clock)
-                clock, saved = _Clock(), time.monotonic()
+                row = self._end_epoch(step, clock)
+                start = time.perf_counter()
+                self._save()
+                clock, saved = _Clock(saving=time.perf_counter() - start), time.monotonic()
+                yield row
                 if self.progress.finished:
                     return
             elif time.monotonic() - saved > CHECKPOINT_SECONDS and not caught:
@@ -140,12 +145,12 @@ class Session:
                 )
 
     def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
-        """Validate, keep the best, log, save: in the order that loses nothing if the process dies between any two."""
+        """Validate, keep the best, log. The checkpoint comes after it all, so that a kill in between loses nothing."""
         start = time.perf_counter()
+        self._check_finite(step)
         row = self._log_row(step)
         clock.evaluation = time.perf_counter() - start
         start = time.perf_counter()
-        self._check_finite(step)
         if row["val_top1"] > self.progress.best_top1:
             self.progress = Progress(row["val_top1"], step.epoch)
             self._classifier(row).save(self.run.folder / FILE_NAME)
@@ -154,8 +159,7 @@ class Session:
         self.progress.finished = stale or step.epoch == self.recipe.loop.epochs
         self.log.append(row)
         commit_lines(self.run.folder / "log.jsonl", self.log)
-        self._save()
-        clock.saving += time.perf_counter() - start
+        clock.saving += time.perf_counter() - start  # the checkpoint that follows is counted with the next epoch
         self.timing.append(clock.row(step.epoch, self.recipe.loop.compile, self.gflop, self.peak))
         commit_lines(self.run.folder / "timing.jsonl", self.timing)
         return row
@@ -164,6 +168,8 @@ class Session:
         assert step.summary is not None
         pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
         scores = logits(self.state.network, pictures, preprocess, self.validation, self.device)
+        if not torch.isfinite(scores).all():
+            raise self._no_numbers("the validation outputs", step)
         labels = torch.from_numpy(self.dataset.labels[self.validation])
         top1 = metrics.top_k(scores, labels, 1)
         return {
@@ -181,10 +187,13 @@ class Session:
     def _check_finite(self, step: Step) -> None:
         for name, tensor in self.state.network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise DivergedError(
-                    f"the weights {name!r} are no longer numbers after epoch {step.epoch}; the last whole checkpoint "
-                    f"is kept. Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
-                )
+                raise self._no_numbers(f"the weights {name!r}", step)
+
+    def _no_numbers(self, what: str, step: Step) -> DivergedError:
+        return DivergedError(
+            f"{what} are no longer numbers after epoch {step.epoch}; the last whole checkpoint is kept. "
+            f"Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
+        )
 
     def _classifier(self, row: dict[str, Any]) -> Classifier:
         description = self.run.description()
