@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ from convscope.randomness import mix, uniforms
 from convscope.recipes import Augment
 
 KEYS = mix(11, np.arange(40))
+SIDES = [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)]
+EVERYTHING = Augment(
+    flip="random", translate=0.3, zoom=0.7, rotate=170, brightness=0.3, contrast=0.5, cutout=0.4
+)  # further than any level goes
+RECIPES = AUGMENTS | {"everything": EVERYTHING}
 
 
 def pictures(count: int = 40, height: int = 32, width: int = 32) -> torch.Tensor:
@@ -49,18 +55,71 @@ def test_every_level_keeps_shape_type_and_memory(level: str) -> None:
         assert torch.equal(varied, augment(given_pictures, AUGMENTS[level], 0, 0, KEYS))
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.sampled_from(list(AUGMENTS)), st.lists(st.integers(0, 39), min_size=1, max_size=40), st.integers(0, 3))
-def test_a_picture_is_the_same_bits_alone_and_in_any_batch(level: str, picked: list[int], epoch: int) -> None:
-    whole = augment(pictures(), AUGMENTS[level], 5, epoch, KEYS)
-    part = augment(pictures()[picked], AUGMENTS[level], 5, epoch, KEYS[picked])
+@settings(deadline=None, max_examples=80)
+@given(
+    st.sampled_from(list(RECIPES)),
+    st.lists(st.integers(0, 39), min_size=1, max_size=80),
+    st.integers(0, 3),
+    st.sampled_from([(32, 32), *SIDES]),
+)
+def test_a_picture_is_the_same_bits_in_any_batch(
+    level: str, picked: list[int], epoch: int, sides: tuple[int, int]
+) -> None:
+    whole = augment(pictures(40, *sides), RECIPES[level], 5, epoch, KEYS)
+    part = augment(pictures(40, *sides)[picked], RECIPES[level], 5, epoch, KEYS[picked])
     assert torch.equal(part, whole[picked])
 
 
-@pytest.mark.parametrize("sides", [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)])
-@pytest.mark.parametrize("level", AUGMENTS)
+@pytest.mark.parametrize("sides", [(32, 32), (31, 37), (1, 7)])
+@pytest.mark.parametrize("level", RECIPES)
+def test_a_picture_is_the_same_bits_alone(level: str, sides: tuple[int, int]) -> None:
+    given_pictures = pictures(40, *sides)
+    whole = augment(given_pictures, RECIPES[level], 5, 1, KEYS)
+    for i in range(40):
+        assert torch.equal(augment(given_pictures[i : i + 1], RECIPES[level], 5, 1, KEYS[i : i + 1])[0], whole[i])
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Gives back the number of threads that a test changed."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("level", RECIPES)
+def test_the_number_of_threads_changes_no_bit(level: str) -> None:
+    given_pictures = pictures(40, 61, 67)  # enough pixels that torch shares the work, in pieces of odd sizes
+    several = []
+    for number in (1, 2, 3, 7):
+        torch.set_num_threads(number)
+        several.append(augment(given_pictures, RECIPES[level], 5, 1, KEYS))
+        several.append(torch.cat([augment(given_pictures[:3], RECIPES[level], 5, 1, KEYS[:3]), several[0][3:]]))
+    assert all(torch.equal(varied, several[0]) for varied in several)
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("level", RECIPES)
 def test_odd_sides_work(level: str, sides: tuple[int, int]) -> None:
-    assert augment(pictures(5, *sides), AUGMENTS[level], 0, 0, KEYS[:5]).shape == (5, 3, *sides)
+    varied = augment(pictures(5, *sides), RECIPES[level], 0, 0, KEYS[:5])
+    assert varied.shape == (5, 3, *sides)
+    assert varied.dtype == torch.uint8
+    assert varied.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_picture_of_one_pixel_has_nowhere_to_go() -> None:
+    recipe, given_pictures = Augment(flip="random", translate=0.9, zoom=1, rotate=180), pictures(40, 1, 1)
+    assert torch.equal(augment(given_pictures, recipe, 0, 0, KEYS), given_pictures)
+
+
+@pytest.mark.parametrize("sides", [(1, 7), (7, 1), (13, 32)])
+def test_a_flip_of_odd_sides_is_a_flip(sides: tuple[int, int]) -> None:
+    given_pictures, recipe = pictures(40, *sides), Augment(flip="alternating")
+    flips = module._flips("alternating", 0, 0, KEYS)
+    varied = augment(given_pictures, recipe, 0, 0, KEYS)
+    for picture, before, flipped in zip(varied, given_pictures, flips, strict=True):
+        assert torch.equal(picture, before.flip(-1) if flipped else before)
 
 
 def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
@@ -119,14 +178,16 @@ def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
     """Bilinear, reflected about the border pixels' centres."""
 
     def fold(place: float, size: int) -> float:
+        if size == 1:
+            return 0.0
         place = abs(place) % (2 * (size - 1))
         return min(place, 2 * (size - 1) - place)
 
     _, height, width = picture.shape
     x, y = fold(x, width), fold(y, height)
-    left, top = min(int(x), width - 2), min(int(y), height - 2)
+    left, top = int(x), int(y)
     fx, fy = x - left, y - top
-    corners = picture[:, top : top + 2, left : left + 2].astype(float)
+    corners = np.pad(picture, ((0, 0), (0, 1), (0, 1)))[:, top : top + 2, left : left + 2].astype(float)
     return (
         corners[:, 0, 0] * (1 - fx) * (1 - fy)
         + corners[:, 0, 1] * fx * (1 - fy)
@@ -140,11 +201,14 @@ def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
     [
         Augment(zoom=0.3),
         Augment(rotate=25),
+        Augment(zoom=2, rotate=180),
+        Augment(rotate=10, translate=0.9),
         Augment(zoom=0.2, rotate=15, translate=0.15, flip="alternating"),
     ],
 )
-def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment) -> None:
-    given_pictures = smooth(6, 20, 24)
+@pytest.mark.parametrize("sides", [(20, 24), (17, 9), (1, 12), (12, 1)])
+def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment, sides: tuple[int, int]) -> None:
+    given_pictures = smooth(6, *sides)
     varied = augment(given_pictures, recipe, 2, 1, KEYS[:6])
     u = uniforms(2, 1, KEYS[:6], module.SLOTS)
     flips = module._flips(recipe.flip, 2, 1, KEYS[:6])
@@ -153,9 +217,12 @@ def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment) -> None:
         assert abs(varied[i].numpy() - expected).max() <= 1
 
 
-def test_a_zoom_of_nothing_is_a_shift() -> None:
-    shifted = augment(pictures(), Augment(translate=0.1, flip="random"), 0, 0, KEYS)
-    warped = augment(pictures(), Augment(translate=0.1, flip="random", zoom=1e-9), 0, 0, KEYS)
+@pytest.mark.parametrize("nothing", [{"zoom": 1e-9}, {"rotate": 1e-9}, {"zoom": 1e-9, "rotate": 1e-9}])
+@pytest.mark.parametrize("sides", [(32, 32), (13, 32), (33, 5), (1, 7)])
+def test_a_warp_of_nothing_is_a_shift(nothing: dict[str, float], sides: tuple[int, int]) -> None:
+    given_pictures = pictures(40, *sides)
+    shifted = augment(given_pictures, Augment(translate=0.2, flip="random"), 0, 0, KEYS)
+    warped = augment(given_pictures, Augment(translate=0.2, flip="random", **nothing), 0, 0, KEYS)
     assert (shifted.int() - warped.int()).abs().max() <= 1
 
 
@@ -178,6 +245,14 @@ def test_brightness_and_contrast_are_the_formula() -> None:
     values = (given_pictures.numpy().astype(float) - 128) * contrast[:, None, None, None] + 128
     expected = np.rint(values + brightness[:, None, None, None]).clip(0, 255)
     assert abs(varied.numpy() - expected).max() <= 1
+
+
+def test_cutout_leaves_the_rest_alone() -> None:
+    given_pictures = pictures()
+    varied = augment(given_pictures, Augment(cutout=0.5), 0, 0, KEYS)
+    changed = (varied != given_pictures).any(1)
+    assert (varied.permute(0, 2, 3, 1)[changed] == 128).all()
+    assert changed.sum() > 40 * 250  # of 256 pixels each, a few may have been grey
 
 
 def test_cutout_is_one_grey_square_of_the_right_size_inside() -> None:

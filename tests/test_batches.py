@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from convscope.augment import augment
 from convscope.batches import Batches
 from convscope.datasets import assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.recipes import AUGMENTS
 
-DATA = assemble(load_shapes(90))
+DATA = assemble(load_shapes(60))
 INDEX = DATA.subset("train")
 WHOLE = Batches(DATA, INDEX, 16, 0, AUGMENTS["strong"], torch.device("cpu"))
 
@@ -42,6 +43,7 @@ def test_an_epoch_can_start_anywhere() -> None:
         for a, b in zip(rest, batches[start:], strict=True):
             assert torch.equal(a.images, b.images)
             assert np.array_equal(a.index, b.index)
+            assert torch.equal(a.labels, b.labels)
 
 
 def test_another_batch_size_sees_the_same_pictures() -> None:
@@ -50,15 +52,45 @@ def test_another_batch_size_sees_the_same_pictures() -> None:
         return {int(i): image for b in batches for i, image in zip(b.index, b.images, strict=True)}
 
     few, many = by_index(5), by_index(64)
+    assert sorted(few) == sorted(many) == sorted(INDEX)
     assert all(torch.equal(few[i], many[i]) for i in few)
+
+
+def test_a_picture_is_varied_by_its_own_key_anew_each_epoch() -> None:
+    """What a batch holds is the picture varied all by itself; its place in the dataset has no say."""
+    epochs = []
+    for epoch in (0, 1):
+        for batch in WHOLE.epoch(epoch):
+            for i, image in zip(batch.index, batch.images, strict=True):
+                alone = torch.from_numpy(DATA.pictures[i : i + 1].copy()).permute(0, 3, 1, 2)
+                varied = augment(alone, WHOLE.recipe, WHOLE.seed, epoch, DATA.keys[i : i + 1])
+                assert torch.equal(image, DATA.preprocess.normalise(varied)[0])
+        epochs.append({int(i): image for b in WHOLE.epoch(epoch) for i, image in zip(b.index, b.images, strict=True)})
+    assert not any(torch.equal(epochs[0][i], epochs[1][i]) for i in epochs[0])
+
+
+def test_another_seed_is_another_order() -> None:
+    orders = [np.concatenate([b.index for b in replace(WHOLE, seed=seed).epoch(0)]) for seed in (0, 1)]
+    assert not np.array_equal(*orders)
 
 
 def test_images_are_normalised_and_labels_match() -> None:
     plain = replace(WHOLE, recipe=AUGMENTS["none"])
+    before = DATA.pictures.copy()
     mean, std = (np.array(v)[:, None, None] for v in (DATA.preprocess.mean, DATA.preprocess.std))
     for batch in plain.epoch(0):
         expected = (DATA.pictures[batch.index].transpose(0, 3, 1, 2) / 255 - mean) / std
         np.testing.assert_allclose(batch.images.numpy(), expected, atol=1e-5)
+        assert batch.labels.dtype == torch.int64
         assert batch.labels.tolist() == DATA.labels[batch.index].tolist()
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.images.dtype == torch.float32
+    assert np.array_equal(DATA.pictures, before)
+
+
+@pytest.mark.parametrize("level", AUGMENTS)
+def test_images_are_floats_with_channels_last(level: str) -> None:
+    for batch in replace(WHOLE, recipe=AUGMENTS[level]).epoch(0):
+        assert batch.images.shape == (len(batch.index), 3, 32, 32)
+        assert batch.images.dtype == torch.float32
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)

@@ -66,7 +66,7 @@ def test_shared_and_sliced_tensors_come_back(tmp_path: Path) -> None:
     assert torch.equal(tensors["t"], whole.view(4, 5).T)
 
 
-def test_no_tensors_and_signs_of_nothing_come_back(tmp_path: Path) -> None:
+def test_no_tensors_and_negative_zero_come_back(tmp_path: Path) -> None:
     storage.commit_tensors(tmp_path / "x", {}, {"a": {}, "1": [], "z": None})
     assert storage.read_tensors(tmp_path / "x") == ({}, {"a": {}, "1": [], "z": None})
     storage.commit_tensors(tmp_path / "x", {"x": torch.tensor([-0.0, torch.nan])}, {})
@@ -114,7 +114,7 @@ def test_real_pickles_and_archives_are_refused(kind: str, sealed: Path) -> None:
             read(sealed)
 
 
-@pytest.mark.parametrize("change", ["meta", "tensor", "swapped", "hash"])
+@pytest.mark.parametrize("change", ["meta", "tensor", "shape", "swapped", "hash"])
 def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save
@@ -126,6 +126,8 @@ def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
         box["meta"]["kind"] = "other"
     elif change == "tensor":
         tensors["scalar"] = torch.tensor(3.25)
+    elif change == "shape":
+        tensors["half"] = tensors["half"].reshape(3, 2)
     elif change == "swapped":
         tensors["scalar"], tensors["whole"] = tensors["whole"], tensors["scalar"]
     else:
@@ -289,9 +291,9 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     assert child.stdout is not None
     try:
         assert child.stdout.readline() == b"held\n"
-        with pytest.raises(LockedError, match=f"it is in use by process {child.pid} on ") as caught:
-            with storage.lock(tmp_path, "it"):
-                pass
+        expected = f"it is in use by process {child.pid} on "
+        with pytest.raises(LockedError, match=expected) as caught, storage.lock(tmp_path, "it"):
+            pass
         assert caught.value.exit_code == 73
         assert (tmp_path / ".lock-holder").exists()  # whoever was refused has not cleared it away
     finally:
@@ -299,6 +301,7 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
         child.communicate()
     with storage.lock(tmp_path, "it"):
         assert f"process {os.getpid()} " in (tmp_path / ".lock-holder").read_text()
+    assert not (tmp_path / ".lock-holder").exists()
 
 
 def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
@@ -307,10 +310,9 @@ def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
     def fail(self: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    with monkeypatch.context() as patch:
-        with pytest.raises(ZeroDivisionError), storage.lock(tmp_path, "it"):
-            patch.setattr(Path, "unlink", fail)
-            raise ZeroDivisionError
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError), storage.lock(tmp_path, "it"):
+        patch.setattr(Path, "unlink", fail)
+        raise ZeroDivisionError
     with storage.lock(tmp_path, "it"):
         pass
 

@@ -177,12 +177,12 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if path.is_dir():
-            os.replace(path, old)
         try:
+            if path.is_dir():
+                os.replace(path, old)
             os.replace(temporary, path)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt too: what follows discards the old folder
+            if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
     except OSError as error:
@@ -247,7 +247,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         meta, hashes, seal = box["meta"], box["sha256"], box["seal"]
     except (KeyError, ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
-    if seal != _seal(meta, hashes) or set(hashes) != set(tensors):
+    if not isinstance(hashes, dict) or seal != _seal(meta, hashes) or set(hashes) != set(tensors):
         raise DamagedFile(f"{path} is damaged: its description was altered.")
     for name, tensor in tensors.items():
         if _tensor_hash(name, tensor) != hashes[name]:
@@ -315,7 +315,7 @@ def lock(folder: Path, what: str) -> Iterator[None]:
         commit_text(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        _discard(holder)
         guard.release()
 
 

@@ -7,14 +7,17 @@ A loader returns ``Unsplit``: pictures (arrays, or files to decode), labels, and
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UnknownName, UsageError
 from ..images import Preprocess, statistics
+from ..recipes import BAD_PICTURES
 from . import packed, splits
 
 PARTS = splits.PARTS
@@ -125,11 +128,17 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     Raises PictureError or DataError when a picture cannot be read and ``bad_pictures`` is "error"; with "skip" they
     are left out and named in the notes.
     """
-    preprocess = Preprocess(size=image_size or unsplit.image_size, fit=fit)
+    if bad_pictures not in BAD_PICTURES:
+        raise UnknownName("way with bad pictures", bad_pictures, BAD_PICTURES)
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit is a number of pictures from 1, not {limit}.")
+    preprocess = Preprocess(size=unsplit.image_size if image_size is None else image_size, fit=fit)
     digests = packed.digests(unsplit, progress)
+    if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
+        given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
+        unsplit = replace(unsplit, given=given)
     if limit is not None and limit < len(unsplit.labels):
-        strata = np.unique(np.char.add(unsplit.given.astype("U8"), unsplit.labels.astype("U8")), return_inverse=True)[1]
-        chosen = splits.stratified(strata, packed.keys(digests), limit)
+        chosen = splits.limited(unsplit.given, unsplit.labels, packed.keys(digests), limit)
         unsplit, digests = unsplit.take(chosen), digests[chosen]
     pictures, kept, notes = packed.pictures(unsplit, digests, preprocess, bad_pictures, progress)
     if len(kept) < len(digests):
@@ -160,11 +169,12 @@ def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndar
         part_of[parts[part]] = number
     rows = np.concatenate([digests, part_of[:, None], unsplit.labels.astype("<u4")[:, None].view(np.uint8)], axis=1)
     rows = rows[np.lexsort(rows.T[::-1])]
-    text = "\0".join(unsplit.class_names).encode()
+    text = os.fsencode("\0".join(unsplit.class_names))  # a folder's name may be no text
     return hashlib.sha256(text + b"\0\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()
 
 
-def unequal(names: Sequence[str]) -> list[str]:
-    """Class names that differ in letter case alone, which some file systems would merge."""
+def alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in letter case or in how an accent is written alone; some file systems merge them."""
     seen: dict[str, str] = {}
-    return [n for n in names if seen.setdefault(n.casefold(), n) != n]
+    pairs = [(seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name), name) for name in names]
+    return [(first, name) for first, name in pairs if first != name]

@@ -6,6 +6,7 @@ moves no other. Shares a class are therefore approximate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "val", "test")
 VAL_SHARE = TEST_SHARE = 0.15
+LEFT_OUT = "out"
 
 
 @dataclass(frozen=True)
@@ -37,56 +39,118 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
     """Split by what was given and by content.
 
     Pictures given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
-    are decided by u. A training picture that also stands in validation or test is left out of training, and said so.
+    are decided by u. A copy of a test picture is left out of validation, a copy of either out of training, and said so.
     """
-    part = unsplit.given.astype("U5").copy()
-    u = unit(keys)
+    part = unsplit.given.astype("U5")
+    given = {p for p in PARTS if (part == p).any()}
+    notes = _left_out(part, unsplit, keys)
+    part[(part == "") & np.isin(keys, keys[part == "train"])] = "train"
     undecided = part == ""
-    has_test = bool((part == "test").any())
-    has_val = bool((part == "val").any())
-    if not has_test:
+    own = undecided | (part == "train")  # what may move between training and validation
+    cuts_test = "test" not in given and bool(undecided.any())
+    cuts_val = "val" not in given and bool(own.any())
+    u = unit(keys)
+    if cuts_test:
         part[undecided & (u < TEST_SHARE)] = "test"
-    if not has_val:
-        pool = np.flatnonzero((part == "") | (part == "train"))
-        if unsplit.validation is not None:
-            part[pool[np.argsort(u[pool], kind="stable")[: min(unsplit.validation, len(pool) // 9)]]] = "val"
-        else:
-            low = 0.0 if has_test else TEST_SHARE
-            part[pool[(u[pool] >= low) & (u[pool] < low + VAL_SHARE)]] = "val"
+    if cuts_val:
+        low = 0.0 if "test" in given else TEST_SHARE
+        part[own & (part != "test") & (u >= low) & (u < low + VAL_SHARE)] = "val"
     part[part == ""] = "train"
-    notes: list[str] = []
-    if not has_test or not has_val:
-        movable = undecided if not has_test else (part != "test")
-        moves = () if has_test and has_val else (("val",) if has_test else ("val", "test"))
-        notes += _serve_missed(part, unsplit, keys, movable, moves)
-    notes += _drop_leaks(part, keys)
+    shared = _of_several_classes(unsplit.labels, keys)
+    if shared.any():
+        notes.append(f"{_pictures(shared, unsplit)} under more than one class.")
+    cut = ["train"] * (cuts_val or cuts_test) + ["val"] * cuts_val + ["test"] * cuts_test
+    notes += _serve_missed(part, unsplit, keys, {p: (undecided if p == "test" else own) & ~shared for p in cut})
+    notes += _missing(part, unsplit, cut)
     return Split({name: np.flatnonzero(part == name) for name in PARTS}, tuple(notes))
 
 
-def _serve_missed(
-    part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: np.ndarray, parts: tuple[str, ...]
-) -> list[str]:
+def with_validation(unsplit: Unsplit, keys: np.ndarray, count: int) -> np.ndarray:
+    """``given``, with the ``count`` training pictures of the lowest hashes (a ninth of them at most) as validation.
+
+    For a dataset that fixes that number. Copies of the last one go with it.
+    """
+    pool = np.flatnonzero(unsplit.given == "train")
+    count = min(count, len(pool) // 9)
+    if not count:
+        return unsplit.given
+    given = unsplit.given.copy()
+    given[pool[keys[pool] <= np.partition(keys[pool], count - 1)[count - 1]]] = "val"
+    return given
+
+
+def _left_out(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray) -> list[str]:
+    """Leave copies of given test pictures out of validation, and copies of either out of training."""
+    notes = []
+    for where, held, lower in (("validation", ("test",), ("val",)), ("training", ("val", "test"), ("train", ""))):
+        copies = np.isin(part, lower) & np.isin(keys, keys[np.isin(part, held)])
+        part[copies] = LEFT_OUT
+        if copies.any():
+            also = "test" if where == "validation" else "validation or test"
+            notes.append(f"{_pictures(copies, unsplit, f"{where} ")} also in {also}, and left out of {where}.")
+    return notes
+
+
+def _of_several_classes(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Which pictures have a copy under another label."""
+    order = np.lexsort((labels, keys))
+    odd = (np.diff(labels[order]) != 0) & (keys[order][1:] == keys[order][:-1])
+    return np.isin(keys, keys[order][1:][odd])
+
+
+def _serve_missed(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: dict[str, np.ndarray]) -> list[str]:
     """Give a part that a class would miss that class's lowest hash, with all its copies; training is served first."""
     served: dict[str, list[str]] = {}
-    short: dict[str, list[str]] = {}
-    for label, name in enumerate(unsplit.class_names):
+    for label in np.flatnonzero(~_holds(part, unsplit, movable).all(1)):
         mine = np.flatnonzero(unsplit.labels == label)
-        for wanted in ("train", *parts):
+        for wanted, may_move in movable.items():
             present = {p: np.unique(keys[mine[part[mine] == p]]) for p in PARTS}
-            if len(present[wanted]) or not len(mine):
+            donors = [present[p] for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
+            candidates = np.intersect1d(np.concatenate(donors), keys[mine[may_move[mine]]]) if donors else []
+            if len(present[wanted]) or not len(candidates):
                 continue
-            needed = 1 + ("train", *parts).index(wanted)
-            donors = [p for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
-            candidates = [k for p in donors for k in present[p] if movable[mine[keys[mine] == k]].all()]
-            if len(np.unique(keys[mine])) < needed or not candidates:
-                short.setdefault(wanted, []).append(name)
-                continue
-            part[keys == min(candidates)] = wanted
-            served.setdefault(wanted, []).append(name)
+            part[keys == candidates[0]] = wanted
+            served.setdefault(wanted, []).append(unsplit.class_names[label])
     return [
         f"{_classes(names)} would have missed {wanted}: the picture with the lowest hash was moved there."
         for wanted, names in served.items()
-    ] + [f"{_classes(names)}: too few different pictures to stand in {wanted}." for wanted, names in short.items()]
+    ]
+
+
+def _holds(part: np.ndarray, unsplit: Unsplit, names: Iterable[str] = PARTS) -> np.ndarray:
+    """bool (K, len(names)): which of the named parts hold a picture of each class."""
+    columns = [np.bincount(unsplit.labels[part == name], minlength=len(unsplit.class_names)) > 0 for name in names]
+    return np.stack(columns, axis=1) if columns else np.ones((0, 0), bool)
+
+
+def _missing(part: np.ndarray, unsplit: Unsplit, cut: list[str]) -> list[str]:
+    """The classes that are not in every part, and why."""
+    has = _holds(part, unsplit)
+    pictured = np.bincount(unsplit.labels, minlength=len(has)) > 0
+    groups: dict[str, list[str]] = {}
+    for label in np.flatnonzero(~has.all(1)):
+        name = unsplit.class_names[label]
+        lacking = [p for p in PARTS if not has[label, PARTS.index(p)]]
+        few = [p for p in lacking if p in cut]
+        rest = [p for p in lacking if p not in cut and has[:, PARTS.index(p)].any()]
+        if not pictured[label]:
+            groups.setdefault("without any picture", []).append(name)
+        elif few:
+            groups.setdefault(f"too few different pictures to stand in {' and '.join(few)}", []).append(name)
+        if pictured[label] and rest:
+            groups.setdefault(f"no picture in {' or '.join(rest)}", []).append(name)
+    notes = [f"{_classes(names)}: {what}." for what, names in groups.items()]
+    none = [p for p in PARTS if p not in cut and not (part == p).any()]
+    if none and len(part):
+        notes.append(f"no picture is given as {' or '.join(none)}, so there is no {' and no '.join(none)} part.")
+    return notes
+
+
+def _pictures(which: np.ndarray, unsplit: Unsplit, kind: str = "") -> str:
+    """How many, and the first: "3 training pictures (the first: cat/1.png) are"."""
+    count, first = int(which.sum()), unsplit.origin(int(np.argmax(which)))
+    words = f"{count} {kind}picture"
+    return f"{words} ({first}) is" if count == 1 else f"{words}s (the first: {first}) are"
 
 
 def _classes(names: list[str]) -> str:
@@ -95,14 +159,14 @@ def _classes(names: list[str]) -> str:
     return f"class {shown}" if len(names) == 1 else f"classes {shown}"
 
 
-def _drop_leaks(part: np.ndarray, keys: np.ndarray) -> list[str]:
-    held_out = np.isin(keys, keys[(part == "val") | (part == "test")])
-    leaked = (part == "train") & held_out
-    part[leaked] = ""
-    if not leaked.any():
-        return []
-    verb = "pictures are" if leaked.sum() > 1 else "picture is"
-    return [f"{leaked.sum()} training {verb} also in validation or test, and left out of training."]
+def limited(given: np.ndarray, labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of ``limit`` pictures, in order: given parts in proportion, and in each of them the classes."""
+    names, counts = np.unique(given, return_counts=True)
+    chosen = []
+    for name, wanted in zip(names, _quotas(counts, limit), strict=True):
+        mine = np.flatnonzero(given == name)
+        chosen.append(mine[stratified(labels[mine], keys[mine], wanted)])
+    return np.sort(np.concatenate(chosen))
 
 
 def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
@@ -113,12 +177,15 @@ def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
     """
     rank = mix(keys, 0x6C696D6974)
     values, counts = np.unique(labels, return_counts=True)
-    exact = counts * (limit / counts.sum())
-    quota = np.floor(exact).astype(int)
-    short = limit - quota.sum()
-    quota[np.argsort(quota - exact, kind="stable")[:short]] += 1
     chosen = []
-    for value, wanted in zip(values, quota, strict=True):
+    for value, wanted in zip(values, _quotas(counts, limit), strict=True):
         mine = np.flatnonzero(labels == value)
         chosen.append(mine[np.argsort(rank[mine], kind="stable")[:wanted]])
     return np.sort(np.concatenate(chosen))
+
+
+def _quotas(counts: np.ndarray, limit: int) -> Iterable[int]:
+    """``limit`` shared out in proportion to ``counts``, each within one of its exact share."""
+    shares, rest = np.divmod(counts * limit, counts.sum())
+    shares[np.argsort(-rest, kind="stable")[: limit - shares.sum()]] += 1
+    return shares.tolist()
