@@ -74,6 +74,19 @@ def test_another_seed_is_another_order() -> None:
     assert not np.array_equal(*orders)
 
 
+def test_copies_of_a_picture_are_not_side_by_side_and_differ() -> None:
+    data = replace(DATA, keys=DATA.keys.copy(), pictures=np.array(DATA.pictures))
+    copies = INDEX[:10]
+    data.keys[copies] = data.keys[copies[0]]
+    data.pictures[copies] = data.pictures[copies[0]]
+    batches = replace(WHOLE, dataset=data)
+    seen = np.concatenate([b.index for b in batches.epoch(0)])
+    places = np.flatnonzero(np.isin(seen, copies))
+    assert places.max() - places.min() > 15
+    images = {int(i): image for b in batches.epoch(0) for i, image in zip(b.index, b.images, strict=True)}
+    assert len({images[int(i)].numpy().tobytes() for i in copies}) == 10
+
+
 def test_images_are_normalised_and_labels_match() -> None:
     plain = replace(WHOLE, recipe=AUGMENTS["none"])
     before = DATA.pictures.copy()

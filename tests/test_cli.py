@@ -97,6 +97,63 @@ def test_evaluate_another_dataset_matches_classes_by_name(
     assert {c["n"] for c in limited["classes"]} == {0, 3}
 
 
+def test_the_data_it_was_trained_on_is_evaluated_on_its_test_part_though_it_grew(
+    shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--runs", str(tmp_path / "runs")]
+    assert ask(capsys, "train", str(shapes_folder), *TINY[:-2], "--name", "grown", *common)[0] == 0
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(shapes_folder / "ring" / "new.png")
+    assert "the data changed" in refused(capsys, 65, "evaluate", "grown", *common)
+    answer = json.loads(ask(capsys, "evaluate", "grown", str(shapes_folder), *common, "--json")[1])
+    assert answer["part"] == "test"
+    assert answer["test_openings"] == 1
+    assert any("the data changed" in note for note in answer["notes"])
+    answer = json.loads(ask(capsys, "evaluate", "grown", str(shapes_folder), "--part", "all", *common, "--json")[1])
+    assert answer["test_openings"] == 2
+    assert any("it was trained on" in note for note in answer["notes"])
+    file = str(tmp_path / "runs" / "grown" / "classifier.safetensors")
+    answer = json.loads(ask(capsys, "evaluate", file, str(shapes_folder), *common, "--json")[1])
+    assert answer["test_openings"] == 3
+
+
+def test_the_same_command_with_resume_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "digits", "--recipe", "digits", "--epochs", "1", "--width", "4", "--precision", "auto"]
+    words += ["--limit", "200", "--name", "again", "--runs", str(tmp_path)]
+    assert ask(capsys, *words)[0] == 0
+    assert ask(capsys, *words, "--resume")[0] == 0
+
+
+def test_the_code_of_ones_own_net_may_not_change_under_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = tmp_path / "net.py"
+    module.write_text(OWN)
+    words = ["train", "shapes", "--model", f"{module}:small", "--epochs", "1", "--limit", "150", "--name", "own"]
+    words += ["--runs", str(tmp_path / "runs")]
+    assert ask(capsys, *words)[0] == 0
+    module.write_text(OWN.replace("ReLU", "Sigmoid"))
+    assert "changed since run 'own' began" in refused(capsys, 65, *words, "--resume")
+
+
+def test_class_names_are_never_markup(shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shapes_folder / "ring").rename(shapes_folder / "[red]ring")
+    common = ["--runs", str(tmp_path / "runs")]
+    assert ask(capsys, "train", str(shapes_folder), *TINY[:-2], "--name", "markup", *common)[0] == 0
+    code, out, _ = ask(capsys, "evaluate", "markup", *common)
+    assert code == 0
+    assert "[red]ring" in out
+    page = (tmp_path / "runs" / "markup" / "report.html").read_text()
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"format": 99}', "not json"])
+def test_a_damaged_description_is_told(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--runs", str(tmp_path)]
+    assert ask(capsys, "train", "shapes", *TINY, "--name", "r", *common)[0] == 0
+    (tmp_path / "r" / "recipe.json").write_text(damage)
+    refused(capsys, 65, "train", "shapes", "--name", "r", "--resume", *common)
+
+
 def test_a_class_that_the_classifier_does_not_know(
     runs: Path, shapes_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +271,7 @@ def test_a_net_of_ones_own_trains_and_runs_only_when_named(tmp_path: Path, capsy
         (["models", "vgg", "--depth", "1"], 2, "1"),
         (["train"], 2, ""),
         (["predict", "x", "a.png", "--jsn"], 2, "Did you mean --json"),
+        (["predict", "x", "a.png", "--top", "0"], 2, "--top 0"),
     ],
 )
 def test_bad_requests_get_one_sentence_and_the_right_code(

@@ -11,7 +11,7 @@ from convscope.recipes import Recipe
 
 RECIPE_OPTIONS = set(
     "model epochs batch_size lr optimizer momentum weight_decay schedule warmup label_smoothing clip patience augment "
-    "width depth batch_norm dropout weights image_size fit limit bad_pictures seed precision compile".split()
+    "flip width depth batch_norm dropout weights image_size fit limit bad_pictures seed precision compile".split()
 )
 OPTIONS = {
     "train": RECIPE_OPTIONS | {"data", "recipe", "device", "name", "resume", "preview", "data_root", "runs", "json"},
@@ -21,7 +21,7 @@ OPTIONS = {
     "demo": {"runs"},
 }
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.
-BEHIND_THE_DIAL = {"flip", "translate", "zoom", "rotate", "brightness", "contrast", "cutout"}
+BEHIND_THE_DIAL = {"translate", "zoom", "rotate", "brightness", "contrast", "cutout"}
 
 
 def test_the_commands_are_these() -> None:

@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convscope.errors import UnknownName, UsageError
 from convscope.recipes import AUGMENTS, OPTIMIZERS, RECIPES, Augment, Recipe, find_recipe
@@ -128,6 +130,27 @@ def test_bad_values_get_one_sentence(option: str, value: Any) -> None:
     assert message.endswith(".")
     assert "\n" not in message
     assert caught.value.exit_code == 2
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.binary(max_size=3),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from([*Recipe().flat(), "unheard_of"]), ANYTHING, max_size=3))
+def test_whatever_is_given_makes_a_recipe_for_json_or_one_line(options: dict[str, Any]) -> None:
+    recipe = told = None
+    try:
+        recipe = Recipe().with_options(options)
+    except UsageError as error:
+        told = str(error)
+    if recipe is not None:
+        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict(), allow_nan=False))) == recipe
+    else:
+        assert str(told).endswith(".")
+        assert "\n" not in str(told)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from convscope.schedules import SCHEDULES
+
+TOTAL = 100  # updates of the comparisons with torch
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
@@ -52,3 +56,35 @@ def test_the_cosine_is_one(warmup: float) -> None:
 
 def test_one_cycle_falls_in_a_line() -> None:
     assert SCHEDULES["one-cycle"](0.6, 0.2) == pytest.approx(0.5)
+
+
+def torch_factors(make: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]) -> list[float]:
+    """The rates a schedule of torch gives over TOTAL updates, for a peak of 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, rates = make(optimizer), []
+    for _ in range(TOTAL - 1):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return [*rates, scheduler.get_last_lr()[0]]
+
+
+@pytest.mark.parametrize("warm", [10, 25, 60])
+def test_one_cycle_is_torchs(warm: int) -> None:
+    """Torch counts its peak and its end as updates: of TOTAL, the peak is number ``warm`` - 1 and zero the last."""
+
+    def make(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 1.0, TOTAL, pct_start=warm / TOTAL, anneal_strategy="linear", cycle_momentum=False,
+            div_factor=25, final_div_factor=math.inf,
+        )  # fmt: skip
+
+    last = TOTAL - 1
+    ours = [SCHEDULES["one-cycle"](i / last, (warm - 1) / last) for i in range(TOTAL)]
+    np.testing.assert_allclose(ours, torch_factors(make), atol=1e-12)
+
+
+def test_the_cosine_is_torchs() -> None:
+    ours = [SCHEDULES["cosine"](i / TOTAL, 0) for i in range(TOTAL)]
+    theirs = torch_factors(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TOTAL))
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)

@@ -88,6 +88,18 @@ def test_handlers_are_put_back_and_a_second_signal_ends_at_once(tmp_path: Path) 
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """Under nohup a hang-up must not stop a run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        events = commands.prepare_training(request(tmp_path)).events()
+        next(events)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert len(list(events)) > 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _train_child(runs: Path, options: dict[str, Any]) -> None:
     """In a child process: start or go on with run "r" until it is done, saving as often as it can."""
     torch.set_num_threads(1)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convscope.datasets import PARTS, Unsplit
-from convscope.datasets.splits import Split, split, stratified, unit
+from convscope.datasets.splits import Split, limited, split, stratified, unit, with_validation
 from convscope.randomness import mix
 
 
-def cut(keys: np.ndarray, labels: np.ndarray, given_parts: np.ndarray | None = None) -> Split:
+def key(u: float, number: int = 0) -> np.uint64:
+    """A key whose ``unit`` is u."""
+    return np.uint64(int(u * 2**53) << 11 | number)
+
+
+def unsplit(labels: np.ndarray, given_parts: np.ndarray | None = None) -> Unsplit:
     names = tuple(f"c{i}" for i in range(labels.max() + 1))
-    parts = np.full(len(keys), "", "U5") if given_parts is None else given_parts
-    return split(Unsplit("made", names, labels, parts, 32), keys)
+    return Unsplit("made", names, labels, np.full(len(labels), "", "U5") if given_parts is None else given_parts, 32)
+
+
+def cut(keys: np.ndarray, labels: np.ndarray, given_parts: np.ndarray | None = None) -> Split:
+    return split(unsplit(labels, given_parts), keys)
 
 
 def part_of(result: Split, count: int) -> np.ndarray:
@@ -22,6 +33,16 @@ def part_of(result: Split, count: int) -> np.ndarray:
     for part in PARTS:
         out[result.parts[part]] = part
     return out
+
+
+def test_known_keys_go_where_their_u_says() -> None:
+    u = [0.0, 0.1499, 0.1501, 0.2999, 0.3001, 0.9999] * 2
+    keys = np.array([key(x, i) for i, x in enumerate(u)])
+    assert np.allclose(unit(keys), u, atol=1e-12)
+    assert unit(np.array([2**64 - 1], np.uint64))[0] < 1
+    result = cut(keys, np.repeat([0, 1], 6))
+    assert part_of(result, 12).tolist() == ["test", "test", "val", "val", "train", "train"] * 2
+    assert result.notes == ()
 
 
 def test_shares_are_about_right_and_follow_the_hash() -> None:
@@ -35,12 +56,31 @@ def test_shares_are_about_right_and_follow_the_hash() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10_000), st.integers(300, 600), st.integers(1, 300))
-def test_adding_pictures_moves_no_other(seed: int, few: int, more: int) -> None:
-    keys = mix(seed, np.arange(few + more))
-    labels = np.arange(few + more) % 2
-    before, after = part_of(cut(keys[:few], labels[:few]), few), part_of(cut(keys, labels), few + more)
-    assert np.array_equal(before, after[:few])
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 60), st.integers(2, 5))
+def test_adding_pictures_moves_none_but_in_classes_that_had_to_be_served(
+    seed: int, few: int, more: int, classes: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    keys = mix(seed, dice.integers(0, 100, few + more))
+    labels = np.concatenate([np.arange(classes), (keys % np.uint64(classes)).astype(np.int64)])
+    keys = np.concatenate([mix(seed, 1000 + np.arange(classes)), keys])
+    few += classes
+    before, after = part_of(cut(keys[:few], labels[:few]), few), part_of(cut(keys, labels), few + more)[:few]
+    by_u = np.select([unit(keys[:few]) < 0.15, unit(keys[:few]) < 0.3], ["test", "val"], "train")
+    for label in range(classes):
+        mine = labels[:few] == label
+        served = not set(by_u[mine]) >= set(PARTS)
+        assert served or np.array_equal(before[mine], by_u[mine])
+        assert served or np.array_equal(after[mine], by_u[mine])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.permutations(range(40)))
+def test_the_order_of_listing_changes_nothing(seed: int, order: list[int]) -> None:
+    keys = mix(seed, np.random.default_rng(seed).integers(0, 20, 40))
+    labels = (keys % np.uint64(6)).astype(np.int64)
+    plain, shuffled = part_of(cut(keys, labels), 40), part_of(cut(keys[order], labels[order]), 40)
+    assert np.array_equal(plain[order], shuffled)
 
 
 @settings(deadline=None)
@@ -55,8 +95,8 @@ def test_copies_stay_together_and_every_class_is_served_where_it_can_be(
     result = cut(keys, labels)
     parts = part_of(result, count)
     assert (parts != "").all()
-    for key in np.unique(keys):
-        assert len(set(parts[keys == key])) == 1
+    for one in np.unique(keys):
+        assert len(set(parts[keys == one])) == 1
     for label in np.unique(labels):
         has = set(parts[labels == label])
         kinds = len(np.unique(keys[labels == label]))
@@ -66,12 +106,50 @@ def test_copies_stay_together_and_every_class_is_served_where_it_can_be(
             assert any(f"'c{label}'" in note and "too few" in note for note in result.notes)
 
 
-def test_a_class_that_is_served_is_named() -> None:
-    keys = np.concatenate([mix(1, np.arange(200)), np.array([2**63, 2**63 + 2**40, 2**63 + 2**41], np.uint64)])
-    labels = np.array([0] * 200 + [1] * 3)
-    notes = " ".join(cut(keys, labels).notes)
-    assert "'c1'" in notes
-    assert "'c0'" not in notes
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 80), st.lists(st.sampled_from(["", "train", "val", "test"]), min_size=1))
+def test_no_content_is_ever_on_two_sides(seed: int, count: int, choices: list[str]) -> None:
+    """Whatever was given, contradictory labels and copies across given parts included."""
+    dice = np.random.default_rng(seed)
+    keys, labels = mix(seed, dice.integers(0, 30, count)), dice.integers(0, 3, count)
+    given_parts = np.array(choices)[dice.integers(0, len(choices), count)].astype("U5")
+    result = cut(keys, labels, given_parts)
+    parts = part_of(result, count)
+    for one in np.unique(keys):
+        assert len(set(parts[keys == one]) - {""}) == 1
+    assert (parts[given_parts == "test"] == "test").all()
+    assert set(parts[given_parts == "val"]) <= {"val", ""}
+    assert set(parts[given_parts == "train"]) <= {"train", "val", ""}
+    left_out = (parts == "").any()
+    assert left_out == any("left out" in note for note in result.notes)
+
+
+def test_a_class_that_is_served_takes_its_lowest_hash_and_is_named() -> None:
+    many = np.array([key((i + 0.5) / 200, i) for i in range(200)])
+    three = np.array([key(0.9), key(0.7), key(0.8)])
+    result = cut(np.concatenate([many, three]), np.array([0] * 200 + [1] * 3))
+    assert part_of(result, 203)[200:].tolist() == ["train", "val", "test"]
+    assert result.notes == (
+        "class 'c1' would have missed val: the picture with the lowest hash was moved there.",
+        "class 'c1' would have missed test: the picture with the lowest hash was moved there.",
+    )
+
+
+@pytest.mark.parametrize("u", [0.01, 0.2, 0.9])
+def test_a_class_with_one_picture_is_in_train_only(u: float) -> None:
+    many = np.array([key((i + 0.5) / 200, i) for i in range(200)])
+    result = cut(np.append(many, [key(u, 999), key(u, 999)]), np.array([0] * 200 + [1] * 2))
+    assert part_of(result, 202)[200:].tolist() == ["train"] * 2
+    assert result.notes[-1] == "class 'c1': too few different pictures to stand in val and test."
+
+
+def test_a_note_stays_readable_with_many_classes() -> None:
+    labels = np.arange(3000) % 1500
+    names = tuple(f"a class with a really long name, number {i}" for i in range(2000))
+    result = split(replace(unsplit(labels), class_names=names), mix(1, np.arange(3000)))
+    assert len(result.notes) < 10
+    assert max(map(len, result.notes)) < 300
+    assert any(note.startswith("500 classes (") and "without any picture" in note for note in result.notes)
 
 
 def test_given_parts_are_kept_and_training_copies_of_the_test_are_dropped() -> None:
@@ -81,16 +159,74 @@ def test_given_parts_are_kept_and_training_copies_of_the_test_are_dropped() -> N
     result = cut(keys, np.arange(400) % 2, parts)
     assert np.array_equal(result.parts["test"], np.arange(300, 400))
     assert 5 not in np.concatenate([result.parts["train"], result.parts["val"]])
-    assert any("1 training picture is also in" in note for note in result.notes)
+    assert "1 training picture (made picture 5) is also in validation or test" in " ".join(result.notes)
     assert 20 < len(result.parts["val"]) < 90
     assert set(result.parts["train"]) | set(result.parts["val"]) | {5} == set(range(300))
 
 
-def test_given_validation_is_kept_too() -> None:
+def test_a_copy_of_a_test_picture_is_not_cut_into_validation() -> None:
+    keys = np.array([key((i + 0.5) / 100, i) for i in range(100)])
+    keys[3] = keys[77] = key(0.01, 999)
+    parts = np.array(["train"] * 50 + ["test"] * 50)
+    result = cut(keys, np.arange(100) % 2, parts)
+    assert 3 not in result.parts["val"]
+    assert result.parts["val"].tolist() == [0, 1, 2, *range(4, 15)]
+
+
+def test_given_validation_is_kept_but_for_copies_of_the_test() -> None:
     parts = np.array(["train"] * 20 + ["val"] * 10 + ["test"] * 10)
-    result = cut(mix(3, np.arange(40)), np.arange(40) % 2, parts)
+    keys, labels = mix(3, np.arange(40)), np.arange(40) % 2
+    result = cut(keys, labels, parts)
     assert {p: len(i) for p, i in result.parts.items()} == {"train": 20, "val": 10, "test": 10}
     assert result.notes == ()
+    keys[22] = keys[38]
+    keys[7] = keys[25]
+    result = cut(keys, labels, parts)
+    assert {p: len(i) for p, i in result.parts.items()} == {"train": 19, "val": 9, "test": 10}
+    assert [note.split(" (")[0] for note in result.notes] == ["1 validation picture", "1 training picture"]
+
+
+def test_a_class_that_loses_all_its_training_pictures_is_named() -> None:
+    parts = np.array(["train"] * 20 + ["test"] * 20)
+    keys, labels = mix(3, np.arange(40)), np.arange(40) % 2
+    keys[1:20:2] = keys[21:40:2]
+    result = cut(keys, labels, parts)
+    assert set(labels[result.parts["train"]]) == {0}
+    assert any("'c1'" in note and "too few" in note and "train" in note for note in result.notes)
+
+
+def test_parts_that_nobody_gave_are_named_once() -> None:
+    labels, keys = np.arange(100) % 2, mix(3, np.arange(100))
+    for parts, said in (
+        (["train"] * 60 + ["val"] * 40, "no picture is given as test, so there is no test part."),
+        (["train"] * 100, "no picture is given as test, so there is no test part."),
+        (["test"] * 100, "no picture is given as train or val, so there is no train and no val part."),
+    ):
+        assert cut(keys, labels, np.array(parts)).notes == (said,)
+    few = np.array(["train"] * 60 + ["test"] * 40)
+    few[(labels == 1) & (few == "test")] = "train"
+    assert cut(keys, labels, few).notes == ("class 'c1': no picture in test.",)
+
+
+def test_one_picture_under_two_classes_is_named_and_stays_on_one_side() -> None:
+    keys, labels = mix(5, np.arange(60)), np.arange(60) % 2
+    keys[11] = keys[20]
+    result = cut(keys, labels)
+    assert "2 pictures (the first: made picture 11) are under more than one class." in result.notes
+    assert part_of(result, 60)[11] == part_of(result, 60)[20]
+
+
+def test_a_fixed_validation_takes_the_lowest_hashes_with_their_copies() -> None:
+    keys = mix(2, np.arange(200))
+    given_parts = np.array(["train"] * 180 + ["test"] * 20)
+    plain = unsplit(np.arange(200) % 2, given_parts)
+    lowest = np.argsort(keys[:180])
+    assert set(np.flatnonzero(with_validation(plain, keys, 10) == "val")) == set(lowest[:10])
+    assert (with_validation(plain, keys, 5000) == "val").sum() == 20  # a ninth
+    assert (with_validation(plain, keys, 5000) == "test").sum() == 20
+    assert np.array_equal(plain.given, given_parts)
+    keys[lowest[10]] = keys[lowest[9]]
+    assert set(np.flatnonzero(with_validation(plain, keys, 10) == "val")) == set(lowest[:11])
 
 
 @given(st.integers(0, 1000), st.integers(1, 100))
@@ -99,12 +235,34 @@ def test_stratified_quotas_are_exact(seed: int, limit: int) -> None:
     keys = mix(seed, np.arange(100))
     chosen = stratified(labels, keys, limit)
     assert len(chosen) == len(set(chosen)) == limit
+    assert chosen.tolist() == sorted(chosen)
     for label in np.unique(labels):
         exact = (labels == label).sum() * limit / 100
         assert abs((labels[chosen] == label).sum() - exact) < 1
+
+
+@given(st.integers(0, 1000), st.integers(1, 200))
+def test_a_limit_keeps_given_parts_and_classes_in_proportion(seed: int, limit: int) -> None:
+    dice = np.random.default_rng(seed)
+    labels, given_parts = dice.integers(0, 4, 200), np.array(["train", "train", "test"])[dice.integers(0, 3, 200)]
+    chosen = limited(given_parts, labels, mix(seed, np.arange(200)), limit)
+    assert len(set(chosen)) == limit
+    for part in ("train", "test"):
+        mine = given_parts == part
+        taken = (given_parts[chosen] == part).sum()
+        assert abs(taken - mine.sum() * limit / 200) < 1
+        for label in range(4):
+            exact = (labels[mine] == label).sum() * taken / mine.sum()
+            assert abs(((labels == label) & mine)[chosen].sum() - exact) < 1
 
 
 def test_a_limit_does_not_prefer_a_part() -> None:
     keys = mix(9, np.arange(10_000))
     chosen = stratified(np.zeros(10_000, int), keys, 1000)
     assert abs((unit(keys[chosen]) < 0.15).mean() - 0.15) < 0.04
+
+
+def test_ten_thousand_classes_of_two_pictures_are_split_at_once() -> None:
+    result = cut(mix(1, np.arange(20_000)), np.arange(20_000) % 10_000)
+    assert sum(map(len, result.parts.values())) == 20_000
+    assert len(np.unique(result.parts["train"] % 10_000)) == 10_000

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,52 @@ def test_no_tensors_and_negative_zero_come_back(tmp_path: Path) -> None:
     tensors, _ = storage.read_tensors(tmp_path / "x")
     assert tensors["x"].signbit()[0]
     assert tensors["x"].isnan()[1]
+
+
+DTYPES = """float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 complex64 bool
+int64 int32 int16 int8 uint64 uint32 uint16 uint8""".split()
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_type_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
+    """Any bits at all: the NaNs of a half-precision weight too."""
+    dtype = getattr(torch, name)
+    raw = torch.from_numpy(np.random.default_rng(0).integers(0, 2 if name == "bool" else 256, 96, np.uint8))
+    values = raw.view(dtype)
+    tensors = {"all": values, "row": values.reshape(1, -1), "scalar": values[0], "none": values[:0].reshape(0, 2)}
+    storage.commit_tensors(tmp_path / "x", tensors, {})
+    back, _ = storage.read_tensors(tmp_path / "x")
+    assert {n: (t.dtype, t.shape) for n, t in back.items()} == {n: (dtype, t.shape) for n, t in tensors.items()}
+    assert torch.equal(back["all"].view(torch.uint8), raw)
+    assert torch.equal(back["scalar"].reshape(1).view(torch.uint8), values[:1].view(torch.uint8))
+
+
+def test_a_conjugate_and_keys_that_are_numbers_come_back(tmp_path: Path) -> None:
+    """A lazily conjugated tensor is stored as it reads; JSON has no keys but strings."""
+    storage.commit_tensors(tmp_path / "x", {"a": torch.tensor([1 + 2j]).conj()}, {2: "two", 10: "ten"})  # type: ignore[dict-item]
+    tensors, meta = storage.read_tensors(tmp_path / "x")
+    assert tensors["a"].tolist() == [1 - 2j]
+    assert meta == {"2": "two", "10": "ten"}
+
+
+@pytest.mark.parametrize("tail", [b"\0", b" ", b"x" * 100])
+def test_nothing_may_follow(tail: bytes, sealed: Path) -> None:
+    sealed.write_bytes(sealed.read_bytes() + tail)
+    with pytest.raises(DamagedFile):
+        storage.read_tensors(sealed)
+
+
+def test_bottomless_json_is_damage_and_not_a_crash(tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    path, deep = tmp_path / "x", "[" * 100_000
+    path.write_text(deep)
+    for read in (storage.read_json, storage.read_lines):
+        with pytest.raises(DamagedFile):
+            read(path)
+    path.write_bytes(save({"a": torch.ones(1)}, {storage.META_KEY: deep}))
+    with pytest.raises(DamagedFile):
+        storage.read_tensors(path)
 
 
 def test_equal_tensors_give_equal_bytes_in_any_order(sealed: Path, tmp_path: Path) -> None:
@@ -182,6 +229,29 @@ def test_a_failing_disk_leaves_the_old_content_and_no_rest(
         storage.commit_text(path, "new")
     assert caught.value.exit_code == 74
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from convscope.errors import StorageError
+from convscope.storage import commit_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    commit_bytes(Path(sys.argv[1]), b"new" * 1000)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_write_the_system_cuts_short_leaves_the_old_content(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    (tmp_path / "file").write_text("old")
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "file")], capture_output=True, text=True)
+    assert done.stdout.endswith("file would be larger than is allowed here. What was there before is untouched.\n")
+    assert done.stderr == ""
+    assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .errors import ConvscopeError, MemoryExhausted, PictureError, StorageError
 from .version import __version__
@@ -115,6 +116,7 @@ def train(
     clip: float | None = None,
     patience: int | None = None,
     augment: str | None = None,
+    flip: str | None = None,
     width: int | None = None,
     depth: int | None = None,
     batch_norm: bool | None = None,
@@ -171,6 +173,8 @@ def train(
         Stop after so many epochs without a better validation accuracy.
     augment
         none, light, standard or strong.
+    flip
+        none, random or alternating, instead of the level's own: none where a mirror image means something else.
     width
         Filters of the first layer.
     depth
@@ -215,10 +219,10 @@ def train(
     options = {
         "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer,
         "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
-        "label_smoothing": label_smoothing, "clip": clip, "patience": patience, "augment": augment, "width": width,
-        "depth": depth, "batch_norm": batch_norm, "dropout": dropout, "weights": str(weights) if weights else None,
-        "image_size": image_size, "fit": fit, "limit": limit, "bad_pictures": bad_pictures, "seed": seed,
-        "precision": precision, "compile": compile,
+        "label_smoothing": label_smoothing, "clip": clip, "patience": patience, "augment": augment, "flip": flip,
+        "width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout,
+        "weights": str(weights) if weights else None, "image_size": image_size, "fit": fit, "limit": limit,
+        "bad_pictures": bad_pictures, "seed": seed, "precision": precision, "compile": compile,
     }  # fmt: skip
     request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs)
     with _progress(json) as progress:
@@ -354,7 +358,7 @@ def _print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     )
     table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
     for c in summary["classes"][:100]:
-        table.add_row(c["name"], str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
     Console().print(table)
     if len(summary["classes"]) > 100:
         print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
@@ -431,8 +435,6 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    from rich.text import Text
-
     table = Table("picture", "label", "probability", "then", box=None, header_style="bold")
     for row in rows:
         if "error" in row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,17 @@ from .models.own import is_own
 from .prediction import Prediction, Unreadable
 from .prediction import predict as predict_pictures
 from .recipes import RECIPES, Recipe, find_recipe
-from .runs import Run, check_name, create_run, data_description, data_difference, find_run, free_name, runs_folder
+from .runs import (
+    Run,
+    check_name,
+    checkpoints,
+    create_run,
+    data_description,
+    data_difference,
+    find_run,
+    free_name,
+    runs_folder,
+)
 from .session import Session
 from .storage import commit_bytes
 
@@ -82,7 +93,12 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     architecture, _ = _architecture(recipe, dataset)
     _check_trainable(dataset)
     name = request.name or free_name(folder, f"{dataset.name}-{Path(recipe.model.name.split(':')[0]).stem}")
-    description = {"recipe": recipe.to_dict(), "data": data_description(dataset), "machine": describe(device)}
+    description = {
+        "recipe": recipe.to_dict(),
+        "data": data_description(dataset),
+        "machine": describe(device),
+        "source": architecture.source,
+    }
     run = create_run(folder, name, description)
     sheet = report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed)
     commit_bytes(run.folder / "augment.png", sheet.png)
@@ -100,7 +116,10 @@ def preview(request: TrainRequest, target: Path, progress: Progress | None = Non
 
 def _wanted(request: TrainRequest) -> Recipe:
     named = find_recipe(request.recipe or (request.data if request.data in RECIPES else "default"))
-    return named.recipe.with_options({"data": _data_name(request.data), **request.options})
+    options = {"data": _data_name(request.data), **request.options}
+    if options.get("weights") is not None:
+        options["weights"] = str(Path(options["weights"]).resolve())
+    return named.recipe.with_options(options)
 
 
 def _data_name(data: str) -> str:
@@ -146,9 +165,8 @@ def _batch_size(pictures: int) -> int:
 def _architecture(recipe: Recipe, dataset: Dataset) -> tuple[Architecture, Any]:
     size, classes = dataset.preprocess.size, len(dataset.class_names)
     architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), classes)
-    if recipe.model.weights is None:
-        return architecture, None
-    load_weight_file(network, Path(recipe.model.weights))
+    if recipe.model.weights is not None:
+        load_weight_file(network, Path(recipe.model.weights))
     return architecture, network
 
 
@@ -170,10 +188,13 @@ def _session(
     request: TrainRequest,
     notes: list[str],
 ) -> Session:
-    initial = _architecture(recipe, dataset)[1] if recipe.model.weights else None
+    fresh = recipe.model.weights is not None and not checkpoints(run)
+    initial = _architecture(recipe, dataset)[1] if fresh else None
     places = {"--data-root": request.data_root, "--runs": request.runs}
-    where = "".join(f" {option} {path}" for option, path in places.items() if path is not None)
-    command = f"convscope train {request.data} --name {run.name} --resume{where}"
+    words = ["convscope", "train", request.data, "--name", run.name, "--resume"]
+    words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
+    words += ["--device", request.device] if request.device != "auto" else []
+    command = shlex.join(words)
     return Session(run, recipe, dataset, architecture, device, command, initial, notes)
 
 
@@ -194,20 +215,24 @@ def _resume(request: TrainRequest, folder: Path, progress: Progress | None) -> S
         now = describe(device)
         words = "; ".join(f"{k} was {before['machine'].get(k)!r} and is {now[k]!r}" for k in changed)
         notes.append(f"resumed on another footing, so not bit for bit as if undisturbed: {words}.")
-    architecture, _ = _architecture(recipe, dataset)
+    options = recipe.model.options()
+    architecture, _ = architecture_of(recipe.model.name, dataset.preprocess.size, options, len(dataset.class_names))
+    if architecture.source != before.get("source"):
+        raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
     return _session(run, recipe, dataset, architecture, device, request, notes)
 
 
 def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
     """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
+    given = {k: v for k, v in request.options.items() if v is not None and v != "auto"}
     wanted: dict[str, Any] = {"data": _data_name(request.data)}
     if request.recipe is not None:
-        wanted |= find_recipe(request.recipe).recipe.flat() | wanted
-    wanted |= {k: v for k, v in request.options.items() if v is not None}
+        settled = {"precision", "image_size", "batch_size", "flip"}  # a run may have found its own values for these
+        named = find_recipe(request.recipe).recipe.flat()
+        wanted |= {k: v for k, v in named.items() if k not in settled | {"data"}}
     before = recipe.flat()
-    open_fields = {"precision", "image_size", "batch_size", "flip"} - set(request.options)
-    for option, value in wanted.items():
-        if option in before and option not in open_fields and before[option] != value:
+    for option, value in {**wanted, **given}.items():
+        if option in before and before[option] != value:
             name = "DATA" if option == "data" else f"--{option.replace('_', '-')}"
             raise UsageError(
                 f"run {run.name!r} was started with {name} {before[option]} and not {value}; a resumed run keeps its "
@@ -220,8 +245,11 @@ def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
 
 def open_classifier(run: str, runs: Path | None = None, model: str | None = None) -> tuple[Classifier, Run | None]:
     """The classifier of a RUN: a run's name or path, ``last``, or a classifier file (which belongs to no run)."""
-    if run.endswith(".safetensors") and Path(run).is_file():
-        return Classifier.load(Path(run), model), None
+    path = Path(run)
+    if path.suffix == ".safetensors" and path.is_file() and not (path.parent / "recipe.json").exists():
+        return Classifier.load(path, model), None
+    if path.suffix == ".safetensors" and path.is_file():
+        return Classifier.load(path, model), Run(path.parent)
     found = find_run(run, runs_folder(runs))
     return found.classifier(model), found
 
@@ -239,50 +267,50 @@ def evaluate(
 ) -> report.EvaluationReport:
     """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test pictures. Written into the run.
 
-    Looking at a run's test pictures is logged in it.
+    The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
+    a run's own test pictures is logged in it.
     """
     classifier, found = open_classifier(run, runs, model)
     own = classifier.provenance.get("recipe", {}).get("data", {})
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name a dataset to evaluate it on.")
+    name = own["name"] if data is None else _data_name(str(data))
+    same = name == own.get("name")
     dataset = load_dataset(
-        _data_name(str(data)) if data is not None else own["name"],
+        name,
         data_root=data_root,
         image_size=classifier.preprocess.size,
         fit=classifier.preprocess.fit,
-        limit=own.get("limit") if data is None else None,
+        limit=own.get("limit") if same else None,
         bad_pictures=own.get("bad_pictures", "error"),
         progress=progress,
     )
-    trained_on = classifier.provenance.get("data", {}).get("fingerprint")
-    if data is None and trained_on != dataset.fingerprint:
-        change = data_difference(classifier.provenance["data"], data_description(dataset))
-        raise DataError(
-            f"the data changed since {run} was trained: {change}. Name a dataset to evaluate on it as it is."
-        )
-    chosen = part or _default_part(dataset, trained_on)
-    evaluated = evaluate_classifier(classifier, dataset, chosen, limit)
+    notes = [*dataset.notes]
+    change = data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
+    if change and data is None:
+        raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")
+    if change:
+        notes.append(f"the data changed since {run} was trained: {change}.")
+    chosen = part or ("test" if same or dataset.test_given else "all")
+    if same and chosen in ("train", "all"):
+        notes.append("among these are the pictures that it was trained on.")
     opened = None
-    if found is not None and chosen == "test" and trained_on == dataset.fingerprint:
-        opened = found.log_opening({"n": evaluated.scores.n, "top1": evaluated.scores.top1.value})
+    if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
+        opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, limit))})
+    evaluated = evaluate_classifier(classifier, dataset, chosen, limit)
     summary = {
         "run": str(found.folder if found else run),
         "data": dataset.name,
         "part": chosen,
         **evaluated.scores.to_json(),
-        "notes": [*dataset.notes, *evaluated.notes],
+        "notes": [*notes, *evaluated.notes],
         "test_openings": opened,
     }
     target = found.folder if found else runs_folder(runs) / Path(run).stem
     result = report.write_evaluation(evaluated, target / "evaluate" / f"{dataset.name}-{chosen}", summary)
-    if found is not None:
+    if found is not None and found.log() and found.timing():
         report.write_page(found)
     return result
-
-
-def _default_part(dataset: Dataset, trained_on: str | None) -> str:
-    """The test part of the data a classifier was trained on, or that came with a test part; else every picture."""
-    return "test" if trained_on == dataset.fingerprint or dataset.test_given else "all"
 
 
 def find_pictures(patterns: Iterable[str], standard_input: bytes | None = None) -> list[tuple[str, Path | bytes]]:
@@ -320,6 +348,8 @@ def predict(
     standard_input: bytes | None = None,
 ) -> list[Prediction | Unreadable]:
     """The classifier's answer for each picture; those that cannot be read are named with the reason."""
+    if top < 1:
+        raise UsageError(f"--top {top} asks for no answer; it must be 1 or more.")
     classifier, _ = open_classifier(run, runs, model)
     return predict_pictures(classifier, find_pictures(pictures, standard_input), top)
 

@@ -44,6 +44,18 @@ def uniforms(seed: int, epoch: int, keys_B: np.ndarray, slots: int) -> np.ndarra
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def distinct(keys_N: np.ndarray) -> np.ndarray:
+    """The keys, but for second and later copies of one: those get a word of their own from (key, number of copy)."""
+    _, first, inverse, counts = np.unique(keys_N, return_index=True, return_inverse=True, return_counts=True)
+    if len(first) == len(keys_N):
+        return keys_N
+    by_key = np.argsort(inverse, kind="stable")
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    copy = np.empty(len(keys_N), np.int64)
+    copy[by_key] = np.arange(len(keys_N)) - starts
+    return np.where(copy > 0, mix(keys_N, copy), keys_N)
+
+
 def order(seed: int, epoch: int, keys_N: np.ndarray) -> np.ndarray:
     """A permutation of range(N) as int64: a function of seed, epoch and the pictures' keys."""
     return np.argsort(mix(seed, epoch, 0x6F72646572, keys_N), kind="stable")

@@ -15,6 +15,7 @@ import numpy as np
 from . import drawing
 from .augment import augment
 from .datasets import Dataset
+from .errors import UsageError
 from .evaluation import Evaluated
 from .images import to_tensor
 from .recipes import Augment
@@ -79,6 +80,8 @@ class EvaluationReport:
 def train_summary(run: Run) -> dict[str, Any]:
     """The figures of a run so far: rates are fractions of 1, ``percent_of_peak`` is 0 to 100 (docs/json.md)."""
     log, timing = run.log(), run.timing()
+    if not log or not timing:
+        raise UsageError(f"run {run.name!r} has no finished epoch yet.")
     best = max(log, key=lambda row: (row["val_top1"], -row["epoch"]))
     total = {key: sum(row[key] for row in timing) for key in timing[0] if key.endswith("seconds") or key == "gflop"}
     pictures = sum(row["pictures"] for row in timing)

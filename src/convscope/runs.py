@@ -55,8 +55,12 @@ class Run:
         return self.folder.name
 
     def description(self) -> dict[str, Any]:
-        """What ``recipe.json`` holds: recipe, data and machine."""
-        return read_json(self.folder / "recipe.json")
+        """What ``recipe.json`` holds: recipe, data and machine. DamagedFile when it is not what was written."""
+        path = self.folder / "recipe.json"
+        box = read_json(path)
+        if not isinstance(box, dict) or box.get("format") != FORMAT or not {"recipe", "data", "machine"} <= set(box):
+            raise DamagedFile(f"{path} is not a run's description of format {FORMAT}.")
+        return box
 
     def recipe(self) -> Recipe:
         """The recipe, its precision and picture size resolved."""
@@ -64,11 +68,17 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """One row an epoch: loss, accuracy and rate."""
-        return read_lines(self.folder / "log.jsonl")
+        return self._rows("log.jsonl")
 
     def timing(self) -> list[dict[str, Any]]:
         """One row an epoch: seconds and rates."""
-        return read_lines(self.folder / "timing.jsonl")
+        return self._rows("timing.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        rows = read_lines(self.folder / name)
+        if not all(isinstance(row, dict) and "epoch" in row for row in rows):
+            raise DamagedFile(f"{self.folder / name} holds lines that are no epochs.")
+        return rows
 
     def openings(self) -> list[dict[str, Any]]:
         """One row for each time the test pictures were looked at."""
@@ -113,7 +123,7 @@ def list_runs(folder: Path) -> list[str]:
 
 def free_name(folder: Path, stem: str) -> str:
     """A name that no run has yet: the stem and the first free number."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
     number = 1
     while (folder / f"{stem}-{number}").exists():
         number += 1

@@ -24,7 +24,7 @@ from .errors import DivergedError, InterruptedRun
 from .machine import matmul_peak
 from .prediction import logits
 from .recipes import Recipe
-from .runs import Progress, Run, check_room, load_checkpoint, point_last, save_checkpoint
+from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .storage import commit_json, commit_lines, lock, sweep_temporaries
 from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, train
 
@@ -147,7 +147,7 @@ class Session:
     def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
         """Validate, keep the best, log. The checkpoint comes after it all, so that a kill in between loses nothing."""
         start = time.perf_counter()
-        self._check_finite(step)
+        self._check_finite(step.epoch)
         row = self._log_row(step)
         clock.evaluation = time.perf_counter() - start
         start = time.perf_counter()
@@ -169,7 +169,7 @@ class Session:
         pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
         scores = logits(self.state.network, pictures, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
-            raise self._no_numbers("the validation outputs", step)
+            raise self._no_numbers("the validation outputs", step.epoch)
         labels = torch.from_numpy(self.dataset.labels[self.validation])
         top1 = metrics.top_k(scores, labels, 1)
         return {
@@ -184,16 +184,19 @@ class Session:
             "lr": step.lr,
         }
 
-    def _check_finite(self, step: Step) -> None:
+    def _check_finite(self, epoch: int) -> None:
         for name, tensor in self.state.network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise self._no_numbers(f"the weights {name!r}", step)
+                raise self._no_numbers(f"the weights {name!r}", epoch)
 
-    def _no_numbers(self, what: str, step: Step) -> DivergedError:
+    def _no_numbers(self, what: str, epoch: int) -> DivergedError:
         return DivergedError(
-            f"{what} are no longer numbers after epoch {step.epoch}; the last whole checkpoint is kept. "
+            f"{what} are no longer numbers in epoch {epoch}; {self._kept()}. "
             f"Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
         )
+
+    def _kept(self) -> str:
+        return "the last finite checkpoint is kept" if checkpoints(self.run) else "there was no checkpoint yet"
 
     def _classifier(self, row: dict[str, Any]) -> Classifier:
         description = self.run.description()
@@ -210,6 +213,7 @@ class Session:
         return Classifier(self.state.network, names, preprocess, self.architecture, provenance)
 
     def _save(self) -> None:
+        self._check_finite(self.state.epoch)
         updates = self.state.epoch * len(self.batches) + self.state.step
         save_checkpoint(self.run, self.state, self.progress, updates)
 
@@ -219,7 +223,7 @@ class Session:
         details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
         commit_json(self.run.folder / "diverged.json", details)
         return DivergedError(
-            f"{error}; the last finite checkpoint is kept. Try a lower --lr or --clip. The batch began with "
+            f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
             f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / 'diverged.json'}."
         )
 
@@ -237,7 +241,9 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    wanted = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    # What is ignored stays ignored: under nohup a hang-up must not stop the run.
+    wanted = [number for number in there if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in wanted}
     try:
         yield caught

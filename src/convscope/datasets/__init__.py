@@ -41,7 +41,7 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
     and squash, ``limit`` at most so many pictures, stratified, ``bad_pictures`` "error" or "skip".
-    Raises UnknownName, DataError, PictureError or UnreachableError.
+    Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
         _find(str(data), data_root, progress),
@@ -56,10 +56,15 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
 def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unsplit:
     if data in DATASETS:
         return DATASETS[data](data_root, progress)
-    path = Path(data).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(data).expanduser()
+        is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder one may not look into, ~nobody
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
+    if is_folder:
         return load_folder(path)
-    if path.is_file():
+    if is_file:
         if path.suffix.lower() == ".csv":
             return load_table(path)
         raise DataError(

@@ -7,7 +7,6 @@ A loader returns ``Unsplit``: pictures (arrays, or files to decode), labels, and
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,7 +168,7 @@ def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndar
         part_of[parts[part]] = number
     rows = np.concatenate([digests, part_of[:, None], unsplit.labels.astype("<u4")[:, None].view(np.uint8)], axis=1)
     rows = rows[np.lexsort(rows.T[::-1])]
-    text = os.fsencode("\0".join(unsplit.class_names))  # a folder's name may be no text
+    text = "\0".join(unsplit.class_names).encode(errors="surrogatepass")  # a folder's name may be no text
     return hashlib.sha256(text + b"\0\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()
 
 

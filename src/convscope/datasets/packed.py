@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, PictureError, StorageError
+from ..errors import DamagedFile, DataError, PictureError, StorageError
 from ..images import Preprocess
-from ..storage import cache_folder, commit, file_hash
+from ..storage import cache_folder, commit, commit_json, file_hash, read_json
 
 if TYPE_CHECKING:
     from .dataset import Progress, Unsplit
 
 THREADS = min(8, os.cpu_count() or 1)
-BLOCK = 256  # pictures decoded between two writes
+BLOCK = 256  # pictures that the threads are given at a time
+IN_MEMORY = 256 * 2**20  # bytes
 
 
 def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
@@ -30,9 +31,9 @@ def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
         raw = b"".join(hashlib.sha256(row.data).digest() for row in flat)
     else:
         with ThreadPoolExecutor(THREADS) as pool:
-            done = []
-            for digest in pool.map(_digest, unsplit.files):
-                done.append(digest)
+            done: list[bytes] = []
+            for start in range(0, len(unsplit.files), BLOCK):  # handed over at once, a million files fill the memory
+                done += pool.map(_digest, unsplit.files[start : start + BLOCK])
                 if progress:
                     progress("reading", len(done), len(unsplit.files))
         raw = b"".join(done)
@@ -63,46 +64,64 @@ def pictures(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Every picture fitted to the size: (uint8 (M, S, S, 3), the indices kept, notes).
 
-    Arrays are fitted in memory. Files are decoded once into the cache and memory-mapped afterwards.
+    Files, and arrays that fill more than `IN_MEMORY`, are fitted once into the cache and memory-mapped afterwards.
     """
-    size = preprocess.size
-    everything = np.arange(len(digests_N32))
-    if unsplit.arrays is not None:
-        if unsplit.arrays.shape[1:3] == (size, size):
-            return unsplit.arrays, everything, ()
+    size, count = preprocess.size, len(digests_N32)
+    everything = np.arange(count)
+    if unsplit.arrays is not None and unsplit.arrays.shape[1:3] == (size, size):
+        return unsplit.arrays, everything, ()
+    if unsplit.arrays is not None and count * size * size * 3 <= IN_MEMORY:
         fitted = (preprocess.picture(Image.fromarray(a)) for a in unsplit.arrays)
         return np.stack(list(fitted)), everything, ()
     name = hashlib.sha256(preprocess.decoding_key().encode() + digests_N32.tobytes()).hexdigest()
     path = cache_folder() / "pictures" / f"{name[:40]}.u8"
-    if not _whole(path, len(digests_N32), size):
-        bad = _decode_all(unsplit, preprocess, path, progress)
-        if bad and bad_pictures == "error":
-            raise _bad_error(bad, len(digests_N32))
+    if not _whole(path, count, size):
+        bad = _remembered(path, count) if bad_pictures == "skip" else []
+        bad = bad or _decode_all(unsplit, preprocess, path, progress)
+        if bad and (bad_pictures == "error" or len(bad) == count):
+            raise _bad_error(bad, unsplit)
         if bad:
+            commit_json(_beside(path), bad)
             kept = np.setdiff1d(everything, [i for i, _ in bad])
-            if not len(kept):
-                raise _bad_error(bad, len(digests_N32))
-            notes = (f"{len(bad)} pictures cannot be read and are left out: {_first(bad)}.",)
+            verb = "picture cannot be read and is" if len(bad) == 1 else "pictures cannot be read and are"
             fitted, _, _ = pictures(unsplit.take(kept), digests_N32[kept], preprocess, "error", progress)
-            return fitted, kept, notes
-    return np.memmap(path, np.uint8, "r", shape=(len(digests_N32), size, size, 3)), everything, ()
+            return fitted, kept, (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",)
+    return np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)), everything, ()
+
+
+Bad = list[tuple[int, str]]  # the index of a picture that cannot be read, and the reason
 
 
 def _whole(path: Path, count: int, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == count * size * size * 3
+    try:
+        return path.stat().st_size == count * size * size * 3
+    except OSError:
+        return False
 
 
-def _decode_all(
-    unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: Progress | None
-) -> list[tuple[int, PictureError]]:
-    """Decode every file into ``path``; where some fail nothing is committed and they are returned."""
-    bad: list[tuple[int, PictureError]] = []
+def _beside(path: Path) -> Path:
+    """Where the pictures that cannot be read are remembered: else the next start would decode all to find them."""
+    return path.with_suffix(".bad.json")
+
+
+def _remembered(path: Path, count: int) -> Bad:
+    """What an earlier start found unreadable among the same contents, or nothing."""
+    try:
+        bad = [(int(i), str(reason)) for i, reason in read_json(_beside(path))]
+    except (DamagedFile, TypeError, ValueError):
+        return []
+    return bad if all(0 <= i < count for i, _ in bad) else []
+
+
+def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: Progress | None) -> Bad:
+    """Decode every picture into ``path``; where some fail nothing is committed and they are returned."""
+    bad: Bad = []
 
     def write(handle) -> str:
         digest = hashlib.sha256()
         for i, result in _decoded(unsplit, preprocess, progress):
             if isinstance(result, PictureError):
-                bad.append((i, result))
+                bad.append((i, result.reason))
             else:
                 digest.update(result.data)
                 handle.write(result.data)
@@ -124,31 +143,37 @@ def _decoded(
 ) -> Iterator[tuple[int, np.ndarray | PictureError]]:
     """(index, fitted picture or the reason why there is none) in order, decoded by threads a block ahead."""
 
+    count = len(unsplit.labels)
+
     def one(i: int) -> np.ndarray | PictureError:
+        source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
         try:
-            return np.ascontiguousarray(preprocess.picture(unsplit.files[i], unsplit.origin(i)))
+            return np.ascontiguousarray(preprocess.picture(source, unsplit.origin(i)))
         except PictureError as error:
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(unsplit.files), BLOCK):
-            index = range(start, min(start + BLOCK, len(unsplit.files)))
+        for start in range(0, count, BLOCK):
+            index = range(start, min(start + BLOCK, count))
             yield from zip(index, pool.map(one, index), strict=True)
             if progress:
-                progress("decoding", index.stop, len(unsplit.files))
+                progress("decoding", index.stop, count)
 
 
 class _Abandoned(Exception):
     """Some pictures could not be read, so the packed file would have holes."""
 
 
-def _first(bad: list[tuple[int, PictureError]]) -> str:
-    shown = "; ".join(str(error) for _, error in bad[:5])
+def _first(bad: Bad, unsplit: Unsplit) -> str:
+    shown = "; ".join(f"{unsplit.origin(i)}: {reason}" for i, reason in bad[:5])
     return shown + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
-def _bad_error(bad: list[tuple[int, PictureError]], total: int) -> DataError:
-    count = (
-        f"{len(bad)} of {total} pictures cannot be read" if len(bad) > 1 else f"1 of {total} pictures cannot be read"
+def _bad_error(bad: Bad, unsplit: Unsplit) -> DataError:
+    count = len(unsplit.labels)
+    if len(bad) == count:
+        return DataError(f"none of the {count} pictures can be read: {_first(bad, unsplit)}.")
+    return DataError(
+        f"{len(bad)} of {count} pictures cannot be read: {_first(bad, unsplit)}. "
+        "Mend or remove them, or leave them out with --bad-pictures skip."
     )
-    return DataError(f"{count}: {_first(bad)}. Mend or remove them, or leave them out with --bad-pictures skip.")

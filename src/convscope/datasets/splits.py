@@ -87,7 +87,7 @@ def _left_out(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray) -> list[str]
         part[copies] = LEFT_OUT
         if copies.any():
             also = "test" if where == "validation" else "validation or test"
-            notes.append(f"{_pictures(copies, unsplit, f"{where} ")} also in {also}, and left out of {where}.")
+            notes.append(f"{_pictures(copies, unsplit, where)} also in {also}, and left out of {where}.")
     return notes
 
 
@@ -149,14 +149,16 @@ def _missing(part: np.ndarray, unsplit: Unsplit, cut: list[str]) -> list[str]:
 def _pictures(which: np.ndarray, unsplit: Unsplit, kind: str = "") -> str:
     """How many, and the first: "3 training pictures (the first: cat/1.png) are"."""
     count, first = int(which.sum()), unsplit.origin(int(np.argmax(which)))
-    words = f"{count} {kind}picture"
+    words = " ".join(filter(None, (str(count), kind, "picture")))
     return f"{words} ({first}) is" if count == 1 else f"{words}s (the first: {first}) are"
 
 
 def _classes(names: list[str]) -> str:
-    """Up to five names, and how many more."""
-    shown = ", ".join(repr(n) for n in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"class {shown}" if len(names) == 1 else f"classes {shown}"
+    """One class by its name, or how many and the first four; names may be long."""
+    shown = [repr(name if len(name) <= 30 else f"{name[:27]}...") for name in names[:4]]
+    if len(names) == 1:
+        return f"class {shown[0]}"
+    return f"{len(names)} classes ({', '.join(shown)}{', ...' if len(names) > 4 else ''})"
 
 
 def limited(given: np.ndarray, labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,71 +12,120 @@ from ..errors import DataError
 from .dataset import Unsplit
 from .folder import IMAGE_SIZE, SPLIT_NAMES
 
+MAX_CLASSES = 100_000
+
 
 def load_table(path: Path) -> Unsplit:
     """The pictures a table names, paths relative to the table's folder.
 
-    With ``class_index`` the names are the lines of ``classes.txt`` beside the table where it exists, else the numbers.
-    Raises DataError naming the line that does not fit.
+    With ``class_index`` the names are the lines of ``classes.txt`` beside the table where it exists, else the numbers;
+    a name that stands there twice gets its number behind it. Raises DataError naming the line that does not fit.
     """
-    rows = _rows(path)
+    lines, rows = _rows(path)
     by_name = "label" in rows[0]
     raw = [row["label" if by_name else "class_index"].strip() for row in rows]
-    names = tuple(sorted(set(raw))) if by_name else _indexed_names(path, raw)
+    if by_name:
+        names, notes = tuple(sorted(set(raw))), ()
+        number = {name: i for i, name in enumerate(names)}
+        labels = [number[text] for text in raw]
+    else:
+        labels = [_index(path, line, text) for line, text in zip(lines, raw, strict=True)]
+        names, notes = _indexed_names(path, labels)
     if len(names) < 2:
         raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
-    number = {name: i for i, name in enumerate(names)}
-    given = [_part(path, line, row) for line, row in enumerate(rows, 2)]
     return Unsplit(
         name=path.stem,
         class_names=names,
-        labels=np.array([number[r] if by_name else int(r) for r in raw], np.int64),
-        given=np.array(given, "U5"),
+        labels=np.array(labels, np.int64),
+        given=np.array([_part(path, line, row) for line, row in zip(lines, rows, strict=True)], "U5"),
         image_size=IMAGE_SIZE,
         files=tuple(path.parent / row["path"] for row in rows),
         root=path.parent,
+        notes=notes,
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
+    """The line each row ends on, and the rows; blank lines are no rows."""
+    header: list[str] = []
+    lines: list[int] = []
+    rows: list[dict[str, str]] = []
+    reader = None
     try:
         with open(path, newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            header = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(handle, strict=True)
+            for cells in filter(None, reader):
+                if not header:
+                    header = _header(path, cells)
+                    continue
+                rows.append(_row(path, reader.line_num, header, cells))
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num if reader else 1}: {error}.") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.") from None
-    if "path" not in header or not {"label", "class_index"} & set(header):
-        raise DataError(
-            f"{path} needs the columns path and label (or class_index); it has: {', '.join(header) or 'none'}."
-        )
     if not rows:
-        raise DataError(f"{path} holds no picture.")
-    wanted = "label" if "label" in header else "class_index"
-    for line, row in enumerate(rows, 2):
-        if not row["path"] or not (row[wanted] or "").strip():
-            raise DataError(f"{path}, line {line}: path or {wanted} is empty.")
-    return rows
+        raise DataError(f"{path} holds no picture." if header else _needs(path, header))
+    return lines, rows
 
 
-def _indexed_names(path: Path, raw: list[str]) -> tuple[str, ...]:
-    for line, text in enumerate(raw, 2):
-        if not text.isdecimal() or int(text) > 100_000:
-            raise DataError(f"{path}, line {line}: class_index {text!r} is not a number from 0 to 100000.")
-    highest = max(map(int, raw))
+def _header(path: Path, cells: list[str]) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    if "path" not in header or not {"label", "class_index"} & set(header):
+        raise DataError(_needs(path, header))
+    return header
+
+
+def _needs(path: Path, header: list[str]) -> str:
+    return f"{path} needs the columns path and label (or class_index); it has: {', '.join(header) or 'none'}."
+
+
+def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise DataError(
+            f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; a comma within one needs quotes."
+        )
+    row = dict(zip(header, cells, strict=True))
+    wanted = "label" if "label" in row else "class_index"
+    if not row["path"].strip() or not row[wanted].strip():
+        raise DataError(f"{path}, line {line}: path or {wanted} is empty.")
+    return row
+
+
+def _index(path: Path, line: int, text: str) -> int:
+    if not text.isdecimal() or len(text) > len(str(MAX_CLASSES)) or int(text) >= MAX_CLASSES:
+        raise DataError(f"{path}, line {line}: class_index {text[:40]!r} is not a number from 0 to {MAX_CLASSES - 1}.")
+    return int(text)
+
+
+def _indexed_names(path: Path, labels: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the classes by their index, and notes."""
     beside = path.with_name("classes.txt")
     if not beside.is_file():
-        return tuple(str(i) for i in range(highest + 1))
-    names = tuple(beside.read_text(encoding="utf-8").splitlines())
-    if len(names) <= highest or len(set(names)) != len(names):
-        raise DataError(
-            f"{beside} must give {highest + 1} different names or more, one a line; it gives {len(set(names))}."
-        )
-    return names
+        if len(set(labels)) < 2:
+            return (str(labels[0]),), ()
+        return tuple(str(i) for i in range(max(labels) + 1)), ()
+    try:
+        text = beside.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{beside} cannot be read: {error}.") from None
+    names = tuple(line.strip() for line in text.rstrip().split("\n"))  # not splitlines, which knows nine more line ends
+    if "" in names:
+        raise DataError(f"{beside}, line {names.index('') + 1}: a class without a name.")
+    if len(names) <= max(labels):
+        raise DataError(f"{beside} gives {len(names)} names, and {path.name} asks for class {max(labels)}, from 0.")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    told_apart = tuple(f"{name} ({i})" if name in twice else name for i, name in enumerate(names))
+    if len(set(told_apart)) < len(names):
+        raise DataError(f"{beside} gives the name {twice[0]!r} to several classes; each needs its own.")
+    if not twice:
+        return names, ()
+    shown = ", ".join(repr(name) for name in told_apart if name not in names)
+    return told_apart, (f"{beside.name} names several classes alike; they are told apart by their numbers: {shown}.",)
 
 
 def _part(path: Path, line: int, row: dict[str, str]) -> str:
-    text = (row.get("split") or "").strip().lower()
+    text = row.get("split", "").strip().lower()
     if text and text not in SPLIT_NAMES:
         raise DataError(f"{path}, line {line}: split {text!r} is none of train, val and test.")
     return SPLIT_NAMES.get(text, "")
