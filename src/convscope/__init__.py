@@ -1,4 +1,4 @@
-"""convscope: train convolutional image classifiers, see what each filter learned, and transfer it to your pictures.
+"""convscope: train convolutional image classifiers, see honestly how good they are, and ask them about your pictures.
 
 The names below are the public ones; everything else may change. They are imported when first used, so that
 ``import convscope`` and the command line's help need no torch.

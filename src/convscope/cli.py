@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = App(
     name="convscope",
     version=__version__,
-    help="Train convolutional image classifiers and see what they learned. Start with: convscope demo",
+    help="Train convolutional image classifiers, and see honestly how good they are. Start with: convscope demo",
     default_parameter=Parameter(negative_iterable=()),
 )
 Flag = Annotated[bool, Parameter(negative=())]
@@ -198,7 +198,7 @@ def train(
     precision
         auto, float32 or bfloat16.
     compile
-        Compile the network (on CPUs this rarely pays: see docs/results.md).
+        Compile the network (on CPUs it has not paid so far: see docs/log.md).
     device
         auto, cpu, cuda, cuda:1, mps.
     name

@@ -212,23 +212,28 @@ RECIPES: dict[str, NamedRecipe] = {
     "default": NamedRecipe(_recipe(), "a sound start for any pictures; no claim"),
     "digits": NamedRecipe(
         _recipe(model="alexnet", width=32, augment="light", epochs=12, batch_size=64, lr=0.05, label_smoothing=0.05),
-        "at least 97 % test accuracy on the built-in digits",
+        "the built-in digits: 98.7 to 99.6 % test accuracy with 3 seeds, 8 seconds of training",
+        "docs/logs/digits-seed0",
     ),
     "lecture-4": NamedRecipe(
         _recipe(model="alexnet", epochs=4, **_LECTURE),
-        "the lecture's AlexNet reaches the lecture's 75 % validation accuracy on CIFAR-10 in 4 epochs",
+        "the lecture's AlexNet on CIFAR-10: 77.6 % [76.4, 78.7] validation accuracy in 4 epochs (the lecture: 75 %)",
+        "docs/logs/lecture-4-seed0",
     ),
     "lecture-6": NamedRecipe(
         _recipe(model="alexnet", epochs=6, **_LECTURE),
-        "the lecture's AlexNet reaches 79 % validation accuracy on CIFAR-10 in 6 epochs",
+        "the lecture's AlexNet on CIFAR-10: 82.1 % [81.5, 82.8] validation accuracy in 6 epochs, mean of 3 seeds",
+        "docs/logs/lecture-6-seed0",
     ),
     "alexnet-20": NamedRecipe(
         _recipe(model="alexnet", epochs=20, **_LECTURE | {"augment": "standard"}),
-        "what the lecture's AlexNet gives on CIFAR-10 in 20 epochs",
+        "the lecture's AlexNet on CIFAR-10: 86.3 % [85.3, 87.2] validation accuracy in 20 epochs",
+        "docs/logs/alexnet-20-seed0",
     ),
     "vgg-20": NamedRecipe(
         _recipe(model="vgg", depth=6, epochs=20, **_LECTURE | {"augment": "standard"}),
-        "a network by the VGG rules beats the lecture's AlexNet on CIFAR-10 at equal epochs",
+        "a network by the VGG rules on CIFAR-10: 91.8 % [91.0, 92.5] validation accuracy in 20 epochs",
+        "docs/logs/vgg-20-seed0",
     ),
 }
 
