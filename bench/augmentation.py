@@ -1,6 +1,6 @@
 """What augmentation costs a training step, accounted inside one run: seconds in it over seconds of all the rest.
 
-Claim: standard augmentation costs at most 3 % of a step..
+Claim: standard augmentation costs at most 3 % of a step.
 """
 
 from __future__ import annotations

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import importlib
 import inspect
+import io
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import convscope
 from convscope import cli
 from convscope.datasets import DATASETS
 from convscope.models import MODELS
@@ -20,7 +28,7 @@ from convscope.recipes import AUGMENTS, RECIPES, Recipe
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ["train", "evaluate", "predict", "models"]
+COMMANDS = {"train": "train", "evaluate": "evaluate", "predict": "predict", "models": "models", "demo": "train"}
 
 
 def named(page: str, word: str) -> bool:
@@ -32,13 +40,12 @@ def named(page: str, word: str) -> bool:
 def test_every_option_stands_in_its_commands_page(command: str) -> None:
     parameters = inspect.signature(getattr(cli, command)).parameters.values()
     options = [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    assert not [o for o in options if not named(command, o)]
-    assert f"convscope {command}" in PAGES[command]
+    assert not [o for o in options if not named(COMMANDS[command], o)]
+    assert f"convscope {command}" in PAGES[COMMANDS[command]]
 
 
-def test_every_command_has_a_page_or_stands_in_the_readme() -> None:
-    commands = {name for name in cli.app if not name.startswith("-")}
-    assert commands - set(COMMANDS) == {"demo"}
+def test_every_command_has_a_page() -> None:
+    assert {name for name in cli.app if not name.startswith("-")} == set(COMMANDS)
     assert "make demo" in README
 
 
@@ -49,7 +56,7 @@ def test_every_command_has_a_page_or_stands_in_the_readme() -> None:
         ("datasets", DATASETS),
         ("augmentation", AUGMENTS),
         ("recipes", RECIPES),
-        ("recipes", [f for section in Recipe().to_dict().values() for f in section]),
+        ("recipes", Recipe().to_dict()),
     ],
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:
@@ -60,22 +67,161 @@ def test_every_recipe_stands_with_its_claim() -> None:
     assert not [name for name, recipe in RECIPES.items() if f"| `{name}` | {recipe.claim} |" not in PAGES["recipes"]]
 
 
-def test_every_key_of_the_json_stands_in_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def answer(*words: str) -> list[dict]:
-        capsys.readouterr()
-        assert cli.run([*words, "--runs", str(tmp_path), "--json"]) == 0
-        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def defaults() -> dict[str, str]:
+    """Every field of a recipe with its default as the page shows it, straight from its table."""
+    return dict(re.findall(r"^\| \w* ?\| `(\w+)` \| (\S+) \|", PAGES["recipes"], re.M))
 
-    rows = answer("train", "shapes", "--width", "4", "--epochs", "1", "--limit", "150")
-    rows += answer("evaluate", "last")
-    rows += rows[-1]["classes"][:1] + rows[-1]["mistakes"][:1] + rows[-1]["calibration"][:1]
-    rows += answer("predict", "last", str(ROOT / "docs" / "images" / "digits.png"))[0]
-    rows += rows[-1]["top"][:1]
-    capsys.readouterr()
-    assert cli.run(["models", "alexnet", "--json"]) == 0
-    book = json.loads(capsys.readouterr().out)
-    rows += [book, book["rows"][0]]
-    assert not {key for row in rows for key in row if not named("json", key)}
+
+def test_every_field_of_a_recipe_stands_with_its_default() -> None:
+    assert defaults() == {k: json.dumps(v).strip('"') for k, v in Recipe().flat().items()}
+
+
+# ------------------------------------------------------------------------------------------------------------ JSON
+
+TYPES = {"string": str, "integer": int, "number": (int, float), "list": list, "null": type(None)}
+
+
+def schema(heading: str) -> dict[str, tuple[list[str], str]]:
+    """The keys under a heading of the JSON page: {key: (its types, its meaning)}."""
+    (text,) = re.findall(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", PAGES["json"], re.M | re.S)
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \| ([^|]*)\|$", text, re.M)
+    return {
+        key: (types.split(" or "), meaning) for keys, types, meaning in rows for key in re.findall(r"`(\w+)`", keys)
+    }
+
+
+def misfits(value: dict[str, Any], heading: str) -> list[str]:
+    """What is wrong with a printed object by the page: keys, types and, for fractions, the range."""
+    documented = schema(heading)
+    wrong = [f"{key} is on one side only" for key in value.keys() ^ documented.keys()]
+    for key in value.keys() & documented.keys():
+        item, (types, meaning) = value[key], documented[key]
+        if isinstance(item, bool) or not isinstance(item, tuple(TYPES[t] for t in types)):
+            wrong.append(f"{key} is {item!r}")
+        if isinstance(item, float) and "fraction" in meaning and not 0 <= item <= 1:
+            wrong.append(f"{key} is {item} and no fraction")
+    return wrong
+
+
+def answer(*words: str, code: int = 0) -> list[Any]:
+    """The JSON values that a command prints, one a line."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.run([*words, "--json"]) == code
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What every command prints of one small training: {heading of the JSON page: objects}."""
+    runs = str(tmp_path_factory.mktemp("runs"))
+    picture = str(ROOT / "docs" / "images" / "digits.png")
+    trained = answer(*"train shapes --width 4 --epochs 1 --limit 150 --runs".split(), runs)
+    (score,) = answer("evaluate", "last", "--runs", runs)
+    (unopened,) = answer("evaluate", "last", "--part", "val", "--runs", runs)
+    ((good, bad),) = answer("predict", "last", picture, "no-such-file.png", "--runs", runs, code=65)
+    ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
+    return {
+        "The line of an epoch": trained[:-1],
+        "The summary": trained[-1:],
+        "evaluate": [score, unopened],
+        "A class": score["classes"],
+        "A bin of calibration": score["calibration"],
+        "A mistake": score["mistakes"],
+        "predict": [{**good, **bad}],
+        "The list": listed,
+        "One model": [book],
+        "A layer": book["rows"],
+        "bench": [
+            {key: value for key, value in json.loads(path.read_text()).items() if key in schema("bench")}
+            for path in (ROOT / "docs" / "logs" / "bench").glob("*.json")
+        ],
+    }
+
+
+def test_the_printed_json_is_as_documented(printed: dict[str, list[Any]]) -> None:
+    assert all(printed.values())
+    assert not {h: wrong for h, values in printed.items() for value in values if (wrong := misfits(value, h))}
+
+
+def test_the_share_of_the_peak_is_in_percent(printed: dict[str, list[Any]]) -> None:
+    (summary,) = printed["The summary"]
+    share = summary["gflop_per_second"] / summary["peak_gflop_per_second"]
+    assert summary["percent_of_peak"] == pytest.approx(100 * share)
+    assert "0 to 100" in schema("The summary")["percent_of_peak"][1]
+
+
+def test_every_table_of_the_json_page_is_held(printed: dict[str, list[Any]]) -> None:
+    headings = re.findall(r"^#+ (.+)$", PAGES["json"], re.M)
+    assert {h for h in headings if schema(h)} == set(printed)
+
+
+def test_an_answer_has_a_label_or_an_error(printed: dict[str, list[Any]]) -> None:
+    (row,) = printed["predict"]
+    assert all(set(top) == {"label", "probability"} for top in row["top"])
+    assert row["error"] == "does not exist"
+
+
+# --------------------------------------------------------------------------------------------------- code in pages
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    """The fenced blocks of a language in a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+ALL = {"README": README, **PAGES}
+SHOWN = sorted(
+    line.split("#")[0].strip()
+    for text in ALL.values()
+    for block in blocks(text)
+    for line in block.splitlines()
+    if line.startswith("convscope ") and not re.search(r"\[|\.\.\.", line)
+)
+QUOTED = sorted({q for text in ALL.values() for q in re.findall(r"`(convscope \w+ [^`\[]+)`", text) if "..." not in q})
+
+
+@pytest.mark.parametrize("line", [*SHOWN, *QUOTED])
+def test_every_command_shown_is_one_that_the_command_line_takes(line: str) -> None:
+    words = shlex.split(line)[1:]
+    cli.app.parse_args(words, exit_on_error=False, print_error=False)
+    recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "default"
+    assert recipe in RECIPES
+
+
+def test_the_table_shown_is_the_table_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = [block for block in blocks(PAGES["models"]) if block.startswith("$ convscope models alexnet")]
+    assert cli.run(["models", "alexnet"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split() for line in shown.splitlines()[1:]] == [line.split() for line in printed.splitlines()]
+
+
+@pytest.mark.parametrize("page", [name for name, text in ALL.items() if blocks(text, "python")])
+def test_the_python_shown_uses_names_that_exist(page: str) -> None:
+    for block in blocks(ALL[page], "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "convscope":
+                assert node.attr in convscope.__all__
+            if isinstance(node, ast.ImportFrom):
+                assert all(hasattr(importlib.import_module(str(node.module)), name.name) for name in node.names)
+
+
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "docs" / "images" / "digits.png", tmp_path / "photo.jpg")  # told by its content
+    (block,) = blocks(README, "python")
+    exec(compile(block, "README.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("1797 ")
+    assert shown[-1].startswith("Prediction(path='photo.jpg', label=")
+
+
+def test_the_index_leads_to_every_page() -> None:
+    listed = [
+        line for block in blocks(PAGES["index"], "{toctree}") for line in block.splitlines() if line[:1].isalpha()
+    ]
+    assert sorted([*listed, "index"]) == sorted(PAGES)
 
 
 def test_every_error_code_stands_in_the_page() -> None:

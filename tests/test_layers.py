@@ -32,6 +32,7 @@ LAYERS = [
     "drawing",
     "report",
     "commands",
+    "printing",
     "serve",
     "cli",
 ]

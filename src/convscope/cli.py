@@ -9,16 +9,25 @@ import json as json_module
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from .errors import ConvscopeError, MemoryExhausted, PictureError, StorageError
+from .printing import (
+    data_line,
+    epoch_line,
+    percent,
+    print_csv,
+    print_evaluation,
+    print_ledger,
+    print_notes,
+    print_predictions,
+    progress_bar,
+)
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -32,7 +41,6 @@ app = App(
 )
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
-STEPS_BEFORE_ESTIMATE = 20
 STANDARD_INPUT = "standard input"
 
 
@@ -225,7 +233,7 @@ def train(
         "bad_pictures": bad_pictures, "seed": seed, "precision": precision, "compile": compile,
     }  # fmt: skip
     request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs)
-    with _progress(json) as progress:
+    with progress_bar(json) as progress:
         if preview is not None:
             print(commands.preview(request, preview, progress))
             return
@@ -238,14 +246,14 @@ def _train(session: Session, json: bool) -> dict[str, Any]:
     from . import report
 
     if not json:
-        print(_data_line(session))
-    _notes(session.notes)
+        print(data_line(session))
+    print_notes(session.notes)
     shown = len(session.notes)
     for row in _epochs(session, json):
-        _notes(session.notes[shown:])
+        print_notes(session.notes[shown:])
         shown = len(session.notes)
         timing = session.timing[-1]
-        print(json_module.dumps(row) if json else _epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
+        print(json_module.dumps(row) if json else epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
     result = report.write_training(session.run)
     if json:
         print(json_module.dumps(result.summary))
@@ -253,7 +261,7 @@ def _train(session: Session, json: bool) -> dict[str, Any]:
     folder, best = session.run.folder, result.summary
     print(report.roofline(best))
     print(
-        f"best: epoch {best['best_epoch']}, {_percent(best, 'val')} of {best['val_n']} validation pictures right\n"
+        f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation pictures right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
         f"next: convscope evaluate {folder}"
     )
@@ -262,7 +270,7 @@ def _train(session: Session, json: bool) -> dict[str, Any]:
 
 def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:
     """The epoch rows of a training; steps move a progress bar when someone watches."""
-    with _progress(json) as progress:
+    with progress_bar(json) as progress:
         for event in session.events():
             if isinstance(event, dict):
                 yield event
@@ -270,31 +278,6 @@ def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:
                 total = event.steps * session.recipe.loop.epochs
                 done = (event.epoch - 1) * event.steps + event.step
                 progress(f"training, epoch {event.epoch}, loss {event.loss:.3f}", done, total)
-
-
-def _data_line(session: Session) -> str:
-    data, recipe = session.dataset, session.recipe
-    parts = " / ".join(f"{len(index):,} {part}" for part, index in data.parts.items())
-    return (
-        f"{data.name}: {len(data):,} pictures of {len(data.class_names)} classes at {data.preprocess.size} x "
-        f"{data.preprocess.size} ({data.preprocess.fit}), {parts}; {recipe.model.name} in {recipe.loop.precision} on "
-        f"{session.device}, batches of {recipe.loop.batch_size}, augmentation {recipe.augment.name}, "
-        f"run {session.run.name}"
-    )
-
-
-def _epoch_line(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:
-    return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  train {100 * row['train_top1']:5.1f} %  "
-        f"val {_percent(row, 'val')}  val loss {row['val_loss']:.3f}  "
-        f"{timing['seconds']:.1f} s  {timing['pictures_per_second']:,.0f} pictures/s"
-    )
-
-
-def _percent(row: dict[str, Any], prefix: str) -> str:
-    value = row[f"{prefix}_top1"] if prefix else row["top1"]
-    low, high = (row[f"{prefix}_{end}"] if prefix else row[f"top1_{end}"] for end in ("low", "high"))
-    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 # ---------------------------------------------------------------------------------------------- evaluate, predict
@@ -336,46 +319,14 @@ def evaluate(
     """
     from . import commands
 
-    with _progress(json) as progress:
+    with progress_bar(json) as progress:
         result = commands.evaluate(
             run, data, part=part, limit=limit, model=model, data_root=data_root, runs=runs, progress=progress
         )
     if json:
         print(json_module.dumps(result.summary))
         return
-    _print_evaluation(result.summary, result.folder)
-
-
-def _print_evaluation(summary: dict[str, Any], folder: Path) -> None:
-    _notes(summary["notes"])
-    print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
-    low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
-    print(
-        f"top-1 {_percent(summary, '')}, "
-        f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
-        f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
-        f"calibration error {100 * summary['ece']:.1f} %"
-    )
-    table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
-    for c in summary["classes"][:100]:
-        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
-    Console().print(table)
-    if len(summary["classes"]) > 100:
-        print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
-    if summary["test_openings"]:
-        times = summary["test_openings"]
-        print(f"the test pictures of this run have been looked at {times} {'time' if times == 1 else 'times'}")
-    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _recall(row: dict[str, Any]) -> str:
-    if row["recall"] is None:
-        return "-"
-    return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
+    print_evaluation(result.summary, result.folder)
 
 
 @app.command
@@ -419,30 +370,10 @@ def predict(
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))
     elif csv:
-        _print_csv(rows)
+        print_csv(rows)
     else:
-        _print_predictions(rows)
+        print_predictions(rows)
     return PictureError.exit_code if any("error" in row for row in rows) else 0
-
-
-def _print_csv(rows: list[dict[str, Any]]) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", "error"])
-    for row in rows:
-        writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
-
-
-def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    table = Table("picture", "label", "probability", "then", box=None, header_style="bold")
-    for row in rows:
-        if "error" in row:
-            table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
-            continue
-        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
-        table.add_row(Text(row["path"]), Text(row["label"], "bold"), f"{100 * row['probability']:.1f} %", Text(then))
-    Console(soft_wrap=True).print(table)
 
 
 # ---------------------------------------------------------------------------------------------------- models, demo
@@ -496,27 +427,7 @@ def models(
         print("at 32 x 32 for 10 classes; the layers of one: convscope models NAME")
         return
     options = {"width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout}
-    _print_ledger(commands.model_table(name, classes=classes, image_size=image_size, options=options), json)
-
-
-def _print_ledger(book: Any, json: bool) -> None:
-    from dataclasses import asdict
-
-    from .models.ledger import LECTURE_COLUMNS, lecture_cells, lecture_rows
-
-    if json:
-        print(json_module.dumps(asdict(book)))
-        return
-    table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
-    for column in LECTURE_COLUMNS[1:]:
-        table.add_column(column, justify="right")
-    for row in lecture_rows(book):
-        table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-    print(
-        f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
-        f"{book.activation_bytes / 2**20:.2f} MiB of activations a picture"
-    )
+    print_ledger(commands.model_table(name, classes=classes, image_size=image_size, options=options), json)
 
 
 @app.command
@@ -536,42 +447,9 @@ def demo(*, runs: Path | None = None) -> None:
     run = session.run
     print(f"\n2. Open the test pictures, which no choice was made on (convscope evaluate {run.folder})")
     result = commands.evaluate(str(run.folder))
-    _print_evaluation(result.summary, result.folder)
+    print_evaluation(result.summary, result.folder)
     example, truth = commands.save_example(session.dataset, run.folder)
     print(f"\n3. Ask about one picture, a handwritten {truth} (convscope predict {run.folder} {example})")
-    _print_predictions([p.to_json() for p in commands.predict(str(run.folder), [str(example)])])
+    print_predictions([p.to_json() for p in commands.predict(str(run.folder), [str(example)])])
     print(f"\nOpen {run.folder / 'report.html'} in a browser. Then try your own pictures, one folder a class:")
     print("convscope train FOLDER")
-
-
-# ------------------------------------------------------------------------------------------------------ showing
-
-
-def _notes(notes: Any) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-
-
-@contextmanager
-def _progress(json: bool) -> Iterator[Any]:
-    """A with-block with a function (what, done, total) that moves a bar, or None when nobody watches."""
-    console = Console(stderr=True)
-    if json or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, left="")
-        first: dict[str, tuple[int, float]] = {}
-
-        def move(what: str, done: int, total: int) -> None:
-            start = first.setdefault(what.split(",")[0], (done, bars.get_time()))
-            left = ""
-            if done - start[0] >= STEPS_BEFORE_ESTIMATE and total:
-                seconds = (bars.get_time() - start[1]) / (done - start[0]) * (total - done)
-                left = f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
-            bars.update(task, description=what, completed=done, total=total or None, left=left)
-
-        yield move

@@ -1,0 +1,146 @@
+"""What a person sees in the terminal: notes, lines, tables and progress bars. Given results, it prints them."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from .session import Session
+
+STEPS_BEFORE_ESTIMATE = 20
+
+
+def data_line(session: Session) -> str:
+    data, recipe = session.dataset, session.recipe
+    parts = " / ".join(f"{len(index):,} {part}" for part, index in data.parts.items())
+    return (
+        f"{data.name}: {len(data):,} pictures of {len(data.class_names)} classes at {data.preprocess.size} x "
+        f"{data.preprocess.size} ({data.preprocess.fit}), {parts}; {recipe.model.name} in {recipe.loop.precision} on "
+        f"{session.device}, batches of {recipe.loop.batch_size}, augmentation {recipe.augment.name}, "
+        f"run {session.run.name}"
+    )
+
+
+def epoch_line(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  train {100 * row['train_top1']:5.1f} %  "
+        f"val {percent(row, 'val')}  val loss {row['val_loss']:.3f}  "
+        f"{timing['seconds']:.1f} s  {timing['pictures_per_second']:,.0f} pictures/s"
+    )
+
+
+def percent(row: dict[str, Any], prefix: str) -> str:
+    value = row[f"{prefix}_top1"] if prefix else row["top1"]
+    low, high = (row[f"{prefix}_{end}"] if prefix else row[f"top1_{end}"] for end in ("low", "high"))
+    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
+    print_notes(summary["notes"])
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
+    low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
+    print(
+        f"top-1 {percent(summary, '')}, "
+        f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
+        f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
+        f"calibration error {100 * summary['ece']:.1f} %"
+    )
+    table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    for c in summary["classes"][:100]:
+        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+    Console().print(table)
+    if len(summary["classes"]) > 100:
+        print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
+    if summary["test_openings"]:
+        times = summary["test_openings"]
+        print(f"the test pictures of this run have been looked at {times} {'time' if times == 1 else 'times'}")
+    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _recall(row: dict[str, Any]) -> str:
+    if row["recall"] is None:
+        return "-"
+    return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", "error"])
+    for row in rows:
+        writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+
+
+def print_predictions(rows: list[dict[str, Any]]) -> None:
+    table = Table("picture", "label", "probability", "then", box=None, header_style="bold")
+    for row in rows:
+        if "error" in row:
+            table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
+            continue
+        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
+        table.add_row(Text(row["path"]), Text(row["label"], "bold"), f"{100 * row['probability']:.1f} %", Text(then))
+    Console(soft_wrap=True).print(table)
+
+
+def print_ledger(book: Any, json: bool) -> None:
+    from dataclasses import asdict
+
+    from .models.ledger import LECTURE_COLUMNS, lecture_cells, lecture_rows
+
+    if json:
+        print(json_module.dumps(asdict(book)))
+        return
+    table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
+    for column in LECTURE_COLUMNS[1:]:
+        table.add_column(column, justify="right")
+    for row in lecture_rows(book):
+        table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
+        f"{book.activation_bytes / 2**20:.2f} MiB of activations a picture"
+    )
+
+
+def print_notes(notes: Any) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(json: bool) -> Iterator[Any]:
+    """A with-block with a function (what, done, total) that moves a bar, or None when nobody watches."""
+    console = Console(stderr=True)
+    if json or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, left="")
+        first: dict[str, tuple[int, float]] = {}
+
+        def move(what: str, done: int, total: int) -> None:
+            start = first.setdefault(what.split(",")[0], (done, bars.get_time()))
+            left = ""
+            if done - start[0] >= STEPS_BEFORE_ESTIMATE and total:
+                seconds = (bars.get_time() - start[1]) / (done - start[0]) * (total - done)
+                left = f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
+            bars.update(task, description=what, completed=done, total=total or None, left=left)
+
+        yield move
