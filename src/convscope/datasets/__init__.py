@@ -72,4 +72,4 @@ def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unspl
         )
     if "/" in data or path.suffix:
         raise DataError(f"{path} does not exist; a dataset is a folder, a .csv table, or one of {', '.join(DATASETS)}.")
-    raise UnknownName("dataset", data, DATASETS)
+    raise UnknownName("dataset, folder or table", data, DATASETS)
