@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import io
+import os
 import pickle
+import subprocess
 import tarfile
+import time
+import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +19,8 @@ import pytest
 
 from convscope.datasets import load
 from convscope.datasets.cifar import ARCHIVE, FOLDER, TRAIN_FILES, read_batch
-from convscope.errors import DataError
+from convscope.errors import DataError, UnreachableError
+from convscope.storage import cache_folder
 
 
 def batch(seed: int, count: int = 40) -> dict[bytes, Any]:
@@ -46,6 +54,8 @@ def test_folder_and_archive_are_the_same(official: Path, tmp_path: Path) -> None
     for s in sets:
         assert np.array_equal(s.pictures, sets[0].pictures)
     assert {p: len(i) for p, i in sets[0].parts.items()} == {"train": 178, "val": 22, "test": 40}
+    lowest = np.argsort(sets[0].keys[:200])[:22]  # of the training pictures; official files want 5,000
+    assert sets[0].parts["val"].tolist() == sorted(lowest)
     first = batch(0)[b"data"][0].reshape(3, 32, 32).transpose(1, 2, 0)
     assert np.array_equal(sets[0].pictures[0], first)
     assert sets[0].origins(0) == "data_batch_1[0]"
@@ -74,13 +84,71 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
         Evil(open, str(canary), "w"),
         Evil(getattr, Path(str(canary)), "touch"),
         Evil(np.memmap, str(canary), "u1", "w+", 0, (4,)),
+        Evil(os.system, f"touch {canary}"),
+        Evil(subprocess.Popen, ["touch", str(canary)]),
+        Evil(__import__, "os"),
+        Evil(np.load, str(canary)),
+        Evil(np.ndarray.tofile, np.zeros(1, np.uint8), str(canary)),
+        {b"data": Evil(exec, f"open({str(canary)!r}, 'w')"), b"labels": []},
     ]
     for thing in hostile:
-        with pytest.raises(DataError, match="is not a CIFAR-10 file: it asks for"):
+        for protocol in range(6):
+            with pytest.raises(DataError, match="is not a CIFAR-10 file: "):
+                read_batch(pickle.dumps(thing, protocol=protocol), "evil")
+        with pytest.raises(DataError, match=r"it asks for .*, which no array needs"):
             read_batch(pickle.dumps(thing, protocol=2), "evil")
-    with pytest.raises(DataError):
-        read_batch(b"cos\nsystem\n(S'touch " + str(canary).encode() + b"'\ntR.", "evil")
+    touch = b"(S'touch " + str(canary).encode() + b"'\n"
+    for code in (b"cos\nsystem\n" + touch + b"tR.", b"cposix\nsystem\n" + touch + b"tR.", touch + b"ios\nsystem\n."):
+        with pytest.raises(DataError, match="is not a CIFAR-10 file: it asks for "):
+            read_batch(code, "evil")
+    time.sleep(0.05)  # for a process that should not have been started
     assert not canary.exists()
+
+
+def test_the_canary_would_have_sung(tmp_path: Path) -> None:
+    """The same pickles do what they say when read without care; else the test above holds nothing."""
+    canary = tmp_path / "canary"
+    pickle.loads(pickle.dumps(Evil(os.system, f"touch {canary}"), protocol=2))
+    assert canary.exists()
+
+
+def test_an_array_that_lies_about_itself_is_refused() -> None:
+    """NumPy restores an array as the file describes it; the file may describe pointers, or more than it holds."""
+    rebuild = np.zeros(1).__reduce__()[0]
+
+    def lying(code: str, dtype_state: tuple[Any, ...], shape: tuple[int, ...], raw: bytes) -> bytes:
+        dtype = Evil(np.dtype, code, False, True)
+        dtype.call += (dtype_state,)
+        array = Evil(rebuild, np.ndarray, (0,), b"b")
+        array.call += ((1, shape, dtype, False, raw),)
+        return pickle.dumps({b"data": array, b"labels": [1] * 10}, protocol=2)
+
+    plain = (3, "|", None, None, None, -1, -1, 0)
+    good, _ = read_batch(lying("u1", plain, (10, 3072), b"A" * 30720), "file")
+    assert good.shape == (10, 32, 32, 3)
+    assert set(good.ravel()) == {ord("A")}
+    for code, state, shape, length in (
+        ("O8", (3, "|", None, None, None, 8, 1, 63), (10, 3072), 8 * 30720),
+        ("V8", (3, "|", None, ("a",), {"a": (np.dtype("O"), 100)}, 8, 1, 0), (4,), 32),
+        ("u1", plain, (10, 3072), 30719),
+        ("u1", plain, (10**6, 3072), 30720),
+        ("u1", plain, (-10, 3072), 30720),
+        ("f4", plain, (10, 3072), 4 * 30720),
+    ):
+        with pytest.raises(DataError, match="is not a CIFAR-10 file"):
+            read_batch(lying(code, state, shape, b"A" * length), "file")
+
+
+def test_nested_lists_do_not_keep_it_busy() -> None:
+    """Eight lists in one another, ten times each: 100 million numbers, if one looks. More would be a danger."""
+    nested: list[Any] = [0] * 10
+    for _ in range(7):
+        nested = [nested] * 10
+    data = pickle.dumps(batch(0) | {b"labels": nested}, protocol=2)
+    started = time.monotonic()
+    with pytest.raises(DataError, match="labels"):
+        read_batch(data, "file")
+    assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.parametrize(
@@ -89,14 +157,35 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
         ({b"labels": [0] * 39}, "labels are not 40"),
         ({b"labels": [10] * 40}, "from 0 to 9"),
         ({b"labels": [-1] * 40}, "from 0 to 9"),
+        ({b"labels": [0.0] * 40}, "from 0 to 9"),
+        ({b"labels": np.full(40, 0.5, "f4")}, "not of bytes or whole numbers"),
+        ({b"labels": [10**40] * 40}, "from 0 to 9"),
+        ({b"labels": [[0]] * 40}, "from 0 to 9"),
+        ({b"labels": "x" * 40}, "from 0 to 9"),
         ({b"data": np.zeros((40, 3071), np.uint8)}, "3072"),
         ({b"data": np.zeros((40, 3072), np.int16)}, "3072"),
+        ({b"data": np.zeros((40, 3, 32, 32), np.uint8)}, "3072"),
         ({b"data": [1, 2]}, "3072"),
+        ({b"data": None}, "3072"),
     ],
 )
 def test_wrong_content_is_told(change: dict[bytes, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_batch(pickle.dumps(batch(0) | change, protocol=2), "file")
+
+
+def test_other_pickles_are_told() -> None:
+    for box in ([1], "text", 7, None, {b"label_names": [b"cat"]}, {"data": 1, "labels": 2}, {b"fine_labels": [1]}):
+        with pytest.raises(DataError, match="it is no table with 'data' and 'labels'"):
+            read_batch(pickle.dumps(box, protocol=2), "file")
+
+
+def test_labels_may_be_an_array() -> None:
+    labels = np.arange(40) % 10
+    for kind in ("u1", "<i4", ">i8"):
+        _, read = read_batch(pickle.dumps(batch(0) | {b"labels": labels.astype(kind)}, protocol=2), "file")
+        assert read.tolist() == labels.tolist()
+        assert read.dtype == np.int64
 
 
 def test_truncated_and_missing_files_are_told(official: Path) -> None:
@@ -117,24 +206,91 @@ def test_a_broken_archive_is_told(official: Path, tmp_path: Path) -> None:
         archive.add(official / FOLDER / "test_batch", f"{FOLDER}/test_batch")
     with pytest.raises(DataError, match="is missing from it"):
         load("cifar10", data_root=path)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match="not the CIFAR-10 archive"):
-        load("cifar10", data_root=path)
+    for text in (b"", b"<html>", path.read_bytes()[:200]):
+        path.write_bytes(text)
+        with pytest.raises(DataError, match="not the CIFAR-10 archive"):
+            load("cifar10", data_root=path)
 
 
-def test_a_download_of_anything_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
+def test_every_flipped_byte_and_every_cut_of_an_archive_is_told(official: Path, tmp_path: Path) -> None:
+    path = tmp_path / ARCHIVE
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(official / FOLDER, f"./{FOLDER}")
+    whole = path.read_bytes()
+    assert len(load("cifar10", data_root=path)) == 240
+    for place in range(64, len(whole), len(whole) // 25):  # before that stands the archive's name
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        for wrong in (bytes(damaged), whole[:place]):
+            path.write_bytes(wrong)
+            with pytest.raises(DataError):
+                load("cifar10", data_root=path)
 
-    from convscope.errors import UnreachableError
-    from convscope.storage import cache_folder
 
-    class Answer(io.BytesIO):
-        headers = {"Content-Length": "9"}  # noqa: RUF012
+def test_offline_there_are_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (
+        urllib.error.URLError(OSError("Name or service not known")),
+        TimeoutError("timed out"),
+        http.client.BadStatusLine("x"),
+    ):
 
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: Answer(b"<html>no"))
-    with pytest.raises(UnreachableError, match="not the CIFAR-10 archive"):
-        load("cifar10")
-    assert not list((cache_folder() / "data").iterdir())
+        def refuse(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("urllib.request.urlopen", refuse)
+        with pytest.raises(UnreachableError) as caught:
+            load("cifar10")
+        said = str(caught.value)
+        assert caught.value.exit_code == 69
+        assert "\n" not in said
+        assert said.count(". ") == 0
+        for way in ("--data-root", "CONVSCOPE_DATA", str(cache_folder() / "data")):
+            assert way in said
+
+
+def test_what_is_put_into_the_cache_is_found(official: Path) -> None:
+    (cache_folder() / "data").mkdir(parents=True)
+    (official / FOLDER).rename(cache_folder() / "data" / FOLDER)
+    assert len(load("cifar10")) == 240
+
+
+class Answer(io.BytesIO):
+    """What a server sends, until the line goes dead."""
+
+    def __init__(self, data: bytes, error: Exception | None = None) -> None:
+        super().__init__(data)
+        self.headers = {"Content-Length": str(len(data))}
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not (data := super().read(size)) and self.error:
+            raise self.error
+        return data
+
+
+def test_a_download_is_kept_when_it_is_the_archive_and_not_else(
+    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / ARCHIVE, "w:gz") as archive:
+        archive.add(official / FOLDER, FOLDER)
+    data = (tmp_path / ARCHIVE).read_bytes()
+    for answer, said in (
+        (Answer(b"<html>no"), "not the CIFAR-10 archive"),
+        (Answer(data), "not the CIFAR-10 archive"),
+        (Answer(data[:500], TimeoutError("timed out")), "cannot be downloaded .*timed out"),
+        (Answer(data[:500], http.client.IncompleteRead(b"")), "cannot be downloaded"),
+    ):
+        monkeypatch.setattr("urllib.request.urlopen", lambda *a, answer=answer, **k: answer)
+        with pytest.raises(UnreachableError, match=said):
+            load("cifar10")
+        assert not list((cache_folder() / "data").iterdir())
+    monkeypatch.setattr("convscope.datasets.cifar.ARCHIVE_SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: Answer(data))
+    steps: list[tuple[str, int, int]] = []
+    assert len(load("cifar10", progress=lambda *step: steps.append(step))) == 240
+    assert ("downloading", len(data), len(data)) in steps
+    monkeypatch.delattr("urllib.request.urlopen")
+    assert len(load("cifar10")) == 240
 
 
 def test_the_real_one(shared_data: Path) -> None:
@@ -143,3 +299,5 @@ def test_the_real_one(shared_data: Path) -> None:
     assert set(data.counts()["test"].values()) == {500}
     assert np.allclose(data.preprocess.mean, (0.4914, 0.4822, 0.4465), atol=0.003)
     assert np.allclose(data.preprocess.std, (0.2470, 0.2435, 0.2616), atol=0.003)
+    assert np.array_equal(np.sort(data.keys[:45_000])[:5_000], np.sort(data.keys[data.parts["val"]]))
+    assert data.test_given

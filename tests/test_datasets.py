@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 from convscope.datasets import DATASETS, PARTS, Unsplit, assemble, load
 from convscope.datasets.cifar import FOLDER, TRAIN_FILES
 from convscope.errors import DataError, UnknownName, UsageError
-from convscope.randomness import mix
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,14 @@ def test_every_dataset_keeps_the_contract(name: str) -> None:
     train = data.pictures[data.parts["train"]] / 255
     assert np.allclose(train.mean((0, 1, 2)), data.preprocess.mean, atol=1e-9)
     assert np.allclose(train.std((0, 1, 2)), data.preprocess.std, atol=1e-9)
+    for part in PARTS:
+        assert set(np.unique(data.labels[data.parts[part]])) == set(range(len(data.class_names)))
+        assert np.bincount(data.labels[data.parts[part]]).tolist() == list(data.counts()[part].values())
+    copies = {k: {p for p in PARTS if k in data.keys[data.parts[p]]} for k in data.keys[:200]}
+    assert {len(places) for places in copies.values()} == {1}
     assert load(name).fingerprint == data.fingerprint
-    assert data.origins(0)
+    assert len({data.origins(i) for i in range(len(data))}) == len(data)
+    assert data.notes == ()
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -49,6 +55,15 @@ def test_limit_and_size(name: str) -> None:
     data = load(name, limit=80, image_size=16)
     assert data.pictures.shape == (80, 16, 16, 3)
     assert max(np.bincount(data.labels)) - min(np.bincount(data.labels)) <= 4
+    assert all(len(data.parts[part]) for part in PARTS)
+    whole = load(name, image_size=16)
+    assert data.fingerprint != whole.fingerprint
+    where = {int(k): p for p in PARTS for k in whole.keys[whole.parts[p]]}
+    strangers = sum(where[int(k)] != p for p in PARTS for k in data.keys[data.parts[p]])
+    served = sum("would have missed" in note for note in data.notes)
+    assert strangers == 0 or (
+        served and not data.test_given
+    )  # what a limited run trains on is no validation picture of the whole
 
 
 def made(count: int = 60) -> Unsplit:
@@ -98,15 +113,54 @@ def test_subset_is_stratified_and_says_what_is_missing() -> None:
 def test_keys_are_the_hash_of_the_content() -> None:
     data = assemble(made())
     assert len(np.unique(data.keys)) == 60
+    digest = hashlib.sha256(data.pictures[3].tobytes()).digest()
+    assert data.keys[3] == int.from_bytes(digest[:8], "little")
     doubled = made()
     assert doubled.arrays is not None
     doubled.arrays[1] = doubled.arrays[0]
     assert assemble(doubled).keys[0] == assemble(doubled).keys[1]
-    assert mix(0, data.keys).shape == (60,)
 
 
-def test_names_that_do_not_exist() -> None:
+def test_the_statistics_are_those_of_the_training_pictures_alone() -> None:
+    arrays = np.zeros((30, 8, 8, 3), np.uint8)
+    arrays[:10] = np.arange(10)[:, None, None, None]  # different contents
+    arrays[10:, 0, 0] = np.arange(20)[:, None]
+    arrays[10:, 1:] = 255
+    given = np.array(["train"] * 10 + ["val"] * 10 + ["test"] * 10)
+    data = assemble(Unsplit("made", ("a", "b"), np.arange(30) % 2, given, 8, arrays=arrays))
+    assert np.allclose(data.preprocess.mean, 4.5 / 255)
+    assert np.allclose(data.preprocess.std, np.std(np.arange(10)) / 255)
+
+
+def test_values_that_make_no_sense() -> None:
+    for limit in (0, -3):
+        with pytest.raises(UsageError, match=f"limit .* {limit}"):
+            assemble(made(), limit=limit)
+    with pytest.raises(UsageError, match="size"):
+        assemble(made(), image_size=0)
+    with pytest.raises(UnknownName, match="Did you mean 'skip'"):
+        assemble(made(), bad_pictures="skpi")
+    with pytest.raises(UnknownName, match="'squash'"):
+        assemble(made(), fit="sqush")
+    assert len(assemble(made(), limit=1)) == 1
+    assert assemble(made(), limit=1000).fingerprint == assemble(made()).fingerprint
+
+
+def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName, match="'digits'"):
         load("digit")
-    with pytest.raises(DataError, match="does not exist"):
-        load("some/folder")
+    with pytest.raises(UnknownName, match="named ''"):
+        load("")
+    (tmp_path / "data.tsv").touch()
+    for name, said in (
+        ("some/folder", "some/folder does not exist"),
+        ("labels.csv", "labels.csv does not exist"),
+        ("data.tsv", "data.tsv is a file; a dataset is"),
+        ("~nobody-of-that-name/x", "cannot be opened"),
+        ("x" * 5000, "cannot be opened: File name too long"),
+        ("a\0b/", "does not exist"),
+    ):
+        with pytest.raises(DataError, match=said) as caught:
+            load(name)
+        assert len(str(caught.value)) < 400

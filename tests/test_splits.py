@@ -216,6 +216,16 @@ def test_one_picture_under_two_classes_is_named_and_stays_on_one_side() -> None:
     assert part_of(result, 60)[11] == part_of(result, 60)[20]
 
 
+def test_a_picture_of_two_classes_is_not_what_serves_a_part() -> None:
+    """It would take the other class's picture along; a class that has nothing else still has something to train on."""
+    many = np.array([key((i + 0.5) / 200, i) for i in range(200)])
+    keys = np.concatenate([many, [key(0.7), key(0.7), key(0.8), key(0.85), key(0.9), key(0.1, 7), key(0.1, 7)]])
+    labels = np.array([0] * 200 + [0, 1, 1, 1, 1, 0, 2])
+    parts = part_of(cut(keys, labels), 207)
+    assert parts[200:205].tolist() == ["train", "train", "val", "test", "train"]
+    assert parts[205:].tolist() == ["train", "train"]
+
+
 def test_a_fixed_validation_takes_the_lowest_hashes_with_their_copies() -> None:
     keys = mix(2, np.arange(200))
     given_parts = np.array(["train"] * 180 + ["test"] * 20)

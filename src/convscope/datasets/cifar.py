@@ -53,6 +53,8 @@ class _Array:
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "i1", "i2", "i4", "i8"):
             raise pickle.UnpicklingError("it holds an array that is not of bytes or whole numbers")
+        if min(shape, default=0) < 0:
+            raise pickle.UnpicklingError("it holds an array of a negative size")
         self.values = np.frombuffer(raw, dtype.order + dtype.code).reshape(shape, order="F" if fortran else "C")
 
 

@@ -60,7 +60,8 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
     if shared.any():
         notes.append(f"{_pictures(shared, unsplit)} under more than one class.")
     cut = ["train"] * (cuts_val or cuts_test) + ["val"] * cuts_val + ["test"] * cuts_test
-    notes += _serve_missed(part, unsplit, keys, {p: (undecided if p == "test" else own) & ~shared for p in cut})
+    movable = {"train": own, "val": own & ~shared, "test": undecided & ~shared}
+    notes += _serve_missed(part, unsplit, keys, {p: movable[p] for p in cut})
     notes += _missing(part, unsplit, cut)
     return Split({name: np.flatnonzero(part == name) for name in PARTS}, tuple(notes))
 

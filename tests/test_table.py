@@ -1,0 +1,171 @@
+"""CSV tables: names or numbers, parts, classes.txt, and the line of whatever does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.datasets import load
+from convscope.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(60):
+        path = tmp_path / "data" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+    return tmp_path / "data"
+
+
+ROWS = [(f"{('cat', 'dog')[i % 2]}/{i}.png", i % 2) for i in range(60)]
+
+
+def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "labels.csv"
+    path.write_text(text, encoding=encoding, newline="")
+    return path
+
+
+def lines(header: str, rows: list[tuple[object, ...]], end: str = "\n") -> str:
+    return header + end + "".join(",".join(map(str, row)) + end for row in rows)
+
+
+@pytest.mark.parametrize(("encoding", "end"), [("utf-8", "\n"), ("utf-8-sig", "\r\n")])
+def test_a_table_of_names(folder: Path, encoding: str, end: str) -> None:
+    rows = [(path, ("cat", " a dog ")[label]) for path, label in ROWS]
+    data = load(table(folder, lines("path,label", rows, end), encoding))
+    assert data.name == "labels"
+    assert data.class_names == ("a dog", "cat")
+    assert [data.origins(i) for i in range(60)] == [path for path, _ in ROWS]
+    assert data.labels.tolist() == [1 - label for _, label in ROWS]
+    for i in (0, 59):
+        assert np.array_equal(data.pictures[i], data.preprocess.picture(folder / data.origins(i)))
+    assert data.notes == ()
+
+
+def test_a_table_and_a_folder_of_the_same_are_the_same(folder: Path) -> None:
+    by_table = load(table(folder, lines("label,path", [(("cat", "dog")[label], path) for path, label in ROWS])))
+    assert by_table.fingerprint == load(folder).fingerprint
+
+
+def test_numbers_and_given_parts(folder: Path) -> None:
+    given = ("train", "Valid", " test ")
+    rows = [(path, 2 * label, given[i // 2 % 3]) for i, (path, label) in enumerate(ROWS)]
+    text = lines("path,class_index,split", rows)
+    data = load(table(folder, text))
+    assert data.class_names == ("0", "1", "2")
+    for part in data.parts:
+        assert data.counts()[part] == {"0": 10, "1": 0, "2": 10}
+    assert data.notes == ("class '1': without any picture.",)
+    (folder / "classes.txt").write_text("\ufeffdog\r\nbird \nca\u2028t\nfish\n\n", encoding="utf-8", newline="")
+    data = load(table(folder, text))
+    assert data.class_names == ("dog", "bird", "ca\u2028t", "fish")
+    assert data.counts()["test"] == {"dog": 10, "bird": 0, "ca\u2028t": 10, "fish": 0}
+    assert data.notes == ("2 classes ('bird', 'fish'): without any picture.",)
+
+
+def test_an_empty_part_is_undecided(folder: Path) -> None:
+    rows = [(path, label, "test" if i < 10 else "") for i, (path, label) in enumerate(ROWS)]
+    data = load(table(folder, lines("path,class_index,split", rows)))
+    assert data.parts["test"].tolist() == list(range(10))
+    assert len(data.parts["val"])
+    assert len(data.parts["val"]) + len(data.parts["train"]) == 50
+
+
+def test_names_that_stand_twice_are_told_apart(folder: Path) -> None:
+    """ImageNet has two classes named crane: the bird and the machine."""
+    path = table(folder, lines("path,class_index", [(p, 2 * label) for p, label in ROWS]))
+    (folder / "classes.txt").write_text("crane\nhen\ncrane\n")
+    data = load(path)
+    assert data.class_names == ("crane (0)", "hen", "crane (2)")
+    assert any("told apart by their numbers: 'crane (0)', 'crane (2)'" in note for note in data.notes)
+    (folder / "classes.txt").write_text("crane\ncrane (0)\ncrane\n")
+    with pytest.raises(DataError, match="'crane' to several classes"):
+        load(path)
+
+
+def test_odd_paths(folder: Path, tmp_path: Path) -> None:
+    names = ["with space.png", "émoji 🐈.png", "new\nline.png", "-dash.png", "com,ma.png", 'quo"te.png']
+    for i, name in enumerate(names):
+        (folder / "cat" / f"{2 * i}.png").rename(folder / name)
+    (folder / "dog" / "1.png").rename(tmp_path / "outside.png")
+    (folder / "dog" / "3.png").rename(tmp_path / "above.png")
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    rows = [(name, "cat") for name in quoted] + [(tmp_path / "outside.png", "dog"), ("../above.png", "dog")]
+    data = load(table(folder, lines("path,label", rows)))
+    assert [data.origins(i) for i in range(6)] == names
+    assert data.origins(6) == str(tmp_path / "outside.png")
+    assert len(data) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "needs the columns path and label .*; it has: none"),
+        ("\n\n", "it has: none"),
+        ("path,colour\na,b\n", "it has: path, colour"),
+        ("path;label\na;b\n", "it has: path;label"),
+        ("path,label\n", "holds no picture"),
+        ("path,label\ncat/0.png,cat\ncat/2.png,cat\n", "one class, 'cat'"),
+        ("path,class_index\ncat/0.png,5\ncat/2.png,5\n", "one class, '5'"),
+        ("path,label\ncat/0.png,\n", "line 2: path or label is empty"),
+        ("path,label\ncat/0.png,cat\n\n\n ,dog\n", "line 5: path or label is empty"),
+        ('path,label\n"new\nline.png",cat\ndog/1.png,\n', "line 4: path or label is empty"),
+        ("path,label\ncat/0.png,cat\ndog/1,5.png,dog\n", "line 3: 3 cells under 2 columns"),
+        ("path,label,split\ncat/0.png,cat,test\ndog/1.png,dog\n", "line 3: 2 cells under 3 columns"),
+        ('path,label\ncat/0.png,cat\n"dog/1.png,dog\n', "line 3: unexpected end of data"),
+        ("path,class_index\ncat/0.png,1\ndog/1.png,x\n", "line 3: class_index 'x'"),
+        ("path,class_index\n\n\ncat/0.png,x\n", "line 4: class_index 'x'"),
+        ("path,class_index\ncat/0.png,-1\n", "line 2: class_index '-1'"),
+        ("path,class_index\ncat/0.png,1.0\n", "line 2: class_index '1.0'"),
+        ("path,class_index\ncat/0.png,100000\n", "line 2: class_index '100000' is not a number from 0 to 99999"),
+        ("path,class_index\ncat/0.png," + "9" * 5000 + "\n", "line 2: class_index '9{40}'"),
+        ("path,label,split\ncat/0.png,cat,train\ndog/1.png,dog,later\n", "line 3: split 'later'"),
+        ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 .* dog/none.png: does not exist"),
+        ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 pictures cannot be read: cat/"),
+        ("path,label\ncat,cat\ndog/1.png,dog\n", "cat: not a file"),
+        ("path,label\ncat/0.png," + "x" * 200_000 + "\n", "line 2: field larger"),
+    ],
+)
+def test_a_table_that_does_not_do_names_the_line(text: str, said: str, folder: Path) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        load(table(folder, text))
+    assert caught.value.exit_code == 65
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("dog\n", "gives 1 names, and labels.csv asks for class 1, from 0"),
+        ("", "line 1: a class without a name"),
+        ("dog\n\ncat\n", "line 2: a class without a name"),
+    ],
+)
+def test_class_names_that_do_not_do(names: str, said: str, folder: Path) -> None:
+    (folder / "classes.txt").write_text(names)
+    with pytest.raises(DataError, match=rf"classes\.txt.*{said}"):
+        load(table(folder, lines("path,class_index", ROWS)))
+
+
+def test_other_encodings_are_told(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"labels\.csv cannot be read as a table"):
+        load(table(folder, "path,label\ncat/0.png,café\n", "latin-1"))
+    (folder / "classes.txt").write_text("café\ndog\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"classes\.txt cannot be read"):
+        load(table(folder, lines("path,class_index", ROWS)))
+
+
+def test_the_real_one(shared_data: Path) -> None:
+    data = load(shared_data / "imagenet_val650" / "labels.csv", image_size=32)
+    assert len(data) == 650
+    assert len(data.class_names) == len(set(data.class_names)) == 1000
+    assert data.class_names[134] == "crane (134)"
+    assert data.class_names[472] == "canoe"
+    assert data.labels[0] == 472
+    assert len(data.notes) < 10
+    assert max(map(len, data.notes)) < 300
