@@ -238,6 +238,13 @@ def test_loops_do_not_hang_and_are_no_class(folder: Path) -> None:
     assert any("cat/self.png: cannot be opened" in note for note in data.notes)
 
 
+def test_a_link_to_itself_among_the_classes_is_ignored(folder: Path) -> None:
+    (folder / "knot").symlink_to("knot")
+    data = load(folder)
+    assert data.class_names == ("cat", "dog")
+    assert any("'knot'" in note for note in data.notes)
+
+
 def test_linked_class_folders_and_pictures_are_followed(folder: Path, tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "1.png", 300)
     (folder / "bird").symlink_to(tmp_path / "elsewhere")

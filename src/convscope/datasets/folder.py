@@ -73,7 +73,7 @@ def _folders(root: Path, found: _Found) -> list[Path]:
     for entry in entries:
         if _hidden(entry.name):
             found.hidden.append(entry.name)
-        elif not entry.is_dir():
+        elif not os.path.isdir(entry.path):  # False for a link to itself, where entry.is_dir() raises
             found.file(entry.name)
         elif entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve()):
             found.links.append(entry.name)  # it leads back to where we are
