@@ -212,7 +212,26 @@ def test_a_changed_recipe_is_refused_by_naming_it(undisturbed: Run, options: dic
 
 
 def test_the_same_options_beside_resume_are_accepted(undisturbed: Run) -> None:
-    commands.prepare_training(request(undisturbed.folder.parent, resume=True, options=SMALL))
+    prepared = commands.prepare_training(request(undisturbed.folder.parent, resume=True, options=SMALL))
+    assert prepared.recipe == undisturbed.recipe()
+
+
+def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoint(
+    undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes((undisturbed.folder / "classifier.safetensors").read_bytes())
+    reads = []
+    real = commands.load_weight_file
+    monkeypatch.setattr(commands, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
+    prepared = commands.prepare_training(request(tmp_path, options=SMALL | {"weights": str(weights)}))
+    assert len(reads) == 1
+    for event in prepared.events():
+        if isinstance(event, dict):
+            break
+    weights.unlink()
+    finish(request(tmp_path, resume=True))
+    assert len(reads) == 1
 
 
 def test_changed_data_is_refused_by_naming_it(tmp_path: Path, shapes_folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .errors import DamagedFile, UsageError
+from .errors import DamagedFile, ForeignFile, UsageError
 from .images import Preprocess
 from .models import build
 from .models.own import is_own, source_hash
@@ -28,8 +28,8 @@ class Architecture:
     options: dict[str, Any] = field(default_factory=dict)
     source: str | None = None  # SHA-256 of the user's own module
 
-    def build(self, num_classes: int, seed: int | None = None) -> torch.nn.Module:
-        """The network, in channels-last memory, freshly initialised."""
+    def build(self, num_classes: int, seed: int = 0) -> torch.nn.Module:
+        """The network, in channels-last memory, freshly initialised; the caller's generators are left alone."""
         network = build(self.name, num_classes, self.image_size, self.options, seed=seed)
         return network.to(memory_format=torch.channels_last)
 
@@ -119,8 +119,6 @@ def load_weight_file(network: torch.nn.Module, path: Path) -> None:
     """Put the weights of any safetensors file into a network; a classifier of ours is verified as one."""
     try:
         tensors, _ = read_tensors(path)
-    except DamagedFile as error:
-        if "not one that convscope wrote" not in str(error):
-            raise
+    except ForeignFile:
         tensors = read_foreign_tensors(path)
     load_weights(network, tensors, path)

@@ -241,7 +241,7 @@ def train(
     _train(session, json)
 
 
-def _train(session: Session, json: bool) -> dict[str, Any]:
+def _train(session: Session, json: bool) -> None:
     """Iterate a training, show it, write its report, and print the summary."""
     from . import report
 
@@ -257,7 +257,7 @@ def _train(session: Session, json: bool) -> dict[str, Any]:
     result = report.write_training(session.run)
     if json:
         print(json_module.dumps(result.summary))
-        return result.summary
+        return
     folder, best = session.run.folder, result.summary
     print(report.roofline(best))
     print(
@@ -265,7 +265,6 @@ def _train(session: Session, json: bool) -> dict[str, Any]:
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
         f"next: convscope evaluate {folder}"
     )
-    return result.summary
 
 
 def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:

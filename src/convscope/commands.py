@@ -90,8 +90,8 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     options_of(recipe.model.name)  # an unknown model is told before pictures are read
     dataset = _read(recipe, request.data_root, progress)
     recipe, device, notes = _settle(recipe, dataset, request.device)
-    architecture, _ = _architecture(recipe, dataset)
     _check_trainable(dataset)
+    architecture, initial = _architecture(recipe, dataset)
     name = request.name or free_name(folder, f"{dataset.name}-{Path(recipe.model.name.split(':')[0]).stem}")
     description = {
         "recipe": recipe.to_dict(),
@@ -102,7 +102,7 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     run = create_run(folder, name, description)
     sheet = report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed)
     commit_bytes(run.folder / "augment.png", sheet.png)
-    return _session(run, recipe, dataset, architecture, device, request, notes)
+    return Session(run, recipe, dataset, architecture, device, _resume_command(run, request), initial, notes)
 
 
 def preview(request: TrainRequest, target: Path, progress: Progress | None = None) -> Path:
@@ -162,11 +162,13 @@ def _batch_size(pictures: int) -> int:
     return next((size for size in (128, 64, 32) if pictures >= 20 * size), 16)
 
 
-def _architecture(recipe: Recipe, dataset: Dataset) -> tuple[Architecture, Any]:
+def _architecture(recipe: Recipe, dataset: Dataset, begun: bool = False) -> tuple[Architecture, Any]:
+    """The architecture, and the network to start from: None where the seed or a checkpoint gives the weights."""
     size, classes = dataset.preprocess.size, len(dataset.class_names)
     architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), classes)
-    if recipe.model.weights is not None:
-        load_weight_file(network, Path(recipe.model.weights))
+    if recipe.model.weights is None or begun:
+        return architecture, None
+    load_weight_file(network, Path(recipe.model.weights))
     return architecture, network
 
 
@@ -179,23 +181,13 @@ def _check_trainable(dataset: Dataset) -> None:
         )
 
 
-def _session(
-    run: Run,
-    recipe: Recipe,
-    dataset: Dataset,
-    architecture: Architecture,
-    device: Any,
-    request: TrainRequest,
-    notes: list[str],
-) -> Session:
-    fresh = recipe.model.weights is not None and not checkpoints(run)
-    initial = _architecture(recipe, dataset)[1] if fresh else None
+def _resume_command(run: Run, request: TrainRequest) -> str:
+    """What to type to go on with a run, ready to be pasted into a shell."""
     places = {"--data-root": request.data_root, "--runs": request.runs}
     words = ["convscope", "train", request.data, "--name", run.name, "--resume"]
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
     words += ["--device", request.device] if request.device != "auto" else []
-    command = shlex.join(words)
-    return Session(run, recipe, dataset, architecture, device, command, initial, notes)
+    return shlex.join(words)
 
 
 def _resume(request: TrainRequest, folder: Path, progress: Progress | None) -> Session:
@@ -208,18 +200,19 @@ def _resume(request: TrainRequest, folder: Path, progress: Progress | None) -> S
         raise DataError(
             f"the data changed since run {run.name!r} began: {difference}. Start a new run with another --name."
         )
-    device = pick_device(request.device)
-    notes = list(dataset.notes)
-    changed = [k for k, v in describe(device).items() if before["machine"].get(k) != v and k != "platform"]
-    if changed:
-        now = describe(device)
-        words = "; ".join(f"{k} was {before['machine'].get(k)!r} and is {now[k]!r}" for k in changed)
-        notes.append(f"resumed on another footing, so not bit for bit as if undisturbed: {words}.")
-    options = recipe.model.options()
-    architecture, _ = architecture_of(recipe.model.name, dataset.preprocess.size, options, len(dataset.class_names))
+    architecture, initial = _architecture(recipe, dataset, begun=bool(checkpoints(run)))
     if architecture.source != before.get("source"):
         raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
-    return _session(run, recipe, dataset, architecture, device, request, notes)
+    device = pick_device(request.device)
+    notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
+    return Session(run, recipe, dataset, architecture, device, _resume_command(run, request), initial, notes)
+
+
+def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence when the machine or its libraries are not those the run began on, for then bits may differ."""
+    changed = [k for k in now if before.get(k) != now[k] and k != "platform"]
+    words = "; ".join(f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in changed)
+    return [f"resumed on another footing, so not bit for bit as if undisturbed: {words}."] if changed else []
 
 
 def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
@@ -244,12 +237,11 @@ def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
 
 
 def open_classifier(run: str, runs: Path | None = None, model: str | None = None) -> tuple[Classifier, Run | None]:
-    """The classifier of a RUN: a run's name or path, ``last``, or a classifier file (which belongs to no run)."""
+    """The classifier of a RUN (a run's name or path, ``last``, or a classifier file), and the run it lies in."""
     path = Path(run)
-    if path.suffix == ".safetensors" and path.is_file() and not (path.parent / "recipe.json").exists():
-        return Classifier.load(path, model), None
     if path.suffix == ".safetensors" and path.is_file():
-        return Classifier.load(path, model), Run(path.parent)
+        home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
+        return Classifier.load(path, model), home
     found = find_run(run, runs_folder(runs))
     return found.classifier(model), found
 

@@ -6,6 +6,7 @@ ConvscopeError                 1    something of ours went wrong
 |- DataError                  65    data, or a file, that cannot be used
 |  |- PictureError            65    one picture that cannot be read
 |  `- DamagedFile             65    a file of ours whose content is not what was written
+|     `- ForeignFile          65    a whole file of a kind we read, but not written by us
 |- UnreachableError           69    something that is not on this machine and cannot be fetched
 |- MemoryExhausted            71    the work does not fit in memory
 |- LockedError                73    another process holds it, or it cannot be created
@@ -64,6 +65,10 @@ class PictureError(DataError):
 
 class DamagedFile(DataError):
     """A file of ours whose content is not what was written: truncated, altered, or of another kind."""
+
+
+class ForeignFile(DamagedFile):
+    """A whole file of a kind that we read, but not one that convscope wrote."""
 
 
 class UnreachableError(ConvscopeError):

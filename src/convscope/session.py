@@ -147,7 +147,7 @@ class Session:
     def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
         """Validate, keep the best, log. The checkpoint comes after it all, so that a kill in between loses nothing."""
         start = time.perf_counter()
-        self._check_finite(step.epoch)
+        self._check_finite()
         row = self._log_row(step)
         clock.evaluation = time.perf_counter() - start
         start = time.perf_counter()
@@ -169,7 +169,7 @@ class Session:
         pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
         scores = logits(self.state.network, pictures, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
-            raise self._no_numbers("the validation outputs", step.epoch)
+            raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])
         top1 = metrics.top_k(scores, labels, 1)
         return {
@@ -184,12 +184,13 @@ class Session:
             "lr": step.lr,
         }
 
-    def _check_finite(self, epoch: int) -> None:
+    def _check_finite(self) -> None:
         for name, tensor in self.state.network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise self._no_numbers(f"the weights {name!r}", epoch)
+                raise self._no_numbers(f"the weights {name!r}")
 
-    def _no_numbers(self, what: str, epoch: int) -> DivergedError:
+    def _no_numbers(self, what: str) -> DivergedError:
+        epoch = self.state.epoch + (self.state.step > 0)  # at an epoch's end the state counts it already
         return DivergedError(
             f"{what} are no longer numbers in epoch {epoch}; {self._kept()}. "
             f"Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
@@ -213,7 +214,7 @@ class Session:
         return Classifier(self.state.network, names, preprocess, self.architecture, provenance)
 
     def _save(self) -> None:
-        self._check_finite(self.state.epoch)
+        self._check_finite()
         updates = self.state.epoch * len(self.batches) + self.state.step
         save_checkpoint(self.run, self.state, self.progress, updates)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DamagedFile, LockedError, StorageError
+from .errors import DamagedFile, ForeignFile, LockedError, StorageError
 
 if TYPE_CHECKING:
     import torch
@@ -246,7 +246,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         box = json.loads(_header(data).get("__metadata__", {})[META_KEY])
         meta, hashes, seal = box["meta"], box["sha256"], box["seal"]
     except (KeyError, ValueError, TypeError, RecursionError):
-        raise DamagedFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
+        raise ForeignFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
     if not isinstance(hashes, dict) or seal != _seal(meta, hashes) or set(hashes) != set(tensors):
         raise DamagedFile(f"{path} is damaged: its description was altered.")
     for name, tensor in tensors.items():
