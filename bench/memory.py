@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from paired import arguments, tell
@@ -26,9 +28,10 @@ def rss_anon() -> int:
     raise OSError("RssAnon is not told here")
 
 
-def child(steps: int) -> None:
-    """Train for some steps while a thread watches; print the peak."""
-    peak, running = [0], [True]
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """A with-block during which a thread watches: a list of one number, the largest so far."""
+    peak, running = [rss_anon()], [True]
 
     def watch() -> None:
         while running[0]:
@@ -37,6 +40,22 @@ def child(steps: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    try:
+        yield peak
+    finally:
+        running[0] = False
+        watcher.join()
+
+
+def child(steps: int) -> None:
+    """Train for some steps while a thread watches; print the peak."""
+    with watched() as peak:
+        precision = train_some(steps)
+    print(json.dumps({"peak": peak[0], "precision": precision}))
+
+
+def train_some(steps: int) -> str:
+    """Train for some steps; returns the precision."""
     import numpy as np
     import torch
 
@@ -59,9 +78,7 @@ def child(steps: int) -> None:
     loop = train(state, Batches(data, data.subset("train"), BATCH, 0, recipe.augment, device), recipe)
     for _ in range(steps):
         next(loop)
-    running[0] = False
-    watcher.join()
-    print(json.dumps({"peak": peak[0], "precision": recipe.loop.precision}))
+    return recipe.loop.precision
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from convscope import cli, commands, storage
+from convscope.models import MODELS
 from convscope.runs import Run
 
 TINY = ["--epochs", "1", "--width", "4", "--batch-size", "32", "--limit", "150"]
@@ -172,7 +173,7 @@ def test_predict_answers_name_the_bad_and_go_on(
     code, out, _ = ask(capsys, *words, "--json")
     answers = json.loads(out)
     assert code == 65
-    answered, failed = {"path", "label", "probability", "top"}, {"path", "error"}
+    answered, failed = {"path", "label", "probability", "top", "one_view"}, {"path", "error"}
     assert [set(a) for a in answers] == [answered, failed, failed, answered]
     assert answers[2]["error"] == "does not exist"
     assert answers[0]["probability"] == answers[0]["top"][0]["probability"]
@@ -216,7 +217,7 @@ def test_models_prints_the_lectures_table(capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     assert "conv1" in out
     assert "2,875,466 parameters" in out
-    assert {row["name"] for row in json.loads(ask(capsys, "models", "--json")[1])} == {"alexnet", "vgg"}
+    assert {row["name"] for row in json.loads(ask(capsys, "models", "--json")[1])} == set(MODELS)
     book = json.loads(ask(capsys, "models", "vgg", "--depth", "6", "--json")[1])
     assert sum(row["kind"] == "Conv" for row in book["rows"]) == 6
 

@@ -11,13 +11,28 @@ from convscope.recipes import Recipe
 
 RECIPE_OPTIONS = set(
     "model epochs batch_size lr optimizer momentum weight_decay schedule warmup label_smoothing clip patience augment "
-    "flip width depth batch_norm dropout weights image_size fit limit bad_pictures seed precision compile".split()
+    "flip mixup cutmix balance ema save_memory width depth batch_norm dropout stem shortcut weights image_size fit "
+    "limit bad_pictures seed precision compile".split()
 )
 OPTIONS = {
-    "train": RECIPE_OPTIONS | {"data", "recipe", "device", "name", "resume", "preview", "data_root", "runs", "json"},
-    "evaluate": {"run", "data", "part", "limit", "model", "data_root", "runs", "json"},
-    "predict": {"run", "pictures", "top", "model", "runs", "json", "csv"},
-    "models": {"name", "classes", "image_size", "width", "depth", "batch_norm", "dropout", "json"},
+    "train": RECIPE_OPTIONS
+    | {
+        "data",
+        "recipe",
+        "size",
+        "minutes",
+        "memory",
+        "device",
+        "name",
+        "resume",
+        "preview",
+        "data_root",
+        "runs",
+        "json",
+    },
+    "evaluate": {"run", "data", "part", "limit", "views", "model", "data_root", "runs", "json"},
+    "predict": {"run", "pictures", "top", "views", "model", "runs", "json", "csv"},
+    "models": {"name", "classes", "image_size", "width", "depth", "batch_norm", "dropout", "stem", "shortcut", "json"},
     "demo": {"runs"},
 }
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.

@@ -47,6 +47,7 @@ def noise(*shape: int) -> np.ndarray:
 
 EVERY = {
     "curves": lambda: drawing.curves(log_of(20)),
+    "rate range": lambda: drawing.rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
     "confusion": lambda: drawing.confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
     "picture_grid": lambda: drawing.picture_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),

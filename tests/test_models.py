@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from convscope.classifier import Classifier, architecture_of
 from convscope.errors import UnknownName, UsageError
+from convscope.images import Preprocess
 from convscope.models import MODELS, build, options_of
 from convscope.models.vgg import stage_depths
 
@@ -52,11 +55,29 @@ def test_contract(name: str, image_size: int, batch_norm: bool) -> None:
     assert logits_BK.isfinite().all()
     logits_BK.square().sum().backward()
     for parameter_name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            assert name == "speednet", "only its whitening and the scales of its norms are frozen"
+            continue
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
     state, again, other = (build(name, CLASSES, image_size, options, seed=seed).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(state[key], again[key]) for key in state)
     assert not all(torch.equal(state[key], other[key]) for key in state)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_and_loaded_it_gives_equal_logits(name: str, tmp_path: Path) -> None:
+    architecture, network = architecture_of(name, 32, small(name), CLASSES)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pictures = torch.rand(4, 3, 32, 32)
+        network.train()(pictures)  # moves the running statistics, which must come back too
+    classes = tuple(str(number) for number in range(CLASSES))
+    mean = std = (0.5, 0.5, 0.5)
+    classifier = Classifier(network.eval(), classes, Preprocess(32, "crop", mean, std), architecture)
+    classifier.save(tmp_path / "c.safetensors")
+    again = Classifier.load(tmp_path / "c.safetensors").network
+    assert torch.equal(again(pictures), network(pictures))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -147,6 +168,15 @@ def test_vgg_keeps_the_lectures_three_rules() -> None:
         ("alexnet", 32, {"depth": 4}, "alexnet has no option 'depth'; it takes width, batch_norm, dropout"),
         ("alexnet", 32, {"dropout": 1.0}, "dropout of alexnet is a probability from 0 to below 1, and got 1.0"),
         ("vgg", 32, {"width": 0}, "width of at least 1, and got 10 and 0"),
+        ("resnet", 16, {}, "resnet needs pictures of at least 24 pixels a side, and got 16"),
+        ("resnet", 7, {"stem": "small"}, "at least 8 pixels a side, and got 7"),
+        ("resnet", 32, {"stem": 4}, "'small' or an odd filter size of 3 or more, and got 4"),
+        ("resnet", 32, {"stem": "large"}, "'small' or an odd filter size of 3 or more, and got 'large'"),
+        ("resnet20", 4, {}, "resnet20 needs pictures of at least 8 pixels a side, and got 4"),
+        ("plain110", 32, {"width": 0}, "plain110 needs at least 1 class and a width of at least 1, and got 10 and 0"),
+        ("resnet20", 32, {"shortcut": "none"}, "shortcut of resnet20 is 'pad' or 'projection', and got 'none'"),
+        ("plain20", 32, {"shortcut": "pad"}, "plain20 has no option 'shortcut'; it takes width, batch_norm"),
+        ("speednet", 8, {}, "speednet needs pictures of at least 12 pixels a side, and got 8"),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(

@@ -36,7 +36,8 @@ OTHERS = {
     **{"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0, "clip": 0.0},
     **{"label_smoothing": 0.0, "flip": "random", "translate": 0.5, "zoom": 2.0, "rotate": 180.0, "brightness": 0.5},
     **{"contrast": 0.5, "cutout": 0.5, "epochs": 3, "batch_size": 16, "patience": 2, "precision": "bfloat16"},
-    **{"compile": True, "seed": 2**63 - 1},
+    **{"compile": True, "seed": 2**63 - 1, "stem": "small", "shortcut": "projection", "mixup": 0.2, "cutmix": 1.0},
+    **{"balance": True, "ema": 0.99, "save_memory": True},
 }
 
 

@@ -14,9 +14,17 @@ from typing import Any
 import pytest
 import torch
 
-from convscope import commands, session, storage
+from convscope import commands, preparing, session, storage
 from convscope.cli import run as run_cli
-from convscope.errors import DamagedFile, DataError, DivergedError, LockedError, StorageError, UsageError
+from convscope.errors import (
+    DamagedFile,
+    DataError,
+    DivergedError,
+    InterruptedRun,
+    LockedError,
+    StorageError,
+    UsageError,
+)
 from convscope.runs import Run, checkpoints, data_difference
 
 SMALL = {"width": 4, "epochs": 3, "batch_size": 32, "limit": 150, "dropout": 0.2, "augment": "strong"}
@@ -74,6 +82,37 @@ def test_stopped_by_a_signal_and_resumed_is_as_if_undisturbed(
     assert caught.value.exit_code == 143
     assert "--resume" in str(caught.value)
     assert contents(finish(request(tmp_path, resume=True))) == contents(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "muon", "model": "speednet", "dropout": None, "ema": 0.95},
+        {"mixup": 0.4, "cutmix": 1.0, "balance": True, "save_memory": True},
+    ],
+    ids=["muon, speednet, averaged", "mixed, balanced, recomputed"],
+)
+def test_whatever_is_switched_on_a_stopped_run_goes_on_as_if_undisturbed(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    wanted = SMALL | {"epochs": 2} | options
+    whole = finish(request(tmp_path / "whole", options=wanted))
+    prepared = commands.prepare_training(request(tmp_path / "cut", options=wanted))
+    events = prepared.events()
+    for _ in range(6):
+        next(events)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(InterruptedRun):
+        list(events)
+    assert contents(finish(request(tmp_path / "cut", resume=True))) == contents(whole)
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(tmp_path: Path) -> None:
+    run = finish(request(tmp_path, options=SMALL | {"epochs": 1, "ema": 0.9}))
+    tensors, _ = storage.read_tensors(checkpoints(run)[-1])
+    kept = run.classifier().network.state_dict()
+    assert any(not torch.equal(t, tensors[f"network/{n}"]) for n, t in kept.items())
+    assert all(torch.equal(t, tensors[f"averaged/{n}"]) for n, t in kept.items())
 
 
 def test_handlers_are_put_back_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:
@@ -222,8 +261,8 @@ def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoi
     weights = tmp_path / "start.safetensors"
     weights.write_bytes((undisturbed.folder / "classifier.safetensors").read_bytes())
     reads = []
-    real = commands.load_weight_file
-    monkeypatch.setattr(commands, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
+    real = preparing.load_weight_file
+    monkeypatch.setattr(preparing, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
     prepared = commands.prepare_training(request(tmp_path, options=SMALL | {"weights": str(weights)}))
     assert len(reads) == 1
     for event in prepared.events():

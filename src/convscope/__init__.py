@@ -24,13 +24,13 @@ _HOMES = {
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "TrainReport": "report",
-    "TrainRequest": "commands",
+    "TrainRequest": "preparing",
     "evaluate": "commands",
     "load_dataset": "commands",
     "model_table": "commands",
     "open_classifier": "commands",
     "predict": "commands",
-    "prepare_training": "commands",
+    "prepare_training": "preparing",
     "save_example": "commands",
     "train": "commands",
 }
@@ -38,13 +38,11 @@ __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
-    from .commands import TrainRequest as TrainRequest
     from .commands import evaluate as evaluate
     from .commands import load_dataset as load_dataset
     from .commands import model_table as model_table
     from .commands import open_classifier as open_classifier
     from .commands import predict as predict
-    from .commands import prepare_training as prepare_training
     from .commands import save_example as save_example
     from .commands import train as train
     from .datasets import DATASETS as DATASETS
@@ -53,6 +51,8 @@ if TYPE_CHECKING:
     from .images import Preprocess as Preprocess
     from .models import MODELS as MODELS
     from .prediction import Prediction as Prediction
+    from .preparing import TrainRequest as TrainRequest
+    from .preparing import prepare_training as prepare_training
     from .recipes import AUGMENTS as AUGMENTS
     from .recipes import RECIPES as RECIPES
     from .recipes import Recipe as Recipe

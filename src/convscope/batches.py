@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,17 +12,32 @@ import torch
 from .augment import augment
 from .datasets import Dataset
 from .images import to_tensor
+from .mixing import is_on, mix, partners
 from .randomness import distinct, order
-from .recipes import Augment
+from .recipes import Augment, Labels
+
+_BEFORE = -2  # the epoch of what is drawn before the first
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 (B, 3, H, W) normalised, channels last; ``labels`` int64 (B,); ``index`` into the dataset."""
+    """``images`` float32 (B, 3, H, W) normalised, channels last; ``labels`` int64 (B,); ``index`` into the dataset.
+
+    Where pictures are mixed, ``others`` are the partners' labels, and ``share`` float32 (B,) is that of the own label.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     index: np.ndarray
+    others: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+    @property
+    def main_labels(self) -> torch.Tensor:
+        """The label with the larger share: int64 (B,). A mixed picture has no other hard label."""
+        if self.others is None or self.share is None:
+            return self.labels
+        return torch.where(self.share >= 0.5, self.labels, self.others)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Batches:
     seed: int
     recipe: Augment
     device: torch.device
+    mixed: Labels = field(default_factory=Labels)
 
     @cached_property
     def _keys(self) -> np.ndarray:
@@ -54,8 +70,31 @@ class Batches:
         for chosen in np.array_split(shuffled, len(self))[start:]:
             yield self._batch(chosen, epoch)
 
+    def some(self, count: int) -> torch.Tensor:
+        """So many of the pictures, or all, as they are: float32 (B, 3, H, W) normalised; the choice is the seed's."""
+        shuffled = self.index[order(self.seed, _BEFORE, self._keys[self.index])]
+        pictures = to_tensor(self.dataset.pictures[np.sort(shuffled[:count])]).to(self.device)
+        return self.dataset.preprocess.normalise(pictures)
+
+    @cached_property
+    def class_weights(self) -> torch.Tensor:
+        """Float32 (K,): weights that give every class the same say; over the training pictures their mean is 1."""
+        counts = np.bincount(self.dataset.labels[self.index], minlength=len(self.dataset.class_names))
+        present = np.count_nonzero(counts)
+        weights = np.where(counts > 0, len(self.index) / (present * np.maximum(counts, 1)), 0.0)
+        return torch.from_numpy(weights.astype(np.float32)).to(self.device)
+
     def _batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        images, labels = self._varied(chosen, epoch)
+        if not is_on(self.mixed):
+            return Batch(images, labels, chosen)
+        keys = self._keys[chosen]
+        others, other_labels = self._varied(self.index[partners(self.seed, epoch, keys, len(self.index))], epoch)
+        mixed, share = mix(images, others, self.mixed, self.seed, epoch, keys)
+        return Batch(mixed, labels, chosen, other_labels, share)
+
+    def _varied(self, chosen: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         pictures = to_tensor(self.dataset.pictures[chosen]).to(self.device)
         varied = augment(pictures, self.recipe, self.seed, epoch, self._keys[chosen])
         labels = torch.from_numpy(self.dataset.labels[chosen]).to(self.device)
-        return Batch(self.dataset.preprocess.normalise(varied), labels, chosen)
+        return self.dataset.preprocess.normalise(varied), labels

@@ -11,9 +11,10 @@ import torch
 
 from .errors import DamagedFile, ForeignFile, UsageError
 from .images import Preprocess
-from .models import build
+from .models import MODELS, build, full_name
 from .models.own import is_own, source_hash
 from .storage import commit_json, commit_tensors, read_foreign_tensors, read_tensors
+from .taps import evaluating
 
 FORMAT = 1
 FILE_NAME = "classifier.safetensors"
@@ -84,8 +85,25 @@ def architecture_of(
 ) -> tuple[Architecture, torch.nn.Module]:
     """The architecture a recipe asks for, and one network of it to check that it can be built. UsageError otherwise."""
     given = {k: v for k, v in options.items() if v is not None}
-    architecture = Architecture(name, image_size, given, source_hash(name) if is_own(name) else None)
-    return architecture, architecture.build(num_classes)
+    architecture = Architecture(full_name(name), image_size, given, source_hash(name) if is_own(name) else None)
+    network = architecture.build(num_classes)
+    if name not in MODELS:
+        _check_foreign(name, network, num_classes, image_size)
+    return architecture, network
+
+
+def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
+    """Show a network that is not ours one picture: UsageError where it cannot take it, or puts out no logits."""
+    picture = torch.zeros(1, 3, image_size, image_size)
+    with evaluating(network), torch.no_grad():
+        try:
+            logits_BK = network(picture)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{name} cannot take pictures of {image_size} pixels: {reason}") from error
+    shape = tuple(logits_BK.shape) if isinstance(logits_BK, torch.Tensor) else type(logits_BK).__name__
+    if shape != (1, num_classes):
+        raise UsageError(f"{name} must put out (1, {num_classes}) logits for one picture, and put out {shape}.")
 
 
 def _architecture(stored: dict[str, Any], path: Path, model: str | None) -> Architecture:
@@ -102,7 +120,8 @@ def _architecture(stored: dict[str, Any], path: Path, model: str | None) -> Arch
 def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Put weights into a network, all or none; DamagedFile lists the first names and shapes that do not fit."""
     wanted = network.state_dict()
-    wrong = [f"{n} is missing" for n in wanted if n not in tensors]
+    counters = [n for n in wanted if n.endswith("num_batches_tracked")]  # older files have none, and they count only
+    wrong = [f"{n} is missing" for n in wanted if n not in tensors and n not in counters]
     wrong += [f"{n} is not in the network" for n in tensors if n not in wanted]
     wrong += [
         f"{n} is {tuple(t.shape)} and should be {tuple(wanted[n].shape)}"
@@ -112,13 +131,16 @@ def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], 
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise DamagedFile(f"{path} holds the weights of another network: {'; '.join(wrong[:3])}{more}.")
-    network.load_state_dict(dict(tensors))
+    network.load_state_dict({**{n: wanted[n] for n in counters}, **tensors})
 
 
 def load_weight_file(network: torch.nn.Module, path: Path) -> None:
-    """Put the weights of any safetensors file into a network; a classifier of ours is verified as one."""
+    """Put the weights of any safetensors file into a network; a classifier of ours is verified as one.
+
+    The prefix "module." that data-parallel training leaves on names is taken off.
+    """
     try:
         tensors, _ = read_tensors(path)
     except ForeignFile:
-        tensors = read_foreign_tensors(path)
+        tensors = {name.removeprefix("module."): t for name, t in read_foreign_tensors(path).items()}
     load_weights(network, tensors, path)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
-from rich.table import Table
 
 from .errors import ConvscopeError, MemoryExhausted, PictureError, StorageError
 from .printing import (
@@ -24,6 +22,7 @@ from .printing import (
     print_csv,
     print_evaluation,
     print_ledger,
+    print_models,
     print_notes,
     print_predictions,
     progress_bar,
@@ -41,6 +40,7 @@ app = App(
 )
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
+Views = Literal["none", "flip", "shift", "flip-shift"]
 STANDARD_INPUT = "standard input"
 
 
@@ -112,9 +112,11 @@ def train(
     *,
     model: str | None = None,
     recipe: str | None = None,
+    size: Literal["small", "medium", "large"] | None = None,
+    minutes: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    lr: float | None = None,
+    lr: float | Literal["auto"] | None = None,
     optimizer: str | None = None,
     momentum: float | None = None,
     weight_decay: float | None = None,
@@ -125,10 +127,18 @@ def train(
     patience: int | None = None,
     augment: str | None = None,
     flip: str | None = None,
+    mixup: float | None = None,
+    cutmix: float | None = None,
+    balance: Annotated[bool | None, Parameter(negative=())] = None,
+    ema: float | None = None,
+    save_memory: Annotated[bool | None, Parameter(negative=())] = None,
+    memory: float | None = None,
     width: int | None = None,
     depth: int | None = None,
     batch_norm: bool | None = None,
     dropout: float | None = None,
+    stem: int | Literal["small"] | None = None,
+    shortcut: Literal["pad", "projection"] | None = None,
     weights: Path | None = None,
     image_size: int | None = None,
     fit: str | None = None,
@@ -154,19 +164,23 @@ def train(
     data
         A dataset's name, a folder of pictures, or a CSV table.
     model
-        alexnet, vgg, or module.py:function for a net of your own (which runs that code).
+        A name of `convscope models`, of torchvision or timm, or module.py:function for your own (which runs that code).
     recipe
         A named recipe to start from; options given beside it win. See docs/recipes.md.
+    size
+        small, medium or large: speednet's width, epochs and rate together, instead of --recipe.
+    minutes
+        How long to train: settles the epochs by the speed measured here, and the size where no model is named.
     epochs
         How often every picture is seen.
     batch_size
-        Pictures an update; 128 when nothing is said, or fewer so that an epoch has 20 updates.
+        Pictures an update; 128 (muon: 512) when nothing is said, or fewer so that an epoch has 20 updates.
     lr
-        The highest learning rate of the schedule.
+        The highest learning rate of the schedule; auto: found by a range test first.
     optimizer
-        sgd (with Nesterov momentum) or adamw.
+        sgd (with Nesterov momentum), adamw, or muon.
     momentum
-        Of SGD; beta1 of AdamW.
+        Of SGD and Muon; beta1 of AdamW.
     weight_decay
         On filters and matrices, not on norms and biases.
     schedule
@@ -183,6 +197,18 @@ def train(
         none, light, standard or strong.
     flip
         none, random or alternating, instead of the level's own: none where a mirror image means something else.
+    mixup
+        Alpha of mixup: each picture is mixed with another one; 0 for none.
+    cutmix
+        Alpha of cutmix: a rectangle of another picture is put in; 0 for none.
+    balance
+        Weigh the classes so that rare ones count as much as frequent ones.
+    ema
+        Decay of averaged weights, which are then validated and kept: 0.99 to 0.9999; 0 for none.
+    save_memory
+        Compute activations again in the backward pass instead of keeping them.
+    memory
+        GB that a training step may take: --save-memory where it is needed, and a plain no where that is not enough.
     width
         Filters of the first layer.
     depth
@@ -191,6 +217,10 @@ def train(
         With or without batch normalization.
     dropout
         The probability of dropping a unit between the fully connected layers.
+    stem
+        Filter size of resnet's first layer, or small for pictures of about 32 pixels.
+    shortcut
+        pad or projection: how the CIFAR residual nets skip where the size changes.
     weights
         A safetensors file to start from.
     image_size
@@ -228,11 +258,12 @@ def train(
         "model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer,
         "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
         "label_smoothing": label_smoothing, "clip": clip, "patience": patience, "augment": augment, "flip": flip,
-        "width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout,
+        "mixup": mixup, "cutmix": cutmix, "balance": balance, "ema": ema, "save_memory": save_memory, "width": width,
+        "depth": depth, "batch_norm": batch_norm, "dropout": dropout, "stem": stem, "shortcut": shortcut,
         "weights": str(weights) if weights else None, "image_size": image_size, "fit": fit, "limit": limit,
         "bad_pictures": bad_pictures, "seed": seed, "precision": precision, "compile": compile,
     }  # fmt: skip
-    request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs)
+    request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs, size, minutes, memory)
     with progress_bar(json) as progress:
         if preview is not None:
             print(commands.preview(request, preview, progress))
@@ -290,6 +321,7 @@ def evaluate(
     *,
     part: Part | None = None,
     limit: int | None = None,
+    views: Views = "none",
     model: str | None = None,
     data_root: Path | None = None,
     runs: Path | None = None,
@@ -307,6 +339,8 @@ def evaluate(
         train, val, test or all.
     limit
         Take so many pictures, stratified.
+    views
+        none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
     model
         Needed for a net of your own: module.py:function, whose code is run.
     data_root
@@ -320,7 +354,15 @@ def evaluate(
 
     with progress_bar(json) as progress:
         result = commands.evaluate(
-            run, data, part=part, limit=limit, model=model, data_root=data_root, runs=runs, progress=progress
+            run,
+            data,
+            part=part,
+            limit=limit,
+            views=views,
+            model=model,
+            data_root=data_root,
+            runs=runs,
+            progress=progress,
         )
     if json:
         print(json_module.dumps(result.summary))
@@ -334,6 +376,7 @@ def predict(
     /,
     *pictures: str,
     top: int = 5,
+    views: Views = "none",
     model: str | None = None,
     runs: Path | None = None,
     json: Flag = False,
@@ -351,6 +394,8 @@ def predict(
         Files, folders, globs, or -.
     top
         How many answers a picture.
+    views
+        none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies.
     model
         Needed for a net of your own: module.py:function, whose code is run.
     runs
@@ -364,7 +409,7 @@ def predict(
 
     given = ["-" if p == STANDARD_INPUT else p for p in pictures or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
-    results = commands.predict(run, given, top=top, model=model, runs=runs, standard_input=data)
+    results = commands.predict(run, given, top=top, views=views, model=model, runs=runs, standard_input=data)
     rows = [r.to_json() for r in results]
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))
@@ -389,14 +434,16 @@ def models(
     depth: int | None = None,
     batch_norm: bool | None = None,
     dropout: float | None = None,
+    stem: int | Literal["small"] | None = None,
+    shortcut: Literal["pad", "projection"] | None = None,
     json: Flag = False,
 ) -> None:
-    """List the models, or print the lecture's table of one: layers, sizes, parameters, work, receptive fields.
+    """List the models, or print the lecture's table of one: layers, sizes, parameters, work, rules it breaks.
 
     Parameters
     ----------
     name
-        A model, or module.py:function for a net of your own (which runs that code).
+        A model, one of torchvision or timm, or module.py:function for a net of your own (which runs that code).
     classes
         How many classes it tells apart.
     image_size
@@ -409,6 +456,10 @@ def models(
         With or without batch normalization.
     dropout
         Between the fully connected layers.
+    stem
+        Filter size of resnet's first layer, or small.
+    shortcut
+        pad or projection, of the CIFAR residual nets.
     json
         Print JSON.
     """
@@ -419,14 +470,12 @@ def models(
         if json:
             print(json_module.dumps(rows))
             return
-        table = Table("model", "parameters", "multiply-adds", "options", box=None, header_style="bold")
-        for row in rows:
-            table.add_row(row["name"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", ", ".join(row["options"]))
-        Console(soft_wrap=True).print(table)
-        print("at 32 x 32 for 10 classes; the layers of one: convscope models NAME")
+        print_models(rows)
         return
     options = {"width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout}
-    print_ledger(commands.model_table(name, classes=classes, image_size=image_size, options=options), json)
+    options |= {"stem": stem, "shortcut": shortcut}
+    book = commands.model_table(name, classes=classes, image_size=image_size, options=options)
+    print_ledger(book, commands.model_rules(book, image_size), json)
 
 
 @app.command

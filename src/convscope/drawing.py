@@ -135,6 +135,22 @@ def curves(log: Sequence[dict]) -> Drawing:
     return _drawing(figure)
 
 
+@_style()
+def rate_range(rates: Sequence[float], losses: Sequence[float], chosen: float) -> Drawing:
+    """A learning-rate range test: the smoothed loss, in nats, over the rate, and where the rate was chosen."""
+    figure = _figure(760, 380, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    axes = figure.subplots()
+    axes.set_title("Learning-rate range test", weight="bold")
+    axes.plot(rates, losses, color=BLUE)
+    axes.axvline(chosen, color=ORANGE, linestyle="--")
+    axes.annotate(f" chosen: {chosen:g}", (chosen, 1), xycoords=("data", "axes fraction"), color=ORANGE, va="top")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss, smoothed")
+    return _drawing(figure)
+
+
 def _series(log: Sequence[dict], key: str, scale: float = 1) -> tuple[list[int], list[float]]:
     pairs = [(row["epoch"], row.get(key)) for row in log]
     kept = [(epoch, scale * value) for epoch, value in pairs if value is not None and math.isfinite(value)]

@@ -11,14 +11,15 @@ from . import metrics
 from .classifier import Classifier
 from .datasets import Dataset
 from .errors import DataError
-from .prediction import logits
+from .prediction import find_views, view_logits
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """An evaluation with what it was made on: ``index`` (N,) into ``dataset``, logits (N, K) in the classifier's order.
 
-    ``notes`` are sentences a user should read.
+    ``notes`` are sentences a user should read. With test-time views ``view_scores`` are the scores of the mean of
+    ``views``; ``scores`` and ``logits`` are always those of the pictures as they are.
     """
 
     scores: metrics.Evaluation
@@ -28,20 +29,27 @@ class Evaluated:
     logits: torch.Tensor
     labels: torch.Tensor
     notes: tuple[str, ...]
+    views: str = "none"
+    view_scores: metrics.Evaluation | None = None
 
 
-def evaluate(classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None) -> Evaluated:
+def evaluate(
+    classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, views: str = "none"
+) -> Evaluated:
     """Evaluate on a part ("train", "val", "test" or "all") of a dataset, at most ``limit`` pictures, stratified.
 
     The dataset must have been read with the classifier's size and fit. Classes go by name: DataError for one that the
-    classifier does not know; those that the dataset lacks are noted.
+    classifier does not know; those that the dataset lacks are noted. ``views`` is a name of VIEWS.
     """
+    looks = find_views(views)
     index = dataset.subset(part, limit)
     translate = _translation(classifier.class_names, dataset.class_names)
-    scores = logits(classifier.network, dataset.pictures, classifier.preprocess, index)
+    scores, mean = view_logits(classifier.network, dataset.pictures, classifier.preprocess, looks, index)
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
-    return Evaluated(result, dataset, part, index, scores, labels, _notes(classifier, dataset, result))
+    notes = _notes(classifier, dataset, result)
+    viewed = metrics.evaluate(mean, labels, classifier.class_names) if len(looks) > 1 else None
+    return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed)
 
 
 def _translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:

@@ -357,6 +357,11 @@ def _checked(logits_NK: Array, labels_N: Array) -> tuple[np.ndarray, np.ndarray]
         logits = logits.astype(np.float32)
     if len(labels) == 0 or logits.size == 0:
         raise DataError("no pictures to evaluate")
+    if labels.ndim == 2 and labels.shape == logits.shape:
+        raise DataError(
+            f"labels of shape {labels.shape} are shares of classes, as mixup and cutmix make them; a metric needs one "
+            f"class a picture, ({len(labels)},): measure on pictures that are not mixed"
+        )
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise DataError(f"logits of shape {logits.shape} and labels of shape {labels.shape} do not go together")
     if bad := int((~np.isfinite(logits).all(axis=1)).sum()):

@@ -8,13 +8,48 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .classifier import Classifier
-from .errors import PictureError
+from .errors import PictureError, UnknownName
 from .images import Preprocess, to_tensor
 from .taps import evaluating
 
 BATCH = 256  # pictures in a pass; fixed, so that a figure does not depend on a setting
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at a picture: mirrored or not, moved right and down by so many 32nds of its side."""
+
+    weight: float = 1.0
+    mirrored: bool = False
+    moved: tuple[int, int] = (0, 0)
+
+
+def _with_mirror(views: tuple[View, ...]) -> tuple[View, ...]:
+    return tuple(View(v.weight / 2, mirrored, v.moved) for v in views for mirrored in (False, True))
+
+
+_SHIFTED = (View(0.5), View(0.25, moved=(1, 1)), View(0.25, moved=(-1, -1)))
+
+# The first view of each is the picture as it is; weights add up to 1. The six of "flip-shift" are Jordan's 2024
+# (arXiv:2404.00498).
+VIEWS: dict[str, tuple[View, ...]] = {
+    "none": (View(),),
+    "flip": _with_mirror((View(),)),
+    "shift": _SHIFTED,
+    "flip-shift": _with_mirror(_SHIFTED),
+}
+
+UNMIRRORED = {"none": "none", "flip": "none", "shift": "shift", "flip-shift": "shift"}
+
+
+def find_views(name: str) -> tuple[View, ...]:
+    """The views of that name; UnknownName otherwise."""
+    if name not in VIEWS:
+        raise UnknownName("views", name, VIEWS)
+    return VIEWS[name]
 
 
 def logits(
@@ -25,29 +60,69 @@ def logits(
     device: torch.device | None = None,
 ) -> torch.Tensor:
     """Logits float32 (N, K) on the CPU of uint8 pictures (M, H, W, 3), those at ``index`` (N,) or all, in float32."""
+    return view_logits(network, pictures, preprocess, VIEWS["none"], index, device)[0]
+
+
+def view_logits(  # noqa: PLR0913 - as logits, with the views
+    network: torch.nn.Module,
+    pictures: np.ndarray,
+    preprocess: Preprocess,
+    views: tuple[View, ...],
+    index: np.ndarray | None = None,
+    device: torch.device | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, as of ``logits``, of the pictures as they are, and the weighted mean of those of all ``views``."""
     index = np.arange(len(pictures)) if index is None else index
     device = device or next((p.device for p in network.parameters()), torch.device("cpu"))
-    outputs = []
+    plain, means = [], []
     with evaluating(network), torch.inference_mode():
         for start in range(0, len(index), BATCH):
             block = to_tensor(pictures[index[start : start + BATCH]]).to(device)
-            outputs.append(network(preprocess.normalise(block)).float().cpu())
-    return torch.cat(outputs)
+            images = preprocess.normalise(block)
+            scores = [network(_seen(images, view)).float().cpu() for view in views]
+            plain.append(scores[0])
+            means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
+    return torch.cat(plain), torch.cat(means)
+
+
+def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
+    """The pictures in this view; what a move leaves open is filled by reflection."""
+    if view.mirrored:
+        images_BCHW = images_BCHW.flip(3)
+    if view.moved == (0, 0):
+        return images_BCHW
+    height, width = images_BCHW.shape[2:]
+    right, down = (step * max(1, round(side / 32)) for step, side in zip(view.moved, (width, height), strict=True))
+    reach_x, reach_y = abs(right), abs(down)
+    padded = F.pad(images_BCHW, (reach_x, reach_x, reach_y, reach_y), mode="reflect")
+    window = padded[:, :, reach_y - down : reach_y - down + height, reach_x - right : reach_x - right + width]
+    return window.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer: ``top`` holds (label, probability), the likeliest first."""
+    """One picture's answer: ``top`` holds (label, probability), the likeliest first.
+
+    With test-time views ``one_view`` is the answer, (label, probability), to the picture as it is; None without.
+    """
 
     path: str
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    one_view: tuple[str, float] | None = None
 
     def to_json(self) -> dict[str, object]:
         """The stable JSON form."""
         top = [{"label": name, "probability": p} for name, p in self.top]
-        return {"path": self.path, "label": self.label, "probability": self.probability, "top": top}
+        one = None if self.one_view is None else {"label": self.one_view[0], "probability": self.one_view[1]}
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": top,
+            "one_view": one,
+        }
 
 
 @dataclass(frozen=True)
@@ -63,17 +138,21 @@ class Unreadable:
 
 
 def predict(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int = 5
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int = 5, views: str = "none"
 ) -> list[Prediction | Unreadable]:
-    """Answers for pictures given as (name, file or bytes), in order; one that cannot be read does not stop the rest."""
+    """Answers for pictures given as (name, file or bytes), in order; one that cannot be read does not stop the rest.
+
+    ``views`` is a name of VIEWS. Raises UnknownName.
+    """
+    chosen = find_views(views)
     results: list[Prediction | Unreadable] = []
     for start in range(0, len(sources), BATCH):
-        results += _predict_block(classifier, sources[start : start + BATCH], top)
+        results += _predict_block(classifier, sources[start : start + BATCH], top, chosen)
     return results
 
 
 def _predict_block(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int, views: tuple[View, ...]
 ) -> list[Prediction | Unreadable]:
     answers: list[Prediction | Unreadable | None] = []
     readable = []
@@ -85,13 +164,17 @@ def _predict_block(
             answers.append(Unreadable(name, error.reason))
     rows = iter(())
     if readable:
-        scores = logits(classifier.network, np.stack(readable), classifier.preprocess)
-        rows = iter(torch.softmax(scores.double(), dim=1))
+        plain, mean = view_logits(classifier.network, np.stack(readable), classifier.preprocess, views)
+        one = torch.softmax(plain.double(), dim=1) if len(views) > 1 else [None] * len(readable)
+        rows = zip(torch.softmax(mean.double(), dim=1), one, strict=True)
     names = classifier.class_names
-    return [a or _answer(name, next(rows), names, top) for (name, _), a in zip(sources, answers, strict=True)]
+    return [a or _answer(name, *next(rows), names, top) for (name, _), a in zip(sources, answers, strict=True)]
 
 
-def _answer(path: str, probabilities_K: torch.Tensor, names: tuple[str, ...], top: int) -> Prediction:
+def _answer(
+    path: str, probabilities_K: torch.Tensor, one_view_K: torch.Tensor | None, names: tuple[str, ...], top: int
+) -> Prediction:
     best = torch.topk(probabilities_K, min(top, len(names)))
     pairs = tuple((names[i], float(p)) for p, i in zip(best.values, best.indices.tolist(), strict=True))
-    return Prediction(path, pairs[0][0], pairs[0][1], pairs)
+    one = None if one_view_K is None else (names[int(one_view_K.argmax())], float(one_view_K.max()))
+    return Prediction(path, pairs[0][0], pairs[0][1], pairs, one)

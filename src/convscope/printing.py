@@ -54,6 +54,11 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
         f"calibration error {100 * summary['ece']:.1f} %"
     )
+    if summary["views_top1"] is not None:
+        print(
+            f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
+            f"loss {summary['views_loss']:.4f}"
+        )
     table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
     for c in summary["classes"][:100]:
         table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
@@ -91,18 +96,35 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
         if "error" in row:
             table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
             continue
+        one = row["one_view"]
+        seen = f"{100 * row['probability']:.1f} %"
+        if one is not None:
+            seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
         then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
-        table.add_row(Text(row["path"]), Text(row["label"], "bold"), f"{100 * row['probability']:.1f} %", Text(then))
+        table.add_row(Text(row["path"]), Text(row["label"], "bold"), Text(seen), Text(then))
     Console(soft_wrap=True).print(table)
 
 
-def print_ledger(book: Any, json: bool) -> None:
+def print_models(rows: list[dict[str, Any]]) -> None:
+    table = Table("model", "parameters", "multiply-adds", "best measured", "options", box=None, header_style="bold")
+    for row in rows:
+        best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else ""
+        sizes = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
+        table.add_row(row["name"], *sizes, best, ", ".join(row["options"]))
+    Console(soft_wrap=True).print(table)
+    print(
+        "at 32 x 32 for 10 classes; measured: validation accuracy on cifar10, one run on 2 cores (docs/results.md)\n"
+        "the layers of one: convscope models NAME; torchvision's and timm's networks go by their names there"
+    )
+
+
+def print_ledger(book: Any, rules: tuple[str, ...], json: bool) -> None:
     from dataclasses import asdict
 
     from .models.ledger import LECTURE_COLUMNS, lecture_cells, lecture_rows
 
     if json:
-        print(json_module.dumps(asdict(book)))
+        print(json_module.dumps({**asdict(book), "rules": list(rules)}))
         return
     table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
     for column in LECTURE_COLUMNS[1:]:
@@ -114,6 +136,8 @@ def print_ledger(book: Any, json: bool) -> None:
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
         f"{book.activation_bytes / 2**20:.2f} MiB of activations a picture"
     )
+    for rule in rules:
+        print(f"rule: {rule}")
 
 
 def print_notes(notes: Any) -> None:

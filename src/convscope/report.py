@@ -18,6 +18,7 @@ from .datasets import Dataset
 from .errors import UsageError
 from .evaluation import Evaluated
 from .images import to_tensor
+from .planning import RateRange
 from .recipes import Augment
 from .runs import Run
 from .storage import commit_bytes, commit_json, commit_text, fresh_folder, read_json
@@ -118,6 +119,13 @@ def write_training(run: Run) -> TrainReport:
     commit_json(run.folder / "summary.json", report.summary)
     write_page(run)
     return report
+
+
+def write_rates(run: Run, rates: RateRange) -> None:
+    """Write the learning-rate range test that a run began with: ``lr.json`` and ``lr.png``."""
+    figures = {"rates": list(rates.rates), "losses": list(rates.losses), "chosen": rates.chosen}
+    commit_json(run.folder / "lr.json", figures)
+    commit_bytes(run.folder / "lr.png", drawing.rate_range(rates.rates, rates.losses, rates.chosen).png)
 
 
 def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> drawing.Drawing:

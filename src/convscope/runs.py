@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,6 +185,8 @@ class Progress:
 def save_checkpoint(run: Run, state: TrainState, progress: Progress, updates: int) -> Path:
     """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
     tensors = {f"network/{name}": t for name, t in state.network.state_dict().items()}
+    if state.averaged is not None:
+        tensors |= {f"averaged/{name}": t for name, t in state.averaged.state_dict().items()}
     optimizer = state.optimizer.state_dict()["state"]
     for number, values in optimizer.items():
         tensors |= {f"optimizer/{number}/{k}": v for k, v in values.items() if isinstance(v, torch.Tensor)}
@@ -223,8 +226,12 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
 
 
 def _restore(state: TrainState, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
-    weights = {n.removeprefix("network/"): t for n, t in tensors.items() if n.startswith("network/")}
-    load_weights(state.network, weights, Path("the checkpoint"))
+    for part in ("network", "averaged"):
+        weights = {n.removeprefix(f"{part}/"): t for n, t in tensors.items() if n.startswith(f"{part}/")}
+        if part == "averaged" and weights:
+            state.averaged = deepcopy(state.network)
+        if weights or part == "network":
+            load_weights(getattr(state, part), weights, Path("the checkpoint"))
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     kept: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():

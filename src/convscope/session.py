@@ -26,7 +26,7 @@ from .prediction import logits
 from .recipes import Recipe
 from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .storage import commit_json, commit_lines, lock, sweep_temporaries
-from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, train
+from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, prepare, train
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -99,14 +99,14 @@ class Session:
 
     def _prepare(self) -> None:
         loop = self.recipe.loop
-        assert loop.batch_size is not None  # settled before a session is made
         network = self.initial
         if network is None:
             network = self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
         network = network.to(self.device)
         self.state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
-        index = self.dataset.subset("train")
-        self.batches = Batches(self.dataset, index, loop.batch_size, loop.seed, self.recipe.augment, self.device)
+        self.batches = training_batches(self.dataset, self.recipe, self.device)
+        if self.initial is None:
+            prepare(network, self.batches)
         self.validation = self.dataset.subset("val")
         self.progress, notes = load_checkpoint(self.run, self.state)
         self.notes += notes
@@ -167,7 +167,7 @@ class Session:
     def _log_row(self, step: Step) -> dict[str, Any]:
         assert step.summary is not None
         pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
-        scores = logits(self.state.network, pictures, preprocess, self.validation, self.device)
+        scores = logits(self.state.best_network, pictures, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
             raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])
@@ -185,7 +185,7 @@ class Session:
         }
 
     def _check_finite(self) -> None:
-        for name, tensor in self.state.network.state_dict().items():
+        for name, tensor in self.state.best_network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise self._no_numbers(f"the weights {name!r}")
 
@@ -211,7 +211,7 @@ class Session:
             "machine": description["machine"],
         }
         names, preprocess = self.dataset.class_names, self.dataset.preprocess
-        return Classifier(self.state.network, names, preprocess, self.architecture, provenance)
+        return Classifier(self.state.best_network, names, preprocess, self.architecture, provenance)
 
     def _save(self) -> None:
         self._check_finite()
@@ -227,6 +227,13 @@ class Session:
             f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
             f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / 'diverged.json'}."
         )
+
+
+def training_batches(dataset: Dataset, recipe: Recipe, device: torch.device) -> Batches:
+    """The batches of a resolved recipe over the dataset's training part."""
+    index, loop = dataset.subset("train"), recipe.loop
+    assert loop.batch_size is not None  # settled before anything trains
+    return Batches(dataset, index, loop.batch_size, loop.seed, recipe.augment, device, recipe.labels)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +19,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Batch, Batches
 from .errors import DivergedError
+from .muon import Muon
 from .randomness import seed_of
 from .recipes import Optimizer, Recipe
-from .schedules import SCHEDULES
+from .recompute import recomputing
+from .schedules import SCHEDULES, Schedule
 
 RUNAWAY = 50.0  # a loss this many times that of guessing has run away
+SGD_OF_MUON = 7.0  # the rate of what Muon leaves to SGD, over Muon's own: docs/log.md
+PREPARE_PICTURES = 5000
 
 
 @dataclass
 class TrainState:
-    """A training between two updates. ``step`` counts updates in this epoch; the sums are over its pictures so far."""
+    """A training between two updates. ``step`` counts updates in this epoch; the sums are over its pictures so far.
+
+    ``averaged`` is the network of averaged weights, where the recipe asks for it.
+    """
 
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -36,6 +44,12 @@ class TrainState:
     loss_sum: float = 0.0
     correct: int = 0
     seen: int = 0
+    averaged: torch.nn.Module | None = None
+
+    @property
+    def best_network(self) -> torch.nn.Module:
+        """What is to be validated and kept: the averaged weights where there are any."""
+        return self.network if self.averaged is None else self.averaged
 
 
 @dataclass(frozen=True)
@@ -69,30 +83,57 @@ class Diverged(DivergedError):
 
 
 def make_optimizer(network: torch.nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW; weight decay on filters and matrices only, not on norms and biases."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """The recipe's optimizer; weight decay on filters and matrices only, not on norms and biases.
+
+    A network may define ``rate_scales()``: factors of the rate for parameters by name. With Muon, filters and matrices
+    but the last are made orthogonal, and the rest moves by SGD at SGD_OF_MUON times the rate.
+    """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    scales: dict[str, float] = getattr(network, "rate_scales", dict)()
+    last = [name for name, p in named.items() if p.ndim > 1][-1:]
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, parameter in named.items():
+        wide = parameter.ndim > 1
+        orthogonal = recipe.name == "muon" and wide and name not in last
+        scale = scales.get(name, 1.0) * (SGD_OF_MUON if recipe.name == "muon" and not orthogonal else 1.0)
+        group = {"params": [], "weight_decay": recipe.weight_decay if wide else 0.0, "scale": scale}
+        if recipe.name == "muon":
+            group["orthogonal"] = orthogonal
+        groups.setdefault((not wide, scale, orthogonal), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
+    if recipe.name == "muon":
+        return Muon(ordered, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.name == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        return torch.optim.AdamW(ordered, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
+    return torch.optim.SGD(ordered, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
-def train(state: TrainState, batches: Batches, recipe: Recipe) -> Iterator[Step]:
+def prepare(network: torch.nn.Module, batches: Batches) -> None:
+    """Before step 0: a network that defines ``prepare(pictures_BCHW)`` is shown training pictures, normalised."""
+    show: Callable[[torch.Tensor], None] | None = getattr(network, "prepare", None)
+    if show is not None:
+        show(batches.some(PREPARE_PICTURES))
+
+
+def train(state: TrainState, batches: Batches, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
     """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
 
-    ``recipe.loop.precision`` must be resolved. Raises Diverged. The caller's random generators are left alone.
+    ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
+    caller's random generators are left alone.
     """
-    steps = len(batches)
+    steps, schedule = len(batches), schedule or SCHEDULES[recipe.optimizer.schedule]
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
+    weights = batches.class_weights if recipe.labels.balance else None
+    if recipe.loop.ema and state.averaged is None:
+        state.averaged = deepcopy(state.network)
     while state.epoch < recipe.loop.epochs:
         start = time.perf_counter()
         for batch in batches.epoch(state.epoch, state.step):
             ready = time.perf_counter()
-            lr = _set_rate(state, recipe, steps)
-            loss = _update(state, forward, batch, recipe)
+            lr = _set_rate(state, recipe, steps, schedule)
+            loss = _update(state, forward, batch, recipe, weights)
+            if state.averaged is not None:
+                _average(state, recipe.loop.ema, state.epoch * steps + state.step)
             if not loss <= RUNAWAY * math.log(max(len(batches.dataset.class_names), 2)):
                 raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.index)
             seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
@@ -100,25 +141,34 @@ def train(state: TrainState, batches: Batches, recipe: Recipe) -> Iterator[Step]
             start = time.perf_counter()
 
 
-def _set_rate(state: TrainState, recipe: Recipe, steps: int) -> float:
+def _set_rate(state: TrainState, recipe: Recipe, steps: int, schedule: Schedule) -> float:
     progress = (state.epoch * steps + state.step) / (recipe.loop.epochs * steps)
-    lr = recipe.optimizer.lr * SCHEDULES[recipe.optimizer.schedule](progress, recipe.optimizer.warmup)
+    lr = recipe.optimizer.lr * schedule(progress, recipe.optimizer.warmup)
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
     return lr
 
 
-def _update(state: TrainState, forward: Callable[[torch.Tensor], torch.Tensor], batch: Batch, recipe: Recipe) -> float:
+def _update(
+    state: TrainState,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    batch: Batch,
+    recipe: Recipe,
+    weights_K: torch.Tensor | None,
+) -> float:
     """One forward, backward and optimizer step; returns the batch's mean loss."""
     state.network.train()
     half = recipe.loop.precision == "bfloat16"
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
     with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):
         torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half):
+        with (
+            torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half),
+            recomputing(state.network, recipe.loop.save_memory),
+        ):
             logits_BK = forward(batch.images)
         logits_BK = logits_BK.float()
-        loss = F.cross_entropy(logits_BK, batch.labels, label_smoothing=recipe.optimizer.label_smoothing)
+        loss = loss_of(logits_BK, batch, recipe.optimizer.label_smoothing, weights_K)
         state.optimizer.zero_grad()
         loss.backward()
     if recipe.optimizer.clip:
@@ -127,9 +177,38 @@ def _update(state: TrainState, forward: Callable[[torch.Tensor], torch.Tensor], 
     if math.isfinite(value):
         state.optimizer.step()
         state.loss_sum += value * len(batch.index)
-        state.correct += int((logits_BK.detach().argmax(1) == batch.labels).sum())
+        state.correct += int((logits_BK.detach().argmax(1) == batch.main_labels).sum())
         state.seen += len(batch.index)
     return value
+
+
+def loss_of(
+    logits_BK: torch.Tensor, batch: Batch, label_smoothing: float, weights_K: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean cross-entropy of a batch, in nats; of a mixed picture the sum of that of both labels by their shares.
+
+    With weights of the classes it is a weighted mean, as torch's is.
+    """
+    if batch.others is None or batch.share is None:
+        return F.cross_entropy(logits_BK, batch.labels, weights_K, label_smoothing=label_smoothing)
+    total, weight = logits_BK.new_zeros(()), logits_BK.new_zeros(())
+    for labels_B, share_B in ((batch.labels, batch.share), (batch.others, 1 - batch.share)):
+        each = F.cross_entropy(logits_BK, labels_B, weights_K, reduction="none", label_smoothing=label_smoothing)
+        total = total + (share_B * each).sum()
+        weight = weight + (share_B if weights_K is None else share_B * weights_K[labels_B]).sum()
+    return total / weight
+
+
+@torch.no_grad()
+def _average(state: TrainState, decay: float, updates: int) -> None:
+    """Move the averaged weights and running statistics; the decay grows to its value over the first updates."""
+    assert state.averaged is not None
+    decay = min(decay, (1 + updates) / (10 + updates))
+    for average, now in zip(state.averaged.state_dict().values(), state.network.state_dict().values(), strict=True):
+        if average.is_floating_point():
+            average.lerp_(now, 1 - decay)
+        else:
+            average.copy_(now)
 
 
 def _advance(state: TrainState, steps: int) -> tuple[int, int, int, EpochSummary | None]:

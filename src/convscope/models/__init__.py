@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,27 @@ from torch import nn
 from ..errors import UnknownName, UsageError
 from .alexnet import alexnet
 from .own import is_own, load_own
+from .resnet import cifar_plain, cifar_resnet, resnet
+from .speednet import speednet
 from .vgg import vgg
+from .zoo import build_foreign, resolve
 
 # Each takes (num_classes, image_size) and, by name, options of its own that all have a default.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": alexnet,
     "vgg": vgg,
+    "resnet": resnet,
+    "speednet": speednet,
+    "resnet20": partial(cifar_resnet, 20),
+    "resnet32": partial(cifar_resnet, 32),
+    "resnet44": partial(cifar_resnet, 44),
+    "resnet56": partial(cifar_resnet, 56),
+    "resnet110": partial(cifar_resnet, 110),
+    "plain20": partial(cifar_plain, 20),
+    "plain32": partial(cifar_plain, 32),
+    "plain44": partial(cifar_plain, 44),
+    "plain56": partial(cifar_plain, 56),
+    "plain110": partial(cifar_plain, 110),
 }
 
 
@@ -27,9 +43,9 @@ def build(
 ) -> nn.Module:
     """A new network, on the CPU: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
 
-    ``name`` is in ``MODELS``, or is ``module.py:function`` for a network of the user's own. An option that is None is
-    left to the network's default. With a ``seed`` the weights are a function of it and the arguments, and torch's
-    global generator is left as it was; without, they are drawn from that generator.
+    ``name`` is in ``MODELS``, or torchvision's or timm's, or ``module.py:function`` for a network of the user's own. An
+    option that is None is left to the network's default. With a ``seed`` the weights are a function of it and the
+    arguments, and torch's global generator is left as it was; without, they are drawn from that generator.
     Raises UnknownName for a name, and UsageError for an option, that does not exist.
     """
     chosen = {option: value for option, value in (options or {}).items() if value is not None}
@@ -38,19 +54,32 @@ def build(
     with forked, torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators too
+        if name in MODELS:
+            return MODELS[name](num_classes, image_size, **chosen)
         if is_own(name):
             return load_own(name, num_classes, image_size)
-        return MODELS[name](num_classes, image_size, **chosen)
+        return build_foreign(full_name(name), num_classes, image_size)
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """The options that a network takes; none for one of the user's own. Raises UnknownName("model", ...)."""
-    if is_own(name):
+    """The options that a network takes; none for one that is not ours. Raises UnknownName("model", ...)."""
+    if full_name(name) not in MODELS:
         return ()
-    if name not in MODELS:
-        raise UnknownName("model", name, MODELS)
     parameters = inspect.signature(MODELS[name]).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def full_name(name: str) -> str:
+    """The name under which a network is always found again: ``resnet50`` is ``torchvision:resnet50``.
+
+    Ours come first, then torchvision's, then timm's. Raises UnknownName("model", ...).
+    """
+    if name in MODELS or is_own(name):
+        return name
+    foreign = resolve(name)
+    if foreign is None:
+        raise UnknownName("model", name, MODELS)
+    return foreign
 
 
 def _check_options(name: str, chosen: Mapping[str, Any]) -> None:

@@ -51,12 +51,17 @@ def alexnet(
 
 def check_options(name: str, num_classes: int, image_size: int, width: int, dropout: float) -> None:
     """Raise UsageError, in one sentence with the numbers, for what neither ``alexnet`` nor ``vgg`` can be built of."""
-    if image_size < SMALLEST_SIDE:
-        raise UsageError(f"{name} needs pictures of at least {SMALLEST_SIDE} pixels a side, and got {image_size}.")
-    if num_classes < 1 or width < 1:
-        raise UsageError(f"{name} needs at least 1 class and a width of at least 1, and got {num_classes} and {width}.")
+    check_sizes(name, num_classes, image_size, width, SMALLEST_SIDE)
     if not 0 <= dropout < 1:
         raise UsageError(f"the dropout of {name} is a probability from 0 to below 1, and got {dropout}.")
+
+
+def check_sizes(name: str, num_classes: int, image_size: int, width: int, smallest_side: int) -> None:
+    """Raise UsageError, in one sentence with the numbers, for a picture, a number of classes or a width too small."""
+    if image_size < smallest_side:
+        raise UsageError(f"{name} needs pictures of at least {smallest_side} pixels a side, and got {image_size}.")
+    if num_classes < 1 or width < 1:
+        raise UsageError(f"{name} needs at least 1 class and a width of at least 1, and got {num_classes} and {width}.")
 
 
 def add_convolution(layers: Layers, suffix: str, shape: tuple[int, int, int], batch_norm: bool) -> None:
