@@ -131,7 +131,7 @@ def run(loop: Eager | Ours, steps: int) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    rounds, steps = (1, 1) if options.quick else (6, 8)
+    rounds, steps = (1, 1) if options.quick else (6, 5)
     data = assemble(load_shapes(PICTURES))
     precision = pick_precision("auto", CPU)
     for kind in {"float32", precision}:
