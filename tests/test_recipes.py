@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,25 @@ def test_a_named_recipe_survives_json_and_makes_a_claim(name: str) -> None:
     named = find_recipe(name)
     assert Recipe.from_dict(json.loads(json.dumps(named.recipe.to_dict()))) == named.recipe
     assert len(named.claim) > 10
+
+
+@pytest.mark.parametrize("name", [name for name, named in RECIPES.items() if named.measured is not None])
+def test_what_was_measured_stands_in_the_log_of_that_recipe(name: str) -> None:
+    named = find_recipe(name)
+    folder = Path(__file__).resolve().parents[1] / str(named.log)
+    rows, timing = (
+        [json.loads(line) for line in (folder / f"{file}.jsonl").read_text().splitlines()] for file in ("log", "timing")
+    )
+    assert named.measured is not None
+    assert max(row["val_top1"] for row in rows) == named.measured.top1
+    assert sum(row["seconds"] for row in timing) / 60 == pytest.approx(named.measured.minutes, abs=0.05)
+    assert f"{100 * named.measured.top1:.1f} %" in named.claim or name == "lecture-6", "its claim is a mean of seeds"
+    trained = Recipe.from_dict(json.loads((folder / "recipe.json").read_text())["recipe"]).flat()
+    trained["clip"] = trained["clip"] or 0.0  # older logs wrote null for none
+    assert trained["data"] == named.measured.data
+    settled = {"precision", "image_size", "batch_size", "data"}
+    wanted = named.recipe.flat()
+    assert not [key for key in wanted if key not in settled and trained[key] != wanted[key]]
 
 
 def test_sections_are_small_and_flat_names_are_unique() -> None:
