@@ -108,10 +108,10 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
 def print_models(rows: list[dict[str, Any]]) -> None:
     table = Table("model", "parameters", "multiply-adds", "best measured", "options", box=None, header_style="bold")
     for row in rows:
-        best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else ""
+        best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else "-"
         sizes = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
         table.add_row(row["name"], *sizes, best, ", ".join(row["options"]))
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         "at 32 x 32 for 10 classes; measured: validation accuracy on cifar10, one run on 2 cores (docs/results.md)\n"
         "the layers of one: convscope models NAME; torchvision's and timm's networks go by their names there"
