@@ -302,7 +302,8 @@ RECIPES: dict[str, NamedRecipe] = {
     ),
     "speed-large": NamedRecipe(
         _recipe(width=128, epochs=8, **_SPEED),
-        "speednet of twice the width; no claim",
+        "speednet on CIFAR-10 in 8 epochs: 94.2 % [93.5, 94.8] validation accuracy",
+        "docs/logs/speed-large-8-seed0",
     ),
 }
 
