@@ -32,6 +32,10 @@ OPTIONS = {
     },
     "evaluate": {"run", "data", "part", "limit", "views", "model", "data_root", "runs", "json"},
     "predict": {"run", "pictures", "top", "views", "model", "runs", "json", "csv"},
+    "explain": set(
+        "run data layer filter picture target method sanity count least seeds ablate limit from_exemplar seed weights "
+        "model data_root runs json".split()
+    ),
     "models": {"name", "classes", "image_size", "width", "depth", "batch_norm", "dropout", "stem", "shortcut", "json"},
     "demo": {"runs"},
 }

@@ -22,13 +22,21 @@ import pytest
 import convscope
 from convscope import cli
 from convscope.datasets import DATASETS
+from convscope.explanation import METHODS
 from convscope.models import MODELS
 from convscope.recipes import AUGMENTS, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {"train": "train", "evaluate": "evaluate", "predict": "predict", "models": "models", "demo": "train"}
+COMMANDS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "explain": "explain",
+    "models": "models",
+    "demo": "train",
+}
 
 
 def named(page: str, word: str) -> bool:
@@ -57,6 +65,7 @@ def test_every_command_has_a_page() -> None:
         ("augmentation", AUGMENTS),
         ("recipes", RECIPES),
         ("recipes", Recipe().to_dict()),
+        ("explain", METHODS),
     ],
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:
@@ -78,7 +87,15 @@ def test_every_field_of_a_recipe_stands_with_its_default() -> None:
 
 # ------------------------------------------------------------------------------------------------------------ JSON
 
-TYPES = {"string": str, "integer": int, "number": (int, float), "list": list, "object": dict, "null": type(None)}
+TYPES = {
+    "boolean": bool,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "list": list,
+    "object": dict,
+    "null": type(None),
+}
 
 
 def schema(heading: str) -> dict[str, tuple[list[str], str]]:
@@ -96,7 +113,8 @@ def misfits(value: dict[str, Any], heading: str) -> list[str]:
     wrong = [f"{key} is on one side only" for key in value.keys() ^ documented.keys()]
     for key in value.keys() & documented.keys():
         item, (types, meaning) = value[key], documented[key]
-        if isinstance(item, bool) or not isinstance(item, tuple(TYPES[t] for t in types)):
+        wanted = tuple(TYPES[t] for t in types)
+        if isinstance(item, bool) != (wanted == (bool,)) or not isinstance(item, wanted):
             wrong.append(f"{key} is {item!r}")
         if isinstance(item, float) and "fraction" in meaning and not 0 <= item <= 1:
             wrong.append(f"{key} is {item} and no fraction")
@@ -119,6 +137,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (score,) = answer("evaluate", "last", "--runs", runs)
     (unopened,) = answer("evaluate", "last", "--part", "val", "--runs", runs)
     ((good, bad),) = answer("predict", "last", picture, "no-such-file.png", "--runs", runs, code=65)
+    (explained,) = answer(*"explain last --layer conv1 --ablate 50 --least --runs".split(), runs)
+    cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
+    (taken,) = answer("explain", "last", "--picture", picture, "--method", "grad-cam", "--sanity", "--runs", runs)
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
     return {
         "The line of an epoch": trained[:-1],
@@ -128,6 +149,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "A bin of calibration": score["calibration"],
         "A mistake": score["mistakes"],
         "predict": [{**good, **bad}],
+        "An explanation": [explained],
+        "An explained layer": explained["layers"],
+        "A card": cards,
+        "One picture": [taken],
         "The list": listed,
         "One model": [book],
         "A layer": book["rows"],
@@ -214,7 +239,8 @@ def test_the_python_of_the_readme_runs(
     exec(compile(block, "README.md", "exec"), {})
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("1797 ")
-    assert shown[-1].startswith("Prediction(path='photo.jpg', label=")
+    assert any(line.startswith("Prediction(path='photo.jpg', label=") for line in shown)
+    assert "Fires at" in shown[-1]
 
 
 def test_the_index_leads_to_every_page() -> None:
@@ -247,11 +273,23 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     assert shown == modules | folders
 
 
-def test_the_example_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ("01_train.py", ["of the validation pictures right", "test:"]),
+        ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
+    ],
+)
+def test_the_examples_run(example: str, said: list[str], tmp_path: Path) -> None:
+    path = ROOT / "examples" / example
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, str(ROOT / "examples" / "01_train.py"), str(tmp_path)]
+    command = [sys.executable, str(path), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert "of the validation pictures right" in done.stdout
-    assert "test:" in done.stdout
-    assert len((ROOT / "examples" / "01_train.py").read_text().splitlines()) <= 40
+    assert not [words for words in said if words not in done.stdout]
+    assert len(path.read_text().splitlines()) <= 40
+
+
+def test_every_example_is_run() -> None:
+    (mark,) = (m for m in test_the_examples_run.pytestmark if m.name == "parametrize")
+    assert {name for name, _ in mark.args[1]} == {path.name for path in (ROOT / "examples").glob("*.py")}

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from convscope import drawing, metrics
+from convscope.drawing import canvas
 
 ODD_NAMES = ["$x_1$ costs $5", "a_b^c \\frac{", "日本語", "\U0001f600", "tab\tnew\nline", "\udcff bytes", "", "é→ü"]
 
@@ -50,6 +51,14 @@ EVERY = {
     "rate range": lambda: drawing.rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
     "confusion": lambda: drawing.confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
     "picture_grid": lambda: drawing.picture_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
+    "card_rows": lambda: drawing.card_rows(
+        [drawing.Row("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
+    ),
+    "probes": lambda: drawing.probes(
+        ["a", "b"], [(0.5, 0.4, 0.6)] * 2, np.array([[0.1, math.nan], [1, 0]]), ["x", "y"]
+    ),
+    "attributions": lambda: drawing.attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
+    "map_summary": lambda: drawing.map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
 }
 
@@ -151,16 +160,16 @@ def test_long_names_do_not_take_the_picture():
 
 
 def test_titles_break_after_the_arrow_and_keep_the_number():
-    figure = drawing._figure(100, 100)
-    with drawing._style():
+    figure = canvas.new_figure(100, 100)
+    with canvas.in_style():
         for title, expected in [
             ("cat→dog 97 %", "cat→dog 97 %"),
             ("Egyptian cat→Persian cat 88 %", "Egyptian cat→\nPersian cat 88 %"),
             ("deer→automobile 93 %", "deer→\nautomobile 93 %"),
         ]:
-            assert drawing._two_lines(figure, title, 130) == expected
+            assert canvas.two_lines(figure, title, 130) == expected
         long = "soft-coated wheaten terrier→Staffordshire terrier 97 %"
-        first, second = drawing._two_lines(figure, long, 130).split("\n")
+        first, second = canvas.two_lines(figure, long, 130).split("\n")
         assert first.endswith("…→")
         assert second.endswith("… 97 %")
 

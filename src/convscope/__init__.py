@@ -1,4 +1,4 @@
-"""convscope: train convolutional image classifiers, see honestly how good they are, and ask them about your pictures.
+"""convscope: train convolutional image classifiers, see how good they are and what each filter learned.
 
 The names below are the public ones; everything else may change. They are imported when first used, so that
 ``import convscope`` and the command line's help need no torch.
@@ -19,6 +19,7 @@ _HOMES = {
     "Dataset": "datasets",
     "EvaluationReport": "report",
     "MODELS": "models",
+    "ExplainReport": "explained",
     "Prediction": "prediction",
     "Preprocess": "images",
     "RECIPES": "recipes",
@@ -26,6 +27,8 @@ _HOMES = {
     "TrainReport": "report",
     "TrainRequest": "preparing",
     "evaluate": "commands",
+    "explain": "commands",
+    "explain_picture": "commands",
     "load_dataset": "commands",
     "model_table": "commands",
     "open_classifier": "commands",
@@ -39,6 +42,8 @@ __all__ = sorted(_HOMES)
 if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
     from .commands import evaluate as evaluate
+    from .commands import explain as explain
+    from .commands import explain_picture as explain_picture
     from .commands import load_dataset as load_dataset
     from .commands import model_table as model_table
     from .commands import open_classifier as open_classifier
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from .datasets import DATASETS as DATASETS
     from .datasets import Dataset as Dataset
     from .errors import ConvscopeError as ConvscopeError
+    from .explained import ExplainReport as ExplainReport
     from .images import Preprocess as Preprocess
     from .models import MODELS as MODELS
     from .prediction import Prediction as Prediction

@@ -6,6 +6,7 @@ Results go to standard output, notes and progress to standard error; ``--json`` 
 from __future__ import annotations
 
 import json as json_module
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,16 +15,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from .errors import ConvscopeError, MemoryExhausted, PictureError, StorageError
+from .errors import ConvscopeError, InterruptedRun, MemoryExhausted, PictureError, StorageError
 from .printing import (
     data_line,
     epoch_line,
+    layer_line,
     percent,
     print_csv,
     print_evaluation,
+    print_explanation,
     print_ledger,
     print_models,
     print_notes,
+    print_picture,
     print_predictions,
     progress_bar,
 )
@@ -37,6 +41,7 @@ app = App(
     version=__version__,
     help="Train convolutional image classifiers, and see honestly how good they are. Start with: convscope demo",
     default_parameter=Parameter(negative_iterable=()),
+    suppress_keyboard_interrupt=False,  # run() has a sentence for it
 )
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
@@ -420,6 +425,103 @@ def predict(
     return PictureError.exit_code if any("error" in row for row in rows) else 0
 
 
+# ------------------------------------------------------------------------------------------------------- explain
+
+
+@app.command
+def explain(
+    run: str = "last",
+    data: str | None = None,
+    /,
+    *,
+    layer: list[str] | None = None,
+    filter: list[int] | None = None,
+    picture: Path | None = None,
+    target: str | None = None,
+    method: list[str] | None = None,
+    sanity: Flag = False,
+    count: int = 9,
+    least: Flag = False,
+    seeds: int = 1,
+    ablate: int = 1_000,
+    limit: int | None = None,
+    from_exemplar: Flag = False,
+    seed: int = 0,
+    weights: Path | None = None,
+    model: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Write a card for every filter of RUN: exemplars, maximization, words, what it is for. Or take a picture apart.
+
+    Stopped in the middle it keeps what is done, and the same command goes on.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or a model's name.
+    data
+        What it is explained on (default: what it was trained on).
+    layer
+        A layer, by its name in `convscope models`; more than one by repeating it. Default: every convolution.
+    filter
+        A filter's number; more than one by repeating it. Default: all.
+    picture
+        Take this picture's answer apart instead: evidence, where the network looks, maps.
+    target
+        With --picture: the class in question, instead of the answer.
+    method
+        With --picture: cam, grad-cam, integrated-gradients or occlusion; default: all that the network allows.
+    sanity
+        With --picture: randomise the weights layer by layer, and say whether the maps change.
+    count
+        Exemplars of each filter.
+    least
+        The least exciting pictures too.
+    seeds
+        Maximized pictures of each filter, from other noise each; 0 for none.
+    ablate
+        Validation pictures on which each filter is silenced; 0 for none.
+    limit
+        Search so many pictures for exemplars.
+    from_exemplar
+        Begin maximization at the best exemplar instead of noise.
+    seed
+        Of the order, the noise and the random moves.
+    weights
+        For a model's name: a safetensors file (random weights without).
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    try:
+        with progress_bar(json) as progress:
+            if picture is not None:
+                taken = commands.explain_picture(
+                    run, picture, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
+                    data_root=data_root, runs=runs, progress=progress,
+                )  # fmt: skip
+                print(json_module.dumps(taken.summary)) if json else print_picture(taken.summary)
+                return
+            result = commands.explain(
+                run, data, layer=layer, filter=filter, count=count, least=least, seeds=seeds, ablate=ablate,
+                limit=limit, from_exemplar=from_exemplar, seed=seed, weights=weights, model=model,
+                data_root=data_root, runs=runs, progress=progress, on_layer=None if json else layer_line,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        kept = "interrupted; what is done is kept, and the same command goes on."
+        raise InterruptedRun(kept, signal.SIGINT) from None
+    print(json_module.dumps(result.summary)) if json else print_explanation(result.summary)
+
+
 # ---------------------------------------------------------------------------------------------------- models, demo
 
 
@@ -499,5 +601,8 @@ def demo(*, runs: Path | None = None) -> None:
     example, truth = commands.save_example(session.dataset, run.folder)
     print(f"\n3. Ask about one picture, a handwritten {truth} (convscope predict {run.folder} {example})")
     print_predictions([p.to_json() for p in commands.predict(str(run.folder), [str(example)])])
+    print(f"\n4. See what each filter learned (convscope explain {run.folder})")
+    explained = commands.explain(str(run.folder), on_layer=layer_line)
+    print_explanation(explained.summary)
     print(f"\nOpen {run.folder / 'report.html'} in a browser. Then try your own pictures, one folder a class:")
     print("convscope train FOLDER")

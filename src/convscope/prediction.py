@@ -15,7 +15,7 @@ from .errors import PictureError, UnknownName
 from .images import Preprocess, to_tensor
 from .taps import evaluating
 
-BATCH = 256  # pictures in a pass; fixed, so that a figure does not depend on a setting
+BATCH = 64  # pictures in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,53 @@ def _recall(row: dict[str, Any]) -> str:
     return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
 
 
+def layer_line(page: Path, found: Any) -> None:
+    """Say that a layer's page is there, in one line."""
+    s = found.summary()
+    if s["pictures"] < s["of"]:
+        print(
+            f"first cards, from {s['pictures']:,} of {s['of']:,} pictures: {page}#{found.cards[0].filter}", flush=True
+        )
+        return
+    said = [f"{len(found.cards)} filters"]
+    if s["dead"]:
+        said.append(f"{len(s['dead'])} dead")
+    if s["median_ratio"] is not None:
+        said.append(f"maximized to {s['median_ratio']:.1f}x the best exemplar")
+        said += [f"{len(s['unbelieved'])} below it"] if s["unbelieved"] else []
+    if s["most_used"] is not None:
+        said.append(f"most missed {s['most_used']} ({100 * s['most_lost']:.1f} % of answers)")
+    print(f"{s['layer']}: {', '.join(said)}: {page}#{found.cards[0].filter}", flush=True)
+
+
+def print_explanation(summary: dict[str, Any]) -> None:
+    print_notes(summary["notes"])
+    if summary["kept"]:
+        print(f"kept from before: {', '.join(summary['kept'])}")
+    page = Path(summary["folder"]) / "index.html"
+    print(f"written in {summary['seconds']:.0f} s: {page} (overview.png, a page a layer)")
+
+
+def print_picture(summary: dict[str, Any]) -> None:
+    print_notes(summary["notes"])
+    best = sorted(summary["logits"].items(), key=lambda pair: -pair[1])[:3]
+    print(f"{summary['picture']}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
+    how = "exact" if summary["exact"] else "approximate"
+    print(
+        f"{summary['target']} leads {summary['against']} by {summary['lead']:.2f}; the filters of {summary['layer']} "
+        f"explain {summary['explained']:.2f} of it, the rest {summary['rest']:.2f} ({how})"
+    )
+    table = Table("filter", "of the lead", box=None, header_style="bold")
+    for term in summary["terms"][:8]:
+        table.add_row(str(term["filter"]), f"{term['margin']:+.2f}")
+    Console().print(table)
+    for method, checks in summary["sanity"].items():
+        last = checks[-1]["correlation"]
+        print(f"sanity of {method}: with all weights random the map correlates {last:+.2f} with the true one")
+    print("nearest training pictures: " + ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in summary["nearest"]))
+    print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
+
+
 def print_csv(rows: list[dict[str, Any]]) -> None:
     import csv
 

@@ -154,15 +154,13 @@ def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]
 
 def write_page(run: Run) -> Path:
     """Write ``report.html`` from what the run's folder holds: one file that needs no other."""
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    environment = Environment(loader=PackageLoader("convscope"), autoescape=select_autoescape(), trim_blocks=True)
     evaluations = []
     for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
         pictures = {n: _uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
         evaluations.append({"name": path.parent.name, "figures": read_json(path), "pictures": pictures})
     summary = train_summary(run)
-    page = environment.get_template("report.html").render(
+    html = page(
+        "report.html",
         run=run,
         description=run.description(),
         options=run.recipe().flat(),
@@ -173,8 +171,16 @@ def write_page(run: Run) -> Path:
         evaluations=evaluations,
         openings=run.openings(),
     )
-    commit_text(run.folder / "report.html", page)
+    commit_text(run.folder / "report.html", html)
     return run.folder / "report.html"
+
+
+def page(template: str, **values: Any) -> str:
+    """A page that needs no other file, from one of the templates."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(loader=PackageLoader("convscope"), autoescape=select_autoescape(), trim_blocks=True)
+    return environment.get_template(template).render(values)
 
 
 def _uri(path: Path) -> str | None:

@@ -7,17 +7,27 @@ submodules are watched; a submodule whose ``forward`` is not called through ``mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import UnknownName
+from .errors import UnknownName, UsageError
 
 # name, module, inputs, output: "inputs" are the positional arguments and then the values of the named ones.
 Callback = Callable[[str, nn.Module, tuple[Any, ...], Any], None]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place in a network where a tensor passes: what a module puts out, or is given, at its n-th call in a pass."""
+
+    module: str
+    at_input: bool = False
+    call: int = 0
 
 
 @dataclass
@@ -73,6 +83,114 @@ def observe(network: nn.Module, callback: Callback, *, leaves_only: bool = False
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module in a traced pass: when it was entered and left, what it was given and put out.
+
+    ``number`` counts the calls as they are entered, ``parent`` is that of the call around it (-1 for none).
+    """
+
+    number: int
+    name: str
+    module: nn.Module
+    parent: int
+    entered: int
+    left: int = -1
+    given: Any = None
+    output: Any = None
+
+
+@contextmanager
+def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
+    """Record every call of every module in the passes within the block, in the order in which they are entered.
+
+    The network goes on with copies of what is put out, so that nothing works on it in place. What is given is kept for
+    the module ``given_of`` alone.
+    """
+    calls: list[Call] = []
+    open_calls: list[Call] = []
+    clock = iter(range(2**62))
+
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        parent = open_calls[-1].number if open_calls else -1
+        given = _copied(first_tensor(args)) if name == given_of else None
+        call = Call(len(calls), name, module, parent, next(clock), given=given)
+        calls.append(call)
+        open_calls.append(call)
+
+    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        call = open_calls.pop()
+        call.left, call.output = next(clock), output
+        return _copied(output)
+
+    handles = []
+    try:
+        for name, module in network.named_modules():
+            handles.append(module.register_forward_pre_hook(partial(_entered, enter, name)))
+            handles.append(module.register_forward_hook(leave))
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _entered(enter: Callable[..., None], name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+    enter(name, module, args)
+
+
+@contextmanager
+def tapping(
+    network: nn.Module, taps: Sequence[Tap], callback: Callable[[int, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Call ``callback(i, tensor)`` whenever a forward pass of ``network`` comes to ``taps[i]``.
+
+    The tensor is handed over before anything can work on it in place. A tensor that the callback returns goes on in
+    its stead. Raises UnknownName("layer", ...).
+    """
+    by_place: dict[tuple[str, bool], dict[int, list[int]]] = {}
+    for number, tap in enumerate(taps):
+        by_place.setdefault((tap.module, tap.at_input), {}).setdefault(tap.call, []).append(number)
+    modules = named(network, [name for name, _ in by_place])
+    counts = dict.fromkeys(by_place, 0)
+    handles = [network.register_forward_pre_hook(lambda *_: counts.update(dict.fromkeys(counts, 0)))]
+    try:
+        for place, numbers in by_place.items():
+            module, hook = modules[place[0]], _passing(counts, place, numbers, callback)
+            if place[1]:
+                handles.append(module.register_forward_pre_hook(hook))
+            else:
+                handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reached(Exception):
+    """Ends a forward pass at a tap."""
+
+
+def reach(network: nn.Module, images_BCHW: Tensor, taps: Sequence[Tap]) -> list[Tensor]:
+    """What passes each of the ``taps`` when the network is given these pictures; nothing after the last is computed.
+
+    Gradients flow as they do in any pass. Raises UnknownName, or UsageError for a tap that the pass does not come to.
+    """
+    reached: dict[int, Tensor] = {}
+
+    def keep(number: int, tensor: Tensor) -> Tensor:
+        reached[number] = tensor
+        if len(reached) == len(taps):
+            raise _Reached
+        return tensor.clone()  # what follows may work in place
+
+    with tapping(network, taps, keep), suppress(_Reached):
+        network(images_BCHW)
+    for number, tap in enumerate(taps):
+        if number not in reached:
+            raise UsageError(f"the network does not call {tap.module!r} {tap.call + 1} times.")
+    return [reached[number] for number in range(len(taps))]
 
 
 @contextmanager
@@ -140,6 +258,27 @@ def _recorders(recording: Recording, name: str, clone: bool) -> tuple[Callable[.
         return _copied(output) if clone else None
 
     return before, after
+
+
+def _passing(
+    counts: dict[tuple[str, bool], int],
+    place: tuple[str, bool],
+    numbers: dict[int, list[int]],
+    callback: Callable[[int, Tensor], Tensor | None],
+) -> Callable[..., Any]:
+    """The hook of a place: a pre-hook is given (module, inputs) and a hook (module, inputs, output)."""
+
+    def hook(_module: nn.Module, *values: Any) -> Any:
+        call = counts[place]
+        counts[place] += 1
+        tensor, changed = first_tensor(values[-1]), None
+        for number in numbers.get(call, ()):
+            passing = tensor if changed is None else changed
+            answer = callback(number, passing) if passing is not None else None
+            changed = changed if answer is None else answer
+        return changed
+
+    return hook
 
 
 def _observer(name: str, callback: Callback) -> Callable[..., None]:

@@ -8,27 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from . import report
-from .classifier import Classifier, architecture_of
-from .datasets import Dataset, Progress
-from .datasets import load as load_dataset
-from .decoding import EXTENSIONS
-from .errors import DataError, UsageError
-from .evaluation import Evaluated
-from .evaluation import evaluate as evaluate_classifier
-from .models import MODELS, options_of
-from .prediction import UNMIRRORED, Prediction, Unreadable, find_views
-from .prediction import predict as predict_pictures
-from .preparing import TrainRequest, data_name, prepare_training, preview
-from .recipes import RECIPES
-from .runs import (
+from .. import report
+from ..classifier import Classifier, architecture_of
+from ..datasets import Dataset, Progress
+from ..datasets import load as load_dataset
+from ..decoding import EXTENSIONS
+from ..errors import DataError, UsageError
+from ..evaluation import Evaluated
+from ..evaluation import evaluate as evaluate_classifier
+from ..models import MODELS, options_of
+from ..prediction import UNMIRRORED, Prediction, Unreadable, find_views
+from ..prediction import predict as predict_pictures
+from ..preparing import TrainRequest, data_name, prepare_training, preview
+from ..recipes import RECIPES
+from ..runs import (
     Run,
     data_description,
     data_difference,
     find_run,
     runs_folder,
 )
-from .storage import commit_bytes
+from ..storage import commit_bytes
 
 __all__ = [
     "TrainRequest",
@@ -230,7 +230,7 @@ def predict(
 
 def model_table(name: str, *, classes: int = 10, image_size: int = 32, options: Mapping[str, Any] | None = None) -> Any:
     """The lecture's table of a model: its Ledger."""
-    from .models.ledger import ledger
+    from ..models.ledger import ledger
 
     _, network = architecture_of(name, image_size, options or {}, classes)
     return ledger(network, image_size)
@@ -238,7 +238,7 @@ def model_table(name: str, *, classes: int = 10, image_size: int = 32, options: 
 
 def model_rules(book: Any, image_size: int = 32) -> tuple[str, ...]:
     """What in a Ledger breaks the lecture's rules, in sentences."""
-    from .models.rules import broken_rules
+    from ..models.rules import broken_rules
 
     return broken_rules(book, image_size)
 

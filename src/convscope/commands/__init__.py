@@ -1,0 +1,16 @@
+"""One function a command: what the command line and Python call. Takes names, returns results, prints nothing."""
+
+from .explain import explain as explain
+from .explain import explain_picture as explain_picture
+from .main import TrainRequest as TrainRequest
+from .main import evaluate as evaluate
+from .main import load_dataset as load_dataset
+from .main import model_list as model_list
+from .main import model_rules as model_rules
+from .main import model_table as model_table
+from .main import open_classifier as open_classifier
+from .main import predict as predict
+from .main import prepare_training as prepare_training
+from .main import preview as preview
+from .main import save_example as save_example
+from .main import train as train

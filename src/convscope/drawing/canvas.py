@@ -1,0 +1,160 @@
+"""The canvas that all drawings share: one style, text that is drawn as it is, and the finished PNG."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import LayoutEngine
+
+if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
+    pass
+
+DPI = 120
+BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"
+STYLE = {
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+# The first one comes with matplotlib; the others are tried for the writing systems it lacks.
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Noto Sans",
+    "Arial Unicode MS",
+)
+_LOCK = threading.Lock()  # matplotlib's settings are one per process
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished picture as the bytes of a PNG file; a notebook shows it by itself."""
+
+    png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def data_uri(self) -> str:
+        """For the ``src`` of an ``img`` in a page that stands alone."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    with _LOCK, matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | {"font.family": [name for name, _ in fonts()]})
+        yield
+
+
+def new_figure(width: int, height: int, layout: LayoutEngine | None = None) -> Figure:
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def axes_at(figure: Figure, *box: float) -> Axes:
+    """Axes at left, bottom, width, height in pixels."""
+    width, height = figure.get_size_inches() * DPI
+    left, bottom, wide, high = box
+    return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
+
+def finished(figure: Figure) -> Drawing:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})  # a version there would change the bytes
+    return Drawing(buffer.getvalue())
+
+
+@functools.cache
+def fonts() -> tuple[tuple[str, frozenset[int]], ...]:
+    """The fonts of ours that are installed, each with the characters it has."""
+    installed = set(font_manager.get_font_names())
+    found = [(name, font_manager.findfont(name)) for name in FONTS if name in installed]
+    return tuple((name, frozenset(font_manager.get_font(path).get_charmap())) for name, path in found)
+
+
+def plain(text: str) -> str:
+    """One line without characters that cannot be drawn: invisible ones go, others become the replacement sign."""
+
+    def shown(c: str) -> str:
+        if any(ord(c) in charset for _, charset in fonts()):
+            return c
+        return "" if unicodedata.category(c) in ("Cc", "Cf", "Mn", "Me") else "\ufffd"
+
+    return "".join(shown(c) for c in " ".join(text.split()))
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def text_width(figure: Figure, text: str, size: float, weight: str = "normal") -> float:
+    """The width of the drawn text in pixels."""
+    font = font_manager.FontProperties(size=size, weight=weight)
+    assert isinstance(figure.canvas, FigureCanvasAgg)  # new_figure gave it one
+    return figure.canvas.get_renderer().get_text_width_height_descent(text, font, False)[0]
+
+
+def two_lines(figure: Figure, text: str, room: float, size: float = 8.5) -> str:
+    """``text`` on one line of ``room`` pixels or on two; what is too long loses its middle, never a trailing number."""
+
+    def fits(part: str) -> bool:
+        return text_width(figure, part, size) <= room
+
+    def squeeze(part: str) -> str:
+        match = re.fullmatch(r"(.*?)(\s[\d.,]+\s?%|→)?", part)
+        assert match is not None  # it takes any single line
+        body, tail = match.groups("")
+        while body and not fits(part):
+            body = body[:-1].rstrip()
+            part = body + "…" + tail
+        return part
+
+    if fits(text):
+        return text
+    breaks = [m.end() for m in re.finditer(r"→| (?!%)", text)]
+    pairs = [(text[:at].rstrip(), text[at:]) for at in breaks]
+    for first, second in sorted(pairs, key=lambda pair: not pair[0].endswith("→")):  # an arrow is the best place
+        if fits(first) and fits(second):
+            return f"{first}\n{second}"
+    first, arrow, second = text.partition("→")
+    return f"{squeeze(first + arrow)}\n{squeeze(second)}" if second else squeeze(text)

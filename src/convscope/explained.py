@@ -1,0 +1,326 @@
+"""What `explain` writes: a JSON file, a sheet of small pictures and a page for each layer, and what one picture shows.
+
+Reads results and computes nothing. Each page needs no other file; ``conv2.html#17`` is the card of a filter.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import drawing
+from .datasets import Dataset
+from .drawing import Row, outlined
+from .errors import UnknownName, UsageError
+from .explanation.attribution import Attribution, Layerwise
+from .explanation.cards import Card, ClassPictures, LayerCards
+from .explanation.evidence import Evidence, strongest
+from .explanation.fields import cut
+from .explanation.maps import FeatureMaps
+from .explanation.probe import Probes
+from .report import page
+from .storage import commit_bytes, commit_json, commit_text, read_json
+
+OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
+OVERVIEW_EXEMPLARS = 6
+SHOWN = 64  # px: side of a small picture on a page
+SMALLEST_CELL = 32  # px: in a sheet
+PUSHED = 8  # filters on the sheet of evidence
+
+
+@dataclass(frozen=True)
+class CardReport:
+    """One card; a notebook shows it as a picture, and ``card`` holds every number."""
+
+    card: Card
+    row: Row
+
+    @cached_property
+    def picture(self) -> drawing.Drawing:
+        """The card's pictures and words."""
+        return drawing.card_rows([self.row])
+
+    def _repr_png_(self) -> bytes:
+        return self.picture.png
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """An explanation in ``folder``: the layers that were made by this call, and the ``summary`` of all that is there.
+
+    A notebook shows six filters of each layer.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    layers: dict[str, LayerCards]
+    dataset: Dataset
+    probes: Probes | None = None
+    classes: ClassPictures | None = None
+
+    def card(self, layer: str, k: int) -> CardReport:
+        """The card of filter ``k`` of a layer. UnknownName or UsageError where there is none."""
+        if layer not in self.layers:
+            raise UnknownName("layer among those explained here", layer, self.layers)
+        found = self.layers[layer]
+        row = next((i for i, card in enumerate(found.cards) if card.filter == k), None)
+        if row is None:
+            raise UsageError(f"{layer} has no card of filter {k}: they go from 0 to {found.layer.filters - 1}.")
+        return CardReport(found.cards[row], card_row(found, row, self.dataset))
+
+    @cached_property
+    def overview(self) -> drawing.Drawing | None:
+        """Six filters of each layer; None where no layer was made."""
+        return overview(list(self.layers.values()), self.dataset) if self.layers else None
+
+    def _repr_png_(self) -> bytes | None:
+        return self.overview.png if self.overview is not None else None
+
+
+@dataclass(frozen=True)
+class PictureReport:
+    """One picture taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
+
+    folder: Path
+    summary: dict[str, Any]
+    drawings: dict[str, drawing.Drawing] = field(default_factory=dict)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.drawings["evidence"].png if "evidence" in self.drawings else None
+
+
+# ---------------------------------------------------------------------------------------------------------- layers
+
+
+def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapping[str, Any]) -> None:
+    """Write a layer's sheet, page and, last, its JSON file. ``heading`` holds name, layers (all of them) and key."""
+    cell = max(SMALLEST_CELL, min(SHOWN, dataset.preprocess.size))
+    whole = _sees_a_part(found, dataset)
+    rows = [strip for i in range(len(found.cards)) for strip in _strips(found, i, dataset, whole)]
+    sheet = drawing.sprite(rows, cell)
+    strips = len(rows) // len(found.cards)
+    leading = len(_leading(found, 0, crop=True))
+    summary = found.summary()
+    html = page(
+        "layer.html",
+        name=heading["name"],
+        data=dataset.name,
+        summary=summary,
+        cards=[card.to_json() for card in found.cards],
+        others=[{"name": layer.name, "file": layer.file} for layer in heading["layers"]],
+        sheet=base64.b64encode(sheet).decode("ascii"),
+        shown=SHOWN,
+        columns=max(len(row) for row in rows),
+        rows=len(rows),
+        strips=strips,
+        leading=leading,
+        lead=_lead_words(found),
+        whole=whole,
+    )
+    commit_bytes(folder / f"{found.layer.file}.jpg", sheet)
+    commit_text(folder / f"{found.layer.file}.html", html)
+    commit_json(folder / f"{found.layer.file}.json", {"key": heading["key"], **found.to_json()})
+
+
+def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
+    """Whether a crop shows less than three quarters of the picture's side, so that the whole picture says more."""
+    size = found.layer.field
+    return size is not None and max(size.size) < 0.75 * dataset.preprocess.size
+
+
+def _strips(found: LayerCards, i: int, dataset: Dataset, whole: bool) -> list[list[np.ndarray | None]]:
+    """The rows of small pictures of a card: crops, whole pictures, and the least exciting."""
+    card = found.cards[i]
+    crops = _leading(found, i, crop=True) + _crops(card, dataset)
+    strips = [crops]
+    if whole:
+        pictures = [outlined(np.asarray(dataset.pictures[e.index]), e.box) for e in card.exemplars]
+        strips.append(_leading(found, i, crop=False) + pictures)
+    if card.least:
+        blank: list[np.ndarray | None] = [None] * len(_leading(found, i, crop=True))
+        strips.append(blank + [np.asarray(dataset.pictures[e.index]) for e in card.least])
+    return strips
+
+
+def _leading(found: LayerCards, i: int, crop: bool) -> list[np.ndarray | None]:
+    """What stands before the exemplars: the maximized pictures, and a first layer's filter."""
+    shown: list[np.ndarray | None] = []
+    if found.maximized is not None and found.box is not None:
+        top, left, bottom, right = found.box
+        pictures = found.maximized[i]
+        shown += [p[top:bottom, left:right] if crop else outlined(p, found.box) for p in pictures]
+    if found.filters is not None:
+        shown.append(found.filters[found.cards[i].filter] if crop else None)
+    return shown
+
+
+def _lead_words(found: LayerCards) -> str:
+    words = []
+    if found.maximized is not None:
+        n = found.maximized.shape[1]
+        words.append(
+            "the picture that gradient ascent made for it" if n == 1 else f"the {n} pictures that gradient ascent made"
+        )
+    if found.filters is not None:
+        words.append("the filter itself")
+    return ", and ".join(words)
+
+
+def _crops(card: Card, dataset: Dataset) -> list[np.ndarray | None]:
+    return [cut(np.asarray(dataset.pictures[e.index]), e.box) for e in card.exemplars]
+
+
+def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> Row:
+    """A card as a row of a sheet."""
+    card = found.cards[i]
+    lead = [p for p in _leading(found, i, crop=True) if p is not None]
+    crops = [p for p in _crops(card, dataset) if p is not None][:exemplars]
+    groups = [lead, crops] if lead else [crops]
+    return Row(f"{card.layer} {card.filter}", groups, card.sentences())
+
+
+def overview(layers: Sequence[LayerCards], dataset: Dataset) -> drawing.Drawing:
+    """Six filters of each of up to eight layers, the most missed first, with what is known of them."""
+    step = max(1, -(-len(layers) // OVERVIEW_LAYERS))
+    rows = []
+    for found in layers[::step]:
+        missed = [-(c.usage.accuracy_lost if c.usage is not None else c.firing) + 10 * c.dead for c in found.cards]
+        chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
+        rows += [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
+    return drawing.card_rows(rows, "Filters: what gradient ascent made, the pictures that excite them most, and words")
+
+
+def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport) -> dict[str, Any]:
+    """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
+    if report.overview is not None:
+        commit_bytes(folder / "overview.png", report.overview.png)
+    if report.probes is not None:
+        found = report.probes
+        chart = drawing.probes(
+            [p.layer for p in found.probes],
+            [(p.accuracy.value, p.accuracy.low, p.accuracy.high) for p in found.probes],
+            np.stack([p.recall.numpy() for p in found.probes]),
+            report.dataset.class_names,
+        )
+        commit_bytes(folder / "probes.png", chart.png)
+        commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
+    if report.classes is not None:
+        names = heading["classes"]
+        titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
+        words = "What gradient ascent makes of each class, and how sure the network is of it"
+        commit_bytes(folder / "classes.png", drawing.picture_grid(report.classes.pictures, titles, 5, words).png)
+    summaries = [s for layer in heading["layers"] if (s := layer_summary(folder, layer.file)) is not None]
+    html = page(
+        "explain.html",
+        name=heading["name"],
+        data=report.dataset.name,
+        notes=report.summary["notes"],
+        layers=summaries,
+        overview=_uri(folder / "overview.png"),
+        classes=_uri(folder / "classes.png"),
+        probes=_uri(folder / "probes.png"),
+    )
+    commit_text(folder / "index.html", html)
+    return {**report.summary, "layers": summaries}
+
+
+def layer_summary(folder: Path, file: str) -> dict[str, Any] | None:
+    """A layer's own figures, from its JSON file; None where there is none."""
+    path = folder / f"{file}.json"
+    if not path.exists():
+        return None
+    return {key: value for key, value in read_json(path).items() if key not in ("cards", "key")}
+
+
+def probes_json(found: Probes, class_names: Sequence[str]) -> dict[str, Any]:
+    """The probes as JSON values."""
+    rows = [
+        {
+            "layer": p.layer,
+            "accuracy": p.accuracy.value,
+            "low": p.accuracy.low,
+            "high": p.accuracy.high,
+            "n": p.accuracy.n,
+            "recall": [None if np.isnan(r) else r for r in p.recall.tolist()],
+        }
+        for p in found.probes
+    ]
+    return {"classes": list(class_names), "readable": list(found.readable), "layers": rows}
+
+
+def _uri(path: Path) -> str | None:
+    return drawing.Drawing(path.read_bytes()).data_uri() if path.exists() else None
+
+
+# ----------------------------------------------------------------------------------------------------- one picture
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was found out about one picture uint8 (S, S, 3): evidence, maps of each method, what goes through."""
+
+    picture: np.ndarray
+    evidence: Evidence
+    attributions: dict[str, Attribution]
+    sanity: dict[str, tuple[Layerwise, ...]]
+    maps: tuple[FeatureMaps, ...]
+    nearest: list[tuple[int, float]]
+    cards: LayerCards | None
+
+
+def write_picture(
+    taken: Taken, dataset: Dataset, class_names: Sequence[str], folder: Path, summary: dict[str, Any]
+) -> PictureReport:
+    """Write what one picture showed: evidence, where the network looks, the maps."""
+    names = list(class_names)
+    target, against = names[taken.evidence.target], names[taken.evidence.against]
+    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against)}
+    if taken.attributions:
+        maps = [(method, a.map_HW.float().cpu().numpy()) for method, a in taken.attributions.items()]
+        drawings["looks"] = drawing.attributions(taken.picture, maps, f"Where it looks for {target}")
+    rows = []
+    for found in taken.maps:
+        chosen = found.order[:PUSHED].tolist()
+        rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
+    drawings["maps"] = drawing.map_summary(taken.picture, rows)
+    for name, picture in drawings.items():
+        commit_bytes(folder / f"{name}.png", picture.png)
+    for found in taken.maps:
+        commit_bytes(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
+    commit_json(folder / "picture.json", summary)
+    return PictureReport(folder, summary, drawings)
+
+
+def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
+    """How many of the nearest pictures are of each class, the most frequent first."""
+    counts = Counter(dataset.class_names[dataset.labels[i]] for i, _ in near)
+    return ", ".join(f"{n} {name}" for name, n in counts.most_common())
+
+
+def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -> drawing.Drawing:
+    found = taken.evidence
+    cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
+    margin, near = found.margin, [np.asarray(dataset.pictures[i]) for i, _ in taken.nearest]
+    lead = [taken.picture]
+    lines = [
+        f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
+        f"then the training pictures most alike to the network: {_by_class(taken.nearest, dataset)}",
+    ]
+    rows = [Row("picture", [lead, near], lines)]
+    for k in strongest(margin, PUSHED):
+        share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
+        title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
+        groups: list[Sequence[np.ndarray]] = [[]]
+        words = [f"filter {k} of {found.layer}, {share}"]
+        if taken.cards is not None and k in cards:
+            row = card_row(taken.cards, cards[k], dataset, len(near))
+            groups, words = list(row.groups), words + list(row.lines[:2])
+        rows.append(Row(title, groups, words))
+    return drawing.card_rows(rows, f"Why {target}: the filters that pushed and pulled, each by its exemplars")

@@ -1,0 +1,251 @@
+"""What a filter is for: how many answers change when it is silent.
+
+A network is run again from the middle for each filter. What comes before the layer is computed once; behind it, as long
+as channels stay apart (activations, pools), only the silenced one is computed anew, and the next convolution or matrix
+takes the difference of that one channel. So all filters of a layer cost a few evaluations, in any ``nn.Module``: calls
+of modules are answered from what they put out before, and nothing is traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..images import Preprocess, to_tensor
+from ..taps import Call, evaluating, tracing
+from .layers import Layer
+
+PICTURES = 1_000  # of the validation pictures
+BLOCK_BYTES = 16 * 2**20  # of the layer's output for the pictures of one block
+MOST_IN_BLOCK = 250
+# Each channel of what these put out is made of the same channel of what they are given.
+_BY_CHANNEL = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Identity,
+    nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """What a layer's C filters are for, on ``pictures`` pictures of which the whole network got ``accuracy`` right.
+
+    ``broken`` and ``mended`` int64 (C,) count the pictures whose answer became wrong, or right, when the filter was
+    silenced (its value before the activation set to 0); ``recall_lost`` float64 (C, K) is the share of each class's
+    pictures lost, NaN for a class without pictures; ``logit_lost`` float32 (C, K) is how much each logit falls on the
+    mean: what the filter feeds it.
+    """
+
+    layer: Layer
+    pictures: int
+    accuracy: float
+    broken: Tensor
+    mended: Tensor
+    recall_lost: Tensor
+    logit_lost: Tensor
+
+    @property
+    def accuracy_lost(self) -> Tensor:
+        """The share of all pictures lost, float64 (C,)."""
+        return (self.broken - self.mended).double() / self.pictures
+
+
+def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
+    network: nn.Module,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    preprocess: Preprocess,
+    layer: Layer,
+    index: np.ndarray,
+    filters: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ablated:
+    """Silence each filter of a layer in turn, on uint8 pictures (M, H, W, 3) with labels (M,), those at ``index``."""
+    chosen = list(range(layer.filters)) if filters is None else list(filters)
+    truth_N = torch.from_numpy(np.asarray(labels)[index])
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // (4 * layer.filters * layer.places[0] * layer.places[1])))
+    wrong_before, wrong_after, fallen = [], [], []
+    with evaluating(network), torch.no_grad():
+        for start in range(0, len(index), block):
+            images = preprocess.normalise(to_tensor(pictures[index[start : start + block]]).to(device))
+            truth = truth_N[start : start + block]
+            with _Replay(network, layer, images) as replay:
+                whole = replay.logits.float().cpu()
+                rows = [replay.without(k).float().cpu() for k in chosen]
+            without_CBK = torch.stack(rows)
+            wrong_before.append(whole.argmax(1) != truth)
+            wrong_after.append(without_CBK.argmax(2) != truth)
+            fallen.append((whole - without_CBK).sum(1))
+            if progress:
+                progress(min(start + block, len(index)), len(index))
+    before_N, after_CN = torch.cat(wrong_before), torch.cat(wrong_after, 1)
+    classes = fallen[0].shape[1]
+    per_class = F.one_hot(truth_N, classes).double()
+    lost_CN = after_CN.double() - before_N.double()
+    return Ablated(
+        layer=layer,
+        pictures=len(index),
+        accuracy=1 - float(before_N.double().mean()),
+        broken=(after_CN & ~before_N).sum(1),
+        mended=(~after_CN & before_N).sum(1),
+        recall_lost=lost_CN @ per_class / per_class.sum(0),
+        logit_lost=torch.stack(fallen).sum(0) / len(index),
+    )
+
+
+@dataclass
+class _Mark:
+    """A tensor that differs from what it was only in the channels ``low`` to ``high`` of dimension 1."""
+
+    tensor: Tensor
+    before: Tensor
+    low: int
+    high: int
+    version: int = 0
+
+
+class _Replay:
+    """A with-block in which a network answers the same pictures again and again, each time without one filter."""
+
+    def __init__(self, network: nn.Module, layer: Layer, images_BCHW: Tensor) -> None:
+        self.network, self.layer, self.images = network, layer, images_BCHW
+        with tracing(network, given_of=layer.tap.module if layer.tap.at_input else "") as calls:
+            self.logits = network(images_BCHW)
+        self._target = [call for call in calls if call.name == layer.tap.module][layer.tap.call]
+        self._met = self._plan(calls)
+        self._marks: dict[int, _Mark] = {}
+        self._work: dict[int, _Mark] = {}  # by the number of the call: its output, to be changed and changed back
+        self._fragile: set[int] = set()  # calls whose output is worked on in place: those are lent as copies
+        self._lent: list[tuple[int, Any]] | None = []
+
+    def _plan(self, calls: list[Call]) -> dict[nn.Module, list[tuple[Call, bool]]]:
+        """Which calls a replay meets, module by module in order: those not within one that is answered at once."""
+        finished = {
+            c.number
+            for c in calls
+            if c.left < self._target.entered or (c is self._target and not self.layer.tap.at_input)
+        }
+        met: dict[nn.Module, list[tuple[Call, bool]]] = {}
+        hidden: set[int] = set()
+        for call in calls:  # in the order in which they were entered: a parent comes before its parts
+            if call.parent in hidden or call.parent in finished:
+                hidden.add(call.number)
+            else:
+                met.setdefault(call.module, []).append((call, call.number in finished))
+        return met
+
+    def __enter__(self) -> _Replay:
+        self._own = {module: module.__dict__.get("forward") for module in self._met}
+        for module, own in self._own.items():
+            forward = partial(type(module).forward, module) if own is None else own
+            module.__dict__["forward"] = partial(self._forward, module, forward)
+        self.without(0)  # a trial, on copies of everything: what changed in it is fragile
+        self._fragile = {n for n, lent in self._lent or () if any(t._version for t in _tensors(lent))}
+        self._lent = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for module, own in self._own.items():
+            if own is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = own
+
+    def without(self, k: int) -> Tensor:
+        """The logits (B, K) with filter ``k`` at 0."""
+        self._next = dict.fromkeys(self._met, 0)
+        self._marks.clear()
+        self._k = k
+        try:
+            return self.network(self.images)
+        finally:
+            for mark in self._marks.values():
+                self._restore(mark)
+
+    def _restore(self, mark: _Mark) -> None:
+        if mark.tensor._version == mark.version:
+            mark.tensor[:, mark.low : mark.high] = mark.before[:, mark.low : mark.high]
+        else:  # something worked on it in place
+            mark.tensor.copy_(mark.before)
+
+    def _forward(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        call, finished = self._met[module][self._next[module]]
+        self._next[module] += 1
+        if call is self._target:
+            silenced = self._changed(call, call.given if self.layer.tap.at_input else call.output, self._k, self._k + 1)
+            silenced.tensor[:, self._k] = 0
+            silenced.version = silenced.tensor._version
+            if not self.layer.tap.at_input:
+                return silenced.tensor
+            args = (silenced.tensor, *args[1:])
+        elif finished:
+            return self._lend(call)
+        mark = self._marks.get(id(args[0])) if len(args) == 1 and not kwargs else None
+        if mark is not None and mark.tensor is args[0] and mark.tensor._version == mark.version:
+            answer = self._one_channel(module, forward, call, mark)
+            if answer is not None:
+                return answer
+        return forward(*args, **kwargs)
+
+    def _lend(self, call: Call) -> Any:
+        if self._lent is None and call.number not in self._fragile:
+            return call.output
+        copy = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, call.output)
+        if self._lent is not None:
+            self._lent.append((call.number, copy))
+        return copy
+
+    def _changed(self, call: Call, before: Tensor, low: int, high: int) -> _Mark:
+        """A copy of what a call put out (or was given), made once, in which some channels are about to change."""
+        mark = self._work.get(call.number)
+        if mark is None:
+            mark = self._work[call.number] = _Mark(before.clone(), before, low, high)
+        mark.low, mark.high = low, high
+        self._marks[id(mark.tensor)] = mark
+        return mark
+
+    def _one_channel(self, module: nn.Module, forward: Callable[..., Any], call: Call, mark: _Mark) -> Tensor | None:
+        """What a module puts out when only some channels of its input changed; None where it has to be run."""
+        given, low, high = mark.tensor, mark.low, mark.high
+        part = given[:, low:high]
+        if isinstance(module, nn.Flatten) and module.start_dim == 1 and module.end_dim == -1 and given.dim() == 4:
+            width = given.shape[2] * given.shape[3]
+            changed = self._changed(call, call.output, low * width, high * width)
+            changed.tensor[:, changed.low : changed.high] = part.flatten(1)
+        elif isinstance(module, _BY_CHANNEL):
+            changed = self._changed(call, call.output, low, high)
+            changed.tensor[:, low:high] = forward(part.clone())
+        elif isinstance(module, _BatchNorm) and not list(module.children()) and module.running_mean is not None:
+            changed = self._changed(call, call.output, low, high)
+            changed.tensor[:, low:high] = _norm_part(module, part, low, high)
+        elif isinstance(module, nn.Linear) and given.dim() == 2:
+            return call.output + (part - mark.before[:, low:high]) @ module.weight[:, low:high].T
+        elif isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
+            difference = (part - mark.before[:, low:high]).contiguous(memory_format=torch.channels_last)
+            weight = module.weight[:, low:high]
+            return call.output + F.conv2d(difference, weight, None, module.stride, module.padding, module.dilation)
+        else:
+            return None
+        changed.version = changed.tensor._version
+        return changed.tensor
+
+
+def _norm_part(norm: _BatchNorm, part: Tensor, low: int, high: int) -> Tensor:
+    mean, variance, weight, bias = (
+        None if values is None else values[low:high]
+        for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return F.batch_norm(part, mean, variance, weight, bias, False, 0.0, norm.eps)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

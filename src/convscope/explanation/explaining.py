@@ -1,0 +1,339 @@
+"""Explaining a network: one pass for all exemplars, two small ones, and then the cards layer by layer.
+
+``Explaining.events`` is a generator, as the training loop is: whoever iterates it draws, saves and stops as it pleases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..datasets import Dataset
+from ..errors import DataError
+from ..images import Preprocess, to_tensor
+from ..prediction import BATCH, logits
+from ..randomness import order, seed_of
+from ..taps import Tap, evaluating, reach
+from .ablation import Ablated, ablate
+from .cards import Card, ClassPictures, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
+from .evidence import Head, find_head
+from .exemplars import Exemplars, Stream, highest
+from .fields import crop_box, cut, effective_field
+from .layers import Layer, find_layers
+from .maps import filter_pictures, pixel_weights
+from .maximize import Maximized, Palette, maximize, palette
+from .objectives import logit, neuron
+from .probe import Probes, probe
+from .responses import Responses, affordable, built_from, correlations, responses
+from .words import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
+
+BLOCK = 32 * BATCH  # pictures between two looks at the stream
+FIELD_PICTURES = 16  # to measure an effective field on
+NOISE_PICTURES = 64
+PALETTE_PICTURES = 1_000
+MOST_CLASSES = 100  # that get a picture each
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an explanation holds: ``count`` exemplars (and as many ``least`` exciting), and of which ``filters``.
+
+    ``ablate`` is the number of pictures that each filter is silenced on, and ``seeds`` the number of maximized pictures
+    a filter, climbed from noise or ``from_exemplar``, the best of them; 0 for none. ``limit`` bounds the pictures
+    searched for exemplars.
+    """
+
+    count: int = 9
+    least: bool = False
+    filters: tuple[int, ...] | None = None
+    ablate: int = 1_000
+    seeds: int = 1
+    limit: int | None = None
+    from_exemplar: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So much of something is done."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The exemplars after another block of pictures: ``stream`` can be stored, or shown as it is."""
+
+    stream: Stream
+    done: int
+    total: int
+
+
+Event = Progress | Streamed | Probes | ClassPictures | LayerCards
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is explained: a network, how it takes pictures, its classes, and the dataset with its own classes.
+
+    ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
+    """
+
+    network: nn.Module
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    dataset: Dataset
+    labels: np.ndarray | None
+
+    def images(self, index: np.ndarray) -> Tensor:
+        """Normalised pictures (B, 3, S, S), on the network's device."""
+        block = to_tensor(np.ascontiguousarray(self.dataset.pictures[index]))
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        return self.preprocess.normalise(block.to(device))
+
+
+class Explaining:
+    """An explanation in the making. ``layers`` are those asked for, or every layer of the network."""
+
+    def __init__(self, material: Material, options: Options, names: Sequence[str] | None = None) -> None:
+        self.material, self.options = material, options
+        dataset = material.dataset
+        train, held_out = dataset.parts["train"], dataset.parts["val"]
+        if not len(train):
+            train = np.arange(len(dataset))
+        if not len(held_out):  # a tenth, chosen by content
+            shuffled = train[order(0, 0, dataset.keys[train])]
+            held_out, train = np.split(shuffled, [max(1, len(shuffled) // 10)])
+        if not len(train):
+            raise DataError(f"{dataset.name} has only one picture; explaining needs some.")
+        if options.limit is not None:
+            train = train[order(1, 0, dataset.keys[train])][: options.limit]
+        # Shuffled by content, so that what was seen half way through is a fair sample.
+        self.index = train[order(options.seed, 0, dataset.keys[train])]
+        picture = material.images(held_out[:1])
+        self.head = find_head(material.network, picture)
+        self.layers = find_layers(material.network, picture, names)
+        if names is None and self.head is not None and self.head.owner is None:
+            self.layers = (*self.layers, _features(self.head, picture, material.network))
+        kept = affordable(self.layers, len(dataset))
+        self.sample = np.sort(self.index[:kept])
+        self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
+
+    def events(self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = ()) -> Iterator[Event]:
+        """Everything, as it is done. ``kept`` is the state of a stream to go on from, ``skip`` what not to redo."""
+        with evaluating(self.material.network):
+            stream = Stream(self.layers, self.options.count, self.options.least)
+            if kept is not None:
+                stream.restore(kept)
+            for start in range(stream.pictures, len(self.index), BLOCK):
+                part = self.index[start : start + BLOCK]
+                self._pass(stream, part)
+                yield Streamed(stream, stream.pictures, len(self.index))
+            found = stream.results()
+            wanted = [layer for layer in self.layers if layer.name not in skip]
+            if not wanted:
+                return
+            dataset = self.material.dataset
+            yield Progress("answers", 0, 2)
+            train, _ = self._responses(self.sample)
+            yield Progress("answers", 1, 2)
+            held_out, _ = self._responses(self.held_out)
+            labels = torch.from_numpy(dataset.labels)
+            yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
+            colours = palette(dataset.pictures[self.sample[:PALETTE_PICTURES]])
+            if self.options.seeds and len(self.material.class_names) <= MOST_CLASSES:
+                yield Progress("class pictures", 0, 1)
+                yield self._classes(colours)
+            for number, layer in enumerate(self.layers):
+                if layer.name not in skip:
+                    yield from self._layer(found[number], train[number], held_out[number], colours)
+
+    def so_far(self, stream: Stream) -> Iterator[LayerCards]:
+        """Cards of exemplars alone, from a pass that goes on."""
+        for found in stream.results():
+            cards = tuple(self._card(found, k) for k in self._filters(found.layer))
+            yield LayerCards(found.layer, cards, stream.pictures, len(self.index))
+
+    def _pass(self, stream: Stream, index: np.ndarray) -> None:
+        material = self.material
+        with stream.watching(material.network, index):
+            logits(material.network, material.dataset.pictures, material.preprocess, index)
+
+    def _responses(self, index: np.ndarray) -> tuple[tuple[Responses, ...], Tensor]:
+        material = self.material
+        return responses(material.network, material.dataset.pictures, material.preprocess, self.layers, index)
+
+    def _filters(self, layer: Layer) -> list[int]:
+        return [k for k in (self.options.filters or range(layer.filters)) if k < layer.filters]
+
+    def _layer(
+        self, found: Exemplars, train: Responses, held_out: Responses, colours: Palette
+    ) -> Iterator[Progress | LayerCards]:
+        """All that there is to one layer: words, twins, ablation, maximization."""
+        layer, filters = found.layer, self._filters(found.layer)
+        yield Progress(f"{layer.name}: words", 0, 1)
+        rules = self._rules(layer, train, held_out)
+        twins, parts = correlations(held_out.highest), built_from(self.material.network, held_out)
+        usage = None
+        if self.options.ablate and self.material.labels is not None:
+            yield Progress(f"{layer.name}: ablation", 0, 1)
+            usage = self._ablate(layer, filters)
+        pictures, box, believed = None, None, None
+        if self.options.seeds:
+            yield Progress(f"{layer.name}: maximization", 0, 1)
+            pictures, box, believed = self._maximize(found, filters, colours)
+        by_weights = pixel_weights(self.material.network, layer, self.material.preprocess, colours.grey)
+        cards = []
+        for row, k in enumerate(filters):
+            cards.append(
+                self._card(
+                    found,
+                    k,
+                    rule=rules[k],
+                    weights=None if by_weights is None else first_layer(by_weights[k]),
+                    built_from=() if parts is None or layer.below is None else parts_of(parts[k], layer.below),
+                    twins=twins_of(twins, k),
+                    usage=None if usage is None else usage_of(usage, row, self.material.class_names),
+                    maximized=None if believed is None else believed[row],
+                )
+            )
+        near = self.material.images(self.sample[:FIELD_PICTURES])
+        yield LayerCards(
+            layer=layer,
+            cards=tuple(cards),
+            pictures=found.pictures,
+            of=len(self.index),
+            effective_field=effective_field(self.material.network, layer, near),
+            maximized=pictures,
+            box=box,
+            filters=None if by_weights is None else filter_pictures(by_weights),
+        )
+
+    def _rules(self, layer: Layer, train: Responses, held_out: Responses) -> list[Rule]:
+        dataset = self.material.dataset
+        field = None if layer.field is None else max(layer.field.size)
+        train_seen, held_seen = (
+            Seen(sights(dataset.pictures[index], field), torch.from_numpy(dataset.labels[index]), answers.highest)
+            for index, answers in ((self.sample, train), (self.held_out, held_out))
+        )
+        return find_rules(train_seen, held_seen, dataset.class_names)
+
+    def _ablate(self, layer: Layer, filters: list[int]) -> Ablated:
+        material = self.material
+        assert material.labels is not None  # asked before
+        index = self.held_out[order(self.options.seed, 2, material.dataset.keys[self.held_out])]
+        index = np.sort(index[: self.options.ablate])
+        return ablate(
+            material.network, material.dataset.pictures, material.labels, material.preprocess, layer, index, filters
+        )
+
+    def _maximize(
+        self, found: Exemplars, filters: list[int], colours: Palette
+    ) -> tuple[np.ndarray, tuple[int, int, int, int], list[Verdict]]:
+        """The pictures (C, seeds, S, S, 3), the part of them that the filter sees, and whether to believe them."""
+        layer, material = found.layer, self.material
+        objectives = [neuron(layer, k) for k in filters]
+        starts = material.dataset.pictures[found.index[filters, 0].numpy()] if self.options.from_exemplar else None
+        climbed: list[Maximized] = [
+            maximize(
+                material.network,
+                objectives,
+                material.preprocess,
+                colours,
+                seed=seed_of(self.options.seed, s),
+                keys=filters,
+                starts_NHWC=starts,
+            )
+            for s in range(self.options.seeds)
+        ]
+        answers = torch.stack([self._answers(layer, m.pictures) for m in climbed])
+        generator = np.random.default_rng(self.options.seed)
+        shape = (NOISE_PICTURES, material.preprocess.size, material.preprocess.size, 1 if colours.grey else 3)
+        pixels = generator.integers(0, 256, shape, np.uint8)
+        noise = self._answers(layer, np.ascontiguousarray(np.broadcast_to(pixels, (*shape[:3], 3)))).amax(0)
+        gains = torch.stack([m.gains for m in climbed])
+        pictures = np.stack([m.pictures for m in climbed], 1)
+        return pictures, climbed[0].box, verdicts(found, answers, noise, gains, filters)
+
+    def _classes(self, colours: Palette) -> ClassPictures:
+        """A picture of each class, by its logit."""
+        material, k = self.material, len(self.material.class_names)
+        goals = [logit(k, c) for c in range(k)]
+        made = maximize(material.network, goals, material.preprocess, colours, seed=self.options.seed)
+        scores = logits(material.network, made.pictures, material.preprocess).double()
+        return ClassPictures(made.pictures, tuple(torch.softmax(scores, 1).diagonal().tolist()))
+
+    def _answers(self, layer: Layer, pictures_NHWC: np.ndarray) -> Tensor:
+        """The highest value of every filter of a layer in pictures, through the network's own preprocess: (N, C)."""
+        network, parts = self.material.network, []
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        with torch.inference_mode():
+            for start in range(0, len(pictures_NHWC), BATCH):
+                block = to_tensor(pictures_NHWC[start : start + BATCH]).to(device)
+                maps = reach(network, self.material.preprocess.normalise(block), [layer.tap])[0]
+                parts.append(highest(maps).float().cpu())
+        return torch.cat(parts)
+
+    def _card(  # noqa: PLR0913 - what else is known of the filter
+        self,
+        found: Exemplars,
+        k: int,
+        *,
+        rule: Rule | None = None,
+        weights=None,
+        built_from=(),
+        twins=(),
+        usage=None,
+        maximized: Verdict | None = None,
+    ) -> Card:
+        dataset, side = self.material.dataset, self.material.preprocess.size
+        index = found.index[k].numpy()
+        shares = np.bincount(dataset.labels[self.index], minlength=len(dataset.class_names)) / len(self.index)
+        exemplars = self._exemplars(found, k)
+        crops = [cut(dataset.pictures[e.index], e.box) for e in exemplars]
+        return Card(
+            layer=found.layer.name,
+            filter=k,
+            dead=bool(found.dead[k]),
+            firing=float(found.firing[k]),
+            exemplars=exemplars,
+            least=self._least(found, k, side),
+            classes=class_mix(dataset.labels[index], shares, dataset.class_names),
+            colours=dominant_colours(crops),
+            rule=rule,
+            weights=weights,
+            built_from=built_from,
+            twins=twins,
+            usage=usage,
+            maximized=maximized,
+        )
+
+    def _exemplars(self, found: Exemplars, k: int) -> tuple[Exemplar, ...]:
+        side = self.material.preprocess.size
+        rows = zip(found.index[k].tolist(), found.values[k].tolist(), found.places[k].tolist(), strict=True)
+        return tuple(
+            self._exemplar(i, value, (place[0], place[1]), crop_box(found.layer, (place[0], place[1]), side))
+            for i, value, place in rows
+        )
+
+    def _least(self, found: Exemplars, k: int, side: int) -> tuple[Exemplar, ...]:
+        if found.least_index is None or found.least_values is None:
+            return ()
+        rows = zip(found.least_index[k].tolist(), found.least_values[k].tolist(), strict=True)
+        return tuple(self._exemplar(i, value, (0, 0), (0, 0, side, side)) for i, value in rows)
+
+    def _exemplar(self, i: int, value: float, place: tuple[int, int], box: tuple[int, int, int, int]) -> Exemplar:
+        dataset = self.material.dataset
+        return Exemplar(i, dataset.origins(i), dataset.class_names[dataset.labels[i]], value, place, box)
+
+
+def _features(head: Head, picture_1CHW: Tensor, network: nn.Module) -> Layer:
+    """The maps that the head pools, as a layer of their own: behind a skip they are no single layer's filters."""
+    (layer,) = find_layers(network, picture_1CHW, [head.features.module])
+    return Layer(layer.name, Tap(layer.tap.module, call=head.features.call), layer.filters, layer.places, layer.field)

@@ -1,0 +1,168 @@
+"""The layers of any network: each convolution with its batch norm, and where its value before the activation passes.
+
+One forward pass of one picture is watched and the tensors are followed from module to module, so nothing is traced and
+skips, shared and in-place modules do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import UnknownName, UsageError
+from ..models.receptive import MAPS_BCHW, Field, Fields, Pair
+from ..taps import Tap, evaluating, first_tensor, leaves, observe
+
+# What a tensor keeps its channels through, each on its own; between a convolution and its norm, or its successor.
+_BY_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_WEIGHTLESS = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: ``filters`` maps of ``places`` rows and columns, seen at ``tap`` before the activation.
+
+    ``name`` is that of the convolution (``name@2`` at its second call in a pass), or of the module that was asked for.
+    ``field`` is the receptive field of its places, None where that cannot be followed. ``below`` is the layer whose
+    filters are the channels of the convolution's input, None where they are the picture's or a mixture's.
+    """
+
+    name: str
+    tap: Tap
+    filters: int
+    places: Pair
+    field: Field | None
+    convolution: str | None = None
+    norm: str | None = None
+    call: int = 0
+    below: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The name as part of a file's name."""
+        return self.name.replace("/", "-") or "network"
+
+
+def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
+    """The layers of a network in the order in which they work, or those of these names.
+
+    A name may also be of another module that puts out maps (1, C, h, w). Convolutions that see one place only, as in
+    squeeze-and-excitation, are layers only when asked for. Raises UnknownName for a name that does not exist, and
+    UsageError for a module that puts out no maps, with its shape, and for a network without convolutions.
+    """
+    with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
+        walk = _Walk(network, picture_1CHW)
+        with observe(network, walk.see):
+            network(picture_1CHW)
+    found = {layer.name: layer for layer in walk.layers}
+    if names is None:
+        wanted = [layer for layer in walk.layers if layer.name not in walk.single_place]
+        if not wanted:
+            raise UsageError("the network has no convolution that puts out maps, so there are no filters to explain.")
+        return tuple(wanted)
+    order = list(found)
+    chosen = {name: found.get(name) or _other(network, picture_1CHW, name, walk) for name in names}
+    return tuple(sorted(chosen.values(), key=lambda c: order.index(c.name) if c.name in found else len(order)))
+
+
+def owners(network: nn.Module, picture_1CHW: Tensor) -> dict[str, str]:
+    """For each module whose output's channels are a layer's filters, activated or pooled: the name of that layer."""
+    with evaluating(network), torch.inference_mode(False), torch.no_grad():
+        walk = _Walk(network, picture_1CHW)
+        with observe(network, walk.see):
+            network(picture_1CHW)
+    return walk.owners
+
+
+def _other(network: nn.Module, picture_1CHW: Tensor, name: str, walk: _Walk) -> Layer:
+    """A module that is no convolution as a layer, if it puts out maps."""
+    layers = [layer.name for layer in walk.layers]
+    if name not in dict(network.named_modules()) or not name:
+        raise UnknownName("layer", name, [*layers, *(n for n, _ in network.named_modules() if n and n not in layers)])
+    usable = f"Layers that work: {', '.join(layers[:12])}{', ...' if len(layers) > 12 else ''}."
+    if name not in walk.shapes:
+        raise UsageError(f"{name} puts out no tensor in a forward pass. {usable}")
+    shape, field = walk.shapes[name]
+    if len(shape) != MAPS_BCHW:
+        raise UsageError(f"{name} puts out {shape}, and a layer puts out maps (N, C, h, w). {usable}")
+    return Layer(name, Tap(name), shape[1], (shape[2], shape[3]), field)
+
+
+class _Walk:
+    """Follows the tensors of one pass; ``see`` is called after each module."""
+
+    def __init__(self, network: nn.Module, picture: Tensor) -> None:
+        self.layers: list[Layer] = []
+        self.single_place: set[str] = set()
+        self.shapes: dict[str, tuple[tuple[int, ...], Field | None]] = {}
+        self.owners: dict[str, str] = {}
+        self._leaves = leaves(network)
+        self._fields = Fields(picture)
+        self._calls: dict[str, int] = {}
+        # A tensor's id to the layer whose filters its channels are, and the version of the tensor that this is true of.
+        self._channels: dict[int, tuple[str, int]] = {}
+        self._open: set[int] = set()  # those that no norm or activation has seen yet
+        self._alive: list[Tensor] = [picture]  # ids are reused when tensors die
+
+    def see(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        given, put_out = first_tensor(inputs), first_tensor(output)
+        if given is None or put_out is None:
+            return
+        self._alive += [given, put_out]
+        call = self._calls[name] = self._calls.get(name, -1) + 1
+        if name in self._leaves:
+            tensors = [x for x in inputs if isinstance(x, Tensor)] or [given]
+            self._fields.pass_through(module, tensors, put_out)
+        field = self._fields.of(put_out)
+        self.shapes.setdefault(name, (tuple(put_out.shape), field))
+        title = self._title(given, in_place=given is put_out)
+        self.owners.pop(name, None)  # of a module that is called again the latest call counts
+        if isinstance(module, nn.Conv2d) and put_out.dim() == MAPS_BCHW:
+            self._convolution(name, module, call, given, put_out)
+        elif isinstance(module, _BatchNorm) and id(given) in self._open and title is not None:
+            self._norm(name, module, call, title, put_out)
+        elif isinstance(module, _BY_CHANNEL + _WEIGHTLESS) and title is not None:
+            self._channels[id(put_out)] = (title, put_out._version)
+            self.owners[name] = title
+            if isinstance(module, _BY_CHANNEL) and id(given) in self._open:  # a pool may stand before the norm
+                self._open.add(id(put_out))
+
+    def _title(self, given: Tensor, in_place: bool = False) -> str | None:
+        """The layer whose filters are the tensor's channels; None when something between two modules changed it."""
+        title, version = self._channels.get(id(given), (None, 0))
+        return title if given._version in (version, version + in_place) else None
+
+    def _convolution(self, name: str, module: nn.Conv2d, call: int, given: Tensor, put_out: Tensor) -> None:
+        layer = Layer(
+            name=name if call == 0 else f"{name}@{call + 1}",
+            tap=Tap(name, call=call),
+            filters=put_out.shape[1],
+            places=(put_out.shape[2], put_out.shape[3]),
+            field=self._fields.of(put_out),
+            convolution=name,
+            call=call,
+            below=self._title(given) if module.groups == 1 else None,
+        )
+        self.layers.append(layer)
+        if given.shape[2:] == (1, 1) and module.kernel_size == (1, 1):
+            self.single_place.add(layer.name)
+        self._channels[id(put_out)] = (layer.name, put_out._version)
+        self.owners[name] = layer.name
+        self._open.add(id(put_out))
+
+    def _norm(self, name: str, module: nn.Module, call: int, title: str, put_out: Tensor) -> None:
+        """The convolution's layer is seen behind its norm; one that activates too hides it between its own parts."""
+        number = next(i for i, layer in enumerate(self.layers) if layer.name == title)
+        part = next((n for n, _ in module.named_modules() if n and f"{name}.{n}" in self._calls), None)
+        tap = Tap(name, call=call) if part is None else Tap(f"{name}.{part}", at_input=True, call=call)
+        places = (put_out.shape[2], put_out.shape[3])
+        self.layers[number] = replace(
+            self.layers[number], tap=tap, places=places, field=self._fields.of(put_out), norm=name
+        )
+        self._channels[id(put_out)] = (title, put_out._version)
+        self.owners[name] = title

@@ -1,0 +1,134 @@
+"""Ablation: silencing a filter by replay gives what a whole pass with the filter at 0 gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convscope.explanation.ablation import ablate
+from convscope.explanation.layers import find_layers
+from convscope.images import Preprocess
+from convscope.models import build
+from convscope.prediction import logits
+from convscope.taps import count_hooks, tapping
+
+CLASSES = 4
+
+
+class InPlace(nn.Module):
+    """Functional operations in place, a module used twice, and channels that are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.conv2, self.drop = nn.Conv2d(6, 6, 3, padding=1), nn.Dropout(0.5, inplace=True)
+        self.conv3, self.fc = nn.Conv2d(12, 5, 3, padding=1, groups=1), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu_(self.norm1(self.conv1(x)))
+        y = self.drop(self.conv2(x))
+        y += x
+        y = F.relu_(self.conv2(y))
+        y = self.conv3(torch.cat([x, y], 1))
+        return self.fc(y.relu().mean((2, 3)))
+
+
+def network_of(name: str, side: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = InPlace() if name == "in place" else build(name, CLASSES, side, seed=0)
+    network = network.eval().to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+def data(side: int, n: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (n, side, side, 3), np.uint8), np.arange(n) % CLASSES
+
+
+def slowly(network: nn.Module, layer, pictures: np.ndarray, preprocess: Preprocess, k: int) -> Tensor:
+    """The logits of a whole pass with the filter at 0."""
+
+    def silence(_number: int, maps: Tensor) -> Tensor:
+        return maps.index_fill(1, torch.tensor([k]), 0.0)
+
+    with tapping(network, [layer.tap], silence):
+        return logits(network, pictures, preprocess)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("alexnet", 16),
+        ("resnet20", 16),
+        ("speednet", 16),
+        ("in place", 12),
+        ("torchvision:resnet18", 32),
+        ("torchvision:densenet121", 32),
+        ("torchvision:vgg11_bn", 32),
+        ("timm:mobilenetv3_small_100", 32),
+    ],
+)
+def test_a_replay_equals_a_whole_pass(name: str, side: int) -> None:
+    network, preprocess = network_of(name, side), Preprocess(side)
+    pictures, labels = data(side)
+    layers = find_layers(network, torch.zeros(1, 3, side, side))
+    whole = logits(network, pictures, preprocess)
+    for layer in {layers[i].name: layers[i] for i in (0, 1, len(layers) // 2, -1)}.values():
+        filters = [layer.filters - 1, 0, layer.filters // 2]
+        found = ablate(network, pictures, labels, preprocess, layer, np.arange(len(pictures)), filters)
+        for row, k in enumerate(filters):
+            without = slowly(network, layer, pictures, preprocess, k)
+            scale = float(whole.abs().max())
+            assert torch.allclose(found.logit_lost[row], (whole - without).mean(0), atol=1e-5 * scale), (layer.name, k)
+            right, still = (scores.argmax(1) == torch.from_numpy(labels) for scores in (whole, without))
+            assert int(found.broken[row]) == int((right & ~still).sum())
+            assert int(found.mended[row]) == int((~right & still).sum())
+            lost = [float((right & ~still)[labels == c].sum() - (~right & still)[labels == c].sum()) for c in range(4)]
+            assert found.recall_lost[row].tolist() == pytest.approx([x / (len(labels) / 4) for x in lost])
+        assert found.accuracy == pytest.approx(float((whole.argmax(1) == torch.from_numpy(labels)).double().mean()))
+
+
+def test_the_order_of_the_filters_changes_nothing() -> None:
+    network, preprocess = network_of("resnet20", 16), Preprocess(16)
+    pictures, labels = data(16)
+    layer = find_layers(network, torch.zeros(1, 3, 16, 16))[4]
+    index = np.arange(len(pictures))
+    one = ablate(network, pictures, labels, preprocess, layer, index)
+    other = ablate(network, pictures, labels, preprocess, layer, index, list(range(layer.filters))[::-1])
+    assert torch.equal(one.logit_lost, other.logit_lost.flip(0))
+
+
+def test_a_class_without_pictures_has_no_recall() -> None:
+    network, preprocess = network_of("alexnet", 16), Preprocess(16)
+    pictures, labels = data(16)
+    layer = find_layers(network, torch.zeros(1, 3, 16, 16))[-1]
+    found = ablate(network, pictures, np.minimum(labels, 2), preprocess, layer, np.arange(len(pictures)), [0])
+    assert [math.isnan(x) for x in found.recall_lost[0].tolist()] == [False, False, False, True]
+
+
+def test_the_network_is_as_it_was_after_success_and_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, preprocess = network_of("torchvision:resnet18", 32).train(), Preprocess(32)
+    pictures, labels = data(32)
+    layer = find_layers(network, torch.zeros(1, 3, 32, 32))[2]
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    own = network.layer4.forward
+    network.layer4.__dict__["forward"] = own  # a user's own
+    ablate(network, pictures, labels, preprocess, layer, np.arange(4), [0, 1])
+    with pytest.raises(IndexError):
+        ablate(network, pictures, labels, preprocess, layer, np.arange(4), [layer.filters + 5])
+    assert network.layer4.__dict__["forward"] is own
+    assert [name for name, m in network.named_modules() if "forward" in m.__dict__] == ["layer4"]
+    assert count_hooks(network) == 0
+    assert all(module.training for module in network.modules())
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
