@@ -23,6 +23,9 @@ from .layers import Layer
 
 _WORST = -(2**63)  # the key of a place in the list that no picture has taken
 _LOW_WORD = 2**32 - 1
+MANY = 2  # candidates a filter in a batch, from which on the best of the batch are taken instead
+WAITING = 16  # batches whose candidates wait to be merged together
+CACHED = 2**19  # numbers of a layer's output that are looked at together: 2 MB
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Stream:
         self.least = [_Best(layer, count) for layer in layers] if least else []
         self.above = [torch.zeros(layer.filters, dtype=torch.float64) for layer in layers]
         self.pictures = 0
-        self._buffer = torch.empty(0)
+        self._buffer = self._ones = torch.empty(0)
 
     @contextmanager
     def watching(self, network: nn.Module, index: np.ndarray) -> Iterator[None]:
@@ -97,19 +100,32 @@ class Stream:
         self.pictures += len(index)
 
     def _take(self, number: int, maps_BCHW: Tensor, index_B: Tensor) -> None:
-        highest_BC = highest(maps_BCHW)
-        self.above[number] += self._count_above(maps_BCHW)
+        highest_BC = self._look_over(number, maps_BCHW)
         self.best[number].merge(highest_BC, index_B, maps_BCHW)
         if self.least:
             self.least[number].merge(-highest_BC, index_B, None)
 
-    def _count_above(self, maps_BCHW: Tensor) -> Tensor:
-        """How many places are above 0, float64 (C,): a matrix product is the fastest sum over places that torch has."""
-        rows = maps_BCHW.permute(0, 2, 3, 1).reshape(-1, maps_BCHW.shape[1])
-        if self._buffer.numel() < rows.numel() or self._buffer.device != rows.device:
-            self._buffer = torch.empty(rows.numel(), dtype=torch.float32, device=rows.device)
-        above = torch.gt(rows, 0, out=self._buffer[: rows.numel()].view_as(rows))
-        return (above.new_ones(1, len(above)) @ above)[0].double().cpu()  # exact: whole numbers below 2**24 a batch
+    def _look_over(self, number: int, maps_BCHW: Tensor) -> Tensor:
+        """Count what is above 0, and return the highest value of each map, (B, C).
+
+        A few pictures at a time, which stay in the cache while both are done. A matrix product is the fastest sum over
+        places that torch has, and exact: whole numbers below 2**24.
+        """
+        batch, channels, height, width = maps_BCHW.shape
+        rows_BHW = _by_rows(maps_BCHW)
+        group = max(1, CACHED // (channels * height * width))
+        most = min(group, batch) * channels * height * width
+        if self._buffer.numel() < most or self._buffer.device != rows_BHW.device:
+            self._buffer = rows_BHW.new_empty(most, dtype=torch.float32)
+            self._ones = rows_BHW.new_ones(1, most, dtype=torch.float32)
+        highest_parts, counts_1C = [], rows_BHW.new_zeros(1, channels, dtype=torch.float32)
+        for part in rows_BHW.split(group):
+            highest_parts.append(part.amax(1))
+            above = torch.gt(part, 0, out=self._buffer[: part.numel()].view_as(part)).view(-1, channels)
+            torch.addmm(counts_1C, self._ones[:, : len(above)], above, out=counts_1C)
+        self.above[number] += counts_1C[0].cpu()
+        highest = highest_parts[0] if len(highest_parts) == 1 else torch.cat(highest_parts)
+        return highest.view(batch, width, channels).amax(1)
 
     def results(self) -> tuple[Exemplars, ...]:
         """What was found so far."""
@@ -138,8 +154,7 @@ class Stream:
             tensors[f"{number}/above"] = self.above[number]
             for kind, lists in (("best", self.best), ("least", self.least)):
                 if lists:
-                    tensors[f"{number}/{kind}/keys"] = lists[number].keys
-                    tensors[f"{number}/{kind}/places"] = lists[number].places
+                    tensors[f"{number}/{kind}/keys"], tensors[f"{number}/{kind}/places"] = lists[number].state()
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -152,41 +167,75 @@ class Stream:
             self.above[number] = tensors[f"{number}/above"]
             for kind, lists in (("best", self.best), ("least", self.least)):
                 if lists:
-                    lists[number].keys = tensors[f"{number}/{kind}/keys"]
-                    lists[number].places = tensors[f"{number}/{kind}/places"]
+                    keys, places = (tensors[f"{number}/{kind}/{part}"] for part in ("keys", "places"))
+                    lists[number].restore(keys.clone(), places.clone())
 
 
 class _Best:
     """The k highest of each filter so far, as keys: one int64 holds the value above and the picture below.
 
-    Keys are unique and ordered by value, then by the lower index, so one exact top-k settles ties too.
+    Keys are unique and ordered by value, then by the lower index, so one exact top-k settles ties too. The few that may
+    enter wait until there are enough of them to be merged together.
     """
 
     def __init__(self, layer: Layer, count: int) -> None:
-        self.keys = torch.full((layer.filters, count), _WORST, dtype=torch.int64)
-        self.places = torch.zeros(layer.filters, count, dtype=torch.int64)
+        self._keys = torch.full((layer.filters, count), _WORST, dtype=torch.int64)
+        self._places = torch.zeros(layer.filters, count, dtype=torch.int64)
+        self._threshold = torch.full((layer.filters,), -torch.inf)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # filters, keys, places, each (n,)
 
     def merge(self, highest_BC: Tensor, index_B: Tensor, maps_BCHW: Tensor | None) -> None:
-        """Take in a batch; where a value is reached is looked up for the few that enter."""
-        threshold_C = _value(self.keys[:, -1])
-        candidates_C = (highest_BC.cpu() >= threshold_C).any(0).nonzero()[:, 0]
-        if not len(candidates_C):
+        """Take in a batch; where a value is reached is looked up for the few that may enter."""
+        highest_BC = highest_BC.float()
+        pictures, filters = (highest_BC.cpu() >= self._threshold).nonzero(as_tuple=True)
+        if not len(filters):
             return
-        k, device = self.keys.shape[1], highest_BC.device
-        new = _key(highest_BC[:, candidates_C.to(device)].T.cpu(), index_B)
-        both = torch.cat([self.keys[candidates_C], new], dim=1)
-        keys, where = both.topk(k, dim=1)
-        kept = self.places[candidates_C].gather(1, where.clamp(max=k - 1))
-        rows, columns = ((where >= k) & (keys > _WORST)).nonzero(as_tuple=True)
-        if maps_BCHW is not None and len(rows):
-            picture = (where[rows, columns] - k).to(device)
-            maps = maps_BCHW[picture, candidates_C[rows].to(device)]
-            kept[rows, columns] = maps.flatten(1).argmax(1).cpu()
-        self.keys[candidates_C], self.places[candidates_C] = keys, kept
+        if len(filters) > MANY * len(self._threshold):  # as in the first batches: the best of the batch are enough
+            best = _key(highest_BC.T.cpu(), index_B).topk(min(self._keys.shape[1], len(index_B)), dim=1)
+            filters = torch.arange(len(self._threshold)).repeat_interleave(best.indices.shape[1])
+            pictures, keys = best.indices.flatten(), best.values.flatten()
+        else:
+            keys = _key(highest_BC.cpu()[pictures, filters], index_B[pictures])
+        places = torch.zeros_like(keys)
+        if maps_BCHW is not None:
+            device = maps_BCHW.device
+            places = maps_BCHW[pictures.to(device), filters.to(device)].flatten(1).argmax(1).cpu()
+        self._waiting.append((filters, keys, places))
+        if len(self._waiting) >= WAITING or len(filters) > len(self._threshold):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Merge what waits into the lists."""
+        if not self._waiting:
+            return
+        filters, keys, places = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        order = filters.argsort(stable=True)
+        filters, keys, places = filters[order], keys[order], places[order]
+        chosen, row, counts = filters.unique_consecutive(return_inverse=True, return_counts=True)
+        column = torch.arange(len(filters)) - (counts.cumsum(0) - counts)[row]
+        k = self._keys.shape[1]
+        both_keys = torch.full((len(chosen), k + int(counts.max())), _WORST, dtype=torch.int64)
+        both_places = torch.zeros_like(both_keys)
+        both_keys[:, :k], both_places[:, :k] = self._keys[chosen], self._places[chosen]
+        both_keys[row, k + column], both_places[row, k + column] = keys, places
+        best, where = both_keys.topk(k, dim=1)
+        self._keys[chosen], self._places[chosen] = best, both_places.gather(1, where)
+        self._threshold[chosen] = _value(best[:, -1])
+
+    def state(self) -> tuple[Tensor, Tensor]:
+        """Keys and places, each int64 (C, k), the best first."""
+        self._settle()
+        return self._keys, self._places
+
+    def restore(self, keys: Tensor, places: Tensor) -> None:
+        """Go on from what ``state`` gave."""
+        self._keys, self._places, self._threshold = keys, places, _value(keys[:, -1])
+        self._waiting.clear()
 
     def sorted(self, pictures: int) -> tuple[Tensor, Tensor, Tensor]:
         """Values, indices and places, the best first; as many as there were pictures, k at most."""
-        keys, places = self.keys[:, :pictures], self.places[:, :pictures]
+        keys, places = (tensor[:, :pictures].clone() for tensor in self.state())
         return _value(keys), _LOW_WORD - (keys & _LOW_WORD), places
 
 
