@@ -26,14 +26,15 @@ from convscope.errors import ConvscopeError
 from convscope.explanation.cards import verdicts
 from convscope.explanation.exemplars import exemplars, highest
 from convscope.explanation.layers import find_layers
-from convscope.explanation.maximize import maximize, palette
-from convscope.explanation.objectives import neuron
+from convscope.explanation.maximize import maximize, palette, total_variation
+from convscope.explanation.objectives import logit, neuron
 from convscope.images import Preprocess, to_tensor
 from convscope.models import build
+from convscope.prediction import logits
 from convscope.taps import reach
 
 ALL, ALL_FOUR, TARGET = 60.0, 240.0, 100.0
-A_LAYER, STEPS, LOOKS = 8, 512, (64, 128, 256, 512)
+STEPS, QUICK = 512, 16
 
 
 def main() -> None:
@@ -41,14 +42,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="16 of the peer's 512 steps, scaled up")
     parser.add_argument("--run", help="a trained run of alexnet")
+    parser.add_argument(
+        "--second", help="a run of the same network with another seed: whether it agrees on the classes"
+    )
+    parser.add_argument("--filters", type=int, default=8, help="of each layer, for the peer")
     options = parser.parse_args()
     network, preprocess, data = subject(options.run)
     layers = find_layers(network, torch.zeros(1, 3, 32, 32))
     colours = palette(data.pictures[data.subset("train", 1_000)])
-    ours, ours_values = climb(network, preprocess, layers, colours, seeds=1)
+    ours, ours_values, inside = climb(network, preprocess, layers, colours, seeds=1)
+    agreed, classes_inside = classes(network, options.second, preprocess, colours, len(data.class_names))
     found = exemplars(network, data.pictures, preprocess, layers, data.subset("train"))
     four, beaten, n = with_verdicts(network, preprocess, layers, colours, found)
-    chosen = [(layer, k) for layer in layers for k in range(0, layer.filters, layer.filters // A_LAYER)]
+    chosen = [(layer, k) for layer in layers for k in range(0, layer.filters, layer.filters // options.filters)]
     peers = (
         {size: lucent(network, preprocess, chosen, size, options.quick) for size in (32, None)} if installed() else {}
     )
@@ -67,12 +73,15 @@ def main() -> None:
         "all_filters_seconds": ours,
         "four_seeds_and_verdicts_seconds": four,
         "beat_best_real": beaten,
+        "variation_in_range": inside,
+        "class_pictures_right_in_second_net": agreed,
+        "class_pictures_variation_in_range": classes_inside,
         "filters": n,
         "peer_seconds_at_its_own_size": float(np.median([s for s, _ in peers[None]])) if peers else None,
         "reached_by_ours": [float(v) for v in reached],
         "reached_by_peer_at_32": [v for _, v in peers[32]] if peers else None,
         "reached_by_peer_at_its_own_size": [v for _, v in peers[None]] if peers else None,
-        "steps_of_peer": 16 if options.quick else STEPS,
+        "steps_of_peer": QUICK if options.quick else STEPS,
         "trained": options.run is not None,
     }
     tell(result, options.json)
@@ -93,12 +102,30 @@ def subject(run: str | None):
 
 def climb(network, preprocess: Preprocess, layers, colours, seeds: int):
     """Seconds for one picture of every filter, and what each reaches as a legal picture."""
-    values, start = {}, time.perf_counter()
+    values, inside, start = {}, {}, time.perf_counter()
     for layer in layers:
         objectives = [neuron(layer, k) for k in range(layer.filters)]
         pictures = maximize(network, objectives, preprocess, colours).pictures
         values[layer.name] = score(network, preprocess, layer, pictures).diagonal()
-    return time.perf_counter() - start, values
+        inside[layer.name] = in_range(pictures, colours)
+    return time.perf_counter() - start, values, inside
+
+
+def in_range(pictures: np.ndarray, colours) -> float:
+    """The share of pictures whose total variation lies between the 5 and the 95 % point of real ones."""
+    variation = total_variation(to_tensor(pictures).float() / 255)
+    low, _, high = colours.variation
+    return float(((variation >= low) & (variation <= high)).float().mean())
+
+
+def classes(network, second: str | None, preprocess: Preprocess, colours, n: int):
+    """Of how many classes a second network takes the class picture for that class, and the share within range."""
+    made = maximize(network, [logit(n, k) for k in range(n)], preprocess, colours).pictures
+    if second is None:
+        return None, in_range(made, colours)
+    other, _ = open_classifier(second)
+    answers = logits(other.network, made, other.preprocess).argmax(1)
+    return int((answers == torch.arange(n)).sum()), in_range(made, colours)
 
 
 def with_verdicts(network, preprocess: Preprocess, layers, colours, found):
@@ -132,7 +159,7 @@ def lucent(network, preprocess: Preprocess, chosen, size: int | None, quick: boo
     """The peer's seconds for each filter by its default steps, and the legal activation at 32 px that it reached."""
     from lucent.optvis import render
 
-    steps, found = 16 if quick else STEPS, []
+    steps, found = QUICK if quick else STEPS, []
     sized = {} if size is None else {"fixed_image_size": size}
     for layer, k in chosen:
         start = time.perf_counter()

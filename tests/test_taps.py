@@ -14,8 +14,6 @@ from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
 from convscope.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping, tracing
 
-bug = pytest.mark.xfail  # strict: a fix turns it into a failure, and the mark goes
-
 
 class Shared(nn.Module):
     """One module used twice, by two names, and one that gives more than a tensor."""
@@ -277,10 +275,10 @@ def test_a_tapped_tensor_is_handed_over_before_it_is_overwritten() -> None:
 @pytest.mark.parametrize(
     "tap",
     [
-        pytest.param(Tap("sum", at_input=True), marks=bug(reason="BUG: the module's other inputs are dropped")),
+        Tap("sum", at_input=True),
         Tap("sum"),
-        pytest.param(Tap("recurrent"), marks=bug(reason="BUG: the module's other outputs are dropped")),
-        pytest.param(Tap("linear", at_input=True), marks=bug(reason="BUG: an input that has a name is not seen")),
+        Tap("recurrent"),
+        Tap("linear", at_input=True),
         Tap("linear"),
     ],
     ids=str,
@@ -442,7 +440,7 @@ def test_tracing_leaves_no_hook() -> None:
     assert count_hooks(network) == 0
 
 
-@bug(reason="BUG: the copy of what an identity passes on is no longer the tensor that is worked on in place")
+@pytest.mark.xfail(reason="not yet: an identity's copy is no longer the tensor that is worked on in place")
 def test_a_traced_network_answers_as_it_does_untraced() -> None:
     network, x = SkipsThroughIdentity(), torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), tracing(network):

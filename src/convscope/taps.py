@@ -129,7 +129,7 @@ def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
     try:
         for name, module in network.named_modules():
             handles.append(module.register_forward_pre_hook(partial(_entered, enter, name)))
-            handles.append(module.register_forward_hook(leave))
+            handles.append(module.register_forward_hook(leave, prepend=True))  # before a user's own hooks
         yield calls
     finally:
         for handle in handles:
@@ -159,9 +159,9 @@ def tapping(
         for place, numbers in by_place.items():
             module, hook = modules[place[0]], _passing(counts, place, numbers, callback)
             if place[1]:
-                handles.append(module.register_forward_pre_hook(hook))
+                handles.append(module.register_forward_pre_hook(partial(_on_inputs, hook), with_kwargs=True))
             else:
-                handles.append(module.register_forward_hook(hook))
+                handles.append(module.register_forward_hook(partial(_on_output, hook)))
         yield
     finally:
         for handle in handles:
@@ -266,19 +266,38 @@ def _passing(
     numbers: dict[int, list[int]],
     callback: Callable[[int, Tensor], Tensor | None],
 ) -> Callable[..., Any]:
-    """The hook of a place: a pre-hook is given (module, inputs) and a hook (module, inputs, output)."""
+    """The hook of a place, given its output or (arguments, named arguments); None where nothing is replaced."""
 
-    def hook(_module: nn.Module, *values: Any) -> Any:
+    def hook(value: Any) -> Any:
         call = counts[place]
         counts[place] += 1
-        tensor, changed = first_tensor(values[-1]), None
+        tensor, changed = first_tensor(value), None
         for number in numbers.get(call, ()):
             passing = tensor if changed is None else changed
             answer = callback(number, passing) if passing is not None else None
             changed = changed if answer is None else answer
-        return changed
+        return None if tensor is None or changed is None else _replaced(value, tensor, changed)
 
     return hook
+
+
+def _on_inputs(hook: Callable[[Any], Any], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return hook((args, kwargs))
+
+
+def _on_output(hook: Callable[[Any], Any], _module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    return hook(output)
+
+
+def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
+    """The same structure with one tensor in another's stead."""
+    if isinstance(value, Tensor):
+        return new if value is old else value
+    if isinstance(value, dict):
+        return type(value)((key, _replaced(part, old, new)) for key, part in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_replaced(part, old, new) for part in value))
+    return type(value)(_replaced(part, old, new) for part in value) if isinstance(value, (tuple, list)) else value
 
 
 def _observer(name: str, callback: Callback) -> Callable[..., None]:

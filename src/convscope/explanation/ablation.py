@@ -34,6 +34,9 @@ _BY_CHANNEL = (
 )  # fmt: skip
 
 
+_KNOWN = (nn.Flatten, nn.Linear, nn.Conv2d, _BatchNorm, *_BY_CHANNEL)
+
+
 @dataclass(frozen=True)
 class Ablated:
     """What a layer's C filters are for, on ``pictures`` pictures of which the whole network got ``accuracy`` right.
@@ -74,7 +77,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // (4 * layer.filters * layer.places[0] * layer.places[1])))
     wrong_before, wrong_after, fallen = [], [], []
-    with evaluating(network), torch.no_grad():
+    with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
         for start in range(0, len(index), block):
             images = preprocess.normalise(to_tensor(pictures[index[start : start + block]]).to(device))
             truth = truth_N[start : start + block]
@@ -123,7 +126,8 @@ class _Replay:
         self._target = [call for call in calls if call.name == layer.tap.module][layer.tap.call]
         self._met = self._plan(calls)
         self._marks: dict[int, _Mark] = {}
-        self._work: dict[int, _Mark] = {}  # by the number of the call: its output, to be changed and changed back
+        # By the number of a call: its output, or (False) what it was given, to be changed and changed back.
+        self._work: dict[tuple[int, bool], _Mark] = {}
         self._fragile: set[int] = set()  # calls whose output is worked on in place: those are lent as copies
         self._lent: list[tuple[int, Any]] | None = []
 
@@ -148,7 +152,11 @@ class _Replay:
         for module, own in self._own.items():
             forward = partial(type(module).forward, module) if own is None else own
             module.__dict__["forward"] = partial(self._forward, module, forward)
-        self.without(0)  # a trial, on copies of everything: what changed in it is fragile
+        try:
+            self.without(0)  # a trial, on copies of everything: what changed in it is fragile
+        except BaseException:
+            self.__exit__()
+            raise
         self._fragile = {n for n, lent in self._lent or () if any(t._version for t in _tensors(lent))}
         self._lent = None
         return self
@@ -166,7 +174,7 @@ class _Replay:
         self._marks.clear()
         self._k = k
         try:
-            return self.network(self.images)
+            return self.network(self.images).clone()  # it may be one of those that are changed back
         finally:
             for mark in self._marks.values():
                 self._restore(mark)
@@ -206,15 +214,21 @@ class _Replay:
 
     def _changed(self, call: Call, before: Tensor, low: int, high: int) -> _Mark:
         """A copy of what a call put out (or was given), made once, in which some channels are about to change."""
-        mark = self._work.get(call.number)
+        place = (call.number, before is call.output)
+        mark = self._work.get(place)
         if mark is None:
-            mark = self._work[call.number] = _Mark(before.clone(), before, low, high)
+            mark = self._work[place] = _Mark(before.clone(), before, low, high)
         mark.low, mark.high = low, high
         self._marks[id(mark.tensor)] = mark
         return mark
 
     def _one_channel(self, module: nn.Module, forward: Callable[..., Any], call: Call, mark: _Mark) -> Tensor | None:
         """What a module puts out when only some channels of its input changed; None where it has to be run."""
+        known = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
+        if known is None or type(module).forward is not known.forward or self._own[module] is not None:
+            return None  # a class, or an object, with a forward of its own
+        if not isinstance(call.output, Tensor):
+            return None
         given, low, high = mark.tensor, mark.low, mark.high
         part = given[:, low:high]
         if isinstance(module, nn.Flatten) and module.start_dim == 1 and module.end_dim == -1 and given.dim() == 4:

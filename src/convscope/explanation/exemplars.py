@@ -116,8 +116,9 @@ class Stream:
         group = max(1, CACHED // (channels * height * width))
         most = min(group, batch) * channels * height * width
         if self._buffer.numel() < most or self._buffer.device != rows_BHW.device:
-            self._buffer = rows_BHW.new_empty(most, dtype=torch.float32)
-            self._ones = rows_BHW.new_ones(1, most, dtype=torch.float32)
+            with torch.inference_mode(False):  # they may be used outside of it later
+                self._buffer = torch.empty(most, device=rows_BHW.device)
+                self._ones = torch.ones(1, most, device=rows_BHW.device)
         highest_parts, counts_1C = [], rows_BHW.new_zeros(1, channels, dtype=torch.float32)
         for part in rows_BHW.split(group):
             highest_parts.append(part.amax(1))
@@ -150,24 +151,27 @@ class Stream:
     def state(self) -> dict[str, Tensor]:
         """Everything that ``restore`` needs, as named tensors."""
         tensors = {"pictures": torch.tensor(self.pictures)}
-        for number in range(len(self.layers)):
-            tensors[f"{number}/above"] = self.above[number]
+        for number, layer in enumerate(self.layers):
+            name = f"{number}/{layer.name}"
+            tensors[f"{name}/above"] = self.above[number].clone()
             for kind, lists in (("best", self.best), ("least", self.least)):
                 if lists:
-                    tensors[f"{number}/{kind}/keys"], tensors[f"{number}/{kind}/places"] = lists[number].state()
+                    keys, places = lists[number].state()
+                    tensors[f"{name}/{kind}/keys"], tensors[f"{name}/{kind}/places"] = keys.clone(), places.clone()
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what ``state`` gave for the same layers; DamagedFile for anything else."""
-        wanted = {name: t.shape for name, t in self.state().items()}
-        if {name: t.shape for name, t in tensors.items()} != wanted:
+        wanted = {name: (t.shape, t.dtype) for name, t in self.state().items()}
+        if {name: (t.shape, t.dtype) for name, t in tensors.items()} != wanted:
             raise DamagedFile("the exemplars that were kept are of other layers.")
         self.pictures = int(tensors["pictures"])
-        for number in range(len(self.layers)):
-            self.above[number] = tensors[f"{number}/above"]
+        for number, layer in enumerate(self.layers):
+            name = f"{number}/{layer.name}"
+            self.above[number] = tensors[f"{name}/above"].clone()
             for kind, lists in (("best", self.best), ("least", self.least)):
                 if lists:
-                    keys, places = (tensors[f"{number}/{kind}/{part}"] for part in ("keys", "places"))
+                    keys, places = (tensors[f"{name}/{kind}/{part}"] for part in ("keys", "places"))
                     lists[number].restore(keys.clone(), places.clone())
 
 

@@ -20,7 +20,8 @@ from ..taps import Tap, evaluating, first_tensor, leaves, observe
 
 # What a tensor keeps its channels through, each on its own; between a convolution and its norm, or its successor.
 _BY_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_WEIGHTLESS = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
+_IDLE = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in evaluation they pass on the very tensor
+_WEIGHTLESS = (*_IDLE, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] |
     UsageError for a module that puts out no maps, with its shape, and for a network without convolutions.
     """
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
+        picture_1CHW = picture_1CHW.clone()
         walk = _Walk(network, picture_1CHW)
         with observe(network, walk.see):
             network(picture_1CHW)
@@ -73,6 +75,7 @@ def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] |
 def owners(network: nn.Module, picture_1CHW: Tensor) -> dict[str, str]:
     """For each module whose output's channels are a layer's filters, activated or pooled: the name of that layer."""
     with evaluating(network), torch.inference_mode(False), torch.no_grad():
+        picture_1CHW = picture_1CHW.clone()
         walk = _Walk(network, picture_1CHW)
         with observe(network, walk.see):
             network(picture_1CHW)
@@ -120,7 +123,8 @@ class _Walk:
             self._fields.pass_through(module, tensors, put_out)
         field = self._fields.of(put_out)
         self.shapes.setdefault(name, (tuple(put_out.shape), field))
-        title = self._title(given, in_place=given is put_out)
+        in_place = given is put_out and not isinstance(module, _IDLE)
+        title = self._title(given, in_place)
         self.owners.pop(name, None)  # of a module that is called again the latest call counts
         if isinstance(module, nn.Conv2d) and put_out.dim() == MAPS_BCHW:
             self._convolution(name, module, call, given, put_out)
@@ -129,13 +133,15 @@ class _Walk:
         elif isinstance(module, _BY_CHANNEL + _WEIGHTLESS) and title is not None:
             self._channels[id(put_out)] = (title, put_out._version)
             self.owners[name] = title
-            if isinstance(module, _BY_CHANNEL) and id(given) in self._open:  # a pool may stand before the norm
+            if in_place:
+                self._open.discard(id(given))
+            elif isinstance(module, _BY_CHANNEL) and id(given) in self._open:  # a pool may stand before the norm
                 self._open.add(id(put_out))
 
     def _title(self, given: Tensor, in_place: bool = False) -> str | None:
         """The layer whose filters are the tensor's channels; None when something between two modules changed it."""
         title, version = self._channels.get(id(given), (None, 0))
-        return title if given._version in (version, version + in_place) else None
+        return title if given._version == version + in_place else None
 
     def _convolution(self, name: str, module: nn.Conv2d, call: int, given: Tensor, put_out: Tensor) -> None:
         layer = Layer(
