@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 app = App(
     name="convscope",
     version=__version__,
-    help="Train convolutional image classifiers, and see honestly how good they are. Start with: convscope demo",
+    help="Train convolutional image classifiers, see honestly how good they are and what each filter learned. "
+    "Start with: convscope demo",
     default_parameter=Parameter(negative_iterable=()),
     suppress_keyboard_interrupt=False,  # run() has a sentence for it
 )

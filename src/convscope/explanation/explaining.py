@@ -31,7 +31,7 @@ from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
 from .words import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
 
-BLOCK = 32 * BATCH  # pictures between two looks at the stream
+BLOCK = 4 * BATCH  # pictures between two looks at the stream: of a slow network too the first cards come soon
 FIELD_PICTURES = 16  # to measure an effective field on
 NOISE_PICTURES = 64
 PALETTE_PICTURES = 1_000
