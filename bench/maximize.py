@@ -11,6 +11,7 @@ pictures are scored as ours are: at 32 x 32 pixels, rounded to 8 bits, through t
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import time
 import warnings
@@ -156,8 +157,7 @@ def installed() -> bool:
 
 def lucent(network, preprocess: Preprocess, chosen, size: int | None, quick: bool) -> list[tuple[float, float]]:
     """The peer's seconds for each filter by its default steps, and the legal activation at 32 px that it reached."""
-    from lucent.optvis import render
-
+    render = importlib.import_module("lucent.optvis.render")  # by name: type checks do without it
     steps, found = QUICK if quick else STEPS, []
     sized = {} if size is None else {"fixed_image_size": size}
     for layer, k in chosen:
