@@ -16,6 +16,7 @@ from convscope.images import Preprocess
 from convscope.models import build
 from convscope.prediction import logits
 from convscope.taps import count_hooks, tapping
+from lively import lively
 
 CLASSES = 4
 
@@ -43,12 +44,7 @@ def network_of(name: str, side: int) -> nn.Module:
         torch.manual_seed(0)
         network = InPlace() if name == "in place" else build(name, CLASSES, side, seed=0)
     network = network.eval().to(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return network
+    return lively(network)
 
 
 def data(side: int, n: int = 20) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,7 @@ EVERY = {
         ["a", "b"], [(0.5, 0.4, 0.6)] * 2, np.array([[0.1, math.nan], [1, 0]]), ["x", "y"]
     ),
     "attributions": lambda: drawing.attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
+    "stacked": lambda: drawing.stacked([EVERY["curves"]().png, EVERY["rate range"]().png]),
     "map_summary": lambda: drawing.map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
 }

@@ -17,18 +17,12 @@ from convscope.explanation.responses import Responses
 from convscope.images import Preprocess
 from convscope.models import build
 from convscope.taps import count_hooks
+from lively import lively
 
 
 def network_of(name: str, side: int, classes: int = 5) -> nn.Module:
     network = build(name, classes, side, seed=0).eval()
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.data.normal_(generator=generator)
-    return network
+    return lively(network)
 
 
 def picture(side: int) -> Tensor:

@@ -16,6 +16,7 @@ from convscope.images import Preprocess
 from convscope.models import build
 from convscope.prediction import BATCH, logits
 from convscope.taps import count_hooks, tapping
+from lively import lively
 
 N = 2 * BATCH + 9  # over two borders of a batch, and a part of one
 
@@ -30,12 +31,7 @@ def pictures(side: int, n: int = N) -> np.ndarray:
 
 def network_of(name: str, side: int, **options: object) -> nn.Module:
     network = build(name, 4, side, options, seed=0).eval().to(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return network
+    return lively(network)
 
 
 def stored(network: nn.Module, layers, made: np.ndarray, preprocess: Preprocess) -> list[Tensor]:

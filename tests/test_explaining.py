@@ -171,11 +171,27 @@ def test_what_is_interrupted_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch,
     cut = convscope.explain(str(run), count=2, ablate=0, seeds=1)
     assert cut.summary["kept"] == ["conv1", "conv2"]
     assert cut.summary["made"] == ["conv3"]
+    assert [s["layer"] for s in cut.summary["layers"]] == ["conv1", "conv2", "conv3"]
+    resumed_overview = (run / "explain" / "overview.png").read_bytes()
     resumed = {n: (run / "explain" / f"{n}.json").read_bytes() for n in ("conv1", "conv2", "conv3")}
     for path in (run / "explain").glob("*"):
         path.unlink()
     convscope.explain(str(run), count=2, ablate=0, seeds=1)
     assert {n: (run / "explain" / f"{n}.json").read_bytes() for n in resumed} == resumed
+    assert (run / "explain" / "overview.png").read_bytes() == resumed_overview  # of all layers, whoever made them
+
+
+def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
+    convscope.explain(str(run), count=2, ablate=0, seeds=0)
+    page = (run / "explain" / "conv2.html").read_bytes()
+    some = convscope.explain(str(run), layer=["conv2"], filter=[3], count=2, ablate=0, seeds=0)
+    assert some.folder == run / "explain" / "filters"
+    assert (run / "explain" / "conv2.html").read_bytes() == page
+    one = convscope.explain(str(run), layer=["conv2"], count=3, ablate=0, seeds=0)
+    assert one.folder == run / "explain"
+    assert [s["layer"] for s in one.summary["layers"]] == ["conv1", "conv2", "conv3"]
+    assert one.probes is None  # of one layer alone they say little
+    assert 'href="conv1.html"' in (run / "explain" / "conv2.html").read_text(encoding="utf-8")
 
 
 def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +287,7 @@ def test_data_of_other_classes_is_explained_with_a_note(run: Path, shapes_folder
 
 
 def test_a_models_name_is_explained_with_random_weights_and_a_note(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="resnet20 is a model and not a run: name a dataset"):
+    with pytest.raises(UsageError, match="the model resnet20 does not say what it was trained on: name a dataset"):
         convscope.explain("resnet20", runs=tmp_path)
     report = convscope.explain("resnet20", "digits", layer=["conv1"], limit=40, count=2, seeds=0, runs=tmp_path)
     assert any("weights of resnet20 are random" in note for note in report.summary["notes"])

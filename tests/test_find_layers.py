@@ -12,16 +12,12 @@ from convscope.explanation.fields import crop_box, cut, effective_field
 from convscope.explanation.layers import find_layers
 from convscope.models import build
 from convscope.taps import count_hooks, reach
+from lively import lively
 
 
 def network_of(name: str, side: int, **options: object) -> nn.Module:
     network = build(name, 4, side, options, seed=0).eval()
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return network
+    return lively(network)
 
 
 def noise(side: int, n: int = 2) -> Tensor:

@@ -178,7 +178,7 @@ def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
     elif change == "swapped":
         tensors["scalar"], tensors["whole"] = tensors["whole"], tensors["scalar"]
     else:
-        box["sha256"]["scalar"] = storage._tensor_hash("scalar", torch.tensor(0.0))
+        box["sha256"]["scalar"] = storage.tensor_hash("scalar", torch.tensor(0.0))
     sealed.write_bytes(save(tensors, {storage.META_KEY: json.dumps(box)}))
     with pytest.raises(DamagedFile, match="damaged"):
         storage.read_tensors(sealed)

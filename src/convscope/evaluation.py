@@ -43,7 +43,7 @@ def evaluate(
     """
     looks = find_views(views)
     index = dataset.subset(part, limit)
-    translate = _translation(classifier.class_names, dataset.class_names)
+    translate = translation(classifier.class_names, dataset.class_names)
     scores, mean = view_logits(classifier.network, dataset.pictures, classifier.preprocess, looks, index)
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
@@ -52,8 +52,8 @@ def evaluate(
     return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed)
 
 
-def _translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
-    """The classifier's number of each of the dataset's classes."""
+def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
+    """The classifier's number of each of the dataset's classes; DataError for one that it does not know."""
     number = {name: i for i, name in enumerate(known)}
     strangers = [name for name in given if name not in number]
     if strangers:

@@ -23,9 +23,10 @@ from .explanation.attribution import Attribution, Layerwise
 from .explanation.cards import Card, ClassPictures, LayerCards
 from .explanation.evidence import Evidence, strongest
 from .explanation.fields import cut
+from .explanation.layers import Layer
 from .explanation.maps import FeatureMaps
 from .explanation.probe import Probes
-from .report import page
+from .report import page, uri
 from .storage import commit_bytes, commit_json, commit_text, read_json
 
 OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
@@ -75,10 +76,11 @@ class ExplainReport:
             raise UsageError(f"{layer} has no card of filter {k}: they go from 0 to {found.layer.filters - 1}.")
         return CardReport(found.cards[row], card_row(found, row, self.dataset))
 
-    @cached_property
+    @property
     def overview(self) -> drawing.Drawing | None:
-        """Six filters of each layer; None where no layer was made."""
-        return overview(list(self.layers.values()), self.dataset) if self.layers else None
+        """Six filters of each layer, those of earlier calls among them; None where there is no layer."""
+        path = self.folder / "overview.png"
+        return drawing.Drawing(path.read_bytes()) if path.exists() else None
 
     def _repr_png_(self) -> bytes | None:
         return self.overview.png if self.overview is not None else None
@@ -100,7 +102,10 @@ class PictureReport:
 
 
 def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapping[str, Any]) -> None:
-    """Write a layer's sheet, page and, last, its JSON file. ``heading`` holds name, layers (all of them) and key."""
+    """Write a layer's sheets, page and, last, its JSON file.
+
+    ``heading`` holds name, layers (all that the network has), made (the names of those that this call makes) and key.
+    """
     cell = max(SMALLEST_CELL, min(SHOWN, dataset.preprocess.size))
     whole = _sees_a_part(found, dataset)
     rows = [strip for i in range(len(found.cards)) for strip in _strips(found, i, dataset, whole)]
@@ -114,7 +119,7 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapp
         data=dataset.name,
         summary=summary,
         cards=[card.to_json() for card in found.cards],
-        others=[{"name": layer.name, "file": layer.file} for layer in heading["layers"]],
+        others=[layer for layer in heading["layers"] if _has_page(layer, folder, heading)],
         sheet=base64.b64encode(sheet).decode("ascii"),
         shown=SHOWN,
         columns=max(len(row) for row in rows),
@@ -125,8 +130,14 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapp
         whole=whole,
     )
     commit_bytes(folder / f"{found.layer.file}.jpg", sheet)
+    commit_bytes(folder / f"{found.layer.file}.png", six(found, dataset).png)
     commit_text(folder / f"{found.layer.file}.html", html)
     commit_json(folder / f"{found.layer.file}.json", {"key": heading["key"], **found.to_json()})
+
+
+def _has_page(layer: Layer, folder: Path, heading: Mapping[str, Any]) -> bool:
+    """Whether there is a page of a layer, or is about to be."""
+    return layer.name in heading["made"] or (folder / f"{layer.file}.html").exists()
 
 
 def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
@@ -166,7 +177,7 @@ def _lead_words(found: LayerCards) -> str:
     if found.maximized is not None:
         n = found.maximized.shape[1]
         words.append(
-            "the picture that gradient ascent made for it" if n == 1 else f"the {n} pictures that gradient ascent made"
+            "the picture that gradient ascent made" if n == 1 else f"the {n} pictures that gradient ascent made"
         )
     if found.filters is not None:
         words.append("the filter itself")
@@ -186,21 +197,20 @@ def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) ->
     return Row(f"{card.layer} {card.filter}", groups, card.sentences())
 
 
-def overview(layers: Sequence[LayerCards], dataset: Dataset) -> drawing.Drawing:
-    """Six filters of each of up to eight layers, the most missed first, with what is known of them."""
-    step = max(1, -(-len(layers) // OVERVIEW_LAYERS))
-    rows = []
-    for found in layers[::step]:
-        missed = [-(c.usage.accuracy_lost if c.usage is not None else c.firing) + 10 * c.dead for c in found.cards]
-        chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
-        rows += [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
-    return drawing.card_rows(rows, "Filters: what gradient ascent made, the pictures that excite them most, and words")
+def six(found: LayerCards, dataset: Dataset) -> drawing.Drawing:
+    """Six filters of a layer, the most missed first, with what is known of them."""
+    missed = [-(c.usage.accuracy_lost if c.usage is not None else c.firing) + 10 * c.dead for c in found.cards]
+    chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
+    rows = [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
+    lead = f"{_lead_words(found)}; then " if _lead_words(found) else ""
+    return drawing.card_rows(rows, f"{found.layer.name}: {lead}the pictures that excite a filter most, and words")
 
 
 def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport) -> dict[str, Any]:
     """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
-    if report.overview is not None:
-        commit_bytes(folder / "overview.png", report.overview.png)
+    sheets = [path for layer in heading["layers"] if (path := folder / f"{layer.file}.png").exists()]
+    some = sheets[:: max(1, -(-len(sheets) // OVERVIEW_LAYERS))]
+    commit_bytes(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
     if report.probes is not None:
         found = report.probes
         chart = drawing.probes(
@@ -223,9 +233,9 @@ def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport)
         data=report.dataset.name,
         notes=report.summary["notes"],
         layers=summaries,
-        overview=_uri(folder / "overview.png"),
-        classes=_uri(folder / "classes.png"),
-        probes=_uri(folder / "probes.png"),
+        overview=uri(folder / "overview.png"),
+        classes=uri(folder / "classes.png"),
+        probes=uri(folder / "probes.png"),
     )
     commit_text(folder / "index.html", html)
     return {**report.summary, "layers": summaries}
@@ -253,10 +263,6 @@ def probes_json(found: Probes, class_names: Sequence[str]) -> dict[str, Any]:
         for p in found.probes
     ]
     return {"classes": list(class_names), "readable": list(found.readable), "layers": rows}
-
-
-def _uri(path: Path) -> str | None:
-    return drawing.Drawing(path.read_bytes()).data_uri() if path.exists() else None
 
 
 # ----------------------------------------------------------------------------------------------------- one picture

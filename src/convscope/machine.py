@@ -29,6 +29,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def device_of(network: torch.nn.Module) -> torch.device:
+    """Where a network's parameters lie; the CPU for one without."""
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
+
+
 def pick_precision(name: str, device: torch.device) -> str:
     """ "float32" or "bfloat16"; "auto" is bfloat16 where the device multiplies it in hardware, else float32.
 

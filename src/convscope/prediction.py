@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from .classifier import Classifier
 from .errors import PictureError, UnknownName
 from .images import Preprocess, to_tensor
+from .machine import device_of
 from .taps import evaluating
 
 BATCH = 64  # pictures in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
@@ -73,7 +74,7 @@ def view_logits(  # noqa: PLR0913 - as logits, with the views
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, as of ``logits``, of the pictures as they are, and the weighted mean of those of all ``views``."""
     index = np.arange(len(pictures)) if index is None else index
-    device = device or next((p.device for p in network.parameters()), torch.device("cpu"))
+    device = device or device_of(network)
     plain, means = [], []
     with evaluating(network), torch.inference_mode():
         for start in range(0, len(index), BATCH):

@@ -156,7 +156,7 @@ def write_page(run: Run) -> Path:
     """Write ``report.html`` from what the run's folder holds: one file that needs no other."""
     evaluations = []
     for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
-        pictures = {n: _uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
+        pictures = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
         evaluations.append({"name": path.parent.name, "figures": read_json(path), "pictures": pictures})
     summary = train_summary(run)
     html = page(
@@ -166,8 +166,8 @@ def write_page(run: Run) -> Path:
         options=run.recipe().flat(),
         summary=summary,
         roofline=roofline(summary),
-        curves=_uri(run.folder / "curves.png"),
-        augmentation=_uri(run.folder / "augment.png"),
+        curves=uri(run.folder / "curves.png"),
+        augmentation=uri(run.folder / "augment.png"),
         evaluations=evaluations,
         openings=run.openings(),
     )
@@ -183,5 +183,6 @@ def page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def _uri(path: Path) -> str | None:
+def uri(path: Path) -> str | None:
+    """A PNG file for the ``src`` of an ``img`` in a page that stands alone; None where it is not there."""
     return drawing.Drawing(path.read_bytes()).data_uri() if path.exists() else None

@@ -195,7 +195,8 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 # ------------------------------------------------------------------------------------------------------- tensors
 
 
-def _tensor_hash(name: str, tensor: torch.Tensor) -> str:
+def tensor_hash(name: str, tensor: torch.Tensor) -> str:
+    """The SHA-256 of a tensor with its name, kind and shape."""
     import torch
 
     flat = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
@@ -215,7 +216,7 @@ def commit_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mappin
 
     meta = json.loads(json.dumps(meta, allow_nan=False))  # as it will be read: the seal knows no keys but strings
     plain = _plain(tensors)
-    hashes = {name: _tensor_hash(name, t) for name, t in plain.items()}
+    hashes = {name: tensor_hash(name, t) for name, t in plain.items()}
     text = json.dumps({"meta": meta, "sha256": hashes, "seal": _seal(meta, hashes)}, allow_nan=False)
     commit_bytes(path, save(plain, {META_KEY: text}))
 
@@ -250,7 +251,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not isinstance(hashes, dict) or seal != _seal(meta, hashes) or set(hashes) != set(tensors):
         raise DamagedFile(f"{path} is damaged: its description was altered.")
     for name, tensor in tensors.items():
-        if _tensor_hash(name, tensor) != hashes[name]:
+        if tensor_hash(name, tensor) != hashes[name]:
             raise DamagedFile(f"{path} is damaged: the tensor {name!r} is not what was written.")
     return tensors, meta
 

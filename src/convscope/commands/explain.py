@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,32 @@ from .. import explained
 from ..classifier import Architecture, Classifier, load_weight_file
 from ..datasets import Dataset, Progress
 from ..datasets import load as load_dataset
-from ..errors import ConvscopeError, DamagedFile, UnknownName, UsageError
+from ..errors import ConvscopeError, DamagedFile, DataError, UnknownName, UsageError
+from ..evaluation import translation
 from ..explained import ExplainReport, PictureReport, Taken
 from ..explanation import METHODS
 from ..explanation.attribution import sanity_check
 from ..explanation.cards import ClassPictures, LayerCards
 from ..explanation.evidence import evidence, nearest
-from ..explanation.explaining import Explaining, Material, Options, Streamed
-from ..explanation.explaining import Progress as Stage
+from ..explanation.explaining import Explaining, Material, Options, Stage, Streamed
 from ..explanation.layers import find_layers
 from ..explanation.maps import feature_maps
 from ..explanation.probe import Probes
 from ..models import full_name, is_own
 from ..preparing import data_name
-from ..runs import data_description, data_difference, runs_folder
-from ..storage import commit_json, commit_tensors, lock, make_folder, read_json, read_tensors
+from ..runs import runs_folder
+from ..storage import (
+    commit_json,
+    commit_tensors,
+    lock,
+    make_folder,
+    read_foreign_tensors,
+    read_json,
+    read_tensors,
+    tensor_hash,
+)
 from ..taps import evaluating
-from .main import open_classifier
+from .main import open_classifier, read_data
 
 SAVE_EVERY = 10.0  # seconds between two savings of a pass
 FIRST_CARDS = 20.0  # seconds after which the first cards are shown while the pass goes on
@@ -87,13 +96,16 @@ def explain(
     """
     _check(count, seeds, ablate, limit)
     subject = _subject(run, data, weights, model, data_root, runs, progress)
+    if filter:  # a folder of its own: the pages of all filters stay whole
+        subject = replace(subject, folder=subject.folder / "filters")
     options = Options(count, least, tuple(filter) if filter else None, ablate, seeds, limit, from_exemplar, seed)
     making = Explaining(subject.material(), options, layer)
     _check_filters(making, options)
     key = _key(subject, options, [found.name for found in making.layers])
     heading = {
         "name": subject.name,
-        "layers": making.layers,
+        "layers": making.every,
+        "made": [found.name for found in making.layers],
         "classes": subject.classifier.class_names,
         "key": key,
     }
@@ -176,20 +188,19 @@ class _Keeper:
 
     def finish(self, done: Sequence[str]) -> ExplainReport:
         folder, dataset = self.subject.folder, self.subject.dataset
-        made = [n for n in self.layers if n not in done]
         summary = {
             "run": self.subject.name,
             "folder": str(folder),
             "data": dataset.name,
-            "made": made,
+            "made": list(self.layers),
             "kept": list(done),
             "seconds": time.monotonic() - self.start,
             "notes": list(self.subject.notes),
         }
         report = ExplainReport(folder, summary, self.layers, dataset, self.probes, self.classes)
-        whole = explained.write_index(folder, self.heading, report)
-        commit_json(folder / "explain.json", {**whole, "key": self.key})
-        return ExplainReport(folder, whole, self.layers, dataset, self.probes, self.classes)
+        report = replace(report, summary=explained.write_index(folder, self.heading, report))
+        commit_json(folder / "explain.json", {**report.summary, "key": self.key})
+        return report
 
 
 def _check(count: int, seeds: int, ablate: int, limit: int | None) -> None:
@@ -210,9 +221,7 @@ def _key(subject: _Subject, options: Options, layers: list[str]) -> str:
     """What the answers depend on, as a hash: weights, data and options."""
     digest = hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint]).encode())
     for name, tensor in sorted(subject.classifier.network.state_dict().items()):
-        digest.update(
-            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
+        digest.update(tensor_hash(name, tensor).encode())
     return digest.hexdigest()
 
 
@@ -235,13 +244,11 @@ def _subject(
     if weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
     classifier, found = open_classifier(run, runs, model)
-    own = classifier.provenance.get("recipe", {}).get("data", {})
-    if data is None and not own:
-        raise UsageError(f"{run} does not say what it was trained on; name a dataset to explain it on.")
-    dataset, same = _dataset(data, own, classifier, data_root, progress)
+    if isinstance(data, Dataset):
+        dataset, same, change = data, False, None
+    else:
+        dataset, same, change = read_data(classifier, run, data, "explain", data_root, progress)
     labels, notes = _labels(classifier, dataset)
-    before = classifier.provenance.get("data")
-    change = data_difference(before, data_description(dataset)) if same and before else None
     if change:
         notes = (*notes, f"the data changed since {run} was trained: {change}.")
     home = found.folder if found else runs_folder(runs) / Path(run).stem
@@ -260,40 +267,21 @@ def _is_model(run: str, runs: Path | None) -> bool:
     return True
 
 
-def _dataset(
-    data: str | Path | Dataset | None,
-    own: dict[str, Any],
-    classifier: Classifier,
-    data_root: Path | None,
-    progress: Progress | None,
-) -> tuple[Dataset, bool]:
-    """The dataset, and whether it is the one of the training."""
+def _named(name: str, data: str | Path | Dataset | None, data_root: Path | None, progress: Progress | None) -> Dataset:
+    """The dataset that has to be named where nothing says what a network was trained on."""
+    if data is None:
+        raise UsageError(f"{name} does not say what it was trained on: name a dataset to explain it on.")
     if isinstance(data, Dataset):
-        return data, data.name == own.get("name")
-    name = own["name"] if data is None else data_name(str(data))
-    same = name == own.get("name")
-    dataset = load_dataset(
-        name,
-        data_root=data_root,
-        image_size=classifier.preprocess.size,
-        fit=classifier.preprocess.fit,
-        limit=own.get("limit") if same else None,
-        bad_pictures=own.get("bad_pictures", "error"),
-        progress=progress,
-    )
-    return dataset, same
+        return data
+    return load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
 
 
 def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """The dataset's labels in the classifier's order, None with a note where a class is not the classifier's."""
-    number = {name: i for i, name in enumerate(classifier.class_names)}
-    strangers = [name for name in dataset.class_names if name not in number]
-    if strangers:
-        return None, (
-            f"{dataset.name} has classes that the network does not know (the first: {strangers[0]!r}), so it is not "
-            "measured what each filter is for; everything else is.",
-        )
-    return np.array([number[name] for name in dataset.class_names], np.int64)[dataset.labels], ()
+    try:
+        return translation(classifier.class_names, dataset.class_names)[dataset.labels], ()
+    except DataError as error:
+        return None, (f"{error} So it is not measured what each filter is for; everything else is.",)
 
 
 def _model(
@@ -305,13 +293,7 @@ def _model(
     progress: Progress | None,
 ) -> _Subject:
     """A model by its name, with the weights of a file or random ones, on a dataset that has to be named."""
-    if data is None:
-        raise UsageError(f"{name} is a model and not a run: name a dataset to explain it on.")
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
-    )
+    dataset = _named(f"the model {name}", data, data_root, progress)
     classes = dataset.class_names
     notes: tuple[str, ...] = ()
     if weights is None:
@@ -332,11 +314,9 @@ def _model(
 
 
 def _outputs(weights: Path) -> int | None:
-    """How many logits the network of a weight file puts out: the rows of its last matrix."""
-    from ..storage import read_foreign_tensors
-
+    """How many logits the network of a weight file puts out: the rows of its matrix; None where it has several."""
     matrices = [t for n, t in read_foreign_tensors(weights).items() if t.dim() == 2 and n.endswith("weight")]
-    return len(matrices[-1]) if len(matrices) == 1 else None
+    return len(matrices[0]) if len(matrices) == 1 else None
 
 
 def _module(
@@ -347,13 +327,7 @@ def _module(
     progress: Progress | None,
 ) -> _Subject:
     """Any network: it is given the dataset's pictures as the dataset's preprocess makes them."""
-    if data is None:
-        raise UsageError("a network does not say what it was trained on: name a dataset to explain it on.")
-    dataset = (
-        data
-        if isinstance(data, Dataset)
-        else load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
-    )
+    dataset = _named("a network", data, data_root, progress)
     name = type(network).__name__
     classifier = Classifier(
         network, dataset.class_names, dataset.preprocess, Architecture(name, dataset.preprocess.size)

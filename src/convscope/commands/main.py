@@ -97,6 +97,33 @@ def open_classifier(run: str, runs: Path | None = None, model: str | None = None
     return found.classifier(model), found
 
 
+def read_data(
+    classifier: Classifier,
+    run: str,
+    data: str | Path | None,
+    purpose: str,
+    data_root: Path | None,
+    progress: Progress | None,
+) -> tuple[Dataset, bool, str | None]:
+    """The data named, or a classifier's own, as it takes its pictures: the dataset, whether it is its own, and in
+    words how that has changed since the training (None where it has not). UsageError where none is known."""
+    own = classifier.provenance.get("recipe", {}).get("data", {})
+    if data is None and not own:
+        raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
+    name = own["name"] if data is None else data_name(str(data))
+    same = name == own.get("name")
+    dataset = load_dataset(
+        name,
+        data_root=data_root,
+        image_size=classifier.preprocess.size,
+        fit=classifier.preprocess.fit,
+        limit=own.get("limit") if same else None,
+        bad_pictures=own.get("bad_pictures", "error"),
+        progress=progress,
+    )
+    return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
+
+
 def evaluate(
     run: str,
     data: str | Path | None = None,
@@ -116,22 +143,8 @@ def evaluate(
     """
     find_views(views)
     classifier, found = open_classifier(run, runs, model)
-    own = classifier.provenance.get("recipe", {}).get("data", {})
-    if data is None and not own:
-        raise UsageError(f"{run} does not say what it was trained on; name a dataset to evaluate it on.")
-    name = own["name"] if data is None else data_name(str(data))
-    same = name == own.get("name")
-    dataset = load_dataset(
-        name,
-        data_root=data_root,
-        image_size=classifier.preprocess.size,
-        fit=classifier.preprocess.fit,
-        limit=own.get("limit") if same else None,
-        bad_pictures=own.get("bad_pictures", "error"),
-        progress=progress,
-    )
+    dataset, same, change = read_data(classifier, run, data, "evaluate", data_root, progress)
     notes = [*dataset.notes]
-    change = data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
     if change and data is None:
         raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")
     if change:

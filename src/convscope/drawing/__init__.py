@@ -17,6 +17,7 @@ from .explain import map_summary as map_summary
 from .explain import outlined as outlined
 from .explain import probes as probes
 from .explain import sprite as sprite
+from .explain import stacked as stacked
 from .scores import calibration as calibration
 from .scores import confusion as confusion
 from .sheets import picture_grid as picture_grid

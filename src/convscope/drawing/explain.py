@@ -43,6 +43,19 @@ def sprite(rows: Sequence[Sequence[np.ndarray | None]], cell: int) -> bytes:
     return buffer.getvalue()
 
 
+def stacked(sheets: Sequence[bytes]) -> Drawing:
+    """PNG files below each other on white."""
+    pictures = [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in sheets]
+    whole = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    y = 0
+    for picture in pictures:
+        whole.paste(picture, (0, y))
+        y += picture.height
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG")
+    return Drawing(buffer.getvalue())
+
+
 def fitted(picture_HWC: np.ndarray, side: int) -> np.ndarray:
     """A picture as ``side`` x ``side`` pixels: enlarged without smoothing, made smaller with."""
     if picture_HWC.shape[:2] == (side, side):

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..images import Preprocess, to_tensor
+from ..machine import device_of
 from ..taps import Call, evaluating, tracing
 from .layers import Layer
 
@@ -74,7 +75,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
     """Silence each filter of a layer in turn, on uint8 pictures (M, H, W, 3) with labels (M,), those at ``index``."""
     chosen = list(range(layer.filters)) if filters is None else list(filters)
     truth_N = torch.from_numpy(np.asarray(labels)[index])
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    device = device_of(network)
     block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // (4 * layer.filters * layer.places[0] * layer.places[1])))
     wrong_before, wrong_after, fallen = [], [], []
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version

@@ -40,9 +40,9 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Part:
-    """A channel that a filter is built from: its layer where that is known, its number, and the signed weight."""
+    """A filter of the layer below that a filter is built from, with its signed weight."""
 
-    layer: str | None
+    layer: str
     channel: int
     weight: float
 
@@ -280,7 +280,7 @@ def twins_of(correlations_CC: Tensor, k: int) -> tuple[tuple[int, float], ...]:
     return tuple((j, float(row[j])) for j in best)
 
 
-def parts_of(weights_C: Tensor, below: str | None) -> tuple[Part, ...]:
+def parts_of(weights_C: Tensor, below: str) -> tuple[Part, ...]:
     """The channels with the largest weight, in either direction."""
     order = weights_C.abs().argsort(descending=True)[:PARTS].tolist()
     return tuple(Part(below, j, float(weights_C[j])) for j in order)

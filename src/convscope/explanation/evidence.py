@@ -32,7 +32,6 @@ class Head:
     """
 
     features: Tap
-    filters: int
     pool: str
     linear: str
     factor: float
@@ -61,7 +60,7 @@ def find_head(network: nn.Module, picture_1CHW: Tensor) -> Head | None:
             if torch.allclose(function(maps), pooled_1C, rtol=1e-4, atol=1e-5 * float(pooled_1C.abs().max())):
                 tap = Tap(name, call=len(seen.every_output[name]) - 1)
                 owner = owners(network, picture_1CHW).get(name)
-                return Head(tap, maps.shape[1], pool, linears[-1], factor, owner)
+                return Head(tap, pool, linears[-1], factor, owner)
     return None
 
 

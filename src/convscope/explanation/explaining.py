@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from ..datasets import Dataset
 from ..errors import DataError
 from ..images import Preprocess, to_tensor
+from ..machine import device_of
 from ..prediction import BATCH, logits
 from ..randomness import order, seed_of
-from ..taps import Tap, evaluating, reach
+from ..taps import evaluating, reach
 from .ablation import Ablated, ablate
 from .cards import Card, ClassPictures, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
-from .evidence import Head, find_head
+from .evidence import find_head
 from .exemplars import Exemplars, Stream, highest
 from .fields import crop_box, cut, effective_field
 from .layers import Layer, find_layers
@@ -58,7 +59,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Stage:
     """So much of something is done."""
 
     what: str
@@ -75,7 +76,7 @@ class Streamed:
     total: int
 
 
-Event = Progress | Streamed | Probes | ClassPictures | LayerCards
+Event = Stage | Streamed | Probes | ClassPictures | LayerCards
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,14 @@ class Material:
     def images(self, index: np.ndarray) -> Tensor:
         """Normalised pictures (B, 3, S, S), on the network's device."""
         block = to_tensor(np.ascontiguousarray(self.dataset.pictures[index]))
-        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        return self.preprocess.normalise(block.to(device))
+        return self.preprocess.normalise(block.to(device_of(self.network)))
 
 
 class Explaining:
-    """An explanation in the making. ``layers`` are those asked for, or every layer of the network."""
+    """An explanation in the making. ``layers`` are those asked for, ``every`` is every layer of the network.
+
+    Behind a skip the maps that a head pools are no single layer's filters, and count as a layer of their own.
+    """
 
     def __init__(self, material: Material, options: Options, names: Sequence[str] | None = None) -> None:
         self.material, self.options = material, options
@@ -116,11 +119,15 @@ class Explaining:
             train = train[order(1, 0, dataset.keys[train])][: options.limit]
         # Shuffled by content, so that what was seen half way through is a fair sample.
         self.index = train[order(options.seed, 0, dataset.keys[train])]
+        self._shares = np.bincount(dataset.labels[self.index], minlength=len(dataset.class_names)) / len(self.index)
         picture = material.images(held_out[:1])
-        self.head = find_head(material.network, picture)
-        self.layers = find_layers(material.network, picture, names)
-        if names is None and self.head is not None and self.head.owner is None:
-            self.layers = (*self.layers, _features(self.head, picture, material.network))
+        every, head = find_layers(material.network, picture), find_head(material.network, picture)
+        if head is not None and head.owner is None:  # behind a skip: no single layer's filters
+            (features,) = find_layers(material.network, picture, [head.features.module])
+            every = (*every, replace(features, tap=head.features))
+        self.layers = every if names is None else find_layers(material.network, picture, names)
+        self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
+        self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))
         self.sample = np.sort(self.index[:kept])
         self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
@@ -140,15 +147,16 @@ class Explaining:
             if not wanted:
                 return
             dataset = self.material.dataset
-            yield Progress("answers", 0, 2)
+            yield Stage("answers", 0, 2)
             train, _ = self._responses(self.sample)
-            yield Progress("answers", 1, 2)
+            yield Stage("answers", 1, 2)
             held_out, _ = self._responses(self.held_out)
-            labels = torch.from_numpy(dataset.labels)
-            yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
+            if len(self.layers) == len(self.every):  # some layers alone do not show at which depth
+                labels = torch.from_numpy(dataset.labels)
+                yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
             colours = palette(dataset.pictures[self.sample[:PALETTE_PICTURES]])
             if self.options.seeds and len(self.material.class_names) <= MOST_CLASSES:
-                yield Progress("class pictures", 0, 1)
+                yield Stage("class pictures", 0, 1)
                 yield self._classes(colours)
             for number, layer in enumerate(self.layers):
                 if layer.name not in skip:
@@ -174,19 +182,20 @@ class Explaining:
 
     def _layer(
         self, found: Exemplars, train: Responses, held_out: Responses, colours: Palette
-    ) -> Iterator[Progress | LayerCards]:
+    ) -> Iterator[Stage | LayerCards]:
         """All that there is to one layer: words, twins, ablation, maximization."""
         layer, filters = found.layer, self._filters(found.layer)
-        yield Progress(f"{layer.name}: words", 0, 1)
+        yield Stage(f"{layer.name}: words", 0, 1)
         rules = self._rules(layer, train, held_out)
-        twins, parts = correlations(held_out.highest), built_from(self.material.network, held_out)
+        twins = correlations(held_out.highest)
+        parts = None if layer.below is None else built_from(self.material.network, held_out)
         usage = None
         if self.options.ablate and self.material.labels is not None:
-            yield Progress(f"{layer.name}: ablation", 0, 1)
+            yield Stage(f"{layer.name}: ablation", 0, 1)
             usage = self._ablate(layer, filters)
         pictures, box, believed = None, None, None
         if self.options.seeds:
-            yield Progress(f"{layer.name}: maximization", 0, 1)
+            yield Stage(f"{layer.name}: maximization", 0, 1)
             pictures, box, believed = self._maximize(found, filters, colours)
         by_weights = pixel_weights(self.material.network, layer, self.material.preprocess, colours.grey)
         cards = []
@@ -197,7 +206,7 @@ class Explaining:
                     k,
                     rule=rules[k],
                     weights=None if by_weights is None else first_layer(by_weights[k]),
-                    built_from=() if parts is None or layer.below is None else parts_of(parts[k], layer.below),
+                    built_from=() if parts is None else parts_of(parts[k], str(layer.below)),
                     twins=twins_of(twins, k),
                     usage=None if usage is None else usage_of(usage, row, self.material.class_names),
                     maximized=None if believed is None else believed[row],
@@ -216,11 +225,14 @@ class Explaining:
         )
 
     def _rules(self, layer: Layer, train: Responses, held_out: Responses) -> list[Rule]:
-        dataset = self.material.dataset
-        field = None if layer.field is None else max(layer.field.size)
+        dataset, indices = self.material.dataset, (self.sample, self.held_out)
+        field = None if layer.field is None else min(max(layer.field.size), self.material.preprocess.size)
+        if field not in self._sights:  # the deep layers of a network all see the whole picture
+            first, second = (sights(dataset.pictures[index], field) for index in indices)
+            self._sights[field] = first, second
         train_seen, held_seen = (
-            Seen(sights(dataset.pictures[index], field), torch.from_numpy(dataset.labels[index]), answers.highest)
-            for index, answers in ((self.sample, train), (self.held_out, held_out))
+            Seen(seen, torch.from_numpy(dataset.labels[index]), answers.highest)
+            for seen, index, answers in zip(self._sights[field], indices, (train, held_out), strict=True)
         )
         return find_rules(train_seen, held_seen, dataset.class_names)
 
@@ -272,7 +284,7 @@ class Explaining:
     def _answers(self, layer: Layer, pictures_NHWC: np.ndarray) -> Tensor:
         """The highest value of every filter of a layer in pictures, through the network's own preprocess: (N, C)."""
         network, parts = self.material.network, []
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         with torch.inference_mode():
             for start in range(0, len(pictures_NHWC), BATCH):
                 block = to_tensor(pictures_NHWC[start : start + BATCH]).to(device)
@@ -294,7 +306,6 @@ class Explaining:
     ) -> Card:
         dataset, side = self.material.dataset, self.material.preprocess.size
         index = found.index[k].numpy()
-        shares = np.bincount(dataset.labels[self.index], minlength=len(dataset.class_names)) / len(self.index)
         exemplars = self._exemplars(found, k)
         crops = [cut(dataset.pictures[e.index], e.box) for e in exemplars]
         return Card(
@@ -304,7 +315,7 @@ class Explaining:
             firing=float(found.firing[k]),
             exemplars=exemplars,
             least=self._least(found, k, side),
-            classes=class_mix(dataset.labels[index], shares, dataset.class_names),
+            classes=class_mix(dataset.labels[index], self._shares, dataset.class_names),
             colours=dominant_colours(crops),
             rule=rule,
             weights=weights,
@@ -331,9 +342,3 @@ class Explaining:
     def _exemplar(self, i: int, value: float, place: tuple[int, int], box: tuple[int, int, int, int]) -> Exemplar:
         dataset = self.material.dataset
         return Exemplar(i, dataset.origins(i), dataset.class_names[dataset.labels[i]], value, place, box)
-
-
-def _features(head: Head, picture_1CHW: Tensor, network: nn.Module) -> Layer:
-    """The maps that the head pools, as a layer of their own: behind a skip they are no single layer's filters."""
-    (layer,) = find_layers(network, picture_1CHW, [head.features.module])
-    return Layer(layer.name, Tap(layer.tap.module, call=head.features.call), layer.filters, layer.places, layer.field)

@@ -39,8 +39,7 @@ def pixel_weights(network: nn.Module, layer: Layer, preprocess: Preprocess, grey
 class FeatureMaps:
     """What one layer makes of one picture: ``maps`` float32 (C, h, w) before the activation.
 
-    ``order`` lists the filters by their highest value, as a multiple of what they reach on other pictures where that
-    is known, else as it is; ``firing`` is the share of all places above 0.
+    ``order`` lists the filters by their highest value; ``firing`` is the share of all places above 0.
     """
 
     layer: Layer
@@ -49,10 +48,8 @@ class FeatureMaps:
     firing: float
 
 
-def feature_maps(
-    network: nn.Module, image_1CHW: Tensor, layers: Sequence[Layer], best: dict[str, Tensor] | None = None
-) -> tuple[FeatureMaps, ...]:
-    """The maps of all layers for a normalised picture (1, 3, S, S); ``best`` (C,) is the most each filter reaches."""
+def feature_maps(network: nn.Module, image_1CHW: Tensor, layers: Sequence[Layer]) -> tuple[FeatureMaps, ...]:
+    """The maps of all layers for a normalised picture (1, 3, S, S)."""
     kept: dict[int, Tensor] = {}
 
     def keep(number: int, maps_1Chw: Tensor) -> None:
@@ -63,9 +60,6 @@ def feature_maps(
     found = []
     for number, layer in enumerate(layers):
         maps = kept[number]
-        peak = maps.amax((1, 2))
-        if best is not None and layer.name in best:
-            peak = peak / best[layer.name].clamp(min=1e-12)
-        order = peak.argsort(descending=True)
+        order = maps.amax((1, 2)).argsort(descending=True)
         found.append(FeatureMaps(layer, maps, order, float((maps > 0).double().mean())))
     return tuple(found)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..images import Preprocess, to_tensor
-from ..machine import pick_precision
+from ..machine import device_of, pick_precision
 from ..randomness import seed_of, uniforms
 from ..taps import evaluating, reach, tapping
 from .layers import Layer
@@ -178,7 +178,7 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     _check(objectives, keys, starts_NHWC, preprocess.size)
     values = Values(objectives)
     layer = values.local()
-    device = device or next((p.device for p in network.parameters()), torch.device("cpu"))
+    device = device or device_of(network)
     with evaluating(network), _frozen(network), torch.inference_mode(False), torch.enable_grad():
         preset = preset or pick_preset(network, layer, preprocess.size, device)
         window = window_of(layer, preprocess.size, 0 if preset.pixels else math.ceil(preset.shift))
