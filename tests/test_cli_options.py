@@ -30,13 +30,23 @@ OPTIONS = {
         "runs",
         "json",
     },
-    "evaluate": {"run", "data", "part", "limit", "views", "model", "data_root", "runs", "json"},
-    "predict": {"run", "pictures", "top", "views", "model", "runs", "json", "csv"},
+    "evaluate": {"run", "data", "part", "limit", "views", "model", "weights", "data_root", "runs", "json"},
+    "predict": {"run", "pictures", "top", "views", "model", "weights", "runs", "json", "csv"},
     "explain": set(
         "run data layer filter picture target method sanity count least seeds ablate limit from_exemplar seed weights "
         "model data_root runs json".split()
     ),
-    "models": {"name", "classes", "image_size", "width", "depth", "batch_norm", "dropout", "stem", "shortcut", "json"},
+    "features": set(
+        "data backbone weights layer maps augment level dtype engine image_size fit limit bad_pictures seed device "
+        "data_root json".split()
+    ),
+    "transfer": set(
+        "data backbone weights budget augment level balance engine image_size fit limit bad_pictures seed device name "
+        "data_root runs json".split()
+    ),
+    "similar": set("run picture data count engine model weights data_root runs json".split()),
+    "export": {"run", "format", "output", "model", "weights", "runs", "json"},
+    "models": set("name classes image_size width depth batch_norm dropout stem shortcut pretrained json".split()),
     "demo": {"runs"},
 }
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.

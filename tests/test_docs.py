@@ -34,6 +34,10 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "explain": "explain",
+    "features": "features",
+    "transfer": "transfer",
+    "similar": "similar",
+    "export": "export",
     "models": "models",
     "demo": "train",
 }

@@ -60,6 +60,12 @@ EVERY = {
     "attributions": lambda: drawing.attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
     "stacked": lambda: drawing.stacked([EVERY["curves"]().png, EVERY["rate range"]().png]),
     "map_summary": lambda: drawing.map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
+    "ladder": lambda: drawing.ladder([drawing.Step("$head", 0.9, 0.8, 0.95, 3.2, 15_372, kept=True)] * 3),
+    "learning curve": lambda: drawing.learning_curve(
+        [(2, 0.5, 0.4, 0.6), (8, 0.7, 0.6, 0.8)], [(2, 0.5, 0.4, 0.6)] * 2
+    ),
+    "path": lambda: drawing.path([1e-3, 1e-1], [0.8, 0.9], [0.5, 0.4], 0.1),
+    "used filters": lambda: drawing.used_filters([drawing.FilterRow("$a", 3, 0.2, noise(5, 8, 8, 3), [True] * 5)] * 4),
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
 }
 

@@ -25,13 +25,13 @@ LAYERS = [
     "training",
     "runs planning",
     "session evaluation",
-    "export",
+    "exporting",
     "explanation diagnose",
-    "transfer",
+    "transferring",
     "doctor study",
     "drawing",
     "report",
-    "explained",
+    "explained transferred",
     "preparing",
     "commands",
     "printing",
@@ -42,8 +42,11 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split(
 EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m convscope`: they reach for everything
 
 HOOKS_IN = {"taps.py"}  # a hook is a `with` block there, and counted afterwards
-DRAWS = {f"drawing/{part}.py" for part in "canvas training scores sheets explain".split()}  # others return numbers
+DRAWS = {
+    f"drawing/{part}.py" for part in "canvas training scores sheets explain transfer".split()
+}  # others return numbers
 UNPICKLES = {
+    "models/pretrained.py",  # lite0's weights are one: torch's restricted loader, after their SHA-256 was compared
     "datasets/cifar.py",  # CIFAR's own files are pickles: an unpickler that can build arrays and nothing else
 }
 WRITES = {

@@ -18,38 +18,52 @@ _HOMES = {
     "DATASETS": "datasets",
     "Dataset": "datasets",
     "EvaluationReport": "report",
+    "ExportReport": "commands",
+    "FeaturesReport": "commands",
     "MODELS": "models",
     "ExplainReport": "explained",
     "Prediction": "prediction",
     "Preprocess": "images",
     "RECIPES": "recipes",
     "Recipe": "recipes",
+    "SimilarReport": "transferred",
     "TrainReport": "report",
     "TrainRequest": "preparing",
+    "TransferReport": "transferred",
     "evaluate": "commands",
     "explain": "commands",
     "explain_picture": "commands",
+    "export": "commands",
+    "features": "commands",
     "load_dataset": "commands",
     "model_table": "commands",
     "open_classifier": "commands",
     "predict": "commands",
     "prepare_training": "preparing",
     "save_example": "commands",
+    "similar": "commands",
     "train": "commands",
+    "transfer": "commands",
 }
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
+    from .commands import ExportReport as ExportReport
+    from .commands import FeaturesReport as FeaturesReport
     from .commands import evaluate as evaluate
     from .commands import explain as explain
     from .commands import explain_picture as explain_picture
+    from .commands import export as export
+    from .commands import features as features
     from .commands import load_dataset as load_dataset
     from .commands import model_table as model_table
     from .commands import open_classifier as open_classifier
     from .commands import predict as predict
     from .commands import save_example as save_example
+    from .commands import similar as similar
     from .commands import train as train
+    from .commands import transfer as transfer
     from .datasets import DATASETS as DATASETS
     from .datasets import Dataset as Dataset
     from .errors import ConvscopeError as ConvscopeError
@@ -64,6 +78,8 @@ if TYPE_CHECKING:
     from .recipes import Recipe as Recipe
     from .report import EvaluationReport as EvaluationReport
     from .report import TrainReport as TrainReport
+    from .transferred import SimilarReport as SimilarReport
+    from .transferred import TransferReport as TransferReport
 
 
 def __getattr__(name: str) -> Any:

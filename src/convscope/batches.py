@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,6 +41,26 @@ class Batch:
         return torch.where(self.share >= 0.5, self.labels, self.others)
 
 
+class Feed(Protocol):
+    """What a training is fed: batches of pictures, or of features recorded from them."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        ...
+
+    @property
+    def class_weights(self) -> torch.Tensor:
+        """Float32 (K,)."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number ``start`` on."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batches:
     """The training pictures ``index`` of a dataset, shuffled and varied anew each epoch.
@@ -64,6 +85,11 @@ class Batches:
         """Updates an epoch."""
         return -(-len(self.index) // self.batch_size)
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.dataset.class_names)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number ``start`` on."""
         shuffled = self.index[order(self.seed, epoch, self._keys[self.index])]
@@ -79,10 +105,7 @@ class Batches:
     @cached_property
     def class_weights(self) -> torch.Tensor:
         """Float32 (K,): weights that give every class the same say; over the training pictures their mean is 1."""
-        counts = np.bincount(self.dataset.labels[self.index], minlength=len(self.dataset.class_names))
-        present = np.count_nonzero(counts)
-        weights = np.where(counts > 0, len(self.index) / (present * np.maximum(counts, 1)), 0.0)
-        return torch.from_numpy(weights.astype(np.float32)).to(self.device)
+        return balanced(self.dataset.labels[self.index], self.classes).to(self.device)
 
     def _batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         images, labels = self._varied(chosen, epoch)
@@ -98,3 +121,11 @@ class Batches:
         varied = augment(pictures, self.recipe, self.seed, epoch, self._keys[chosen])
         labels = torch.from_numpy(self.dataset.labels[chosen]).to(self.device)
         return self.dataset.preprocess.normalise(varied), labels
+
+
+def balanced(labels_N: np.ndarray, classes: int) -> torch.Tensor:
+    """Float32 (K,): weights that give every class the same say; over these labels their mean is 1."""
+    counts = np.bincount(labels_N, minlength=classes)
+    present = np.count_nonzero(counts)
+    weights = np.where(counts > 0, len(labels_N) / (present * np.maximum(counts, 1)), 0.0)
+    return torch.from_numpy(weights.astype(np.float32))

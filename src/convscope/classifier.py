@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 
+from .datasets.imagenet import class_names
 from .errors import DamagedFile, ForeignFile, UsageError
 from .images import Preprocess
 from .models import MODELS, build, full_name
 from .models.own import is_own, source_hash
-from .storage import commit_json, commit_tensors, read_foreign_tensors, read_tensors
+from .models.pretrained import find_pretrained, pretrained_weights
+from .storage import commit_json, commit_tensors, read_foreign_tensors, read_tensors, tensor_hash
 from .taps import evaluating
 
 FORMAT = 1
@@ -59,6 +62,25 @@ class Classifier:
         commit_json(path.with_suffix(".json"), meta)
 
     @staticmethod
+    def pretrained(name: str, weights: Path | None = None) -> Classifier:
+        """A pretrained network as a classifier of what it was trained on: ``lite0``, ``resnet18``, a name of timm's.
+
+        ``weights`` is a safetensors file to take them from. Raises UnknownName, DamagedFile or UnreachableError.
+        """
+        found = find_pretrained(name)
+        tensors = pretrained_weights(found, weights)
+        architecture = Architecture(found.architecture, found.size)
+        network = architecture.build(found.classes)
+        load_weights(network, tensors, weights or Path(f"pretrained:{name}"))
+        provenance = {
+            "pretrained": name,
+            "weights_sha256": weights_hash(network),
+            "licence": found.licence if weights is None else None,
+        }
+        names = class_names(found.classes)
+        return Classifier(network.eval(), names, Preprocess(**found.preprocess), architecture, provenance)
+
+    @staticmethod
     def load(path: Path, model: str | None = None) -> Classifier:
         """Read a classifier; every hash is verified before a weight reaches the network.
 
@@ -78,6 +100,19 @@ class Classifier:
             architecture=architecture,
             provenance=meta["provenance"],
         )
+
+
+def weights_hash(network: torch.nn.Module, without: str | None = None) -> str:
+    """The SHA-256 of all that a network's answers depend on: its weights and running statistics.
+
+    ``without`` is a module to leave out.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        left_out = without is not None and name.startswith(f"{without}.")
+        if not left_out and not name.endswith("num_batches_tracked"):  # counts only
+            digest.update(tensor_hash(name, tensor).encode())
+    return digest.hexdigest()
 
 
 def architecture_of(

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,12 +25,18 @@ from .printing import (
     print_csv,
     print_evaluation,
     print_explanation,
+    print_export,
+    print_features,
     print_ledger,
     print_models,
     print_notes,
     print_picture,
     print_predictions,
+    print_pretrained,
+    print_similar,
+    print_transfer,
     progress_bar,
+    rung_line,
 )
 from .version import __version__
 
@@ -47,6 +54,7 @@ app = App(
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
 Views = Literal["none", "flip", "shift", "flip-shift"]
+Engines = Literal["auto", "torch", "onnxruntime"]
 STANDARD_INPUT = "standard input"
 
 
@@ -329,6 +337,7 @@ def evaluate(
     limit: int | None = None,
     views: Views = "none",
     model: str | None = None,
+    weights: Path | None = None,
     data_root: Path | None = None,
     runs: Path | None = None,
     json: Flag = False,
@@ -338,7 +347,7 @@ def evaluate(
     Parameters
     ----------
     run
-        A run's name or path, `last`, or a classifier file.
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
     data
         Another dataset, folder or table; its classes are matched by name.
     part
@@ -349,6 +358,8 @@ def evaluate(
         none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
     model
         Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
     data_root
         Where cifar10 lies.
     runs
@@ -366,6 +377,7 @@ def evaluate(
             limit=limit,
             views=views,
             model=model,
+            weights=weights,
             data_root=data_root,
             runs=runs,
             progress=progress,
@@ -384,6 +396,7 @@ def predict(
     top: int = 5,
     views: Views = "none",
     model: str | None = None,
+    weights: Path | None = None,
     runs: Path | None = None,
     json: Flag = False,
     csv: Flag = False,
@@ -395,7 +408,7 @@ def predict(
     Parameters
     ----------
     run
-        A run's name or path, `last`, or a classifier file.
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
     pictures
         Files, folders, globs, or -.
     top
@@ -404,6 +417,8 @@ def predict(
         none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies.
     model
         Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
     runs
         The folder of runs.
     json
@@ -415,7 +430,9 @@ def predict(
 
     given = ["-" if p == STANDARD_INPUT else p for p in pictures or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
-    results = commands.predict(run, given, top=top, views=views, model=model, runs=runs, standard_input=data)
+    results = commands.predict(
+        run, given, top=top, views=views, model=model, weights=weights, runs=runs, standard_input=data
+    )
     rows = [r.to_json() for r in results]
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))
@@ -503,24 +520,269 @@ def explain(
     """
     from . import commands
 
-    try:
-        with progress_bar(json) as progress:
-            if picture is not None:
-                taken = commands.explain_picture(
-                    run, picture, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
-                    data_root=data_root, runs=runs, progress=progress,
-                )  # fmt: skip
-                print(json_module.dumps(taken.summary)) if json else print_picture(taken.summary)
-                return
-            result = commands.explain(
-                run, data, layer=layer, filter=filter, count=count, least=least, seeds=seeds, ablate=ablate,
-                limit=limit, from_exemplar=from_exemplar, seed=seed, weights=weights, model=model,
-                data_root=data_root, runs=runs, progress=progress, on_layer=None if json else layer_line,
+    with _keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
+        if picture is not None:
+            taken = commands.explain_picture(
+                run, picture, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
+                data_root=data_root, runs=runs, progress=progress,
             )  # fmt: skip
-    except KeyboardInterrupt:
-        kept = "interrupted; what is done is kept, and the same command goes on."
-        raise InterruptedRun(kept, signal.SIGINT) from None
+            print(json_module.dumps(taken.summary)) if json else print_picture(taken.summary)
+            return
+        result = commands.explain(
+            run, data, layer=layer, filter=filter, count=count, least=least, seeds=seeds, ablate=ablate,
+            limit=limit, from_exemplar=from_exemplar, seed=seed, weights=weights, model=model,
+            data_root=data_root, runs=runs, progress=progress, on_layer=None if json else layer_line,
+        )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_explanation(result.summary)
+
+
+# -------------------------------------------------------------------------------------------- transfer learning
+
+
+@app.command
+def features(
+    data: str,
+    /,
+    *,
+    backbone: str = "lite0",
+    weights: Path | None = None,
+    layer: str | None = None,
+    maps: Flag = False,
+    augment: int = 0,
+    level: str = "standard",
+    dtype: Literal["float32", "float16"] = "float32",
+    engine: Engines = "auto",
+    image_size: int | None = None,
+    fit: str | None = None,
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    seed: int = 0,
+    device: str = "auto",
+    data_root: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Record what a pretrained network makes of every picture of DATA, once: only what changed is computed again.
+
+    Parameters
+    ----------
+    data
+        A dataset's name, a folder of pictures, or a CSV table.
+    backbone
+        A name of `convscope models --pretrained`: lite0 needs no network.
+    weights
+        A safetensors file to take the backbone's weights from.
+    layer
+        Record this layer instead of what the last linear layer is given: the mean of its map over places.
+    maps
+        Keep whole feature maps: of the layer, or the last one.
+    augment
+        So many varied copies of each picture beside it.
+    level
+        How they are varied: light, standard or strong.
+    dtype
+        float32 or float16, which halves the disk.
+    engine
+        auto, torch or onnxruntime.
+    image_size
+        Side of the pictures in pixels (default: the backbone's).
+    fit
+        crop, pad or squash (default: the backbone's).
+    limit
+        Use so many pictures, stratified.
+    bad_pictures
+        error, or skip those that cannot be read.
+    seed
+        Of the varied copies.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    data_root
+        Where cifar10 lies.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    with _keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
+        result = commands.features(
+            data, backbone=backbone, weights=weights, layer=layer, maps=maps, augment=augment, level=level, dtype=dtype,
+            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures, seed=seed,
+            device=device, data_root=data_root, progress=progress,
+        )  # fmt: skip
+    print(json_module.dumps(result.summary)) if json else print_features(result)
+
+
+@app.command
+def transfer(
+    data: str,
+    /,
+    *,
+    backbone: str = "lite0",
+    weights: Path | None = None,
+    budget: float | None = None,
+    augment: int = 0,
+    level: str = "standard",
+    balance: Flag = False,
+    engine: Engines = "auto",
+    image_size: int | None = None,
+    fit: str | None = None,
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    seed: int = 0,
+    device: str = "auto",
+    name: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Make a classifier of DATA from a pretrained network: features, heads, fine-tuning where it pays, one table.
+
+    Parameters
+    ----------
+    data
+        A dataset's name, a folder of pictures, or a CSV table.
+    backbone
+        A name of `convscope models --pretrained`: lite0 needs no network.
+    weights
+        A safetensors file to take the backbone's weights from.
+    budget
+        Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried.
+    augment
+        So many varied copies of each training picture.
+    level
+        How they are varied: light, standard or strong.
+    balance
+        Weigh the classes so that rare ones count as much as frequent ones.
+    engine
+        auto, torch or onnxruntime.
+    image_size
+        Side of the pictures in pixels (default: the backbone's).
+    fit
+        crop, pad or squash (default: the backbone's).
+    limit
+        Use so many pictures, stratified.
+    bad_pictures
+        error, or skip those that cannot be read.
+    seed
+        Of whatever is drawn.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    name
+        The run's name.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs (default: $CONVSCOPE_RUNS, else runs).
+    json
+        Print JSON lines: one a rung, and last the summary.
+    """
+    from . import commands
+
+    def show(rung: Any) -> None:
+        print(json_module.dumps(rung.to_json()) if json else rung_line(rung), flush=True)
+
+    with _keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
+        result = commands.transfer(
+            data, backbone=backbone, weights=weights, budget=budget, augment=augment, level=level, balance=balance,
+            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures, seed=seed,
+            device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
+        )  # fmt: skip
+    print(json_module.dumps(result.summary)) if json else print_transfer(result)
+
+
+@app.command
+def similar(
+    run: str,
+    picture: Path,
+    data: str | None = None,
+    /,
+    *,
+    count: int = 9,
+    engine: Engines = "auto",
+    model: str | None = None,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Find the pictures of RUN's data, or of DATA, that are nearest to PICTURE by what the network makes of them.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    picture
+        A picture.
+    data
+        Where to search (default: what it was trained on).
+    count
+        How many.
+    engine
+        auto, torch or onnxruntime.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    with progress_bar(json) as progress:
+        result = commands.similar(
+            run, picture, data, count=count, engine=engine, model=model, weights=weights, data_root=data_root,
+            runs=runs, progress=progress,
+        )  # fmt: skip
+    print(json_module.dumps(result.summary)) if json else print_similar(result)
+
+
+@app.command
+def export(
+    run: str = "last",
+    /,
+    *,
+    format: Literal["onnx", "safetensors"] = "onnx",
+    output: Path | None = None,
+    model: str | None = None,
+    weights: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Write RUN as one file that predicts the same elsewhere, with class names, preprocessing and a parity seal inside.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    format
+        onnx (with a plain script that predicts), or safetensors.
+    output
+        The folder to write into (default: export in the run).
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    result = commands.export(run, format=format, output=output, model=model, weights=weights, runs=runs)
+    print(json_module.dumps(result.summary)) if json else print_export(result.summary)
+
+
+@contextmanager
+def _keeping(words: str) -> Iterator[None]:
+    """A with-block after whose interruption these words are said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"interrupted; {words}", signal.SIGINT) from None
 
 
 # ---------------------------------------------------------------------------------------------------- models, demo
@@ -539,6 +801,7 @@ def models(
     dropout: float | None = None,
     stem: int | Literal["small"] | None = None,
     shortcut: Literal["pad", "projection"] | None = None,
+    pretrained: Flag = False,
     json: Flag = False,
 ) -> None:
     """List the models, or print the lecture's table of one: layers, sizes, parameters, work, rules it breaks.
@@ -563,11 +826,17 @@ def models(
         Filter size of resnet's first layer, or small.
     shortcut
         pad or projection, of the CIFAR residual nets.
+    pretrained
+        List pretrained networks instead: some, or with NAME all whose name contains it.
     json
         Print JSON.
     """
     from . import commands
 
+    if pretrained:
+        rows = commands.pretrained_list(name)
+        print(json_module.dumps(rows)) if json else print_pretrained(rows)
+        return
     if name is None:
         rows = commands.model_list()
         if json:

@@ -21,31 +21,39 @@ from .errors import DamagedFile, DataError, UnknownName, UsageError
 PAD_COLOUR = (128, 128, 128)  # what surrounds a picture that is fitted whole
 
 
-def _crop(rgb: Image.Image, size: int) -> Image.Image:
+def _crop(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     """The shorter side becomes ``size``; of the longer one the middle stays."""
     side = min(rgb.size)
     left, top = (rgb.width - side) // 2, (rgb.height - side) // 2  # whole pixels: no blur when only cutting
-    return rgb.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    return rgb.resize((size, size), how, box=(left, top, left + side, top + side))
 
 
-def _pad(rgb: Image.Image, size: int) -> Image.Image:
+def _pad(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     """The longer side becomes ``size``; the rest of the square is `PAD_COLOUR`."""
     longest = max(rgb.size)
     width, height = (max(1, (2 * side * size + longest) // (2 * longest)) for side in rgb.size)
     canvas = Image.new("RGB", (size, size), PAD_COLOUR)
-    scaled = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    scaled = rgb.resize((width, height), how)
     canvas.paste(scaled, ((size - width) // 2, (size - height) // 2))
     return canvas
 
 
-def _squash(rgb: Image.Image, size: int) -> Image.Image:
+def _squash(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     """Both sides become ``size``, whatever that does to the shapes."""
     if size * rgb.height > MAX_PIXELS:  # Pillow resizes rows first, which makes a thin tall picture huge
-        rgb = rgb.resize((rgb.width, size), Image.Resampling.BILINEAR)
-    return rgb.resize((size, size), Image.Resampling.BILINEAR)
+        rgb = rgb.resize((rgb.width, size), how)
+    return rgb.resize((size, size), how)
+
+
+def _centre(rgb: Image.Image, share: float) -> Image.Image:
+    """The square in the middle whose side is this share of the shorter side, in whole pixels."""
+    side = max(1, round(share * min(rgb.size)))
+    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
+    return rgb.crop((left, top, left + side, top + side))
 
 
 FITS = {"crop": _crop, "pad": _pad, "squash": _squash}
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +61,10 @@ class Preprocess:
     """How a picture becomes a tensor: fitted to ``size`` x ``size`` pixels by ``fit``, then (x / 255 - mean) / std.
 
     ``fit`` is "crop" (shorter side to size, centre cut out), "pad" (the whole picture on grey) or "squash" (both sides
-    to size). ``mean`` and ``std`` are per channel, in units of pixel values 0..1. ``version`` counts changes of the
-    rules in this module. Raises UsageError for values that make no sense.
+    to size). ``mean`` and ``std`` are per channel, in units of pixel values 0..1. ``interpolation`` is "bilinear" or
+    "bicubic"; ``centre`` below 1 looks, with fit "crop", at the middle square only whose side is that share of the
+    shorter one, as many pretrained networks were evaluated. ``version`` counts changes of the rules in this module.
+    Raises UsageError for values that make no sense.
     """
 
     size: int
@@ -62,6 +72,8 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     version: int = 1
+    interpolation: str = "bilinear"
+    centre: float = 1.0
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size**2 <= MAX_PIXELS or self.size < 1:
@@ -70,6 +82,10 @@ class Preprocess:
             raise UnknownName("fit", str(self.fit), FITS)
         if self.version != 1:
             raise UsageError(f"preprocess version {self.version!r} is not known here. Known: 1.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownName("interpolation", str(self.interpolation), INTERPOLATIONS)
+        if not 0 < self.centre <= 1 or (self.centre < 1 and self.fit != "crop"):
+            raise UsageError(f"centre is a share above 0 and up to 1, below 1 with fit crop only, not {self.centre!r}.")
         for name in ("mean", "std"):
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
         if min(self.std) <= 0:
@@ -84,12 +100,16 @@ class Preprocess:
         if isinstance(source, Image.Image):
             rgb = guarded(lambda: upright_rgb(source), where or "picture")
         else:
-            rgb = decode(source, where=where, at_least=self.size)
+            rgb = decode(source, where=where, at_least=math.ceil(self.size / self.centre))
         return np.array(self.fit_array(rgb))
 
     def fit_array(self, rgb: Image.Image) -> Image.Image:
         """An RGB image of any size as one of size x size."""
-        return rgb if rgb.size == (self.size, self.size) else FITS[self.fit](rgb, self.size)
+        if self.centre < 1:
+            rgb = _centre(rgb, self.centre)
+        if rgb.size == (self.size, self.size):
+            return rgb
+        return FITS[self.fit](rgb, self.size, INTERPOLATIONS[self.interpolation])
 
     def normalise(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """uint8 (B, 3, H, W) -> float32 of the same shape and memory format: (x / 255 - mean) / std."""
@@ -112,6 +132,8 @@ class Preprocess:
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The Preprocess that `to_dict` wrote. Raises DamagedFile for other keys or impossible values."""
         known = {field.name for field in dataclasses.fields(cls)}
+        if isinstance(values, dict):  # written before these two were there
+            values = {"interpolation": "bilinear", "centre": 1.0, **values}
         if not isinstance(values, dict) or set(values) != known:
             raise DamagedFile(f"a preprocess has exactly the keys {', '.join(sorted(known))}, not {str(values)[:200]}.")
         try:
@@ -122,7 +144,9 @@ class Preprocess:
     def decoding_key(self) -> str:
         """A text that is equal for two Preprocess exactly when they make the same uint8 picture of every file."""
         rules = f"background={BACKGROUND} pad={PAD_COLOUR} draft={DRAFT_MARGIN} pillow={PIL.__version__}"
-        return f"picture version={self.version} size={self.size} fit={self.fit} {rules}"
+        usual = (self.interpolation, self.centre) == ("bilinear", 1.0)
+        how = "" if usual else f"interpolation={self.interpolation} centre={self.centre!r} "
+        return f"picture version={self.version} size={self.size} fit={self.fit} {how}{rules}"
 
 
 def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:

@@ -128,6 +128,68 @@ def print_picture(summary: dict[str, Any]) -> None:
     print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
 
 
+def print_export(s: dict[str, Any]) -> None:
+    """What was written, and that it answers as the network does."""
+    print(
+        f"{s['classes']} classes at {s['image_size']} x {s['image_size']}; the sealed pictures agree to "
+        f"{s['max_difference']:.1g} ({s['tolerance']:.1g} are allowed)"
+    )
+    for path in s["files"]:
+        print(f"written: {path}")
+
+
+def print_features(result: Any) -> None:
+    """What was recorded, how fast, and where."""
+    print_notes(result.summary["notes"])
+    print(f"{result.extraction.roofline()}\n{result.summary['folder']}")
+
+
+def rung_line(rung: Any) -> str:
+    """One way of the ladder in one line."""
+    low, top, high = (100 * v for v in (rung.top1.low, rung.top1.value, rung.top1.high))
+    return (
+        f"{rung.name:<10}  {top:5.1f} % [{low:.1f}, {high:.1f}] of {rung.top1.n:,}  {rung.seconds:6.1f} s  "
+        f"{rung.parameters:>11,} parameters  {rung.chosen}"
+    )
+
+
+def print_transfer(result: Any) -> None:
+    """The answer: notes, the sentence, the test pictures, what to do next."""
+    s = result.summary
+    print_notes(s["notes"])
+    print(result.extraction.roofline())
+    print(result.sentence())
+    if s["test_top1"] is not None:
+        print(f"on {s['test_n']:,} test pictures, opened once: {percent(s, 'test')} right")
+    words = " ".join(f"--filter {f['filters'][0]}" for f in s["filters"][:3])
+    layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
+    print(f"run: {s['run']} (report.html, classifier.safetensors), {s['seconds']:.0f} s in all")
+    print(f"next: convscope predict {s['run']} PICTURE; convscope explain {s['run']}{layer} {words}")
+
+
+def print_similar(result: Any) -> None:
+    """The nearest pictures."""
+    s = result.summary
+    table = Table("picture", "class", "cosine", box=None, header_style="bold")
+    for row in s["nearest"]:
+        table.add_row(Text(row["origin"]), Text(row["label"]), f"{row['cosine']:.3f}")
+    Console(soft_wrap=True).print(table)
+    print(f"of {s['searched']:,} pictures; written: {result.folder / 'similar.png'}")
+
+
+def print_pretrained(rows: list[dict[str, Any]]) -> None:
+    """Pretrained networks with size, input, licence and whether they are here."""
+    table = Table("pretrained network", "parameters", "pictures", "licence", "here", box=None, header_style="bold")
+    for row in rows:
+        licence = Text(row["licence"] or "unknown", "yellow" if row["note"] else "")
+        size = f"{row['image_size']} x {row['image_size']}"
+        table.add_row(row["name"], f"{row['parameters']:,}", size, licence, "yes" if row["here"] else "no")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        "every other one of timm's works by its name: convscope models NAME --pretrained lists those that contain NAME"
+    )
+
+
 def print_csv(rows: list[dict[str, Any]]) -> None:
     import csv
 

@@ -10,7 +10,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,8 @@ class Session:
     resume_command: str
     initial: torch.nn.Module | None = None  # weights to start from; None: fresh ones from the seed
     notes: list[str] = field(default_factory=list)
+    scales: Mapping[str, float] | None = None  # factors of the rate by parameter
+    frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """Train to the end, yielding every Step, and after each epoch its log row.
@@ -103,7 +105,8 @@ class Session:
         if network is None:
             network = self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
         network = network.to(self.device)
-        self.state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
+        optimizer = make_optimizer(network, self.recipe.optimizer, self.scales)
+        self.state = TrainState(network, optimizer, frozen=self.frozen)
         self.batches = training_batches(self.dataset, self.recipe, self.device)
         if self.initial is None:
             prepare(network, self.batches)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import DamagedFile, ForeignFile, LockedError, StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 META_KEY = "convscope"
@@ -254,6 +255,44 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         if tensor_hash(name, tensor) != hashes[name]:
             raise DamagedFile(f"{path} is damaged: the tensor {name!r} is not what was written.")
     return tensors, meta
+
+
+_KINDS = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I64": "<i8"}  # of what map_tensors gives back
+
+
+def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors of a file written by ``commit_tensors`` as read-only memory maps, and its meta, all hashes verified.
+
+    Raises DamagedFile as ``read_tensors`` does; the memory taken does not grow with the file.
+    """
+    import numpy as np
+
+    try:
+        with open(path, "rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            if length > MAX_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(handle.read(length))
+        box = json.loads(header.pop("__metadata__")[META_KEY])
+        maps: dict[str, np.ndarray] = {
+            name: np.memmap(path, _KINDS[t["dtype"]], "r", 8 + length + t["data_offsets"][0], tuple(t["shape"]))
+            for name, t in header.items()
+        }
+        hashes = {name: _map_hash(name, header[name], values) for name, values in maps.items()}
+        whole = box["sha256"] == hashes and box["seal"] == _seal(box["meta"], hashes)
+    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+        raise DamagedFile(f"{path} is missing, truncated or not ours: {error}.") from error
+    if not whole:
+        raise DamagedFile(f"{path} is damaged: it is not what was written.")
+    return maps, box["meta"]
+
+
+def _map_hash(name: str, entry: Mapping[str, Any], values: np.ndarray) -> str:
+    """What ``tensor_hash`` gives for the tensor in a map."""
+    kinds = {"F32": "float32", "F16": "float16", "U8": "uint8", "I64": "int64"}
+    digest = hashlib.sha256(f"{name}|torch.{kinds[entry['dtype']]}|{entry['shape']}|".encode())
+    digest.update(values.reshape(-1).view("u1").data if values.size else b"")
+    return digest.hexdigest()
 
 
 def read_foreign_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from .batches import Batch, Batches
+from .batches import Batch, Batches, Feed
 from .errors import DivergedError
 from .muon import Muon
 from .randomness import seed_of
@@ -34,7 +34,8 @@ PREPARE_PICTURES = 5000
 class TrainState:
     """A training between two updates. ``step`` counts updates in this epoch; the sums are over its pictures so far.
 
-    ``averaged`` is the network of averaged weights, where the recipe asks for it.
+    ``averaged`` is the network of averaged weights, where the recipe asks for it. ``frozen`` names modules that stay
+    in evaluation mode, so that the running statistics of their batch norms do not move.
     """
 
     network: torch.nn.Module
@@ -45,6 +46,7 @@ class TrainState:
     correct: int = 0
     seen: int = 0
     averaged: torch.nn.Module | None = None
+    frozen: tuple[str, ...] = ()
 
     @property
     def best_network(self) -> torch.nn.Module:
@@ -82,14 +84,17 @@ class Diverged(DivergedError):
         super().__init__(f"the loss became {loss:.4g} at epoch {epoch}, step {step}, learning rate {lr:.4g}")
 
 
-def make_optimizer(network: torch.nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: torch.nn.Module, recipe: Optimizer, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """The recipe's optimizer; weight decay on filters and matrices only, not on norms and biases.
 
-    A network may define ``rate_scales()``: factors of the rate for parameters by name. With Muon, filters and matrices
-    but the last are made orthogonal, and the rest moves by SGD at SGD_OF_MUON times the rate.
+    ``scales`` are factors of the rate for parameters by name; a network may define its own, ``rate_scales()``. With
+    Muon, filters and matrices but the last are made orthogonal, and the rest moves by SGD at SGD_OF_MUON times the
+    rate.
     """
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    scales: dict[str, float] = getattr(network, "rate_scales", dict)()
+    scales = getattr(network, "rate_scales", dict)() if scales is None else scales
     last = [name for name, p in named.items() if p.ndim > 1][-1:]
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in named.items():
@@ -115,7 +120,7 @@ def prepare(network: torch.nn.Module, batches: Batches) -> None:
         show(batches.some(PREPARE_PICTURES))
 
 
-def train(state: TrainState, batches: Batches, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
+def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
     """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
 
     ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
@@ -134,7 +139,7 @@ def train(state: TrainState, batches: Batches, recipe: Recipe, schedule: Schedul
             loss = _update(state, forward, batch, recipe, weights)
             if state.averaged is not None:
                 _average(state, recipe.loop.ema, state.epoch * steps + state.step)
-            if not loss <= RUNAWAY * math.log(max(len(batches.dataset.class_names), 2)):
+            if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
                 raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.index)
             seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
             yield Step(*_advance(state, steps), loss, lr, len(batch.index), seconds)
@@ -158,6 +163,8 @@ def _update(
 ) -> float:
     """One forward, backward and optimizer step; returns the batch's mean loss."""
     state.network.train()
+    for name in state.frozen:
+        state.network.get_submodule(name).eval()
     half = recipe.loop.precision == "bfloat16"
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
     with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):

@@ -2,6 +2,8 @@
 
 from .explain import explain as explain
 from .explain import explain_picture as explain_picture
+from .export import ExportReport as ExportReport
+from .export import export as export
 from .main import TrainRequest as TrainRequest
 from .main import evaluate as evaluate
 from .main import load_dataset as load_dataset
@@ -11,6 +13,12 @@ from .main import model_table as model_table
 from .main import open_classifier as open_classifier
 from .main import predict as predict
 from .main import prepare_training as prepare_training
+from .main import pretrained_list as pretrained_list
 from .main import preview as preview
 from .main import save_example as save_example
 from .main import train as train
+from .transfer import FeaturesReport as FeaturesReport
+from .transfer import features as features
+from .transfer import similar as similar
+from .transfer import transfer as transfer
+from .transfer import transfer_backbone as transfer_backbone

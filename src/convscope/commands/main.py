@@ -16,7 +16,9 @@ from ..decoding import EXTENSIONS
 from ..errors import DataError, UsageError
 from ..evaluation import Evaluated
 from ..evaluation import evaluate as evaluate_classifier
+from ..exporting import check_seal
 from ..models import MODELS, options_of
+from ..models.pretrained import pretrained_list as pretrained_list
 from ..prediction import UNMIRRORED, Prediction, Unreadable, find_views
 from ..prediction import predict as predict_pictures
 from ..preparing import TrainRequest, data_name, prepare_training, preview
@@ -86,13 +88,24 @@ def train(
 
 # ------------------------------------------------------------------------------------------- evaluate and predict
 
+PRETRAINED = "pretrained:"
 
-def open_classifier(run: str, runs: Path | None = None, model: str | None = None) -> tuple[Classifier, Run | None]:
-    """The classifier of a RUN (a run's name or path, ``last``, or a classifier file), and the run it lies in."""
+
+def open_classifier(
+    run: str, runs: Path | None = None, model: str | None = None, weights: Path | None = None
+) -> tuple[Classifier, Run | None]:
+    """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
+    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``."""
+    if run.startswith(PRETRAINED):
+        return Classifier.pretrained(run.removeprefix(PRETRAINED), weights), None
+    if weights is not None:
+        raise UsageError(f"--weights is for pretrained:NAME, and {run} has weights of its own.")
     path = Path(run)
     if path.suffix == ".safetensors" and path.is_file():
         home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
-        return Classifier.load(path, model), home
+        classifier = Classifier.load(path, model)
+        check_seal(classifier)
+        return classifier, home
     found = find_run(run, runs_folder(runs))
     return found.classifier(model), found
 
@@ -115,8 +128,7 @@ def read_data(
     dataset = load_dataset(
         name,
         data_root=data_root,
-        image_size=classifier.preprocess.size,
-        fit=classifier.preprocess.fit,
+        preprocess=classifier.preprocess,
         limit=own.get("limit") if same else None,
         bad_pictures=own.get("bad_pictures", "error"),
         progress=progress,
@@ -132,6 +144,7 @@ def evaluate(
     limit: int | None = None,
     views: str = "none",
     model: str | None = None,
+    weights: Path | None = None,
     data_root: Path | None = None,
     runs: Path | None = None,
     progress: Progress | None = None,
@@ -142,7 +155,7 @@ def evaluate(
     a run's own test pictures is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
     """
     find_views(views)
-    classifier, found = open_classifier(run, runs, model)
+    classifier, found = open_classifier(run, runs, model, weights)
     dataset, same, change = read_data(classifier, run, data, "evaluate", data_root, progress)
     notes = [*dataset.notes]
     if change and data is None:
@@ -167,11 +180,16 @@ def evaluate(
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
-    target = found.folder if found else runs_folder(runs) / Path(run).stem
+    target = found.folder if found else runs_folder(runs) / home_of(run)
     result = report.write_evaluation(evaluated, target / "evaluate" / f"{dataset.name}-{chosen}", summary)
     if found is not None and found.log() and found.timing():
         report.write_page(found)
     return result
+
+
+def home_of(run: str) -> str:
+    """The name of the folder for what is found out about a classifier that lies in no run."""
+    return run.replace(":", "-").replace("/", "-") if run.startswith(PRETRAINED) else Path(run).stem
 
 
 def _allowed_views(classifier: Classifier, views: str) -> tuple[str, list[str]]:
@@ -223,6 +241,7 @@ def predict(
     top: int = 5,
     views: str = "none",
     model: str | None = None,
+    weights: Path | None = None,
     runs: Path | None = None,
     standard_input: bytes | None = None,
 ) -> list[Prediction | Unreadable]:
@@ -232,7 +251,7 @@ def predict(
     """
     if top < 1:
         raise UsageError(f"--top {top} asks for no answer; it must be 1 or more.")
-    classifier, _ = open_classifier(run, runs, model)
+    classifier, _ = open_classifier(run, runs, model, weights)
     find_views(views)
     views, _ = _allowed_views(classifier, views)
     return predict_pictures(classifier, find_pictures(pictures, standard_input), top, views)

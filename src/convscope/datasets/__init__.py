@@ -9,14 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError, UnknownName
+from ..images import Preprocess
 from .cifar import load_cifar10
-from .dataset import PARTS, Dataset, Progress, Unsplit, assemble
+from .dataset import PARTS, Dataset, Listing, Progress, Undecoded, Unsplit, assemble, check_bad_pictures, listing
 from .digits import load_digits
 from .folder import load_folder
 from .shapes import load_shapes
 from .table import load_table
 
-__all__ = ["DATASETS", "PARTS", "Dataset", "Progress", "Unsplit", "assemble", "load"]
+__all__ = [
+    "DATASETS",
+    "PARTS",
+    "Dataset",
+    "Listing",
+    "Progress",
+    "Undecoded",
+    "Unsplit",
+    "assemble",
+    "check_bad_pictures",
+    "list_pictures",
+    "load",
+]
 
 Loader = Callable[[Path | None, "Progress | None"], Unsplit]
 
@@ -36,11 +49,13 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
     limit: int | None = None,
     bad_pictures: str = "error",
     progress: Progress | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Dataset:
     """The dataset that ``data`` names: a name of DATASETS, a folder of pictures, or a CSV table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
-    and squash, ``limit`` at most so many pictures, stratified, ``bad_pictures`` "error" or "skip".
+    and squash, ``limit`` at most so many pictures, stratified, ``bad_pictures`` "error" or "skip". A ``preprocess``
+    stands for size and fit, and keeps its mean and std: pictures as a classifier takes them.
     Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
@@ -50,7 +65,15 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
         limit=limit,
         bad_pictures=bad_pictures,
         progress=progress,
+        preprocess=preprocess,
     )
+
+
+def list_pictures(
+    data: str | Path, *, data_root: Path | None = None, limit: int | None = None, progress: Progress | None = None
+) -> Listing:
+    """What ``load`` would load, hashed and not decoded, for work that streams over pictures. Raises as ``load``."""
+    return listing(_find(str(data), data_root, progress), limit, progress)
 
 
 def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unsplit:

@@ -11,8 +11,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import DataError, UnknownName, UsageError
 from ..images import Preprocess, statistics
@@ -27,10 +29,11 @@ Progress = Callable[[str, int, int], None]
 class Dataset:
     """Pictures with labels, class names, parts and a fingerprint of its content.
 
-    ``pictures`` is uint8 (N, H, W, 3), in memory or memory-mapped; ``labels`` int64 (N,); ``keys`` uint64 (N,), the
-    first eight bytes of each picture's content hash; ``parts`` maps "train", "val" and "test" to indices; ``origins``
-    says where each picture came from; ``mirror`` whether a mirrored picture keeps its label; ``test_given`` whether the
-    test part came with the data and was not cut from it; ``notes`` are sentences a user should read.
+    ``pictures`` is uint8 (N, H, W, 3), in memory, memory-mapped, or decoded when asked for; ``labels`` int64 (N,);
+    ``keys`` uint64 (N,), the first eight bytes of each picture's content hash; ``parts`` maps "train", "val" and
+    "test" to indices; ``origins`` says where each picture came from; ``mirror`` whether a mirrored picture keeps its
+    label; ``test_given`` whether the test part came with the data and was not cut from it; ``notes`` are sentences a
+    user should read.
     """
 
     name: str
@@ -113,6 +116,84 @@ class Unsplit:
         return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A loader's pictures, limited and hashed, none of them decoded: ``digests`` is uint8 (N, 32), their SHA-256."""
+
+    unsplit: Unsplit
+    digests: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """uint64 (N,): the first eight bytes of each hash."""
+        return packed.keys(self.digests)
+
+    def source(self, i: int) -> Path | Image.Image:
+        """What to decode picture ``i`` from."""
+        return self.unsplit.files[i] if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
+
+    def take(self, index: np.ndarray) -> Listing:
+        """The pictures at ``index``, in that order."""
+        return Listing(self.unsplit.take(index), self.digests[index])
+
+    def dataset(self, pictures: Any, preprocess: Preprocess, notes: tuple[str, ...] = ()) -> Dataset:
+        """The Dataset with these pictures, uint8 (N, S, S, 3) or Undecoded, split by content. ``notes`` are added."""
+        split = splits.split(self.unsplit, self.keys)
+        return Dataset(
+            name=self.unsplit.name,
+            class_names=self.unsplit.class_names,
+            pictures=pictures,
+            labels=self.unsplit.labels,
+            keys=self.keys,
+            parts=split.parts,
+            preprocess=preprocess,
+            origins=self.unsplit.origin,
+            fingerprint=_fingerprint(self.unsplit, self.digests, split.parts),
+            mirror=self.unsplit.mirror,
+            test_given=bool((self.unsplit.given == "test").any()),
+            notes=self.unsplit.notes + notes + split.notes,
+        )
+
+
+class Undecoded:
+    """The pictures of a listing in place of an array uint8 (N, S, S, 3): decoded when asked for, and kept nowhere."""
+
+    def __init__(self, listed: Listing, preprocess: Preprocess) -> None:
+        self.listed, self.preprocess = listed, preprocess
+        self.shape = (len(listed), preprocess.size, preprocess.size, 3)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        chosen = np.arange(len(self))[index]
+        if chosen.ndim == 0:
+            return self._one(int(chosen))
+        shape = (len(chosen), *self.shape[1:])
+        return np.stack([self._one(int(i)) for i in chosen]) if len(chosen) else np.zeros(shape, np.uint8)
+
+    def _one(self, i: int) -> np.ndarray:
+        return self.preprocess.picture(self.listed.source(i), self.listed.unsplit.origin(i))
+
+
+def listing(unsplit: Unsplit, limit: int | None = None, progress: Progress | None = None) -> Listing:
+    """Hash and limit, the first half of ``assemble``; UsageError for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit is a number of pictures from 1, not {limit}.")
+    digests = packed.digests(unsplit, progress)
+    if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
+        given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
+        unsplit = replace(unsplit, given=given)
+    if limit is not None and limit < len(unsplit.labels):
+        chosen = splits.limited(unsplit.given, unsplit.labels, packed.keys(digests), limit)
+        unsplit, digests = unsplit.take(chosen), digests[chosen]
+    return Listing(unsplit, digests)
+
+
 def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     unsplit: Unsplit,
     *,
@@ -121,44 +202,32 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     limit: int | None = None,
     bad_pictures: str = "error",
     progress: Progress | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's pictures to a Dataset.
 
-    Raises PictureError or DataError when a picture cannot be read and ``bad_pictures`` is "error"; with "skip" they
-    are left out and named in the notes.
+    A ``preprocess`` of a classifier stands for size and fit, and its mean and std are kept. Raises PictureError or
+    DataError when a picture cannot be read and ``bad_pictures`` is "error"; with "skip" they are left out and named in
+    the notes.
     """
+    check_bad_pictures(bad_pictures)
+    wanted = preprocess or Preprocess(size=unsplit.image_size if image_size is None else image_size, fit=fit)
+    listed = listing(unsplit, limit, progress)
+    pictures, kept, notes = packed.pictures(listed.unsplit, listed.digests, wanted, bad_pictures, progress)
+    if len(kept) < len(listed):
+        listed = listed.take(kept)
+    data = listed.dataset(pictures, wanted, notes)
+    train = data.parts["train"]
+    if preprocess is not None or not len(train):
+        return data
+    mean, std = statistics(pictures[train])
+    return replace(data, preprocess=replace(wanted, mean=mean, std=std))
+
+
+def check_bad_pictures(bad_pictures: str) -> None:
+    """UnknownName unless it is "error" or "skip"."""
     if bad_pictures not in BAD_PICTURES:
         raise UnknownName("way with bad pictures", bad_pictures, BAD_PICTURES)
-    if limit is not None and limit < 1:
-        raise UsageError(f"a limit is a number of pictures from 1, not {limit}.")
-    preprocess = Preprocess(size=unsplit.image_size if image_size is None else image_size, fit=fit)
-    digests = packed.digests(unsplit, progress)
-    if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
-        given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
-        unsplit = replace(unsplit, given=given)
-    if limit is not None and limit < len(unsplit.labels):
-        chosen = splits.limited(unsplit.given, unsplit.labels, packed.keys(digests), limit)
-        unsplit, digests = unsplit.take(chosen), digests[chosen]
-    pictures, kept, notes = packed.pictures(unsplit, digests, preprocess, bad_pictures, progress)
-    if len(kept) < len(digests):
-        unsplit, digests = unsplit.take(kept), digests[kept]
-    split = splits.split(unsplit, packed.keys(digests))
-    train = split.parts["train"]
-    mean, std = statistics(pictures[train]) if len(train) else (preprocess.mean, preprocess.std)
-    return Dataset(
-        name=unsplit.name,
-        class_names=unsplit.class_names,
-        pictures=pictures,
-        labels=unsplit.labels,
-        keys=packed.keys(digests),
-        parts=split.parts,
-        preprocess=replace(preprocess, mean=mean, std=std),
-        origins=unsplit.origin,
-        fingerprint=_fingerprint(unsplit, digests, split.parts),
-        mirror=unsplit.mirror,
-        test_given=bool((unsplit.given == "test").any()),
-        notes=unsplit.notes + notes + split.notes,
-    )
 
 
 def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndarray]) -> str:

@@ -114,14 +114,20 @@ def _indexed_names(path: Path, labels: list[int]) -> tuple[tuple[str, ...], tupl
         raise DataError(f"{beside}, line {names.index('') + 1}: a class without a name.")
     if len(names) <= max(labels):
         raise DataError(f"{beside} gives {len(names)} names, and {path.name} asks for class {max(labels)}, from 0.")
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    told_apart = tuple(f"{name} ({i})" if name in twice else name for i, name in enumerate(names))
-    if len(set(told_apart)) < len(names):
-        raise DataError(f"{beside} gives the name {twice[0]!r} to several classes; each needs its own.")
-    if not twice:
+    apart = told_apart(names)
+    shown = ", ".join(repr(name) for name in apart if name not in names)
+    if len(set(apart)) < len(names):
+        twice = min(name for name, count in Counter(names).items() if count > 1)
+        raise DataError(f"{beside} gives the name {twice!r} to several classes; each needs its own.")
+    if apart == names:
         return names, ()
-    shown = ", ".join(repr(name) for name in told_apart if name not in names)
-    return told_apart, (f"{beside.name} names several classes alike; they are told apart by their numbers: {shown}.",)
+    return apart, (f"{beside.name} names several classes alike; they are told apart by their numbers: {shown}.",)
+
+
+def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes, those that stand there twice with their number behind."""
+    count = Counter(names)
+    return tuple(f"{name} ({i})" if count[name] > 1 else name for i, name in enumerate(names))
 
 
 def _part(path: Path, line: int, row: dict[str, str]) -> str:

@@ -23,3 +23,9 @@ from .scores import confusion as confusion
 from .sheets import picture_grid as picture_grid
 from .training import curves as curves
 from .training import rate_range as rate_range
+from .transfer import FilterRow as FilterRow
+from .transfer import Step as Step
+from .transfer import ladder as ladder
+from .transfer import learning_curve as learning_curve
+from .transfer import path as path
+from .transfer import used_filters as used_filters

@@ -168,7 +168,8 @@ def find_rules(train: Seen, held_out: Seen, class_names: Sequence[str]) -> list[
             found.append((score, Rule(words, "class", score_held)))
         rule = max(found, key=lambda pair: pair[0])[1]
         believed = rule.auroc >= LEAST_AUROC and rule.auroc - 2 * _spread(rule.auroc, tops_held[:, k]) > 0.5
-        rules.append(rule if believed else Rule("nothing simple in common", "none", rule.auroc))
+        area = 0.5 if math.isnan(rule.auroc) else rule.auroc  # too few held-out pictures to tell
+        rules.append(rule if believed else Rule("nothing simple in common", "none", area))
     return rules
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UnknownName, UsageError
 from .alexnet import alexnet
+from .heads import HEAD_OPTIONS, put_head
 from .own import is_own, load_own
 from .resnet import cifar_plain, cifar_resnet, resnet
 from .speednet import speednet
@@ -43,9 +44,10 @@ def build(
 ) -> nn.Module:
     """A new network, on the CPU: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
 
-    ``name`` is in ``MODELS``, or torchvision's or timm's, or ``module.py:function`` for a network of the user's own. An
-    option that is None is left to the network's default. With a ``seed`` the weights are a function of it and the
-    arguments, and torch's global generator is left as it was; without, they are drawn from that generator.
+    ``name`` is in ``MODELS``, or torchvision's or timm's, which may be given a ``head`` of HEADS with its options, or
+    ``module.py:function`` for a network of the user's own. An option that is None is left to the network's default.
+    With a ``seed`` the weights are a function of it and the arguments, and torch's global generator is left as it was;
+    without, they are drawn from that generator.
     Raises UnknownName for a name, and UsageError for an option, that does not exist.
     """
     chosen = {option: value for option, value in (options or {}).items() if value is not None}
@@ -58,7 +60,10 @@ def build(
             return MODELS[name](num_classes, image_size, **chosen)
         if is_own(name):
             return load_own(name, num_classes, image_size)
-        return build_foreign(full_name(name), num_classes, image_size)
+        network = build_foreign(full_name(name), num_classes, image_size)
+        if "head" in chosen:
+            put_head(network, chosen.pop("head"), num_classes, chosen)
+        return network
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -84,6 +89,8 @@ def full_name(name: str) -> str:
 
 def _check_options(name: str, chosen: Mapping[str, Any]) -> None:
     taken = options_of(name)
+    if "head" in chosen and name not in MODELS and not is_own(name):
+        taken = HEAD_OPTIONS
     for option in chosen:
         if option not in taken:
             raise UsageError(f"{name} has no option {option!r}; it takes {', '.join(taken) or 'none'}.")

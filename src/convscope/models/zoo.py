@@ -28,7 +28,7 @@ def resolve(name: str) -> str | None:
             return None
         library = _library(source)
         if library is None:
-            raise UsageError(f"{name} is {source}'s, which is not installed: pip install 'convscope[zoo]'.")
+            raise UsageError(f"{name} is {source}'s, which is not installed: pip install {source}.")
         if rest not in _names(source, library):
             raise UnknownName(f"model of {source}", rest, _names(source, library))
         return name
@@ -44,7 +44,7 @@ def build_foreign(full_name: str, num_classes: int, image_size: int) -> nn.Modul
     source, _, name = full_name.partition(":")
     library = _library(source)
     if library is None:
-        raise UsageError(f"{full_name} is {source}'s, which is not installed: pip install 'convscope[zoo]'.")
+        raise UsageError(f"{full_name} is {source}'s, which is not installed: pip install {source}.")
     try:
         return SOURCES[source](library, name, num_classes, image_size)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:

@@ -1,0 +1,522 @@
+"""`convscope features`, `transfer`, `similar`: a pretrained network, recorded features, and what is made of them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import metrics, transferred
+from ..classifier import FILE_NAME, Classifier
+from ..datasets import Dataset, Listing, Progress, Undecoded, check_bad_pictures, list_pictures
+from ..datasets import load as load_dataset
+from ..decoding import decode
+from ..errors import DataError, LockedError, PictureError, UsageError
+from ..explanation.layers import find_layers
+from ..machine import describe, pick_device, pick_precision
+from ..models.pretrained import find_pretrained
+from ..prediction import logits
+from ..preparing import data_name
+from ..recipes import AUGMENTS, Recipe
+from ..runs import Run, check_name, create_run, data_description, find_run, free_name, point_last, runs_folder
+from ..training import Step
+from ..transferred import ClassFilters, SimilarReport, TransferReport
+from ..transferring.climbing import EPOCHS, LEAST_EPOCHS, Climb, scratch_climb, tuning_climb, with_head
+from ..transferring.engines import Wanted, make_engine
+from ..transferring.features import Extraction, FeatureOptions, extract
+from ..transferring.head import train_head
+from ..transferring.ladder import CHEAP, COSTLY, Rung, Task, best_of, compare
+from ..transferring.learning_curve import LearningCurve, measure_curve
+from ..transferring.neighbours import most_similar
+from .main import PRETRAINED, home_of, open_classifier
+
+SAMPLED = 64  # pictures whose size is looked at
+FILTERS_A_CLASS = 5
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class FeaturesReport:
+    """Recorded features: ``extraction`` reads them, picture by picture of ``listing``; ``summary`` is printed."""
+
+    extraction: Extraction
+    listing: Listing
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What all three commands take: data, backbone and how pictures are fitted for it."""
+
+    data: str
+    backbone: str = "lite0"
+    weights: Path | None = None
+    image_size: int | None = None
+    fit: str | None = None
+    limit: int | None = None
+    bad_pictures: str = "error"
+    device: str = "auto"
+    data_root: Path | None = None
+
+    def classifier(self) -> Classifier:
+        """The backbone, taking pictures as asked."""
+        classifier = Classifier.pretrained(self.backbone.removeprefix(PRETRAINED), self.weights)
+        fitted: dict[str, Any] = {} if self.fit is None else {"fit": self.fit, "centre": 1.0}
+        fitted |= {} if self.image_size is None else {"size": self.image_size}
+        preprocess = replace(classifier.preprocess, **fitted)
+        architecture = replace(classifier.architecture, image_size=preprocess.size)
+        return replace(classifier, preprocess=preprocess, architecture=architecture)
+
+    def recorded(
+        self, classifier: Classifier, options: FeatureOptions, progress: Progress | None
+    ) -> tuple[Listing, Extraction, list[str]]:
+        """The pictures that can be read, their features, and notes. DataError for bad pictures unless skipped."""
+        check_bad_pictures(self.bad_pictures)
+        listed = list_pictures(data_name(self.data), data_root=self.data_root, limit=self.limit, progress=progress)
+        device = pick_device(self.device)
+        found = extract(listed, classifier, options, device, progress)
+        if not found.bad:
+            return listed, found, []
+        told = "; ".join(f"{listed.unsplit.origin(i)}: {reason}" for i, reason in found.bad[:5])
+        told += f"; and {len(found.bad) - 5} more" if len(found.bad) > 5 else ""
+        if self.bad_pictures == "error" or len(found.bad) == len(listed):
+            raise DataError(
+                f"{len(found.bad)} of {len(listed)} pictures cannot be read: {told}. "
+                "Mend or remove them, or leave them out with --bad-pictures skip."
+            )
+        kept = np.setdiff1d(np.arange(len(listed)), [i for i, _ in found.bad])
+        rest = listed.take(kept)
+        many = "1 picture is" if len(found.bad) == 1 else f"{len(found.bad)} pictures are"
+        note = f"{many} left out that cannot be read: {told}."
+        return rest, extract(rest, classifier, options, device, progress), [note]
+
+
+def features(
+    data: str | Path,
+    *,
+    backbone: str = "lite0",
+    weights: Path | None = None,
+    layer: str | None = None,
+    maps: bool = False,
+    augment: int = 0,
+    level: str = "standard",
+    dtype: str = "float32",
+    engine: str = "auto",
+    image_size: int | None = None,
+    fit: str | None = None,
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    seed: int = 0,
+    device: str = "auto",
+    data_root: Path | None = None,
+    progress: Progress | None = None,
+) -> FeaturesReport:
+    """Record what a backbone makes of every picture; those recorded before are found and not computed again.
+
+    By default the vector that its last linear layer is given; ``layer`` names another layer, ``maps`` keeps whole
+    feature maps. ``augment`` adds so many copies of each picture, varied by the ``level`` of AUGMENTS.
+    """
+    asked = _Asked(str(data), backbone, weights, image_size, fit, limit, bad_pictures, device, data_root)
+    classifier = asked.classifier()
+    options = _options(augment, level, seed, engine, Wanted(layer, maps), dtype)
+    listed, found, notes = asked.recorded(classifier, options, progress)
+    notes = [*listed.unsplit.notes, *notes, *_notes(asked, classifier, listed)]
+    summary = {"data": listed.unsplit.name, "backbone": backbone, **found.to_json(), "notes": notes}
+    return FeaturesReport(found, listed, summary)
+
+
+def transfer_backbone(
+    backbone: str = "lite0", *, weights: Path | None = None, image_size: int | None = None, fit: str | None = None
+) -> Classifier:
+    """The pretrained network that a transfer with these options begins with."""
+    return _Asked("", backbone, weights, image_size, fit).classifier()
+
+
+def _options(
+    copies: int, level: str, seed: int, engine: str, wanted: Wanted | None = None, dtype: str = "float32"
+) -> FeatureOptions:
+    if copies < 0:
+        raise UsageError(f"--augment {copies} is no number of copies; 0 is none.")
+    if level not in AUGMENTS:
+        raise UsageError(f"no augmentation named {level!r}; there are {', '.join(AUGMENTS)}.")
+    return FeatureOptions(wanted or Wanted(), dtype, engine, copies, AUGMENTS[level] if copies else None, seed)
+
+
+def _notes(asked: _Asked, classifier: Classifier, listed: Listing) -> list[str]:
+    """Sentences about a licence that binds, and about pictures that are smaller than the backbone expects."""
+    found = find_pretrained(asked.backbone.removeprefix(PRETRAINED))
+    notes = [] if asked.weights is not None else [n for n in [found.licence_note()] if n]
+    side, size = _usual_side(listed), classifier.preprocess.size
+    if side is not None and side < size:
+        answer = f"--image-size {max(64, 32 * round(2 * side / 32))} is faster and often as good"
+        if classifier.preprocess.size < found.size:
+            return notes
+        notes.append(
+            f"the pictures are about {side} pixels wide and {found.name} takes {size}: they are enlarged; {answer}."
+        )
+    return notes
+
+
+def _usual_side(listed: Listing) -> int | None:
+    """The median of the shorter sides of some pictures, in pixels."""
+    if listed.unsplit.arrays is not None:
+        return min(listed.unsplit.arrays.shape[1:3])
+    sides = []
+    for i in range(0, len(listed), max(1, len(listed) // SAMPLED)):
+        try:
+            sides.append(min(decode(listed.unsplit.files[i]).size))
+        except PictureError:
+            continue
+    return int(np.median(sides)) if sides else None
+
+
+# ------------------------------------------------------------------------------------------------------- transfer
+
+
+def transfer(
+    data: str | Path,
+    *,
+    backbone: str = "lite0",
+    weights: Path | None = None,
+    budget: float | None = None,
+    augment: int = 0,
+    level: str = "standard",
+    balance: bool = False,
+    engine: str = "auto",
+    image_size: int | None = None,
+    fit: str | None = None,
+    limit: int | None = None,
+    bad_pictures: str = "error",
+    seed: int = 0,
+    device: str = "auto",
+    name: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    progress: Progress | None = None,
+    on_rung: Callable[[Rung], None] | None = None,
+) -> TransferReport:
+    """Make a classifier of a folder of pictures from a pretrained network: record features, climb the ladder, keep the
+    best by validation, and open the test pictures once for it. Written into a run, which every command takes.
+
+    ``budget``: minutes that fine-tuning and training from scratch may take beside the cheap rungs; None for none.
+    """
+    start = time.perf_counter()
+    asked = _Asked(str(data), backbone, weights, image_size, fit, limit, bad_pictures, device, data_root)
+    if budget is not None and not 0 < budget < 1e6:
+        raise UsageError(f"--budget {budget:g} is no time to spend: give minutes.")
+    folder = runs_folder(runs)
+    if name is not None and (folder / check_name(name) / FILE_NAME).exists():
+        raise LockedError(f"run {name!r} exists already: choose another --name.")
+    classifier = asked.classifier()
+    options = _options(augment, level, seed, engine)
+    listed, found, notes = asked.recorded(classifier, options, progress)
+    dataset = listed.dataset(Undecoded(listed, classifier.preprocess), classifier.preprocess)
+    _check(dataset)
+    climb = _Transfer(asked, classifier, dataset, found, options, balance, seed, folder, name, budget, [])
+    climb.notes += [*dataset.notes, *notes, *_notes(asked, classifier, listed)]
+    report = climb.run(progress, on_rung, start)
+    return report
+
+
+def _check(dataset: Dataset) -> None:
+    training = np.concatenate([dataset.parts["train"], dataset.parts["val"]])
+    counts = np.bincount(dataset.labels[training], minlength=len(dataset.class_names))
+    if (counts > 0).sum() < 2 or len(training) < 4:
+        raise DataError(
+            f"{dataset.name} has {len(training)} pictures of {(counts > 0).sum()} classes to train on; "
+            "a classifier needs two classes and a few pictures of each."
+        )
+
+
+@dataclass
+class _Transfer:
+    """One transfer: what was asked, what is recorded, and where it is written."""
+
+    asked: _Asked
+    backbone: Classifier
+    dataset: Dataset
+    found: Extraction
+    options: FeatureOptions
+    balance: bool
+    seed: int
+    folder: Path
+    name: str | None
+    budget: float | None
+    notes: list[str]
+
+    def run(self, progress: Progress | None, on_rung: Callable[[Rung], None] | None, start: float) -> TransferReport:
+        """Climb, choose, save, open the test pictures, write."""
+        index = np.sort(np.concatenate([self.dataset.parts["train"], self.dataset.parts["val"]]))
+        single = [
+            n for n, c in zip(self.dataset.class_names, np.bincount(self.dataset.labels[index]), strict=False) if c == 1
+        ]
+        if single:
+            self.notes.append(
+                f"class {single[0]!r} has one picture to train on: nothing can be said of how well it is known."
+            )
+        task = self._task(index)
+        rungs: list[Rung] = []
+        for number, (kind, climb) in enumerate(CHEAP.items()):
+            if progress:
+                progress(kind, number, len(CHEAP))
+            rungs.append(climb(task, index))
+            if on_rung:
+                on_rung(rungs[-1])
+        run = self._create_run()
+        classifiers: dict[str, Classifier] = {}
+        if self.budget is not None:
+            for rung, classifier in self._costly(run, rungs, progress):
+                rungs.append(rung)
+                classifiers[rung.name] = classifier
+                if on_rung:
+                    on_rung(rung)
+        best = best_of(rungs)
+        classifier = classifiers.get(best.name) or with_head(self.backbone, best, self.dataset.class_names, {})
+        classifier = replace(classifier, provenance=self._provenance(run, best))
+        classifier.save(run.folder / FILE_NAME)
+        point_last(run)
+        curve = self._curve(task, next(r for r in rungs if r.name == "head"))
+        test = self._open_test(run, best, classifier)
+        tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
+        report = TransferReport(
+            run=run,
+            rungs=tuple(rungs),
+            best=best,
+            tests=tests,
+            curve=curve,
+            test=test,
+            extraction=self.found,
+            filters=self._filters(self._head(rungs), task),
+            dataset=self.dataset,
+            features=self.found.features,
+            notes=tuple(self.notes),
+            seconds=time.perf_counter() - start,
+        )
+        return transferred.write(report)
+
+    def _head(self, rungs: list[Rung]) -> Rung:
+        return next(r for r in rungs if r.name == "head")
+
+    def _task(self, index: np.ndarray) -> Task:
+        """Features of training and validation pictures; copies stand behind, with the keys of their pictures."""
+        count = len(self.dataset)
+        rows = np.concatenate([index + copy * count for copy in range(1 + self.options.copies)])
+        labels = np.tile(self.dataset.labels[index], 1 + self.options.copies)
+        keys = np.tile(self.dataset.keys[index], 1 + self.options.copies)
+        features = torch.from_numpy(self.found.features[rows].astype(np.float32, copy=False))
+        classes = len(self.dataset.class_names)
+        return Task(features, torch.from_numpy(labels), keys, classes, self.balance, self.seed, len(index))
+
+    def _recipe(self) -> Recipe:
+        size, fit = self.backbone.preprocess.size, self.backbone.preprocess.fit
+        return Recipe().with_options(
+            {
+                "model": self.backbone.architecture.name,
+                "data": data_name(self.asked.data),
+                "image_size": size,
+                "fit": fit,
+                "limit": self.asked.limit,
+                "bad_pictures": self.asked.bad_pictures,
+                "augment": "none",
+                "balance": self.balance,
+                "seed": self.seed,
+                "precision": "float32",
+            }
+        )
+
+    def _create_run(self) -> Run:
+        name = self.name or free_name(
+            self.folder, f"{self.dataset.name}-{self.asked.backbone.removeprefix(PRETRAINED)}"
+        )
+        description = {
+            "recipe": self._recipe().to_dict(),
+            "data": data_description(self.dataset),
+            "machine": describe(pick_device(self.asked.device)),
+            "source": None,
+            "transfer": {"backbone": self.asked.backbone, "augment": self.options.copies},
+        }
+        run = Run(self.folder / name)
+        if (run.folder / "recipe.json").exists():  # stopped before it had a classifier: it goes on
+            return find_run(name, self.folder)
+        return create_run(self.folder, name, description)
+
+    def _provenance(self, run: Run, best: Rung) -> dict[str, Any]:
+        return {
+            "run": run.name,
+            "val_top1": best.top1.value,
+            "val_n": best.top1.n,
+            "recipe": self._recipe().to_dict(),
+            "data": data_description(self.dataset),
+            "machine": describe(pick_device(self.asked.device)),
+            "transfer": {
+                "backbone": self.asked.backbone,
+                "weights_sha256": self.backbone.provenance["weights_sha256"],
+                "rung": best.name,
+                "chosen": best.chosen,
+            },
+            "licence": self.backbone.provenance["licence"],
+        }
+
+    def _costly(self, run: Run, rungs: list[Rung], progress: Progress | None) -> Iterator[tuple[Rung, Classifier]]:
+        """The rungs that train on pictures, as far as the budget reaches: each with its classifier."""
+        left = MINUTE * (self.budget or 0)
+        start = with_head(self.backbone, self._head(rungs), self.dataset.class_names, {})
+        for name in COSTLY:
+            climb = self._climb(name, run, start)
+            an_epoch = climb.seconds_an_epoch()
+            epochs = min(EPOCHS[name], int(left / an_epoch))
+            if epochs < LEAST_EPOCHS:
+                self.notes.append(
+                    f"{name} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are left."
+                )
+                continue
+            if climb.tuning:
+                self.notes.append(f"{name}: {climb.tuning.sentence()}")
+            begun = time.perf_counter()
+            for event in climb.steps(epochs):
+                if isinstance(event, Step) and progress:
+                    progress(
+                        f"{name}, epoch {event.epoch}",
+                        (event.epoch - 1) * event.steps + event.step,
+                        epochs * event.steps,
+                    )
+                elif isinstance(event, Rung):
+                    start = climb.classifier() if name == "last stage" else start
+                    yield event, climb.classifier()
+            left -= time.perf_counter() - begun
+
+    def _climb(self, name: str, run: Run, start: Classifier) -> Climb:
+        place = (run.folder / "transfer", pick_device(self.asked.device), self._command(run))
+        base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
+        if name != "scratch":
+            pictures = load_dataset(
+                data_name(self.asked.data), preprocess=self.backbone.preprocess, data_root=self.asked.data_root,
+                limit=self.asked.limit, bad_pictures=self.asked.bad_pictures,
+            )  # fmt: skip
+            return tuning_climb(name, start, pictures, base, place)
+        small = load_dataset(
+            data_name(self.asked.data), data_root=self.asked.data_root, limit=self.asked.limit,
+            bad_pictures=self.asked.bad_pictures,
+        )  # fmt: skip
+        return scratch_climb(small, base, place)
+
+    def _command(self, run: Run) -> str:
+        """What to type to go on with a transfer that was stopped."""
+        words = ["convscope", "transfer", self.asked.data, "--backbone", self.asked.backbone, "--name", run.name]
+        words += ["--budget", f"{self.budget:g}"] if self.budget else []
+        words += ["--weights", str(self.asked.weights)] if self.asked.weights else []
+        return shlex.join(words)
+
+    def _curve(self, task: Task, head: Rung) -> LearningCurve | None:
+        """The learning curve of the head at the strength that was chosen; None where there are too few pictures."""
+        assert task.scored is not None
+        total = float(head.chosen.removeprefix("C = ")) * len(task.labels)
+
+        def guess(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+            rows = torch.from_numpy(train)
+            found = train_head(
+                task.features[rows], task.labels[rows], task.classes, task.keys[train], strengths=[total / len(train)],
+                folds=0, balance=task.balance,
+            )  # fmt: skip
+            return (task.features[held_out] @ found.weight.T + found.bias).argmax(1).numpy()
+
+        plain = slice(0, task.scored)
+        try:
+            return measure_curve(task.labels[plain].numpy(), task.keys[plain], guess, self.seed)
+        except UsageError as error:
+            self.notes.append(str(error))
+            return None
+
+    def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
+        """The test pictures, once, for the chosen rung; None where there are none."""
+        index = self.dataset.parts["test"]
+        if not len(index):
+            self.notes.append("there are no test pictures, so the accuracy is that of validation.")
+            return None
+        run.log_opening({"part": "test", "n": len(index)})
+        if best.module is not None:
+            with torch.inference_mode():
+                scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))
+        else:
+            scores = logits(classifier.network, self.dataset.pictures, classifier.preprocess, index)
+        return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
+
+    def _filters(self, head: Rung, task: Task) -> tuple[ClassFilters, ...]:
+        """For each class the filters that its pictures' lead rests on: weight times how much more they answer to it."""
+        assert isinstance(head.module, torch.nn.Linear)
+        layer = self._last_layer(head.module.in_features)
+        features, labels = task.features[: task.scored], task.labels[: task.scored]
+        mean = features.mean(0)
+        weight = head.module.weight - head.module.weight.mean(0)
+        found = []
+        for k, name in enumerate(self.dataset.class_names):
+            if not (labels == k).any():
+                continue
+            share = weight[k] * (features[labels == k].mean(0) - mean)
+            best = torch.topk(share, min(FILTERS_A_CLASS, len(share)))
+            found.append(ClassFilters(name, layer, tuple(best.indices.tolist()), tuple(best.values.tolist())))
+        return tuple(found)
+
+    def _last_layer(self, filters: int) -> str | None:
+        """The name of the layer whose filters the features are the means of; None where there is none."""
+        size = self.backbone.preprocess.size
+        layers = find_layers(self.backbone.network, torch.zeros(1, 3, size, size))
+        same = [layer.name for layer in layers if layer.filters == filters]
+        return same[-1] if same else None
+
+
+# -------------------------------------------------------------------------------------------------------- similar
+
+
+def similar(
+    run: str,
+    picture: str | Path,
+    data: str | Path | None = None,
+    *,
+    count: int = 9,
+    engine: str = "auto",
+    model: str | None = None,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    progress: Progress | None = None,
+) -> SimilarReport:
+    """The pictures of a run's data, or of ``data``, nearest to one picture by the cosine of recorded features: exact.
+
+    The features are those that the run's head is given; what the transfer recorded is found again. Of a
+    ``pretrained:NAME``, name the data.
+    """
+    if count < 1:
+        raise UsageError(f"--count {count} asks for no picture; it must be 1 or more.")
+    classifier, found = open_classifier(run, runs, model, weights)
+    own = classifier.provenance.get("recipe", {}).get("data", {})
+    if data is None and not own:
+        raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
+    source = own["name"] if data is None else data_name(str(data))
+    pixels = classifier.preprocess.picture(Path(picture), str(picture))
+    listed = list_pictures(
+        source, data_root=data_root, limit=own.get("limit") if data is None else None, progress=progress
+    )
+    device = pick_device("cpu")
+    recorded = extract(listed, classifier, FeatureOptions(engine=engine), device, progress)
+    one = make_engine(engine, classifier, Wanted(), device).run(pixels[None])[0]
+    good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)
+    nearest = [(int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, count)]
+    rows = [
+        {
+            "origin": listed.unsplit.origin(i),
+            "label": listed.unsplit.class_names[listed.unsplit.labels[i]],
+            "cosine": cosine,
+        }
+        for i, cosine in nearest
+    ]
+    summary = {"run": run, "picture": str(picture), "data": listed.unsplit.name, "searched": len(good), "nearest": rows}
+    pictures = Undecoded(listed, classifier.preprocess)[np.array([i for i, _ in nearest])]
+    home = found.folder if found else runs_folder(runs) / home_of(run)
+    return transferred.write_similar(SimilarReport(home / "similar" / Path(picture).stem, pixels, pictures, summary))

@@ -1,0 +1,191 @@
+"""Export: a classifier as one file that predicts the same elsewhere, with a parity seal that shows it does.
+
+The seal is the logits of 16 generated pictures. It is compared when a file is written, each time one is loaded, and by
+the plain script that is written beside an ONNX file, which needs NumPy, Pillow and onnxruntime and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .classifier import Classifier
+from .errors import ConvscopeError, DamagedFile, UnknownName, UsageError
+from .prediction import logits
+from .storage import commit_bytes, commit_text, to_json
+
+FORMAT = 1
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+SEALED = 16  # pictures
+TOLERANCE = 1e-4  # of the largest logit, or of 1
+SCRIPT = Path(__file__).with_name("templates") / "predict_onnx.txt"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: its files, and how far its logits are from the network's own on the sealed pictures."""
+
+    format: str
+    files: tuple[Path, ...]
+    max_difference: float
+    tolerance: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(path.stat().st_size for path in self.files)
+
+
+def export_classifier(classifier: Classifier, folder: Path, name: str, format: str) -> Exported:
+    """Write a classifier in a format of EXPORTS as ``folder/name.*``; nothing is written that does not agree.
+
+    Raises UnknownName, UsageError where libraries are missing, ConvscopeError where the logits differ, StorageError.
+    """
+    if format not in EXPORTS:
+        raise UnknownName("export format", format, EXPORTS)
+    return EXPORTS[format](classifier, folder, name)
+
+
+# ------------------------------------------------------------------------------------------------------- the seal
+
+
+def seal_pictures(size: int) -> np.ndarray:
+    """Generated pictures, uint8 (16, S, S, 3), by integers alone: 4 ramps, 4 checkerboards, 4 blends, 4 of noise."""
+    y, x, c = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in (size, size, 3)), indexing="ij")
+    pictures = []
+    for n in range(4):
+        ramp = (x * (n + 1) + y * (4 - n) + 60 * c) * 255 // (8 * size)
+        checks = ((x >> (n + 1)) + (y >> (n + 1)) + c) % 2 * 255
+        noise = ((x * 73856093) ^ (y * 19349663) ^ ((c + 3 * n + 1) * 83492791)) * 2654435761 % 2**32 >> 24
+        pictures += [ramp % 256, checks, (ramp % 256 + noise) // 2, noise]
+    return np.stack(pictures).astype(np.uint8)
+
+
+def _sealed_logits(classifier: Classifier) -> np.ndarray:
+    pictures = seal_pictures(classifier.preprocess.size)
+    return logits(classifier.network, pictures, classifier.preprocess).double().numpy()
+
+
+def _allowed(wanted: np.ndarray) -> float:
+    return TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+
+
+def check_seal(classifier: Classifier) -> float | None:
+    """Compute the sealed logits again: the largest difference, None where there is no seal. DamagedFile if it is off.
+
+    Another device, or another version of torch, stays within the tolerance; another network does not.
+    """
+    seal = classifier.provenance.get("seal")
+    if seal is None:
+        return None
+    wanted = np.array(seal["logits"])
+    difference = float(np.abs(_sealed_logits(classifier) - wanted).max())
+    if not difference <= _allowed(wanted):
+        raise DamagedFile(
+            f"the network answers the {SEALED} sealed pictures otherwise than when it was exported, by "
+            f"{difference:.2g}: it is not the same network, or not computed the same."
+        )
+    return difference
+
+
+# ------------------------------------------------------------------------------------------------------- formats
+
+
+def _safetensors(classifier: Classifier, folder: Path, name: str) -> Exported:
+    path = folder / f"{name}.safetensors"
+    wanted = _sealed_logits(classifier)
+    sealed = replace(classifier, provenance={**classifier.provenance, "seal": {"logits": wanted.tolist()}})
+    sealed.save(path)
+    difference = check_seal(replace(sealed, network=Classifier.load(path, classifier.architecture.name).network))
+    assert difference is not None
+    return Exported("safetensors", (path, path.with_suffix(".json")), difference, _allowed(wanted))
+
+
+def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
+    wanted = _sealed_logits(classifier)
+    model = to_onnx(_Whole(classifier), classifier.preprocess.size, pixels=True)
+    data = _with_description(model, _description(classifier, wanted))
+    difference = float(np.abs(_run(data, seal_pictures(classifier.preprocess.size)) - wanted).max())
+    if not difference <= _allowed(wanted):
+        raise ConvscopeError(
+            f"{name} is not written: as ONNX its logits differ by {difference:.2g}, "
+            f"and {_allowed(wanted):.2g} are allowed."
+        )
+    files = (folder / f"{name}.onnx", folder / f"{name}.predict.py")
+    commit_bytes(files[0], data)
+    commit_text(files[1], SCRIPT.read_text(encoding="utf-8"))
+    return Exported("onnx", files, difference, _allowed(wanted))
+
+
+# Each takes (classifier, folder, name).
+EXPORTS: dict[str, Callable[[Classifier, Path, str], Exported]] = {"onnx": _onnx, "safetensors": _safetensors}
+
+
+class _Whole(nn.Module):
+    """A network with its normalisation before it: uint8 (B, S, S, 3) to logits."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network = deepcopy(classifier.network).cpu().eval().requires_grad_(False)
+        self.preprocess = classifier.preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.preprocess.normalise(images.permute(0, 3, 1, 2)))
+
+
+def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
+    provenance = classifier.provenance
+    told = ("run", "val_top1", "val_n", "licence", "pretrained")
+    return {
+        "format": FORMAT,
+        "classes": list(classifier.class_names),
+        "preprocess": classifier.preprocess.to_dict(),
+        "architecture": classifier.architecture.name,
+        "provenance": {k: provenance[k] for k in told if k in provenance},
+        "seal": {"logits": wanted.tolist(), "tolerance": _allowed(wanted)},
+    }
+
+
+def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels: bool = False) -> bytes:
+    """A module that maps float32 (N, 3, S, S), or with ``pixels`` uint8 (N, S, S, 3), to one tensor, as ONNX.
+
+    The input is called ``images`` and its batch is free. UsageError where the libraries of the extra are missing.
+    """
+    if not all(importlib.util.find_spec(name) for name in NEEDED):
+        raise UsageError("ONNX needs libraries that are not installed: pip install 'convscope[export]'.")
+    images = torch.zeros(2, 3, image_size, image_size)
+    if pixels:
+        images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(), (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
+            dynamic_shapes=({0: "batch"},),
+        )  # fmt: skip
+    assert program is not None  # dynamo gives one
+    return program.model_proto.SerializeToString()
+
+
+def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
+    onnx = importlib.import_module("onnx")
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, {"convscope": to_json(description)})
+    return model.SerializeToString()
+
+
+def _run(data: bytes, pictures: np.ndarray) -> np.ndarray:
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": pictures})[0].astype(np.float64)

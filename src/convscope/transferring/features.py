@@ -1,0 +1,410 @@
+"""The feature store: what a backbone makes of each picture, recorded once and keyed by content, so never stale.
+
+A store's folder is named by all that a feature depends on beside the picture: weights, preprocess (the scale a JPEG is
+decoded at too), layer, number format, engine and version. In it, a row's key is the hash of the picture's bytes, and of
+its variation for an augmented copy. Pictures that are added or edited are computed, the others are found, in whatever
+order they come. Shards are committed one by one and read as memory maps: a kill loses the one that was being filled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..augment import augment
+from ..classifier import Classifier
+from ..datasets import Listing, Progress
+from ..errors import DamagedFile, PictureError, StorageError, UnknownName
+from ..images import Preprocess, to_tensor
+from ..machine import matmul_peak
+from ..recipes import Augment
+from ..storage import (
+    cache_folder,
+    commit_json,
+    commit_tensors,
+    lock,
+    make_folder,
+    map_tensors,
+    sweep_temporaries,
+    to_json,
+)
+from .engines import Engine, Wanted, body_hash, engine_identity, make_engine
+
+DTYPES = {"float32": np.float32, "float16": np.float16}
+BLOCK = 2  # pictures in a pass: more leave the processor's cache (docs/log.md)
+BLOCK_ACCELERATOR = 64
+AHEAD = 3  # blocks a thread that are given out before they are collected
+SHARD_BYTES = 16 * 2**20
+SHARD_ROWS = 1024
+SHARD_SECONDS = 20.0  # the longest that features go unsaved
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are made: with ``copies`` of each picture beside it, varied by ``augment`` and ``seed``."""
+
+    wanted: Wanted = field(default_factory=Wanted)
+    dtype: str = "float32"
+    engine: str = "auto"
+    copies: int = 0
+    augment: Augment | None = None
+    seed: int = 0
+
+
+class Store:
+    """The rows that are on disk, by key. ``rows`` finds them, ``take`` reads them, ``append`` commits a new shard."""
+
+    def __init__(self, folder: Path, dtype: str) -> None:
+        self.folder, self.dtype = folder, dtype
+        self.shape: tuple[int, ...] = ()  # of one picture's features, once a shard is there
+        self.damaged: list[Path] = []
+        self._shards: dict[str, np.ndarray] = {}
+        self._keys: list[np.ndarray] = []
+        self._places: list[tuple[str, int]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Map the shards that have come since; one that is not what was written is as good as absent."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name in self._shards or path in self.damaged:
+                continue
+            try:
+                maps, _ = map_tensors(path)
+                keys, features = maps["keys"], maps["features"]
+            except (DamagedFile, KeyError):
+                self.damaged.append(path)
+                continue
+            self.shape = features.shape[1:]
+            self._shards[path.name] = features
+            self._places.append((path.name, len(keys)))
+            self._keys.append(np.array(keys))
+        every = np.concatenate(self._keys) if self._keys else np.zeros((0, KEY_BYTES), np.uint8)
+        self._order = np.argsort(_short(every), kind="stable")
+        self._sorted, self._every = _short(every)[self._order], every
+
+    def rows(self, keys_N32: np.ndarray) -> np.ndarray:
+        """The row of each key, int64 (N,); -1 where there is none."""
+        if not len(self._every):
+            return np.full(len(keys_N32), -1, np.int64)
+        place = np.searchsorted(self._sorted, _short(keys_N32))
+        row = self._order[np.minimum(place, len(self._order) - 1)]
+        return np.where((self._every[row] == keys_N32).all(1), row, -1)
+
+    def take(self, rows_N: np.ndarray) -> np.ndarray:
+        """The features (N, *shape) of rows, read from the maps: in memory they take what is asked for and no more."""
+        values = np.empty((len(rows_N), *self.shape), DTYPES[self.dtype])
+        start = 0
+        for name, count in self._places:
+            here = (rows_N >= start) & (rows_N < start + count)
+            if here.any():
+                values[here] = self._shards[name][rows_N[here] - start]
+            start += count
+        return values
+
+    def append(self, keys: list[bytes], features: list[np.ndarray]) -> None:
+        """Commit rows as a shard, named by its keys."""
+        packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES).copy()
+        values = np.stack(features).astype(DTYPES[self.dtype], copy=False)
+        name = hashlib.sha256(packed.tobytes()).hexdigest()[:24]
+        tensors = {"keys": torch.from_numpy(packed), "features": torch.from_numpy(values)}
+        commit_tensors(self.folder / f"{name}.safetensors", tensors, {"rows": len(keys)})
+
+
+def _short(keys_N32: np.ndarray) -> np.ndarray:
+    """The first eight bytes of keys as uint64: to search by; the whole key is compared afterwards."""
+    return np.ascontiguousarray(keys_N32[:, :8]).view("<u8").reshape(-1)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Recorded features of a listing: ``features[index]`` reads (len(index), *shape) from the maps.
+
+    Row i is that of picture i; with copies, row c * N + i is the c-th copy of picture i.
+    """
+
+    store: Store
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the features of one picture."""
+        return self.store.shape
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        return self.store.take(self.rows[index])
+
+    def array(self) -> np.ndarray:
+        """All of them, float32 (N, *shape)."""
+        return self.store.take(self.rows).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Recorded features with what they cost. ``bad`` are (index, reason) of pictures that cannot be read: their rows
+    are -1. Seconds of decoding and network are summed over ``workers`` threads; ``gflop`` is that of one picture."""
+
+    features: Features
+    bad: tuple[tuple[int, str], ...]
+    folder: Path
+    engine: str
+    pictures: int
+    computed: int
+    seconds: float
+    workers: int
+    decode_seconds: float
+    network_seconds: float
+    gflop: float | None
+    peak: float | None
+
+    @property
+    def pictures_per_second(self) -> float | None:
+        """Of those that were computed; None where all were there."""
+        return self.computed / self.seconds if self.computed else None
+
+    def roofline(self) -> str:
+        """Speed, share of the peak, and the bottleneck, in one sentence."""
+        rate = self.pictures_per_second
+        if rate is None or self.peak is None or self.gflop is None:
+            return f"features: {self.pictures:,} pictures, all recorded before, read in {self.seconds:.2f} s"
+        busy = self.decode_seconds + self.network_seconds
+        what, share = max(("decoding", self.decode_seconds), ("the network", self.network_seconds), key=lambda p: p[1])
+        return (
+            f"features: {self.computed:,} of {self.pictures:,} pictures computed by {self.engine.split()[0]} at "
+            f"{rate:.0f} pictures/s, {rate * self.gflop:.0f} GFLOP/s, {100 * rate * self.gflop / self.peak:.0f} % of "
+            f"the {self.peak:.0f} GFLOP/s of a matrix product here; the bottleneck is {what} "
+            f"({100 * share / busy:.0f} % of the time of {self.workers} threads)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form."""
+        rate, peak = self.pictures_per_second, self.peak
+        return {
+            "folder": str(self.folder),
+            "engine": self.engine,
+            "pictures": self.pictures,
+            "computed": self.computed,
+            "shape": list(self.features.shape),
+            "seconds": self.seconds,
+            "pictures_per_second": rate,
+            "gflop_a_picture": self.gflop,
+            "percent_of_peak": 100 * rate * self.gflop / peak if rate and peak and self.gflop else None,
+            "decode_seconds": self.decode_seconds,
+            "network_seconds": self.network_seconds,
+            "bad": len(self.bad),
+        }
+
+
+def store_description(classifier: Classifier, options: FeatureOptions, identity: str) -> dict[str, Any]:
+    """All that a feature depends on beside its picture; the store's folder is the hash of it."""
+    preprocess = classifier.preprocess
+    return {
+        "architecture": classifier.architecture.name,
+        "weights": body_hash(classifier, options.wanted),
+        "pictures": preprocess.decoding_key(),
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "layer": options.wanted.words(),
+        "dtype": options.dtype,
+        "engine": identity,
+    }
+
+
+def row_keys(digests_N32: np.ndarray, options: FeatureOptions) -> np.ndarray:
+    """The keys of the rows, uint8 ((1 + copies) * N, 32): of the pictures as they are, then of each copy."""
+    blocks = [digests_N32]
+    for copy in range(1, options.copies + 1):
+        words = to_json([copy, options.seed, asdict(options.augment or Augment())]).encode()
+        raw = b"".join(hashlib.sha256(words + bytes(digest)).digest() for digest in digests_N32)
+        blocks.append(np.frombuffer(raw, np.uint8).reshape(-1, KEY_BYTES))
+    return np.ascontiguousarray(np.concatenate(blocks))
+
+
+def extract(
+    listing: Listing,
+    classifier: Classifier,
+    options: FeatureOptions,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Record the features of every picture of a listing that are not yet recorded, and find the others.
+
+    Memory does not grow with the number of pictures. Raises LockedError while another process fills the same store,
+    StorageError for a full or read-only disk; what was committed before is kept, and the next call goes on from there.
+    """
+    if options.dtype not in DTYPES:
+        raise UnknownName("number format", options.dtype, DTYPES)
+    start = time.perf_counter()
+    identity = engine_identity(options.engine, options.wanted, device)
+    description = store_description(classifier, options, identity)
+    key = hashlib.sha256(to_json(description).encode()).hexdigest()[:40]
+    store = Store(cache_folder() / "features" / key, options.dtype)
+    keys = row_keys(listing.digests, options)
+    missing = _first_of_each(keys, store.rows(keys) < 0)
+    work, peak = None, None
+    if len(missing):
+        try:
+            engine = make_engine(options.engine, classifier, options.wanted, device)
+            work, peak = _Work(listing, classifier.preprocess, options, engine, keys), matmul_peak(device, "float32")
+            start = time.perf_counter()
+            make_folder(store.folder)
+            with lock(store.folder, "this feature store"):
+                sweep_temporaries(store.folder)
+                for path in store.damaged:
+                    with suppress(OSError):
+                        path.unlink()
+                store.damaged.clear()  # what is made anew has the same name
+                commit_json(store.folder / "store.json", description)
+                store.refresh()  # another process may have been faster
+                missing = _first_of_each(keys, store.rows(keys) < 0)
+                _fill(store, work, missing, device, progress)
+        except StorageError as error:
+            raise StorageError(f"{error} Set CONVSCOPE_CACHE to a folder with room.") from error
+        store.refresh()
+    rows = store.rows(keys)
+    return Extraction(
+        features=Features(store, rows),
+        bad=_bad(rows[: len(listing)], listing.digests, work.bad) if work else (),
+        folder=store.folder,
+        engine=identity,
+        pictures=len(keys),
+        computed=work.computed if work else 0,
+        seconds=time.perf_counter() - start,
+        workers=torch.get_num_threads(),
+        decode_seconds=work.decode_seconds if work else 0.0,
+        network_seconds=work.network_seconds if work else 0.0,
+        gflop=work.engine.gflop if work else None,
+        peak=peak,
+    )
+
+
+def _first_of_each(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The indices of wanted rows, in order, one for each key: copies of a picture are computed once."""
+    index = np.flatnonzero(wanted)
+    whole = keys[index].view(np.dtype((np.void, KEY_BYTES))).reshape(-1)
+    return np.sort(index[np.unique(whole, return_index=True)[1]]) if len(index) else index
+
+
+def _bad(rows_N: np.ndarray, digests_N32: np.ndarray, reasons: dict[int, str]) -> tuple[tuple[int, str], ...]:
+    """(index, reason) of the pictures without a row; only the first of several equal files was tried."""
+    by_content = {digests_N32[i].tobytes(): reason for i, reason in reasons.items()}
+    return tuple((int(i), by_content[digests_N32[i].tobytes()]) for i in np.flatnonzero(rows_N < 0))
+
+
+def _fill(store: Store, work: _Work, missing: np.ndarray, device: torch.device, progress: Progress | None) -> None:
+    """Compute the missing rows and commit them shard by shard; what an interrupt leaves over is committed too."""
+    rows_a_shard = max(1, min(SHARD_ROWS, SHARD_BYTES // (4 * int(np.prod(work.engine.shape)))))
+    keys: list[bytes] = []
+    features: list[np.ndarray] = []
+    saved, done = time.monotonic(), 0
+
+    def save() -> None:
+        nonlocal saved
+        if keys:
+            store.append(keys, features)
+        keys.clear()
+        features.clear()
+        saved = time.monotonic()
+
+    try:
+        for row, values in work.results(missing, device):
+            done += 1
+            if values is not None:
+                keys.append(work.keys[row].tobytes())
+                features.append(values)
+            if len(keys) >= rows_a_shard or time.monotonic() - saved > SHARD_SECONDS:
+                save()
+            if progress:
+                progress("features", done, len(missing))
+    except KeyboardInterrupt:
+        save()
+        raise
+    save()
+
+
+class _Work:
+    """Decoding and computing in threads, each with pictures of its own; results come in order."""
+
+    def __init__(
+        self, listing: Listing, preprocess: Preprocess, options: FeatureOptions, engine: Engine, keys: np.ndarray
+    ) -> None:
+        self.listing, self.preprocess, self.options, self.engine, self.keys = listing, preprocess, options, engine, keys
+        self.workers = torch.get_num_threads()
+        self.bad: dict[int, str] = {}
+        self.decode_seconds = self.network_seconds = 0.0
+        self.computed, self.size = 0, BLOCK
+
+    def results(self, rows: np.ndarray, device: torch.device) -> Iterator[tuple[int, np.ndarray | None]]:
+        """(row, its features or None where the picture cannot be read)."""
+        self.size = BLOCK if device.type == "cpu" else BLOCK_ACCELERATOR
+        blocks = iter([rows[i : i + self.size] for i in range(0, len(rows), self.size)])
+        waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            for block in blocks:
+                waiting.append(pool.submit(self._block, block))
+                if len(waiting) > AHEAD * self.workers:
+                    yield from self._collected(waiting.popleft())
+            while waiting:
+                yield from self._collected(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # a thread's own number is what new threads begin with
+
+    def _collected(self, done: Future[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[int, np.ndarray | None]]:
+        rows, values = done.result()
+        good = iter(values)
+        self.computed += len(values)
+        for row in rows.tolist():
+            yield row, None if row % len(self.listing) in self.bad else next(good)
+
+    def _block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        start = time.perf_counter()
+        pictures, kept = [], []
+        for row in rows.tolist():
+            i = row % len(self.listing)
+            try:
+                pictures.append(self.preprocess.picture(self.listing.source(i), self.listing.unsplit.origin(i)))
+                kept.append(row)
+            except PictureError as error:
+                self.bad[i] = error.reason
+        if not kept:
+            return rows, np.zeros((0, *self.engine.shape), np.float32)
+        block = self._varied(np.stack(pictures), np.array(kept))
+        middle = time.perf_counter()
+        values = self.engine.run(_filled(block, self.size))[: len(kept)]
+        self.decode_seconds += middle - start
+        self.network_seconds += time.perf_counter() - middle
+        return rows, values
+
+    def _varied(self, pictures_BHWC: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The pictures, those of copies varied as the copy's number and the picture's content say."""
+        count, recipe = len(self.listing), self.options.augment
+        if recipe is None or rows[-1] < count:
+            return pictures_BHWC
+        for n, row in enumerate(rows.tolist()):
+            if row >= count:
+                key = self.listing.keys[[row % count]]
+                varied = augment(to_tensor(pictures_BHWC[[n]]), recipe, self.options.seed, row // count, key)
+                pictures_BHWC[n] = varied[0].permute(1, 2, 0).numpy()
+        return pictures_BHWC
+
+
+def _filled(pictures_BHWC: np.ndarray, size: int) -> np.ndarray:
+    """The pictures, the last one repeated up to ``size``: a product of one row may take another way to its bits."""
+    rest = size - len(pictures_BHWC)
+    return np.concatenate([pictures_BHWC, np.repeat(pictures_BHWC[-1:], rest, 0)]) if rest else pictures_BHWC

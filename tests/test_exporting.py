@@ -1,0 +1,213 @@
+"""Export: every format answers as the network does, elsewhere too, and what was altered is refused."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convscope import commands, exporting
+from convscope.classifier import Architecture, Classifier
+from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
+from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_pictures, to_onnx
+from convscope.images import Preprocess
+from convscope.models.heads import put_head
+from convscope.prediction import predict
+from lively import lively
+
+runtime = pytest.importorskip("onnxruntime")
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+def made(name: str = "alexnet", size: int = 32, **preprocess) -> Classifier:
+    options = {"width": 8} if name == "alexnet" else {}
+    architecture = Architecture(name, size, options)
+    network = lively(architecture.build(len(NAMES), seed=0)).eval()
+    return Classifier(network, NAMES, Preprocess(size, **preprocess), architecture, {"run": "r", "licence": "mit"})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    export_classifier(made(), folder, "net", "onnx")
+    return folder
+
+
+@pytest.mark.parametrize("format", EXPORTS)
+@pytest.mark.parametrize("model", ["alexnet", "resnet20", "speednet"])
+def test_every_format_answers_as_the_network_does(format: str, model: str, tmp_path: Path):
+    found = export_classifier(made(model), tmp_path, "net", format)
+    assert found.format == format
+    assert found.max_difference <= found.tolerance
+    assert all(path.exists() for path in found.files)
+    assert found.bytes > 10_000
+
+
+def test_a_network_of_others(tmp_path: Path):
+    found = export_classifier(made("timm:tf_efficientnet_lite0", 64), tmp_path, "net", "onnx")
+    assert found.max_difference <= found.tolerance
+
+
+def test_the_safetensors_form_is_an_ordinary_classifier_with_a_seal(tmp_path: Path):
+    export_classifier(made(), tmp_path, "net", "safetensors")
+    again = Classifier.load(tmp_path / "net.safetensors")
+    assert check_seal(again) == pytest.approx(0, abs=1e-5)
+    assert check_seal(made()) is None
+    with torch.no_grad():
+        next(again.network.parameters()).mul_(1.5)
+    with pytest.raises(DamagedFile, match="sealed pictures"):
+        check_seal(again)
+    again.save(tmp_path / "altered.safetensors")
+    with pytest.raises(DamagedFile, match="sealed pictures"):
+        commands.open_classifier(str(tmp_path / "altered.safetensors"))
+
+
+def test_the_onnx_file_says_all_that_is_needed(exported: Path):
+    session = runtime.InferenceSession(str(exported / "net.onnx"), providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["convscope"])
+    assert about["classes"] == list(NAMES)
+    assert Preprocess.from_dict(about["preprocess"]) == made().preprocess
+    assert about["provenance"] == {"run": "r", "licence": "mit"}
+    (images,) = session.get_inputs()
+    assert images.name == "images"
+    assert images.shape == ["batch", 32, 32, 3]
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    assert session.run(None, {"images": seal_pictures(32)[:3]})[0].shape == (3, 6)
+
+
+def test_the_script_makes_the_same_sealed_pictures():
+    theirs = runpy.run_path(str(SCRIPT), run_name="script")["seal_pictures"]
+    for size in (1, 16, 33):
+        assert np.array_equal(theirs(size), seal_pictures(size))
+    assert len({p.tobytes() for p in seal_pictures(16)}) == 16
+
+
+def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as a user does, and fail if it imported what it must not need."""
+    script = folder / "net.predict.py"
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: assert not {'torch', 'convscope', 'torchvision', 'timm'} & set(sys.modules)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, str(script), *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8)).resize((500, 400))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.save(folder / "large.jpg", quality=95)
+    picture.resize((60, 44)).save(folder / "turned.jpg", exif=turned)
+    picture.convert("L").resize((40, 90)).save(folder / "grey.png")
+    picture.convert("P").resize((64, 40)).save(folder / "palette.png")
+    clear = picture.resize((48, 48)).convert("RGBA")
+    clear.putalpha(Image.fromarray(rng.integers(0, 256, (48, 48), dtype=np.uint8)))
+    clear.save(folder / "clear.png")
+    Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(folder / "deep.png")
+    picture.convert("CMYK").resize((80, 60)).save(folder / "cmyk.jpg")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [{}, {"fit": "pad"}, {"fit": "squash", "mean": (0.2, 0.4, 0.6)}, {"interpolation": "bicubic", "centre": 0.875}],
+)
+def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, preprocess: dict):
+    classifier = made(**preprocess)
+    export_classifier(classifier, tmp_path, "net", "onnx")
+    (tmp_path / "pictures").mkdir()
+    files = [str(p) for p in write_pictures(tmp_path / "pictures")]
+    answer = run_script(tmp_path, "--json", *files)
+    assert answer.returncode == 0, answer.stderr
+    ours = [p.to_json() for p in predict(classifier, [(f, Path(f)) for f in files])]
+    for mine, theirs in zip(ours, json.loads(answer.stdout), strict=True):
+        assert [t["label"] for t in mine["top"]] == [t["label"] for t in theirs["top"]], mine["path"]
+        for a, b in zip(mine["top"], theirs["top"], strict=True):
+            assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_path: Path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    good = write_pictures(tmp_path)[-1]
+    answer = run_script(exported, str(tmp_path / "bad.png"), str(good))
+    assert answer.returncode == 65
+    assert "bad.png: cannot be read" in answer.stdout
+    assert f"{good}: " in answer.stdout
+    assert run_script(exported, "--check").stdout == "net.onnx answers the sealed pictures as when it was exported.\n"
+
+
+def test_the_script_refuses_what_was_altered(exported: Path, tmp_path: Path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(exported / "net.onnx"))
+    weights = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    weights.raw_data = bytes(np.frombuffer(weights.raw_data, np.float32) * np.float32(1.1))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "net.predict.py").write_text((exported / "net.predict.py").read_text())
+    answer = run_script(tmp_path, "--check")
+    assert answer.returncode == 1
+    assert "is not what was exported" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    (tmp_path / "net.onnx").write_bytes((exported / "net.onnx").read_bytes()[:1000])
+    answer = run_script(tmp_path, "--check")
+    assert answer.returncode == 1
+    assert "cannot be opened" in answer.stderr
+
+
+def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exporting, "_run", lambda data, pictures: np.full((16, 6), 7.0))
+    with pytest.raises(ConvscopeError, match="is not written: as ONNX its logits differ"):
+        export_classifier(made(), tmp_path / "new", "net", "onnx")
+    assert not (tmp_path / "new").exists()
+
+
+def test_bad_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UnknownName, match="onnx"):
+        export_classifier(made(), tmp_path, "net", "onxx")
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write it: the disk is full.")
+
+    monkeypatch.setattr(exporting, "commit_bytes", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        export_classifier(made(), tmp_path, "net", "onnx")
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'convscope\[export\]'"):
+        to_onnx(made().network, 32)
+
+
+@pytest.mark.slow
+def test_every_flower_is_answered_alike_without_torch(shared_data: Path, tmp_path: Path):
+    flowers = shared_data / "flowers12"
+    if not flowers.exists():
+        pytest.skip(f"there is no {flowers}")
+    report = commands.transfer(flowers, name="net", runs=tmp_path)
+    classifier, _ = commands.open_classifier("net", tmp_path)
+    assert classifier.architecture.name == "timm:tf_efficientnet_lite0"
+    export_classifier(classifier, tmp_path, "net", "onnx")
+    files = [str(p) for p in sorted((flowers / "test").rglob("*.jpg"))]
+    assert len(files) == 240
+    answer = run_script(tmp_path, "--json", *files)
+    ours = [p.to_json() for p in predict(classifier, [(f, Path(f)) for f in files])]
+    for mine, theirs in zip(ours, json.loads(answer.stdout), strict=True):
+        assert [t["label"] for t in mine["top"]] == [t["label"] for t in theirs["top"]]
+        for a, b in zip(mine["top"], theirs["top"], strict=True):
+            assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+    assert report.best.name == "head"
+
+
+def test_a_replaced_head_is_exported_too(tmp_path: Path):
+    classifier = made("timm:tf_efficientnet_lite0", 64)
+    put_head(classifier.network, "fcnn", 6, {})
+    assert export_classifier(replace(classifier, network=classifier.network.eval()), tmp_path, "n", "onnx").files
