@@ -41,8 +41,8 @@ OPTIONS = {
         "data_root json".split()
     ),
     "transfer": set(
-        "data backbone weights budget augment level balance engine image_size fit limit bad_pictures seed device name "
-        "data_root runs json".split()
+        "data backbone weights budget augment level balance cards engine image_size fit limit bad_pictures seed device "
+        "name data_root runs json".split()
     ),
     "similar": set("run picture data count engine model weights data_root runs json".split()),
     "export": {"run", "format", "output", "model", "weights", "runs", "json"},

@@ -23,8 +23,11 @@ import convscope
 from convscope import cli
 from convscope.datasets import DATASETS
 from convscope.explanation import METHODS
+from convscope.exporting import EXPORTS
 from convscope.models import MODELS
 from convscope.recipes import AUGMENTS, RECIPES, Recipe
+from convscope.transferring.engines import ENGINES
+from convscope.transferring.ladder import CHEAP, COSTLY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
@@ -70,6 +73,9 @@ def test_every_command_has_a_page() -> None:
         ("recipes", RECIPES),
         ("recipes", Recipe().to_dict()),
         ("explain", METHODS),
+        ("transfer", [*CHEAP, *COSTLY]),
+        ("features", [e for e in ENGINES if e != "auto"]),
+        ("export", EXPORTS),
     ],
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:
@@ -145,6 +151,11 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
     (taken,) = answer("explain", "last", "--picture", picture, "--method", "grad-cam", "--sanity", "--runs", runs)
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
+    (*rungs, moved) = answer(*"transfer shapes --limit 300 --image-size 64 --runs".split(), runs)
+    (features,) = answer(*"features shapes --limit 300 --image-size 64".split())
+    (near,) = answer("similar", "last", picture, "--runs", runs)
+    (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
+    (here,) = answer("models", "--pretrained")
     return {
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
@@ -157,6 +168,12 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "An explained layer": explained["layers"],
         "A card": cards,
         "One picture": [taken],
+        "A rung": [*rungs, *moved["rungs"]],
+        "transfer": [moved],
+        "features": [features, moved["features"] | {k: features[k] for k in ("data", "backbone", "notes")}],
+        "similar": [near],
+        "export": [sealed],
+        "Pretrained networks": here,
         "The list": listed,
         "One model": [book],
         "A layer": book["rows"],
@@ -282,6 +299,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     [
         ("01_train.py", ["of the validation pictures right", "test:"]),
         ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
+        ("04_transfer.py", ["twice the pictures", "test: 0.9", "near: ", "features: (600, 1280)"]),
     ],
 )
 def test_the_examples_run(example: str, said: list[str], tmp_path: Path) -> None:

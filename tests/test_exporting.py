@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownN
 from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_pictures, to_onnx
 from convscope.images import Preprocess
 from convscope.models.heads import put_head
-from convscope.prediction import predict
+from convscope.prediction import logits, predict
 from lively import lively
 
 runtime = pytest.importorskip("onnxruntime")
@@ -83,6 +85,20 @@ def test_the_onnx_file_says_all_that_is_needed(exported: Path):
     assert session.run(None, {"images": seal_pictures(32)[:3]})[0].shape == (3, 6)
 
 
+def test_the_onnx_file_names_nothing_of_this_machine_and_comes_out_the_same_again(exported: Path, tmp_path: Path):
+    data = (exported / "net.onnx").read_bytes()
+    assert b"site-packages" not in data
+    assert b"exporting.py" not in data
+    export_classifier(made(), tmp_path, "net", "onnx")
+    assert (tmp_path / "net.onnx").read_bytes() == data
+
+
+def test_a_network_in_training_stays_in_training():
+    network = made().network.train()
+    to_onnx(network, 32)
+    assert all(module.training for module in network.modules())
+
+
 def test_the_script_makes_the_same_sealed_pictures():
     theirs = runpy.run_path(str(SCRIPT), run_name="script")["seal_pictures"]
     for size in (1, 16, 33):
@@ -139,12 +155,22 @@ def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, prepro
 
 
 def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_path: Path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    good = write_pictures(tmp_path)[-1]
-    answer = run_script(exported, str(tmp_path / "bad.png"), str(good))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    good = write_pictures(pictures)[-1]
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    (tmp_path / "cut.png").write_bytes((pictures / "clear.png").read_bytes()[:3000])
+    header = b"IHDR" + (30_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"  # too large, which Pillow says in its own way
+    huge = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4)
+    (tmp_path / "huge.png").write_bytes(huge + b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4))
+    bad = [str(tmp_path / f"{name}.png") for name in ("none", "cut", "huge", "missing")]
+    answer = run_script(exported, *bad, str(good))
     assert answer.returncode == 65
-    assert "bad.png: cannot be read" in answer.stdout
-    assert f"{good}: " in answer.stdout
+    assert not answer.stderr
+    lines = answer.stdout.splitlines()
+    assert [line.startswith(f"{path}: cannot be read: ") for line, path in zip(lines, bad, strict=False)] == [True] * 4
+    assert re.fullmatch(rf"{re.escape(str(good))}: ([a-f] [0-9.]+ %(, )?){{5}}", lines[4])
+    assert run_script(exported, "--top", "0", str(good)).returncode == 2
     assert run_script(exported, "--check").stdout == "net.onnx answers the sealed pictures as when it was exported.\n"
 
 
@@ -163,6 +189,21 @@ def test_the_script_refuses_what_was_altered(exported: Path, tmp_path: Path):
     answer = run_script(tmp_path, "--check")
     assert answer.returncode == 1
     assert "cannot be opened" in answer.stderr
+
+
+@pytest.mark.parametrize("part", ["classes", "preprocess", "seal"])
+def test_the_script_refuses_another_description(exported: Path, tmp_path: Path, part: str):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(exported / "net.onnx"))
+    entry = next(p for p in model.metadata_props if p.key == "convscope")
+    about = json.loads(entry.value)
+    about[part] = {"classes": [*reversed(NAMES)], "preprocess": about["preprocess"] | {"fit": "pad"}, "seal": {}}[part]
+    entry.value = json.dumps(about)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "net.predict.py").write_text((exported / "net.predict.py").read_text())
+    answer = run_script(tmp_path, "--check")
+    assert answer.returncode == 1
+    assert answer.stderr == "net.onnx is not what was exported: its description was altered.\n"
 
 
 def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -205,6 +246,35 @@ def test_every_flower_is_answered_alike_without_torch(shared_data: Path, tmp_pat
         for a, b in zip(mine["top"], theirs["top"], strict=True):
             assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
     assert report.best.name == "head"
+
+
+@pytest.mark.slow
+def test_the_logits_of_every_flower_are_the_same_without_torch(shared_data: Path, tmp_path: Path):
+    files = sorted((shared_data / "flowers12" / "test").rglob("*.jpg"))
+    if not files:
+        pytest.skip(f"there is no {shared_data / 'flowers12'}")
+    classifier = Classifier.pretrained("lite0")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        put_head(classifier.network, "linear", 12, {})
+    classifier = replace(classifier, network=classifier.network.eval(), class_names=tuple("abcdefghijkl"))
+    export_classifier(classifier, tmp_path, "net", "onnx")
+    code = (
+        "import runpy, sys; folder, *files = sys.argv[1:]\n"
+        "script = runpy.run_path(folder + '/net.predict.py', run_name='script')\n"
+        "session, about = script['open_model'](script['Path'](folder + '/net.onnx'))\n"
+        "rows = [session.run(None, {'images': script['read'](f, about['preprocess'])[None]})[0][0] for f in files]\n"
+        "script['np'].save(folder + '/logits.npy', rows)\n"
+        "assert not {'torch', 'convscope', 'torchvision', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *map(str, files)], check=True, timeout=280)
+    theirs = np.load(tmp_path / "logits.npy")
+    ours = logits(
+        classifier.network, np.stack([classifier.preprocess.picture(f) for f in files]), classifier.preprocess
+    )
+    assert np.abs(theirs - ours.numpy()).max() <= 1e-4 * max(1.0, float(ours.abs().max()))
+    first_five = [np.argsort(-rows, 1, kind="stable")[:, :5] for rows in (theirs, ours.numpy())]
+    assert np.array_equal(*first_five)
 
 
 def test_a_replaced_head_is_exported_too(tmp_path: Path):

@@ -62,7 +62,7 @@ def test_they_take_no_options_of_ours() -> None:
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "_library", lambda source: None)
-    with pytest.raises(UsageError, match="timm:resnet10t is timm's, which is not installed: pip install 'convscope"):
+    with pytest.raises(UsageError, match="timm:resnet10t is timm's, which is not installed: pip install timm"):
         build("timm:resnet10t", 10, 32)
     with pytest.raises(UnknownName, match="no model named 'resnet18'"):
         build("resnet18", 10, 32)

@@ -622,6 +622,7 @@ def transfer(
     augment: int = 0,
     level: str = "standard",
     balance: Flag = False,
+    cards: Flag = False,
     engine: Engines = "auto",
     image_size: int | None = None,
     fit: str | None = None,
@@ -652,6 +653,8 @@ def transfer(
         How they are varied: light, standard or strong.
     balance
         Weigh the classes so that rare ones count as much as frequent ones.
+    cards
+        Write the card of each class's most used filter too.
     engine
         auto, torch or onnxruntime.
     image_size
@@ -683,8 +686,8 @@ def transfer(
     with _keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         result = commands.transfer(
             data, backbone=backbone, weights=weights, budget=budget, augment=augment, level=level, balance=balance,
-            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures, seed=seed,
-            device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
+            cards=cards, engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures,
+            seed=seed, device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_transfer(result)
 

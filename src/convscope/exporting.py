@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from .classifier import Classifier
 from .errors import ConvscopeError, DamagedFile, UnknownName, UsageError
 from .prediction import logits
-from .storage import commit_bytes, commit_text, to_json
+from .storage import commit_bytes, commit_text, sha256, to_json
+from .taps import evaluating
 
 FORMAT = 1
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -168,20 +169,24 @@ def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels:
     images = torch.zeros(2, 3, image_size, image_size)
     if pixels:
         images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with evaluating(network), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network.eval(), (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
+            network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
             dynamic_shapes=({0: "batch"},),
         )  # fmt: skip
     assert program is not None  # dynamo gives one
-    return program.model_proto.SerializeToString()
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in whose source it was traced: paths of this machine
+    return model.SerializeToString()
 
 
 def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
     onnx = importlib.import_module("onnx")
     model = onnx.load_from_string(data)
-    onnx.helper.set_model_props(model, {"convscope": to_json(description)})
+    text = to_json(description)
+    onnx.helper.set_model_props(model, {"convscope": text, "convscope_sha256": sha256(text.encode())})
     return model.SerializeToString()
 
 

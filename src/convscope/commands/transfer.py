@@ -34,6 +34,7 @@ from ..transferring.head import train_head
 from ..transferring.ladder import CHEAP, COSTLY, Rung, Task, best_of, compare
 from ..transferring.learning_curve import LearningCurve, measure_curve
 from ..transferring.neighbours import most_similar
+from .explain import explain
 from .main import PRETRAINED, home_of, open_classifier
 
 SAMPLED = 64  # pictures whose size is looked at
@@ -188,6 +189,7 @@ def transfer(
     augment: int = 0,
     level: str = "standard",
     balance: bool = False,
+    cards: bool = False,
     engine: str = "auto",
     image_size: int | None = None,
     fit: str | None = None,
@@ -205,6 +207,7 @@ def transfer(
     best by validation, and open the test pictures once for it. Written into a run, which every command takes.
 
     ``budget``: minutes that fine-tuning and training from scratch may take beside the cheap rungs; None for none.
+    ``cards`` writes the card of each class's most used filter, as ``explain`` does.
     """
     start = time.perf_counter()
     asked = _Asked(str(data), backbone, weights, image_size, fit, limit, bad_pictures, device, data_root)
@@ -221,6 +224,10 @@ def transfer(
     climb = _Transfer(asked, classifier, dataset, found, options, balance, seed, folder, name, budget, [])
     climb.notes += [*dataset.notes, *notes, *_notes(asked, classifier, listed)]
     report = climb.run(progress, on_rung, start)
+    if cards and report.filters and report.filters[0].layer:
+        used = sorted({found.filters[0] for found in report.filters})
+        layer = [report.filters[0].layer]
+        explain(str(report.run.folder), layer=layer, filter=used, ablate=0, data_root=data_root, progress=progress)
     return report
 
 

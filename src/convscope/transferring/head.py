@@ -23,6 +23,7 @@ from ..randomness import mix
 
 STRENGTHS = (1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e4)  # C times the number of pictures; larger regularises less
 FOLDS = 5
+WORSE = 1.1
 MEMORY = 12  # pairs of L-BFGS
 PASSES = 500
 GAP = 1e-7  # a problem is solved when twice the preconditioned decrement is this share of its objective
@@ -130,9 +131,12 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
 
 
 def cross_validate(
-    problem: Problem, fold_N: Tensor, strengths: Sequence[float], scored: int | None = None
+    problem: Problem, fold_N: Tensor, strengths: Sequence[float], scored: int | None = None, worse: float = WORSE
 ) -> tuple[list[Strength], list[Tensor]]:
-    """One Strength, and the solutions (R, J, K) of the J folds, for each strength, from strong to weak."""
+    """One Strength, and the solutions (R, J, K) of the J folds, for each strength, from strong to weak.
+
+    It ends where the cross-entropy is ``worse`` times the least: what regularises less takes longer and is worse.
+    """
     used_NJ = fold_N[:, None] != torch.arange(int(fold_N.max()) + 1)
     solution = None
     path, solutions = [], []
@@ -144,6 +148,8 @@ def cross_validate(
         loss = float(torch.nn.functional.cross_entropy(logits.double(), labels))
         path.append(Strength(C, wilson(int(correct.sum()), len(correct)), loss, correct))
         solutions.append(solution)
+        if loss > worse * min(found.loss for found in path):
+            break
     return path, solutions
 
 
