@@ -4,6 +4,10 @@ from .explain import explain as explain
 from .explain import explain_picture as explain_picture
 from .export import ExportReport as ExportReport
 from .export import export as export
+from .features import FeaturesReport as FeaturesReport
+from .features import features as features
+from .features import similar as similar
+from .features import transfer_backbone as transfer_backbone
 from .main import TrainRequest as TrainRequest
 from .main import evaluate as evaluate
 from .main import load_dataset as load_dataset
@@ -17,8 +21,4 @@ from .main import pretrained_list as pretrained_list
 from .main import preview as preview
 from .main import save_example as save_example
 from .main import train as train
-from .transfer import FeaturesReport as FeaturesReport
-from .transfer import features as features
-from .transfer import similar as similar
 from .transfer import transfer as transfer
-from .transfer import transfer_backbone as transfer_backbone
