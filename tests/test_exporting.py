@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import runpy
 import subprocess
 import sys
+import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import commands, exporting
+from convscope import commands, exporting, storage
 from convscope.classifier import Architecture, Classifier
 from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
 from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_pictures, to_onnx
@@ -91,6 +93,39 @@ def test_the_onnx_file_names_nothing_of_this_machine_and_comes_out_the_same_agai
     assert b"exporting.py" not in data
     export_classifier(made(), tmp_path, "net", "onnx")
     assert (tmp_path / "net.onnx").read_bytes() == data
+
+
+@pytest.mark.parametrize("format", EXPORTS)
+def test_a_net_of_the_users_own_is_exported_without_its_folder(format: str, tmp_path: Path):
+    source = tmp_path / "somewhere" / "my_net.py"
+    source.parent.mkdir()
+    source.write_text(
+        "from torch import nn\n"
+        "def tiny(num_classes):\n"
+        "    end = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)]\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), *end)\n"
+    )
+    found = export_classifier(made(f"{source}:tiny"), tmp_path, "net", format)
+    assert found.max_difference <= found.tolerance
+    data = found.files[0].read_bytes()
+    assert b"my_net.py:tiny" in data
+    assert format != "onnx" or b"somewhere" not in data  # our own form says which file --model has to name
+
+
+def test_exporting_says_nothing_and_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[str]):
+    filters, out = [*warnings.filters], sys.stdout
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(sys.stdout is out)
+            return images.mean((2, 3))
+
+    to_onnx(Watched(), 8)
+    assert seen
+    assert all(seen)
+    assert [*warnings.filters] == filters
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_network_in_training_stays_in_training():
@@ -170,6 +205,11 @@ def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_pa
     lines = answer.stdout.splitlines()
     assert [line.startswith(f"{path}: cannot be read: ") for line, path in zip(lines, bad, strict=False)] == [True] * 4
     assert re.fullmatch(rf"{re.escape(str(good))}: ([a-f] [0-9.]+ %(, )?){{5}}", lines[4])
+    deep = tmp_path / "float.tif"
+    Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(deep)
+    said = f"{deep}: cannot be read: its grey pixels are neither of 8 nor of 16 bits\n"
+    answer = run_script(exported, str(deep))
+    assert (answer.returncode, answer.stdout) == (65, said)
     assert run_script(exported, "--top", "0", str(good)).returncode == 2
     assert run_script(exported, "--check").stdout == "net.onnx answers the sealed pictures as when it was exported.\n"
 
@@ -213,16 +253,19 @@ def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "new").exists()
 
 
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_bad_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnknownName, match="onnx"):
         export_classifier(made(), tmp_path, "net", "onxx")
 
-    def full(*_: object) -> None:
-        raise StorageError("cannot write it: the disk is full.")
-
-    monkeypatch.setattr(exporting, "commit_bytes", full)
-    with pytest.raises(StorageError, match="disk is full"):
-        export_classifier(made(), tmp_path, "net", "onnx")
+    monkeypatch.setattr(storage.os, "fsync", full)
+    for format in EXPORTS:
+        with pytest.raises(StorageError, match="the disk is full"):
+            export_classifier(made(), tmp_path, "net", format)
+    assert not [*tmp_path.iterdir()]
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'convscope\[export\]'"):
         to_onnx(made().network, 32)

@@ -6,11 +6,8 @@ the plain script that is written beside an ONNX file, which needs NumPy, Pillow 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import io
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 
 from .classifier import Classifier
 from .errors import ConvscopeError, DamagedFile, UnknownName, UsageError
+from .models.own import is_own
 from .prediction import logits
 from .storage import commit_bytes, commit_text, sha256, to_json
 from .taps import evaluating
@@ -147,13 +145,13 @@ class _Whole(nn.Module):
 
 
 def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
-    provenance = classifier.provenance
+    provenance, name = classifier.provenance, classifier.architecture.name
     told = ("run", "val_top1", "val_n", "licence", "pretrained")
     return {
         "format": FORMAT,
         "classes": list(classifier.class_names),
         "preprocess": classifier.preprocess.to_dict(),
-        "architecture": classifier.architecture.name,
+        "architecture": Path(name).name if is_own(name) else name,  # not the folder it lies in on this machine
         "provenance": {k: provenance[k] for k in told if k in provenance},
         "seal": {"logits": wanted.tolist(), "tolerance": _allowed(wanted)},
     }
@@ -169,8 +167,7 @@ def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels:
     images = torch.zeros(2, 3, image_size, image_size)
     if pixels:
         images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    with evaluating(network), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with evaluating(network):
         program = torch.onnx.export(
             network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
             dynamic_shapes=({0: "batch"},),

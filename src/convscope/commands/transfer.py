@@ -293,7 +293,8 @@ class _Transfer:
 
         plain = slice(0, task.scored)
         try:
-            return measure_curve(task.labels[plain].numpy(), task.keys[plain], guess, self.seed)
+            folds = (1 - 1 / (int(task.folds.max()) + 1), head.top1.value)
+            return measure_curve(task.labels[plain].numpy(), task.keys[plain], guess, self.seed, folds)
         except UsageError as error:
             self.notes.append(str(error))
             return None
