@@ -120,11 +120,11 @@ def write(report: TransferReport) -> TransferReport:
     """Write ``transfer.json``, the pictures and the page of a transfer into its run; returns it."""
     folder = report.run.folder / "transfer"
     head = next(r for r in report.rungs if r.name == "head")
-    chosen = float(head.chosen.removeprefix("C = "))
+    assert head.strength is not None
     pictures: dict[str, drawing.Drawing] = {
         "ladder": report.ladder,
         "path": drawing.path(
-            [s.C for s in head.path], [s.top1.value for s in head.path], [s.loss for s in head.path], chosen
+            [s.C for s in head.path], [s.top1.value for s in head.path], [s.loss for s in head.path], head.strength
         ),
         "filters": drawing.used_filters(_filter_rows(report)),
     }

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .. import explained
-from ..classifier import Architecture, Classifier, load_weight_file
+from ..classifier import Architecture, Classifier, load_weight_file, weights_hash
 from ..datasets import Dataset, Progress
 from ..datasets import load as load_dataset
 from ..errors import ConvscopeError, DamagedFile, DataError, UnknownName, UsageError
@@ -39,7 +39,6 @@ from ..storage import (
     read_foreign_tensors,
     read_json,
     read_tensors,
-    tensor_hash,
 )
 from ..taps import evaluating
 from .main import open_classifier, read_data
@@ -219,10 +218,8 @@ def _check_filters(making: Explaining, options: Options) -> None:
 
 def _key(subject: _Subject, options: Options, layers: list[str]) -> str:
     """What the answers depend on, as a hash: weights, data and options."""
-    digest = hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint]).encode())
-    for name, tensor in sorted(subject.classifier.network.state_dict().items()):
-        digest.update(tensor_hash(name, tensor).encode())
-    return digest.hexdigest()
+    weights = weights_hash(subject.classifier.network)
+    return hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint, weights]).encode()).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------- what is asked

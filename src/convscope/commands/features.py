@@ -141,7 +141,7 @@ def backbone_notes(asked: Asked, classifier: Classifier, listed: Listing) -> lis
     notes = [] if asked.weights is not None else [n for n in [found.licence_note()] if n]
     side, size = _usual_side(listed), classifier.preprocess.size
     if side is not None and side < size:
-        answer = f"--image-size {max(64, 32 * round(2 * side / 32))} is faster and often as good"
+        answer = f"--image-size {max(64, 32 * round(2 * side / 32))} is faster, and less accurate"
         if classifier.preprocess.size < found.size:
             return notes
         notes.append(

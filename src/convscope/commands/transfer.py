@@ -281,7 +281,8 @@ class _Transfer:
     def _curve(self, task: Task, head: Rung) -> LearningCurve | None:
         """The learning curve of the head at the strength that was chosen; None where there are too few pictures."""
         assert task.scored is not None
-        total = float(head.chosen.removeprefix("C = ")) * len(task.labels)
+        assert head.strength is not None
+        total = head.strength * len(task.labels)
 
         def guess(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
             rows = torch.from_numpy(train)

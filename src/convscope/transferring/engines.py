@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -111,10 +112,14 @@ def _torch_engine(classifier: Classifier, wanted: Wanted, device: torch.device) 
     elif wanted.maps:
         tap = Tap(last_map(network, size))
 
+    own = threading.local()  # a copy a thread: hooks on a shared one would see the other threads' pictures
+
     def features(images_BCHW: torch.Tensor) -> torch.Tensor:
         if tap is None:
             return network(images_BCHW).flatten(1)
-        maps = reach(deepcopy(network), images_BCHW, [tap])[0]  # hooks on a copy: other threads pass through too
+        if not hasattr(own, "network"):
+            own.network = deepcopy(network)
+        maps = reach(own.network, images_BCHW, [tap])[0]
         return maps if wanted.maps or maps.ndim < 4 else maps.mean((2, 3))
 
     def run(pictures_BHWC: np.ndarray) -> np.ndarray:

@@ -350,7 +350,7 @@ class _Work:
     def results(self, rows: np.ndarray, device: torch.device) -> Iterator[tuple[int, np.ndarray | None]]:
         """(row, its features or None where the picture cannot be read)."""
         self.size = BLOCK if device.type == "cpu" else BLOCK_ACCELERATOR
-        blocks = iter([rows[i : i + self.size] for i in range(0, len(rows), self.size)])
+        blocks = (rows[i : i + self.size] for i in range(0, len(rows), self.size))
         waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
         threads = torch.get_num_threads()
         pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))

@@ -109,8 +109,7 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
 
     ``keys_N`` (uint64) keep the copies of a picture in one fold; with fewer pictures than folds there are fewer folds.
     ``strengths`` are values of C; by default STRENGTHS over the number of pictures. With no ``folds`` the first is
-    taken. Cross-validation scores the first
-    ``scored`` pictures only, where those behind are copies of them.
+    taken. ``scored``: how many of the pictures, the first ones, are scored, where those behind are copies of them.
     """
     if len(features_NC) < 2:
         raise DataError(f"a head needs two pictures to train on, and there is {len(features_NC)}.")

@@ -68,6 +68,7 @@ class Rung:
     module: nn.Module | None = None
     path: tuple[Strength, ...] = ()
     chosen: str = ""
+    strength: float | None = None  # C of the head that was kept
 
     @property
     def top1(self) -> Interval:
@@ -108,7 +109,8 @@ def head_rung(task: Task, index: np.ndarray) -> Rung:
     seconds = time.perf_counter() - start
     module = linear_of(found)
     count = sum(p.numel() for p in module.parameters())
-    return Rung("head", index, strength.correct, seconds, count, {}, module, found.path, f"C = {found.chosen:.2g}")
+    chosen = f"C = {found.chosen:.2g}"
+    return Rung("head", index, strength.correct, seconds, count, {}, module, found.path, chosen, found.chosen)
 
 
 def linear_of(head: Head) -> nn.Linear:

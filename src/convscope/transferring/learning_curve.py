@@ -153,10 +153,9 @@ def measure_curve(
 ) -> LearningCurve:
     """Train on DRAWS subsets of each size and ask the pictures left out.
 
+    ``guess(train, held_out)`` takes indices and returns the labels that a head trained on the first gives the second.
     ``folds``, where cross-validation has been done already: the share of the pictures that its heads were trained on,
     and their accuracy over all. It is the point nearest to what there is, and costs nothing.
-
-    ``guess(train, held_out)`` takes indices and returns the labels that a head trained on the first gives the second.
     UsageError where a class has too few pictures for three sizes.
     """
     counts = np.bincount(labels_N)
