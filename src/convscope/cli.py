@@ -161,6 +161,7 @@ def train(
     seed: int | None = None,
     precision: str | None = None,
     compile: Annotated[bool | None, Parameter(negative=())] = None,
+    watch: Flag = False,
     device: str = "auto",
     name: str | None = None,
     resume: Flag = False,
@@ -251,6 +252,8 @@ def train(
         auto, float32 or bfloat16.
     compile
         Compile the network (on CPUs it has not paid so far: see docs/log.md).
+    watch
+        Look inside the network every 10th step: what layers put out, gradients, updates, for `convscope diagnose`.
     device
         auto, cpu, cuda, cuda:1, mps.
     name
@@ -277,7 +280,9 @@ def train(
         "weights": str(weights) if weights else None, "image_size": image_size, "fit": fit, "limit": limit,
         "bad_pictures": bad_pictures, "seed": seed, "precision": precision, "compile": compile,
     }  # fmt: skip
-    request = commands.TrainRequest(data, recipe, options, name, resume, device, data_root, runs, size, minutes, memory)
+    request = commands.TrainRequest(
+        data, recipe, options, name, resume, device, data_root, runs, size, minutes, memory, watch
+    )
     with progress_bar(json) as progress:
         if preview is not None:
             print(commands.preview(request, preview, progress))

@@ -37,6 +37,7 @@ from .runs import (
 from .session import Session, training_batches
 from .storage import commit_bytes
 from .training import prepare
+from .watching import EVERY
 
 LEAST_EPOCHS = {"small": 1, "medium": 3, "large": 8}  # fewer, and the next smaller size does better: docs/log.md
 MOST_EPOCHS = 50  # more gain nothing that was measured
@@ -49,6 +50,7 @@ class TrainRequest:
 
     ``options["lr"]`` may be "auto". ``size`` is a name of SIZES; ``minutes`` settles the epochs, and the size too
     where neither it nor a recipe or model is named. ``memory``: 10^9 bytes that a training step may take.
+    ``watch``: look inside the network every 10th step.
     """
 
     data: str
@@ -62,6 +64,7 @@ class TrainRequest:
     size: str | None = None
     minutes: float | None = None
     memory: float | None = None
+    watch: bool = False
 
 
 @dataclass
@@ -106,6 +109,8 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     start = _plan(request, dataset, device)
     recipe = start.recipe
     architecture, initial = _architecture(recipe, dataset)
+    if request.watch and recipe.loop.compile:
+        raise UsageError("a compiled network has no layers to look into: --compile or --watch.")
     name = request.name or free_name(folder, f"{dataset.name}-{_stem(recipe.model.name)}")
     description = {
         "recipe": recipe.to_dict(),
@@ -118,7 +123,17 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     commit_bytes(run.folder / "augment.png", sheet.png)
     if start.rates is not None:
         report.write_rates(run, start.rates)
-    return Session(run, recipe, dataset, architecture, device, _resume_command(run, request), initial, start.notes)
+    return Session(
+        run,
+        recipe,
+        dataset,
+        architecture,
+        device,
+        _resume_command(run, request),
+        initial,
+        start.notes,
+        watch=EVERY * request.watch,
+    )
 
 
 def _stem(model: str) -> str:
@@ -298,7 +313,17 @@ def _resume(request: TrainRequest, folder: Path, progress: Progress | None) -> S
         raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
     device = pick_device(request.device)
     notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
-    return Session(run, recipe, dataset, architecture, device, _resume_command(run, request), initial, notes)
+    return Session(
+        run,
+        recipe,
+        dataset,
+        architecture,
+        device,
+        _resume_command(run, request),
+        initial,
+        notes,
+        watch=EVERY * request.watch,
+    )
 
 
 def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

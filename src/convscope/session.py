@@ -25,10 +25,12 @@ from .machine import matmul_peak
 from .prediction import logits
 from .recipes import Recipe
 from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
-from .storage import commit_json, commit_lines, lock, sweep_temporaries
+from .storage import commit_json, commit_lines, lock, make_folder, sweep_temporaries
 from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, prepare, train
+from .watching import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
+WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -80,6 +82,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     scales: Mapping[str, float] | None = None  # factors of the rate by parameter
     frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
+    watch: int = 0  # look inside the network every so many steps; 0: never
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """Train to the end, yielding every Step, and after each epoch its log row.
@@ -95,7 +98,8 @@ class Session:
             if self.progress.finished:
                 return
             try:
-                yield from self._train(caught)
+                with self._watching() as self._watch:
+                    yield from self._train(caught)
             except Diverged as error:
                 raise self._explain(error) from error
 
@@ -125,6 +129,8 @@ class Session:
             clock.data += step.seconds["data"]
             clock.compute.append(step.seconds["compute"])
             clock.pictures += step.pictures
+            if self._watch is not None:
+                self._watch.step(step.loss, step.lr)
             yield step
             if step.summary is not None:
                 row = self._end_epoch(step, clock)
@@ -218,8 +224,20 @@ class Session:
 
     def _save(self) -> None:
         self._check_finite()
-        updates = self.state.epoch * len(self.batches) + self.state.step
-        save_checkpoint(self.run, self.state, self.progress, updates)
+        save_checkpoint(self.run, self.state, self.progress, self._updates())
+        if self._watch is not None:
+            make_folder((self.run.folder / WATCHED).parent)
+            self._watch.watched().save(self.run.folder / WATCHED)
+
+    def _updates(self) -> int:
+        return self.state.epoch * len(self.batches) + self.state.step
+
+    def _watching(self) -> contextlib.AbstractContextManager[Watch | None]:
+        """A with-block that watches, if that is wanted; a run that goes on keeps what was seen before."""
+        path = self.run.folder / WATCHED
+        before = up_to(Watched.load(path), self._updates()) if path.exists() and self._updates() else None
+        every = self.watch if before is None else before.every
+        return watching(self.state.network, every, before=before) if every else contextlib.nullcontext()
 
     def _explain(self, error: Diverged) -> DivergedError:
         """The user's form of a divergence; the whole list of the batch's pictures goes to a file."""

@@ -56,6 +56,7 @@ def train(
     size: str | None = None,
     minutes: float | None = None,
     memory: float | None = None,
+    watch: bool = False,
     name: str | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -65,7 +66,8 @@ def train(
 ) -> report.TrainReport:
     """Train a classifier and write its run; returns the report, which a notebook shows as curves.
 
-    ``options`` are those of the command line: ``{"model": "vgg", "epochs": 5, "lr": 0.1}``.
+    ``options`` are those of the command line: ``{"model": "vgg", "epochs": 5, "lr": 0.1}``. ``watch``: look inside the
+    network every 10th step, for ``diagnose``.
     """
     request = TrainRequest(
         str(data),
@@ -79,6 +81,7 @@ def train(
         size,
         minutes,
         memory,
+        watch,
     )
     session = prepare_training(request)
     for _ in session.events():
