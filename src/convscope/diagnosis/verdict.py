@@ -1,0 +1,251 @@
+"""The verdict: rules that look at the evidence, each with its thresholds, why they are where they are, and what to do.
+
+A rule is data. The first that holds names the fault; the others that hold are told after it. Thresholds were set on
+trainings that the tests do not use: docs/diagnose.md says how well they do on others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from .evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``field`` of the evidence is above or below ``threshold``, and why there. NaN is neither."""
+
+    field: str
+    above: bool
+    threshold: float
+    reason: str
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Whether it is so."""
+        value = getattr(evidence, self.field)
+        if math.isnan(value):
+            return False
+        return value > self.threshold if self.above else value < self.threshold
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A fault, the conditions that must all hold, what is said with the numbers filled in, and one next step."""
+
+    fault: str
+    conditions: tuple[Condition, ...]
+    says: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that holds, in words."""
+
+    fault: str
+    sentence: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first finding is the verdict; ``fault`` is "healthy" where no rule holds."""
+
+    findings: tuple[Finding, ...]
+    evidence: Evidence
+
+    @property
+    def fault(self) -> str:
+        return self.findings[0].fault if self.findings else HEALTHY
+
+    def to_json(self) -> dict[str, object]:
+        """The stable JSON form; what could not be measured is null."""
+        numbers = {
+            k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in asdict(self.evidence).items()
+        }
+        return {"fault": self.fault, "findings": [asdict(f) for f in self.findings], "evidence": numbers}
+
+
+HEALTHY = "healthy"
+
+
+def _above(field: str, threshold: float, reason: str) -> Condition:
+    return Condition(field, True, threshold, reason)
+
+
+def _below(field: str, threshold: float, reason: str) -> Condition:
+    return Condition(field, False, threshold, reason)
+
+
+_NOT_LEARNING = _below("progress", 0.35, "a network that has taken away a third of the loss of guessing is learning")
+_UNTRAINED = _below("trained", 0.5, "before the first step, so it is told what is going to happen")
+_HARDLY = _below("progress", 0.12, "an eighth of the loss of guessing is little for any labels that mean something")
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "exploding",
+        (
+            _above("start_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.5 times that loss"),
+            _NOT_LEARNING,
+        ),
+        "before the first step the loss was {start_loss:.3g} times that of guessing: what layers put out grows "
+        "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
+        "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
+    ),
+    Rule(
+        "rate-too-high",
+        (_above("diverged", 0, "the loss ran away, from a start that was sound"),),
+        "the loss ran away, to {worst_loss:.2g} times that of guessing; the largest update of a layer was "
+        "{largest_update:.2g} of its weight.",
+        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+    ),
+    Rule(
+        "not-a-number",
+        (_above("not_numbers", 0, "one is enough: it spreads to all"),),
+        "{names[not_numbers]} holds what is no number, so every answer is none; the largest update of a layer was "
+        "{largest_update:.2g} of its weight.",
+        "go back to the last checkpoint, with a third of the learning rate, or with --clip.",
+    ),
+    Rule(
+        "norm-mode",
+        (_above("norms_frozen", 0.5, "in training every batch norm uses its batch"),),
+        "{names[norms_frozen]} used its running statistics while it trained: the network was in evaluation mode.",
+        "call network.train() before each epoch, and after each validation.",
+    ),
+    Rule(
+        "frozen",
+        (_above("unlearned", 0, "weights to which a gradient comes, and that move by no bit, were left out"),),
+        "{names[unlearned]} {names[how]}: not a bit of it moved in the training.",
+        "give it to the optimizer with requires_grad=True, unless you left it out on purpose.",
+    ),
+    Rule(
+        "norm-batch",
+        (
+            _below("batch_size", 8, "the mean of under 8 pictures is a poor estimate"),
+            _above("mode_gap", 0.25, "sound trainings had under 0.01"),
+        ),
+        "with its running statistics the loss is {mode_gap:.2f} log K above that with a batch's own: batches of "
+        "{batch_size:.0f} are too small for batch norm.",
+        "use a --batch-size of 16 or more.",
+    ),
+    Rule(
+        "norm-mode",
+        (_above("mode_gap", 0.5, "sound trainings had under 0.01; so much is no lag of an average"),),
+        "with its running statistics the loss is {mode_gap:.2f} log K above that with a batch's own: they are not "
+        "those of its data.",
+        "train with network.train(), evaluate with network.eval(), and let the statistics settle for 100 batches.",
+    ),
+    Rule(
+        "vanishing",
+        (
+            _below("reach", 1e-4, "sound networks of 2 to 30 factors had 0.01 to 2000"),
+            _NOT_LEARNING,
+        ),
+        "before the first step the gradient shrank x{shrink:.2g} a factor: what reaches {names[first]} is {reach:.1g} "
+        "of what left the top.",
+        "put a batch norm behind each convolution, or take ReLUs with He's initialisation, or residual blocks.",
+    ),
+    Rule(
+        "exploding",
+        (_above("start_loss", 5.0, "as after a training"), _UNTRAINED),
+        "the loss is {start_loss:.3g} times that of guessing before the first step: what layers put out grows "
+        "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
+        "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
+    ),
+    Rule(
+        "vanishing",
+        (_below("reach", 1e-4, "as after a training"), _UNTRAINED),
+        "the gradient shrinks x{shrink:.2g} a factor: what reaches {names[first]} is {reach:.1g} of what left the top.",
+        "put a batch norm behind each convolution, or take ReLUs with He's initialisation, or residual blocks.",
+    ),
+    Rule(
+        "dead-units",
+        (
+            _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
+            _below("dead_before", 0.6, "else it is the initialisation, and not the training, that killed them"),
+            _below(
+                "varies", 0.02, "with noise for labels layers die too, but answers went on to vary by 0.05 and more"
+            ),
+            _NOT_LEARNING,
+        ),
+        "{dead:.0%} of the channels of {names[dead]} are zero for every picture, and get no gradient any more; "
+        "{dead_before:.0%} of a layer were at the start.",
+        "take a third of the learning rate, with --warmup 0.2; dead units do not come back: start anew.",
+    ),
+    Rule(
+        "saturated",
+        (
+            _above("saturated", 0.5, "half of a layer's values pass next to no gradient"),
+            _NOT_LEARNING,
+        ),
+        "{saturated:.0%} of the values of {names[saturated]} are at the ends of its curve: they pass no gradient.",
+        "start with smaller weights, put a batch norm before it, or take ReLUs.",
+    ),
+    Rule(
+        "rate-too-high",
+        (
+            _above("largest_update", 0.1, "sound trainings moved a layer by up to 0.02 a step"),
+            _NOT_LEARNING,
+        ),
+        "an update moves a layer by {largest_update:.2g} of its weight, and the loss is at {last_loss:.2f} of that of "
+        "guessing.",
+        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+    ),
+    Rule(
+        "exploding",
+        (
+            _above("reach", 1e3, "sound networks of 2 to 30 factors had 0.01 to 2000, and learned"),
+            _NOT_LEARNING,
+        ),
+        "before the first step the gradient grew x{shrink:.2g} a factor on its way back: what reaches "
+        "{names[first]} is {reach:.2g} times what left the top, so no one rate suits all layers.",
+        "take residual blocks, or fewer layers.",
+    ),
+    Rule(
+        "rate-too-low",
+        (
+            _below("update", 2.5e-4, "sound trainings moved layers by 0.001 to 0.02 a step"),
+            _NOT_LEARNING,
+        ),
+        "an update moves a layer by {update:.1g} of its weight, and after {steps:.0f} steps the loss is still "
+        "{last_loss:.2f} of that of guessing.",
+        "take ten times the learning rate, or let convscope train find one with --lr auto.",
+    ),
+    Rule(
+        "labels",
+        (
+            _above("gap", 0.4, "it knows its training pictures by heart"),
+            _below("above_chance", 0.1, "and others no better than by guessing"),
+        ),
+        "it has learned {top1:.0%} of its training pictures, and guesses others ({held_out_top1:.0%}): the labels have "
+        "nothing to do with the pictures.",
+        "look at twenty pictures with their labels; check that both are shuffled in the same order.",
+    ),
+    Rule(
+        "labels",
+        (_HARDLY,),
+        "the loss stays at {last_loss:.2f} of that of guessing though gradients arrive and weights move: the labels "
+        "are noise, or pictures and labels do not belong together.",
+        "train on twenty pictures only: if these cannot be learned by heart it is a bug, else look at their labels.",
+    ),
+    Rule(
+        "overfitting",
+        (
+            _above("gap", 0.2, "sound trainings had up to 0.1"),
+            _above("top1", 0.8, "before that there is more to learn"),
+        ),
+        "it is right on {top1:.0%} of its training pictures and on {held_out_top1:.0%} of others.",
+        "add --augment standard, then dropout or more pictures.",
+    ),
+)
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Which rules hold, in their order, each fault once."""
+    findings: dict[str, Finding] = {}
+    for rule in RULES:
+        if rule.fault not in findings and all(c.holds(evidence) for c in rule.conditions):
+            values = asdict(evidence)
+            findings[rule.fault] = Finding(rule.fault, rule.says.format(**values), rule.then)
+    return Verdict(tuple(findings.values()), evidence)
