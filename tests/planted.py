@@ -15,7 +15,7 @@ from convscope.datasets import Dataset, load
 from convscope.diagnosis.evidence import Material
 from convscope.images import to_tensor
 from convscope.models import build
-from convscope.watching import watching
+from convscope.watch import watching
 
 SIDE = 16  # px
 

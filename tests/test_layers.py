@@ -23,7 +23,7 @@ LAYERS = [
     "classifier",
     "prediction",
     "training",
-    "runs planning watching",
+    "runs planning watch",
     "session evaluation",
     "exporting",
     "explanation diagnosis",
@@ -43,7 +43,7 @@ EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m con
 
 HOOKS_IN = {"taps.py"}  # a hook is a `with` block there, and counted afterwards
 DRAWS = {
-    f"drawing/{part}.py" for part in "canvas training scores sheets explain transfer".split()
+    f"drawing/{part}.py" for part in "canvas training scores sheets explain transfer diagnose".split()
 }  # others return numbers
 UNPICKLES = {
     "models/pretrained.py",  # lite0's weights are one: torch's restricted loader, after their SHA-256 was compared

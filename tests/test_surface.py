@@ -16,6 +16,7 @@ PUBLIC = [
     "ConvscopeError",
     "DATASETS",
     "Dataset",
+    "DiagnoseReport",
     "EvaluationReport",
     "ExplainReport",
     "ExportReport",
@@ -29,6 +30,7 @@ PUBLIC = [
     "TrainReport",
     "TrainRequest",
     "TransferReport",
+    "diagnose",
     "evaluate",
     "explain",
     "explain_picture",
@@ -43,6 +45,7 @@ PUBLIC = [
     "similar",
     "train",
     "transfer",
+    "watching",
 ]
 
 

@@ -30,6 +30,8 @@ _HOMES = {
     "TrainReport": "report",
     "TrainRequest": "preparing",
     "TransferReport": "transferred",
+    "DiagnoseReport": "diagnosed",
+    "diagnose": "commands",
     "evaluate": "commands",
     "explain": "commands",
     "explain_picture": "commands",
@@ -44,6 +46,7 @@ _HOMES = {
     "similar": "commands",
     "train": "commands",
     "transfer": "commands",
+    "watching": "watch",
 }
 __all__ = sorted(_HOMES)
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
     from .commands import ExportReport as ExportReport
     from .commands import FeaturesReport as FeaturesReport
+    from .commands import diagnose as diagnose
     from .commands import evaluate as evaluate
     from .commands import explain as explain
     from .commands import explain_picture as explain_picture
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from .commands import transfer as transfer
     from .datasets import DATASETS as DATASETS
     from .datasets import Dataset as Dataset
+    from .diagnosed import DiagnoseReport as DiagnoseReport
     from .errors import ConvscopeError as ConvscopeError
     from .explained import ExplainReport as ExplainReport
     from .images import Preprocess as Preprocess
@@ -80,6 +85,7 @@ if TYPE_CHECKING:
     from .report import TrainReport as TrainReport
     from .transferred import SimilarReport as SimilarReport
     from .transferred import TransferReport as TransferReport
+    from .watch import watching as watching
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from .printing import (
     layer_line,
     percent,
     print_csv,
+    print_diagnosis,
     print_evaluation,
     print_explanation,
     print_export,
@@ -449,6 +450,59 @@ def predict(
 
 
 # ------------------------------------------------------------------------------------------------------- explain
+
+
+@app.command
+def diagnose(
+    run: str,
+    data: str | None = None,
+    /,
+    *,
+    layer: list[str] | None = None,
+    norm: str | None = None,
+    pictures: int = 4,
+    double: Flag = False,
+    weights: Path | None = None,
+    model: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Say in words why RUN, or a MODEL, does or does not learn: gradients, Jacobians, a verdict and one next step.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or the name of a model (whose weights are random).
+    data
+        What it was trained on (default: what the run says).
+    layer
+        The module that ends a factor; say it once for each, in order. Found by itself when not said.
+    norm
+        A batch norm and a channel to look at, as bn1:3.
+    pictures
+        Whose Jacobians are measured.
+    double
+        Measure in float64.
+    weights
+        For a model's name: a safetensors file to take the weights from.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import commands
+
+    with progress_bar(json) as progress:
+        result = commands.diagnose(
+            run, data, layer=layer, norm=norm, pictures=pictures, double=double, weights=weights, model=model,
+            data_root=data_root, runs=runs, progress=progress,
+        )  # fmt: skip
+    print(json_module.dumps(result.summary)) if json else print_diagnosis(result)
 
 
 @app.command

@@ -37,7 +37,7 @@ from .runs import (
 from .session import Session, training_batches
 from .storage import commit_bytes
 from .training import prepare
-from .watching import EVERY
+from .watch import EVERY
 
 LEAST_EPOCHS = {"small": 1, "medium": 3, "large": 8}  # fewer, and the next smaller size does better: docs/log.md
 MOST_EPOCHS = 50  # more gain nothing that was measured

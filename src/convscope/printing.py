@@ -128,6 +128,33 @@ def print_picture(summary: dict[str, Any]) -> None:
     print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
 
 
+def print_diagnosis(result: Any) -> None:
+    """The verdict first, then what happens to the gradient, and where the evidence lies."""
+    s = result.summary
+    print_notes(s["notes"])
+    print(result.sentence())
+    for finding in s["findings"][1:]:
+        print(f"also {finding['fault']}: {finding['sentence']}")
+    for when, state in s["states"].items():
+        bound = ""
+        if state["norm_bound"] is not None:
+            bound = f"; its norm is {state['norm_end_to_end']:.2g}, the product of the norms {state['norm_bound']:.2g}"
+        shrink, reach, factors = state["typical_shrink"], state["reach"], len(state["factors"])
+        print(
+            f"{when + ':':<6} the loss's gradient changes x{shrink:.2f} a factor; {reach:.2g} of it reaches the "
+            f"pictures through {factors} factors{bound}"
+        )
+    if s["norm"] is not None:
+        n = s["norm"]
+        noise = ", ".join(f"{b['size']}: {b['noise']:.2g}" for b in n["batches"])
+        print(
+            "{layer}:{channel}: mu {mean:.3g}, sigma {scale:.3g} (running {running_mean:.3g}, {running_scale:.3g}), "
+            "gamma {gamma:.3g}, delta {delta:.3g}; noise, in sigmas, by pictures in a batch: ".format(**n)
+            + noise
+        )
+    print(f"written in {s['seconds']:.0f} s: {Path(s['folder']) / 'index.html'} (factors.png, diagnose.json)")
+
+
 def print_export(s: dict[str, Any]) -> None:
     """What was written, and that it answers as the network does."""
     print(

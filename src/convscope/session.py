@@ -27,7 +27,7 @@ from .recipes import Recipe
 from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .storage import commit_json, commit_lines, lock, make_folder, sweep_temporaries
 from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, prepare, train
-from .watching import Watch, Watched, up_to, watching
+from .watch import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training

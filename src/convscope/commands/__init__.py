@@ -1,5 +1,6 @@
 """One function a command: what the command line and Python call. Takes names, returns results, prints nothing."""
 
+from .diagnose import diagnose as diagnose
 from .explain import explain as explain
 from .explain import explain_picture as explain_picture
 from .export import ExportReport as ExportReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ import torch
 from torch import nn
 
 from .. import explained
-from ..classifier import Architecture, Classifier, load_weight_file, weights_hash
+from ..classifier import weights_hash
 from ..datasets import Dataset, Progress
-from ..datasets import load as load_dataset
-from ..errors import ConvscopeError, DamagedFile, DataError, UnknownName, UsageError
-from ..evaluation import translation
+from ..errors import DamagedFile, UnknownName, UsageError
 from ..explained import ExplainReport, PictureReport, Taken
 from ..explanation import METHODS
 from ..explanation.attribution import sanity_check
@@ -28,20 +26,15 @@ from ..explanation.explaining import Explaining, Material, Options, Stage, Strea
 from ..explanation.layers import find_layers
 from ..explanation.maps import feature_maps
 from ..explanation.probe import Probes
-from ..models import full_name, is_own
-from ..preparing import data_name
-from ..runs import runs_folder
 from ..storage import (
     commit_json,
     commit_tensors,
     lock,
     make_folder,
-    read_foreign_tensors,
     read_json,
     read_tensors,
 )
-from ..taps import evaluating
-from .main import open_classifier, read_data
+from .subject import Subject, open_subject
 
 SAVE_EVERY = 10.0  # seconds between two savings of a pass
 FIRST_CARDS = 20.0  # seconds after which the first cards are shown while the pass goes on
@@ -50,20 +43,9 @@ STREAM = "exemplars.safetensors"
 NEAREST_PICTURES = 5_000
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is to be explained: a classifier, the data, where the answers go, and notes."""
-
-    classifier: Classifier
-    dataset: Dataset
-    name: str
-    folder: Path
-    labels: np.ndarray | None
-    notes: tuple[str, ...]
-
-    def material(self) -> Material:
-        c = self.classifier
-        return Material(c.network, c.preprocess, c.class_names, self.dataset, self.labels)
+def _material(subject: Subject) -> Material:
+    c = subject.classifier
+    return Material(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels)
 
 
 def explain(
@@ -94,11 +76,11 @@ def explain(
     an interrupted call has done is kept, and the next one goes on. ``on_layer`` is called when a layer's page is there.
     """
     _check(count, seeds, ablate, limit)
-    subject = _subject(run, data, weights, model, data_root, runs, progress)
+    subject = open_subject(run, data, "explain", weights, model, data_root, runs, progress)
     if filter:  # a folder of its own: the pages of all filters stay whole
         subject = replace(subject, folder=subject.folder / "filters")
     options = Options(count, least, tuple(filter) if filter else None, ablate, seeds, limit, from_exemplar, seed)
-    making = Explaining(subject.material(), options, layer)
+    making = Explaining(_material(subject), options, layer)
     _check_filters(making, options)
     key = _key(subject, options, [found.name for found in making.layers])
     heading = {
@@ -133,7 +115,7 @@ class _Keeper:
 
     def __init__(
         self,
-        subject: _Subject,
+        subject: Subject,
         making: Explaining,
         key: str,
         heading: dict[str, Any],
@@ -216,129 +198,10 @@ def _check_filters(making: Explaining, options: Options) -> None:
             raise UsageError(f"there is no filter {k} in {where}: they go from 0 to {most - 1}.")
 
 
-def _key(subject: _Subject, options: Options, layers: list[str]) -> str:
+def _key(subject: Subject, options: Options, layers: list[str]) -> str:
     """What the answers depend on, as a hash: weights, data and options."""
     weights = weights_hash(subject.classifier.network)
     return hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint, weights]).encode()).hexdigest()
-
-
-# --------------------------------------------------------------------------------------------------- what is asked
-
-
-def _subject(
-    run: str | nn.Module,
-    data: str | Path | Dataset | None,
-    weights: Path | None,
-    model: str | None,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
-) -> _Subject:
-    if isinstance(run, nn.Module):
-        return _module(run, data, data_root, runs, progress)
-    if _is_model(run, runs):
-        return _model(run, data, weights, data_root, runs, progress)
-    if weights is not None:
-        raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
-    classifier, found = open_classifier(run, runs, model)
-    if isinstance(data, Dataset):
-        dataset, same, change = data, False, None
-    else:
-        dataset, same, change = read_data(classifier, run, data, "explain", data_root, progress)
-    labels, notes = _labels(classifier, dataset)
-    if change:
-        notes = (*notes, f"the data changed since {run} was trained: {change}.")
-    home = found.folder if found else runs_folder(runs) / Path(run).stem
-    folder = home / "explain" if same else home / "explain" / dataset.name
-    return _Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes))
-
-
-def _is_model(run: str, runs: Path | None) -> bool:
-    """Whether a name is that of a model and not of a run, a path, or ``last``."""
-    if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
-        return False
-    try:
-        full_name(run)
-    except UnknownName:
-        return False
-    return True
-
-
-def _named(name: str, data: str | Path | Dataset | None, data_root: Path | None, progress: Progress | None) -> Dataset:
-    """The dataset that has to be named where nothing says what a network was trained on."""
-    if data is None:
-        raise UsageError(f"{name} does not say what it was trained on: name a dataset to explain it on.")
-    if isinstance(data, Dataset):
-        return data
-    return load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
-
-
-def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The dataset's labels in the classifier's order, None with a note where a class is not the classifier's."""
-    try:
-        return translation(classifier.class_names, dataset.class_names)[dataset.labels], ()
-    except DataError as error:
-        return None, (f"{error} So it is not measured what each filter is for; everything else is.",)
-
-
-def _model(
-    name: str,
-    data: str | Path | Dataset | None,
-    weights: Path | None,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
-) -> _Subject:
-    """A model by its name, with the weights of a file or random ones, on a dataset that has to be named."""
-    dataset = _named(f"the model {name}", data, data_root, progress)
-    classes = dataset.class_names
-    notes: tuple[str, ...] = ()
-    if weights is None:
-        notes = (f"the weights of {name} are random: give a run, or a file with --weights.",)
-    else:
-        n = _outputs(weights)
-        if n is not None and n != len(classes):
-            classes = tuple(f"output {i}" for i in range(n))
-    architecture = Architecture(full_name(name), dataset.preprocess.size)
-    network = architecture.build(len(classes))
-    if weights is not None:
-        load_weight_file(network, weights)
-    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
-    labels, unfit = _labels(classifier, dataset) if weights is not None else (None, ())
-    home = name.split("/")[-1].replace(":", "-").removesuffix(".py") if is_own(name) else name.replace(":", "-")
-    folder = runs_folder(runs) / home / "explain" / dataset.name
-    return _Subject(classifier, dataset, name, folder, labels, (*dataset.notes, *notes, *unfit))
-
-
-def _outputs(weights: Path) -> int | None:
-    """How many logits the network of a weight file puts out: the rows of its matrix; None where it has several."""
-    matrices = [t for n, t in read_foreign_tensors(weights).items() if t.dim() == 2 and n.endswith("weight")]
-    return len(matrices[0]) if len(matrices) == 1 else None
-
-
-def _module(
-    network: nn.Module,
-    data: str | Path | Dataset | None,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
-) -> _Subject:
-    """Any network: it is given the dataset's pictures as the dataset's preprocess makes them."""
-    dataset = _named("a network", data, data_root, progress)
-    name = type(network).__name__
-    classifier = Classifier(
-        network, dataset.class_names, dataset.preprocess, Architecture(name, dataset.preprocess.size)
-    )
-    try:
-        with torch.no_grad(), evaluating(network):
-            outputs = network(torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size)).shape[-1]
-    except ConvscopeError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{name} cannot take pictures of {dataset.preprocess.size} pixels: {error}") from error
-    labels = dataset.labels if outputs == len(dataset.class_names) else None
-    folder = runs_folder(runs) / name / "explain" / dataset.name
-    return _Subject(classifier, dataset, name, folder, labels, dataset.notes)
 
 
 # ----------------------------------------------------------------------------------------------------- one picture
@@ -363,7 +226,7 @@ def explain_picture(
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
     """
-    subject = _subject(run, data, None, model, data_root, runs, progress)
+    subject = open_subject(run, data, "explain", None, model, data_root, runs, progress)
     classifier, names = subject.classifier, list(subject.classifier.class_names)
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
@@ -406,10 +269,10 @@ def explain_picture(
     return explained.write_picture(taken, subject.dataset, names, folder, summary)
 
 
-def _cards_of(subject: _Subject, layer: str, filters: list[int]) -> LayerCards | None:
+def _cards_of(subject: Subject, layer: str, filters: list[int]) -> LayerCards | None:
     """The cards of the filters that the evidence names, of exemplars among some thousand pictures."""
     options = Options(filters=tuple(filters), ablate=0, seeds=0, limit=NEAREST_PICTURES)
-    making = Explaining(subject.material(), options, [layer])
+    making = Explaining(_material(subject), options, [layer])
     return next((e for e in making.events() if isinstance(e, LayerCards)), None)
 
 

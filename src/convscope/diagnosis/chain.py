@@ -89,8 +89,9 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 def segments(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor) -> list[Segment]:
     """One pass, cut at the end of each factor: Jacobians are then those of single factors."""
-    taps = [f.end for f in chain[:-1]] + [f.total for f in chain if f.total is not None]
-    inputs, outputs, totals = [images_BCHW.detach().clone().requires_grad_()], [], {}
+    taps = [f.end for f in chain[:-1]] + [f.total for f in chain if f.total is not None and f.total != f.end]
+    inputs, outputs = [images_BCHW.detach().clone().requires_grad_()], []
+    totals: dict[Tap | None, Tensor] = {}
 
     def cut(number: int, tensor: Tensor) -> Tensor:
         if number >= len(chain) - 1:
@@ -103,7 +104,7 @@ def segments(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor) -
     with frozen(network), torch.enable_grad(), tapping(network, taps, cut):
         outputs.append(logits_of(network, inputs[0].clone()))
     rows = zip(chain, inputs, outputs, strict=True)
-    return [Segment(f, x, y, totals.get(f.total) if f.total is not None else None) for f, x, y in rows]
+    return [Segment(f, x, y, y if f.total == f.end else totals.get(f.total)) for f, x, y in rows]
 
 
 # ------------------------------------------------------------------------------------------------------- the graph

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..taps import evaluating, observe
-from ..watching import LEAST_SLOPE, RECTIFIERS, Watched
+from ..watch import LEAST_SLOPE, RECTIFIERS, Watched
 from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
 
@@ -139,7 +139,8 @@ def _scores(material: Material, guess: float, names: dict[str, str]) -> dict[str
     loss, top1, varies = _evaluated(material.network, material.images, material.labels)
     found = {"top1": top1, "varies": varies}
     if material.trained:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
-        found["progress"] = max(1 - loss / guess, _losses(material, guess).get("progress", -math.inf))
+        both = (1 - loss / guess, _losses(material, guess).get("progress", math.nan))
+        found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
     if material.held_out is not None:
         found["held_out_top1"] = _evaluated(material.network, *material.held_out)[1]
         found["gap"] = top1 - found["held_out_top1"]
@@ -181,6 +182,7 @@ def _at_start(
         "reach": inner[0] / inner[-1] if inner[-1] > NOTHING else 0.0,
     }
     found["shrink"] = found["reach"] ** (1 / max(1, factors))
+    names["when"] = "before the first step" if material.start is not None or not material.trained else "now"
     names["first"] = measured.names[1 if len(measured.names) > 1 else 0]
     names["factors"] = str(factors)
     if len(relative):

@@ -19,7 +19,8 @@ from .chain import Factor, Segment, segments
 
 VECTORS = 4  # a picture: the block of the Krylov space, and the random vectors of a Frobenius norm
 STEPS = 16  # of the Krylov space at most; it ends earlier when the largest value stands still
-STILL = 1e-3  # relative change of the largest singular value from step to step; 1e-10 in float64
+LEAST_STEPS = 24  # where the least singular value is wanted too, which takes longer to come out
+STILL = 3e-3  # relative change of the values wanted in two steps; 1e-10 in float64
 SHOWN = 5  # singular values
 PICTURES = 4  # whose Jacobians are measured
 
@@ -117,11 +118,11 @@ def _factor(segment: Segment, whole: _Map, seed: int) -> FactorJacobian:
         return FactorJacobian(name, measured)
     total = _Map(segment.x, segment.total, vectors, name)
     branch = _Linear(lambda v: total.forward(v) - v, lambda u: total.backward(u) - u, segment.x, segment.total, vectors)
-    return FactorJacobian(name, measured, _spectrum(branch, seed + 1), _spectrum(total.linear(), seed + 2))
+    return FactorJacobian(name, measured, _spectrum(branch, seed + 1), _spectrum(total.linear(), seed + 2, least=True))
 
 
 class _Map:
-    """The Jacobian of ``y`` (B, ...) for ``x`` (B, ...) as a linear map; B counts ``vectors`` copies of each picture."""
+    """The Jacobian of ``y`` (B, ...) for ``x`` (B, ...) as a linear map; B is ``vectors`` copies of each picture."""
 
     def __init__(self, x: Tensor, y: Tensor, vectors: int, name: str) -> None:
         self.x, self.y, self.vectors = x, y, vectors
@@ -142,14 +143,13 @@ class _Map:
         """J v: J^T u is linear in u, so its derivative for u is J."""
         if self._back is None:
             return torch.zeros_like(self.y)
-        found = torch.autograd.grad(self._back, self._dual, v, retain_graph=True, allow_unused=True)[0]
-        return torch.zeros_like(self.y) if found is None else found
+        return torch.autograd.grad(self._back, self._dual, v, retain_graph=True)[0]
 
     def linear(self) -> _Linear:
         return _Linear(self.forward, self.backward, self.x, self.y, self.vectors)
 
 
-def _spectrum(linear: _Linear, seed: int) -> Spectrum:
+def _spectrum(linear: _Linear, seed: int, least: bool = False) -> Spectrum:
     """Singular values of the map of each picture, and the median of each over the pictures."""
     x, y, vectors = linear.x, linear.y, linear.vectors
     pictures = len(x) // vectors
@@ -159,37 +159,46 @@ def _spectrum(linear: _Linear, seed: int) -> Spectrum:
     squares = linear.forward(draws.reshape(x.shape)).reshape(pictures, vectors, outputs).square().sum(-1)
     frobenius = squares.mean(1).sqrt()
     spread = squares.std(1) / math.sqrt(vectors) / (2 * frobenius).clamp_min(torch.finfo(x.dtype).tiny)
-    values = _krylov(linear, generator)
+    values = _krylov(linear, generator, least)
     largest = tuple(values[:, :SHOWN].median(0).values.tolist())
-    least = float(values[:, -1].median()) if outputs >= inputs else 0.0
-    return Spectrum(largest, least, float(frobenius.median()), float(spread.median()), inputs, outputs)
+    smallest = float(values[:, -1].median()) if outputs >= inputs else 0.0
+    return Spectrum(largest, smallest, float(frobenius.median()), float(spread.median()), inputs, outputs)
 
 
-def _krylov(linear: _Linear, generator: torch.Generator) -> Tensor:
+def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
     """Approximate singular values (P, d), the largest first; exact when the space has all dimensions.
 
-    The values are those of J on the space: the largest come out from below, the least from above.
+    The values are those of J on the space: the largest come out from below, and the least from above and later.
     """
-    x, y, vectors = linear.x, linear.y, linear.vectors
+    x, vectors = linear.x, linear.vectors
     pictures, inputs = len(x) // vectors, x[0].numel()
-    still = 1e-10 if x.dtype == torch.float64 else STILL
-    most = min(inputs, vectors * (10 * STEPS if x.dtype == torch.float64 else STEPS))
+    double = x.dtype == torch.float64
+    steps = (LEAST_STEPS if least else STEPS) * (10 if double else 1)
+    most = min(inputs, vectors * steps)
     block = _orthonormal(torch.randn(pictures, inputs, vectors, generator=generator).to(x)[..., :inputs], None)
-    basis, images, largest = block, None, None
+    basis, images = block, linear.y.new_zeros(pictures, linear.y[0].numel(), 0)
+    gram = images.new_zeros(pictures, 0, 0)
+    wanted: list[Tensor] = []
     while True:
-        width = block.shape[2]
         put_out = _apply(linear.forward, block, x.shape, vectors)
-        images = put_out if images is None else torch.cat([images, put_out], 2)
-        values = torch.linalg.svdvals(images)
-        top = values[:, 0]
-        done = largest is not None and bool(((top - largest).abs() <= still * top).all())
-        if done or basis.shape[2] >= most:
+        images = torch.cat([images, put_out], 2)
+        cross = images.transpose(1, 2) @ put_out
+        gram = torch.cat([torch.cat([gram, cross[:, : gram.shape[1]].transpose(1, 2)], 1), cross], 2)
+        values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt().flip(1)
+        wanted.append(values[:, [0, -1]] if least else values[:, :1])
+        if basis.shape[2] >= most or _stand_still(wanted, 1e-10 if double else STILL):
             return values
-        largest = top
-        back = _apply(linear.backward, put_out, y.shape, vectors)
-        room = min(width, most - basis.shape[2])
-        block = _orthonormal(back[..., :room], basis)
+        back = _apply(linear.backward, put_out, linear.y.shape, vectors)
+        block = _orthonormal(back[..., : most - basis.shape[2]], basis)
         basis = torch.cat([basis, block], 2)
+
+
+def _stand_still(wanted: list[Tensor], still: float) -> bool:
+    """Whether no value has changed in the last two steps by more than so much of it."""
+    if len(wanted) < 3:
+        return False
+    now, before = wanted[-1], wanted[-3]
+    return bool(((now - before).abs() <= still * now.abs()).all())
 
 
 def _apply(product: Product, columns_PnV: Tensor, shape: torch.Size, vectors: int) -> Tensor:

@@ -36,8 +36,8 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class NormView:
-    """One channel of a batch norm: ``before`` (V,) as given, ``after`` (V,) with the batch's statistics, ``tested`` (V,)
-    with the running ones. ``off`` is the largest difference between the formulas and what torch put out."""
+    """One channel of a batch norm: ``before`` (V,) as given, ``after`` (V,) with the statistics of all the pictures,
+    ``tested`` (V,) with the running ones. ``off`` is the largest difference of the formulas from what torch put out."""
 
     layer: str
     channel: int
@@ -95,12 +95,9 @@ def look_at_norm(
         rows = tuple(_batch_size(x, size, own, norm.eps) for size in sizes if size <= len(x))
     step = max(1, x.numel() // SHOWN)
     before, after, at_test = (v.flatten()[::step].float() for v in (x, put_out(x, own), tested))
-    scales = ((v + norm.eps) ** 0.5 for v in (own[1], running[1]))
-    scale, running_scale = scales
-    return NormView(
-        layer, channel, norm.num_features, before, after, at_test, own[0], scale, running[0], running_scale, gamma, delta,
-        norm.eps, off, rows,
-    )  # fmt: skip
+    scale, running_scale = ((variance + norm.eps) ** 0.5 for variance in (own[1], running[1]))
+    numbers = (own[0], scale, running[0], running_scale, gamma, delta, norm.eps, off)
+    return NormView(layer, channel, norm.num_features, before, after, at_test, *numbers, rows)
 
 
 def _statistics(x_BP: Tensor) -> tuple[float, float]:
@@ -116,5 +113,5 @@ def _batch_size(x_BP: Tensor, size: int, whole: tuple[float, float], eps: float)
     here = (batches - means[:, None]) / scales[:, None]
     there = (batches - whole[0]) / scale
     noise = float((here - there).square().mean().sqrt())
-    spread = (float(v.std(correction=0)) / scale for v in (means, scales))
-    return BatchSize(size, *spread, noise)
+    spread = [float(v.std(correction=0)) / scale for v in (means, scales)]
+    return BatchSize(size, spread[0], spread[1], noise)

@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
             _above("start_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.5 times that loss"),
             _NOT_LEARNING,
         ),
-        "before the first step the loss was {start_loss:.3g} times that of guessing: what layers put out grows "
+        "{names[when]} the loss was {start_loss:.3g} times that of guessing: what layers put out grows "
         "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
     ),
@@ -142,7 +142,7 @@ RULES: tuple[Rule, ...] = (
             _below("reach", 1e-4, "sound networks of 2 to 30 factors had 0.01 to 2000"),
             _NOT_LEARNING,
         ),
-        "before the first step the gradient shrank x{shrink:.2g} a factor: what reaches {names[first]} is {reach:.1g} "
+        "{names[when]} the gradient shrank x{shrink:.2g} a factor: what reaches {names[first]} is {reach:.1g} "
         "of what left the top.",
         "put a batch norm behind each convolution, or take ReLUs with He's initialisation, or residual blocks.",
     ),
@@ -152,6 +152,13 @@ RULES: tuple[Rule, ...] = (
         "the loss is {start_loss:.3g} times that of guessing before the first step: what layers put out grows "
         "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
+    ),
+    Rule(
+        "exploding",
+        (_above("reach", 1e3, "as after a training"), _UNTRAINED),
+        "the gradient grows x{shrink:.2g} a factor on its way back: what reaches {names[first]} is {reach:.2g} times "
+        "what left the top, so no one rate suits all layers.",
+        "take residual blocks, or fewer layers.",
     ),
     Rule(
         "vanishing",
@@ -198,18 +205,18 @@ RULES: tuple[Rule, ...] = (
             _above("reach", 1e3, "sound networks of 2 to 30 factors had 0.01 to 2000, and learned"),
             _NOT_LEARNING,
         ),
-        "before the first step the gradient grew x{shrink:.2g} a factor on its way back: what reaches "
+        "{names[when]} the gradient grew x{shrink:.2g} a factor on its way back: what reaches "
         "{names[first]} is {reach:.2g} times what left the top, so no one rate suits all layers.",
         "take residual blocks, or fewer layers.",
     ),
     Rule(
         "rate-too-low",
         (
-            _below("update", 2.5e-4, "sound trainings moved layers by 0.001 to 0.02 a step"),
+            _below("largest_update", 4.5e-4, "sound trainings moved a layer by 0.003 to 0.02 a step, noise by 0.001"),
             _NOT_LEARNING,
         ),
-        "an update moves a layer by {update:.1g} of its weight, and after {steps:.0f} steps the loss is still "
-        "{last_loss:.2f} of that of guessing.",
+        "an update moves a layer by {largest_update:.1g} of its weight at most, and after {steps:.0f} steps the loss is "
+        "still {last_loss:.2f} of that of guessing.",
         "take ten times the learning rate, or let convscope train find one with --lr auto.",
     ),
     Rule(

@@ -9,6 +9,11 @@ differs in lightness or form (palette of Okabe and Ito 2008, made for colour-bli
 from __future__ import annotations
 
 from .canvas import Drawing as Drawing
+from .diagnose import NormPicture as NormPicture
+from .diagnose import Way as Way
+from .diagnose import factors as factors
+from .diagnose import norm as norm
+from .diagnose import watched as watched
 from .explain import Row as Row
 from .explain import attributions as attributions
 from .explain import card_rows as card_rows

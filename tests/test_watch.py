@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope import commands, watching
+from convscope import commands, watch
 from convscope.errors import UsageError
 from convscope.models import build
 from convscope.recipes import Recipe
 from convscope.session import WATCHED
 from convscope.storage import read_tensors
 from convscope.taps import count_hooks
-from convscope.watching import BINS, LOWEST, Watched, dead_share, up_to
-from convscope.watching import watching as watch_training
+from convscope.watch import BINS, LOWEST, Watched, dead_share, up_to
+from convscope.watch import watching as watch_training
 
 
 def small_net() -> nn.Sequential:
@@ -113,8 +113,8 @@ def test_bins_count_the_powers_of_two():
 def test_a_sample_is_near_the_whole():
     values = torch.randn(16, 8, 32, 32, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9)[:, None, None]
     for tensor in (values, values.contiguous(memory_format=torch.channels_last)):
-        sample = watching._sample(tensor)
-        assert len(sample) <= watching.SAMPLE
+        sample = watch._sample(tensor)
+        assert len(sample) <= watch.SAMPLE
         assert float(sample.std()) == pytest.approx(float(values.std()), rel=0.1)  # all channels are among it
 
 
