@@ -211,7 +211,6 @@ class _Diagnosis:
             return None
         layer, _, channel = asked.partition(":")
         if channel and not channel.isdecimal():
-            raise UsageError(
-                f"--norm {asked} is not a batch norm with a channel, as {(batch_norms(self.network) or ['bn1'])[0]}:3."
-            )
+            example = (batch_norms(self.network) or ["bn1"])[0]
+            raise UsageError(f"--norm {asked} is not a batch norm with a channel, such as {example}:3.")
         return look_at_norm(self.network, layer, int(channel or 0), self.images[: 2 * BATCH])

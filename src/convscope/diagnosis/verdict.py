@@ -101,6 +101,12 @@ RULES: tuple[Rule, ...] = (
         "take a third of the learning rate, or let convscope train find one with --lr auto.",
     ),
     Rule(
+        "rate-too-high",
+        (_above("worst_loss", 50.0, "so far from guessing no sound training went; they stayed under 6"), _NOT_LEARNING),
+        "the loss ran away, to {worst_loss:.2g} times that of guessing, and stayed at {last_loss:.2g}.",
+        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+    ),
+    Rule(
         "not-a-number",
         (_above("not_numbers", 0, "one is enough: it spreads to all"),),
         "{names[not_numbers]} holds what is no number, so every answer is none; the largest update of a layer was "
@@ -171,9 +177,7 @@ RULES: tuple[Rule, ...] = (
         (
             _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
             _below("dead_before", 0.6, "else it is the initialisation, and not the training, that killed them"),
-            _below(
-                "varies", 0.02, "with noise for labels layers die too, but answers went on to vary by 0.05 and more"
-            ),
+            _below("varies", 1e-3, "with noise for labels layers die too, but answers go on to vary with the picture"),
             _NOT_LEARNING,
         ),
         "{dead:.0%} of the channels of {names[dead]} are zero for every picture, and get no gradient any more; "
@@ -215,15 +219,15 @@ RULES: tuple[Rule, ...] = (
             _below("largest_update", 4.5e-4, "sound trainings moved a layer by 0.003 to 0.02 a step, noise by 0.001"),
             _NOT_LEARNING,
         ),
-        "an update moves a layer by {largest_update:.1g} of its weight at most, and after {steps:.0f} steps the loss is "
+        "an update moves a layer by {largest_update:.1g} of its weight at most; after {steps:.0f} steps the loss is "
         "still {last_loss:.2f} of that of guessing.",
         "take ten times the learning rate, or let convscope train find one with --lr auto.",
     ),
     Rule(
         "labels",
         (
-            _above("gap", 0.4, "it knows its training pictures by heart"),
-            _below("above_chance", 0.1, "and others no better than by guessing"),
+            _above("gap", 0.2, "sound trainings had up to 0.1: it learns its training pictures by heart"),
+            _below("above_chance", 0.05, "and others no better than by guessing"),
         ),
         "it has learned {top1:.0%} of its training pictures, and guesses others ({held_out_top1:.0%}): the labels have "
         "nothing to do with the pictures.",

@@ -140,7 +140,7 @@ def norm(view: NormPicture) -> Drawing:
     first.hist(view.before, bins=60, color=GREY)
     first.set_title("what it is given")
     low, high = np.percentile(np.concatenate([view.after, view.tested]), [0.1, 99.9])
-    bins = np.linspace(low, high, 61)
+    bins = np.linspace(low, high, 61).tolist()
     second.hist(
         view.after, bins=bins, color=ORANGE, histtype="step", linewidth=1.8, label="these pictures' mean and scale"
     )

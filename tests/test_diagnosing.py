@@ -1,0 +1,199 @@
+"""`convscope diagnose` from end to end: runs, models, networks of one's own; what is written; what cannot be done."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convscope import cli, commands
+from convscope.diagnosed import DiagnoseReport
+from convscope.errors import DataError, StorageError, UnknownName, UsageError
+from convscope.session import WATCHED
+from convscope.storage import read_json
+from convscope.taps import count_hooks
+from convscope.watch import watching
+
+OPTIONS = {"model": "resnet20", "width": 4, "epochs": 1, "batch_size": 32, "image_size": 16, "limit": 240}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("runs")
+    commands.train("shapes", options=OPTIONS, name="seen", runs=place, watch=True)
+    commands.train("shapes", options=OPTIONS | {"model": "alexnet", "width": 4}, name="unseen", runs=place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(runs: Path) -> DiagnoseReport:
+    return commands.diagnose("seen", norm="bn1:2", runs=runs)
+
+
+def test_a_watched_run_is_diagnosed_from_its_start_on(found: DiagnoseReport, runs: Path):
+    assert list(found.states) == ["start", "now"]
+    start, now = found.states["start"], found.states["now"]
+    assert start.gradients.names == now.gradients.names
+    assert start.gradients.loss > now.gradients.loss > 0
+    assert start.gradients.off < 1e-5 > now.gradients.off
+    assert found.watched is not None
+    steps = len(found.watched.losses)
+    assert found.summary["watched"] == {"looks": 1 + (steps - 1) // 10, "steps": steps, "every": 10}
+    assert found.norm is not None
+    assert (found.norm.channel, found.norm.off < 1e-4) == (2, True)
+    written = {path.name for path in (runs / "seen" / "diagnose").iterdir()}
+    assert written >= {"diagnose.json", "index.html", "factors.png", "watched.png", "norm.png", Path(WATCHED).name}
+    page = (runs / "seen" / "diagnose" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"(src|href)=.(https?:|/)", page)
+    assert read_json(runs / "seen" / "diagnose" / "diagnose.json") == json.loads(json.dumps(found.summary))
+
+
+def test_the_jacobians_of_a_residual_run(found: DiagnoseReport):
+    factors = found.summary["states"]["now"]["jacobians"]
+    assert [f["name"] for f in factors][:2] == ["conv1", "layer1.0"]
+    by_name = {f["name"]: f for f in factors}
+    assert by_name["layer1.0"]["total_least"] is not None
+    assert by_name["layer2.0"]["total_least"] is None
+    state = found.summary["states"]["now"]
+    assert state["norm_end_to_end"] <= state["norm_bound"]
+    assert found._repr_png_().startswith(b"\x89PNG")  # type: ignore[union-attr]
+
+
+def test_a_run_that_was_not_watched_says_so(runs: Path):
+    found = commands.diagnose("unseen", runs=runs)
+    assert found.watched is None
+    assert any("--watch" in note for note in found.summary["notes"])
+    assert found.verdict.evidence.steps == 1  # epochs stand for steps
+
+
+def test_the_network_of_the_run_is_as_it_was(runs: Path):
+    before = (runs / "seen" / "classifier.safetensors").read_bytes()
+    commands.diagnose("seen", runs=runs, pictures=1)
+    assert (runs / "seen" / "classifier.safetensors").read_bytes() == before
+
+
+def test_a_model_by_name_is_looked_at_before_it_is_trained(tmp_path: Path):
+    found = commands.diagnose("plain20", "digits", runs=tmp_path, pictures=1)
+    assert list(found.states) == ["start"]
+    assert found.folder == tmp_path / "plain20" / "diagnose" / "digits"
+    assert "random" in found.summary["notes"][0]
+    with pytest.raises(UsageError, match="name a dataset to diagnose it on"):
+        commands.diagnose("plain32", runs=tmp_path)
+
+
+class Wide(nn.Module):
+    """A network of one's own that gives a tuple and uses a module twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(3 * 64, 6)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.norm(self.conv(torch.relu(self.conv(x)))))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 8).flatten(1)), x
+
+
+def test_a_network_of_ones_own_with_what_was_seen_of_its_training(tmp_path: Path):
+    class Logits(Wide):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x)[0]
+
+    torch.manual_seed(0)
+    network, start = Logits(), Logits()
+    start.load_state_dict(network.state_dict())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    with watching(network, 2) as watch:
+        for _ in range(4):
+            loss = network(torch.randn(8, 3, 32, 32, generator=generator)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watch.step(loss.item())
+    found = commands.diagnose(network, "shapes", start=start, watched=watch.watched(), runs=tmp_path, double=True)
+    assert list(found.states["now"].gradients.names) == ["conv", "conv (call 2)", "head"]
+    assert found.summary["watched"]["looks"] == 2
+    assert count_hooks(network) == 0
+    assert network.training
+
+
+def test_layers_can_be_named(runs: Path):
+    found = commands.diagnose("seen", layer=["layer1.2", "layer3.2"], runs=runs, pictures=1)
+    assert found.states["now"].gradients.names == ("layer1.2", "layer3.2", "the rest")
+    with pytest.raises(UnknownName, match="layer9"):
+        commands.diagnose("seen", layer=["layer9"], runs=runs)
+
+
+def test_what_cannot_be_asked_is_told(runs: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="leaves nothing to measure"):
+        commands.diagnose("seen", pictures=0, runs=runs)
+    with pytest.raises(UsageError, match=r"such as bn1:3"):
+        commands.diagnose("seen", norm="bn1:x", runs=runs)
+    with pytest.raises(UnknownName, match="no batch norm named 'conv1'"):
+        commands.diagnose("seen", norm="conv1", runs=runs)
+    with pytest.raises(DataError, match="name the data it was trained on"):
+        commands.diagnose("seen", "digits", runs=runs)
+
+    class Needy(nn.Module):
+        def forward(self, x: Tensor, more: Tensor) -> Tensor:
+            return x + more
+
+    with pytest.raises(UsageError, match="Needy cannot take pictures"):
+        commands.diagnose(Needy(), "shapes", runs=tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_named(runs: Path, tmp_path: Path):
+    network = commands.open_classifier("seen", runs)[0].network
+    with torch.no_grad():
+        network.get_parameter("layer2.1.conv1.weight")[0, 0] = torch.nan
+    found = commands.diagnose(network, "shapes", runs=tmp_path)
+    assert found.verdict.fault == "not-a-number"
+    assert "layer2.1.conv1.weight" in found.sentence()
+    assert found.states == {}
+    assert json.dumps(found.summary, allow_nan=False)
+
+
+def test_one_picture_in_training_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules["convscope.commands.diagnose"], "SAMPLE", 1)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 6), nn.BatchNorm1d(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+    with pytest.raises(UsageError, match=r"\(1, 3, 32, 32\): Expected more than 1 value per channel"):
+        commands.diagnose(Flat(), "shapes", runs=tmp_path)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_torn(runs: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise StorageError("no room")
+
+    before = (runs / "seen" / "diagnose" / "diagnose.json").read_bytes()
+    monkeypatch.setattr("convscope.diagnosed.commit_bytes", full)
+    with pytest.raises(StorageError, match="no room"):
+        commands.diagnose("seen", runs=runs, pictures=1)
+    assert (runs / "seen" / "diagnose" / "diagnose.json").read_bytes() == before
+
+
+def test_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.run(["diagnose", "seen", "--norm", "bn1:1", "--pictures", "1", "--runs", str(runs)]) == 0
+    out = capsys.readouterr().out
+    assert "start:" in out
+    assert "now:" in out
+    assert "bn1:1: mu" in out
+    assert cli.run(["diagnose", "seen", "--pictures", "1", "--runs", str(runs), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert np.isfinite(summary["states"]["now"]["reach"])

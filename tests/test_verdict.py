@@ -1,0 +1,143 @@
+"""The verdict: rules are data with reasons, faults are found where they are planted, sound trainings left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import nn
+
+import planted
+from convscope.diagnosis.evidence import Evidence, Material, collect
+from convscope.diagnosis.verdict import HEALTHY, RULES, Rule, judge
+from convscope.taps import count_hooks
+
+NUMBERS = {f.name for f in fields(Evidence)} - {"names"}
+FAULTS = planted.family("test")
+FIRST_SEED = 2000  # thresholds were set with smaller ones, on other networks and data: docs/diagnose.md
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[f"{rule.fault}-{number}" for number, rule in enumerate(RULES)])
+def test_a_rule_is_data_with_its_reasons(rule: Rule):
+    assert rule.conditions
+    for condition in rule.conditions:
+        assert condition.field in NUMBERS
+        assert len(condition.reason) > 15
+    assert rule.says.endswith(".")
+    assert rule.then.endswith(".")
+    assert rule.then[0].islower()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[f"{rule.fault}-{number}" for number, rule in enumerate(RULES)])
+def test_a_rule_holds_just_beyond_its_thresholds_and_not_before(rule: Rule):
+    names = dict.fromkeys("not_numbers unlearned how norms_frozen first dead saturated when".split(), "x")
+    beyond = {c.field: c.threshold + (1e-6 if c.above else -1e-6) for c in rule.conditions}
+    found = judge(replace(Evidence(2.3, names=names), **beyond))
+    assert rule.fault in [finding.fault for finding in found.findings]
+    for condition in rule.conditions:
+        short = beyond | {condition.field: condition.threshold}
+        others = [f for f in judge(replace(Evidence(2.3, names=names), **short)).findings if f.fault == rule.fault]
+        twins = [r for r in RULES if r.fault == rule.fault and r is not rule]
+        assert not others or twins
+
+
+def test_without_evidence_nothing_is_said():
+    found = judge(Evidence(2.3))
+    assert (found.findings, found.fault) == ((), HEALTHY)
+    assert found.to_json()["evidence"] == dict.fromkeys(NUMBERS) | {
+        "guess": 2.3, "diverged": 0.0, "trained": 1.0, "unlearned": 0.0, "not_numbers": 0.0, "names": {},
+    }  # fmt: skip
+
+
+def judged(training: planted.Training, seed: int) -> str:
+    material = planted.train(replace(training, seed=seed))
+    verdict = judge(collect(material))
+    assert count_hooks(material.network) == 0
+    return verdict.fault
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f != HEALTHY])
+def test_a_planted_fault_is_named_first(fault: str):
+    assert judged(FAULTS[fault][0], FIRST_SEED) == fault
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_sound_training_is_left_alone(number: int):
+    assert judged(FAULTS[HEALTHY][number], FIRST_SEED) == HEALTHY
+
+
+def trainings(healthy: bool) -> Iterator[tuple[str, planted.Training, int]]:
+    for fault, kinds in FAULTS.items():
+        if healthy == (fault == HEALTHY):
+            yield from ((fault, kind, FIRST_SEED + n) for kind in kinds for n in range(17 if healthy else 10))
+
+
+@pytest.mark.slow
+def test_ten_seeds_of_each_fault():
+    told = [(fault, judged(kind, seed)) for fault, kind, seed in trainings(healthy=False)]
+    assert sum(fault == said for fault, said in told) >= 0.95 * len(told), [pair for pair in told if pair[0] != pair[1]]
+
+
+@pytest.mark.slow
+def test_a_hundred_sound_trainings():
+    told = Counter(judged(kind, seed) for _, kind, seed in trainings(healthy=True))
+    assert told.total() >= 100
+    assert set(told) == {HEALTHY}
+
+
+def small(norm: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    middle = [nn.BatchNorm2d(4)] if norm else []
+    return nn.Sequential(nn.Conv2d(3, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def material(network: nn.Module, **known: object) -> Material:
+    images, labels = torch.randn(24, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(24) % 3
+    return Material(network, images, labels, 3, **known)  # type: ignore[arg-type]
+
+
+def test_a_weight_that_is_no_number_is_named():
+    network = small()
+    with torch.no_grad():
+        network[4].weight[0, 0] = torch.nan  # type: ignore[index]
+    found = judge(collect(material(network, start=small())))
+    assert found.fault == "not-a-number"
+    assert "4.weight" in found.findings[0].sentence
+
+
+def test_running_statistics_of_other_data_are_found():
+    network = small()
+    norm = network[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    norm.running_mean -= 1000
+    assert judge(collect(material(network))).fault == "norm-mode"
+    assert judge(collect(material(network, batch_size=2))).fault == "norm-batch"
+
+
+def test_a_weight_left_out_and_one_that_is_not_used_are_told_apart():
+    def trained(change: int) -> tuple[nn.Sequential, nn.Sequential]:
+        start, now = small(norm=False), small(norm=False)
+        with torch.no_grad():
+            now[change].weight.add_(0.1)  # type: ignore[operator]
+        return start, now
+
+    start, now = trained(0)
+    assert "3.weight is not in the optimizer" in judge(collect(material(now, start=start))).findings[0].sentence
+    start, now = trained(3)
+    now[0].requires_grad_(False)
+    assert "0.weight is frozen" in judge(collect(material(now, start=start))).findings[0].sentence
+
+
+def test_a_fresh_network_is_told_what_will_happen():
+    deep = planted.stack(12, 6, 3, nn.Sigmoid)(0)
+    found = judge(collect(material(deep, trained=False)))
+    assert found.fault == "vanishing"
+    assert "what reaches" in found.findings[0].sentence
+    assert judge(collect(material(small(), trained=False))).fault == HEALTHY
+    large = small(norm=False)
+    planted.scaled(30.0)(large)
+    assert judge(collect(material(large, trained=False))).fault == "exploding"
