@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.datasets import Dataset, load
-from convscope.diagnosis.evidence import Material
+from convscope.diagnosis.evidence import Material, frozen_parameters
 from convscope.images import to_tensor
 from convscope.models import build
 from convscope.watch import watching
@@ -60,6 +60,7 @@ def train(t: Training) -> Material:
     if t.labels == "shuffled":
         labels = labels[torch.randperm(len(labels), generator=generator)]
     network = t.network(t.seed)
+    designed = frozen_parameters(network)
     t.spoil(network)
     start = deepcopy(network)
     moving = [p for p in network.parameters() if p.requires_grad]
@@ -88,9 +89,8 @@ def train(t: Training) -> Material:
     classes = int(labels.max()) + 1
     diverged = not np.isfinite(losses[-1])
     kept = [x for x in losses if np.isfinite(x)]
-    return Material(
-        network, images[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size, diverged
-    )
+    known = (network, images[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size)
+    return Material(*known, diverged, designed=designed)
 
 
 def net(name: str, classes: int, **options: object) -> Callable[[int], nn.Module]:

@@ -22,6 +22,7 @@ OPTIONS = {
         "size",
         "minutes",
         "memory",
+        "watch",
         "device",
         "name",
         "resume",
@@ -36,6 +37,7 @@ OPTIONS = {
         "run data layer filter picture target method sanity count least seeds ablate limit from_exemplar seed weights "
         "model data_root runs json".split()
     ),
+    "diagnose": set("run data layer norm pictures double weights model data_root runs json".split()),
     "features": set(
         "data backbone weights layer maps augment level dtype engine image_size fit limit bad_pictures seed device "
         "data_root json".split()

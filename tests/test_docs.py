@@ -22,6 +22,7 @@ import pytest
 import convscope
 from convscope import cli
 from convscope.datasets import DATASETS
+from convscope.diagnosis.verdict import RULES
 from convscope.explanation import METHODS
 from convscope.exporting import EXPORTS
 from convscope.models import MODELS
@@ -37,6 +38,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "explain": "explain",
+    "diagnose": "diagnose",
     "features": "features",
     "transfer": "transfer",
     "similar": "similar",
@@ -73,6 +75,7 @@ def test_every_command_has_a_page() -> None:
         ("recipes", RECIPES),
         ("recipes", Recipe().to_dict()),
         ("explain", METHODS),
+        ("diagnose", {rule.fault: rule for rule in RULES}),
         ("transfer", [*CHEAP, *COSTLY]),
         ("features", [e for e in ENGINES if e != "auto"]),
         ("export", EXPORTS),
@@ -153,6 +156,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
     (*rungs, moved) = answer(*"transfer shapes --limit 300 --image-size 64 --runs".split(), runs)
     (features,) = answer(*"features shapes --limit 300 --image-size 64".split())
+    (sick,) = answer(*"diagnose last --norm bn1:0 --runs".split(), runs)
     (near,) = answer("similar", "last", picture, "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
@@ -171,6 +175,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "A rung": [*rungs, *moved["rungs"]],
         "transfer": [moved],
         "features": [features, moved["features"] | {k: features[k] for k in ("data", "backbone", "notes")}],
+        "diagnose": [sick],
+        "A state": [*sick["states"].values()],
+        "A factor's Jacobian": [f for state in sick["states"].values() for f in state["jacobians"]],
         "similar": [near],
         "export": [sealed],
         "Pretrained networks": here,
@@ -299,6 +306,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     [
         ("01_train.py", ["of the validation pictures right", "test:"]),
         ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
+        ("03_diagnose.py", ["plain56: exploding", "resnet56: healthy", "start loss", "|I + J_F|", "updates: 0.0"]),
         ("04_transfer.py", ["twice the pictures", "test: 0.9", "near: ", "features: (600, 1280)"]),
     ],
 )

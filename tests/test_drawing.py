@@ -46,6 +46,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+WAY = drawing.Way(["$conv", "block", "fc"], [1e-9, 1e-3, 0.1, 1], [1, 2, 0.5], [3, 4, 1], [math.nan, 0.1, math.nan])
 EVERY = {
     "curves": lambda: drawing.curves(log_of(20)),
     "rate range": lambda: drawing.rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
@@ -67,6 +68,14 @@ EVERY = {
     "path": lambda: drawing.path([1e-3, 1e-1], [0.8, 0.9], [0.5, 0.4], 0.1),
     "used filters": lambda: drawing.used_filters([drawing.FilterRow("$a", 3, 0.2, noise(5, 8, 8, 3), [True] * 5)] * 4),
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
+    "factors": lambda: drawing.factors([("start", WAY), ("now", WAY)]),
+    "factors alone": lambda: drawing.factors([("now", drawing.Way(["$conv"], [0.0, 1.0]))]),
+    "watched": lambda: drawing.watched(
+        [0, 10, 20], {"scale": ["a", "b"], "dead": ["a", "b"]}, {"scale": np.ones((3, 2)), "dead": np.zeros((3, 2))}
+    ),
+    "norm": lambda: drawing.norm(
+        drawing.NormPicture("$bn", *(np.linspace(-1, k, 99) for k in (1, 2, 3)), [1, 64], [0.5, 0.0], [0.3, 0.0])
+    ),
 }
 
 

@@ -132,6 +132,16 @@ def test_a_weight_left_out_and_one_that_is_not_used_are_told_apart():
     assert "0.weight is frozen" in judge(collect(material(now, start=start))).findings[0].sentence
 
 
+def test_what_the_networks_own_code_freezes_is_no_fault():
+    start, now = small(norm=False), small(norm=False)
+    with torch.no_grad():
+        now[3].weight.add_(0.1)  # type: ignore[operator]
+    now[0].requires_grad_(False)
+    known = material(now, start=start)
+    assert judge(collect(known)).fault == "frozen"
+    assert judge(collect(replace(known, designed=frozenset({"0.weight"})))).fault != "frozen"
+
+
 def test_a_fresh_network_is_told_what_will_happen():
     deep = planted.stack(12, 6, 3, nn.Sigmoid)(0)
     found = judge(collect(material(deep, trained=False)))

@@ -18,7 +18,7 @@ from ..classifier import load_weight_file
 from ..datasets import Dataset, Progress
 from ..diagnosed import DiagnoseReport, State
 from ..diagnosis.chain import Factor, find_chain
-from ..diagnosis.evidence import Material, collect, not_numbers
+from ..diagnosis.evidence import Material, collect, frozen_parameters, not_numbers
 from ..diagnosis.gradients import gradients, ready
 from ..diagnosis.jacobian import PICTURES, jacobians
 from ..diagnosis.norms import NormView, batch_norms, look_at_norm
@@ -83,6 +83,7 @@ class _Diagnosis:
     dtype: torch.dtype
     start: nn.Module | None = None
     watched: Watched | None = None
+    designed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         dataset, labels = self.subject.dataset, self.subject.labels
@@ -115,6 +116,7 @@ class _Diagnosis:
             self.notes.append("this training was not watched: with train --watch its updates are seen as well.")
         if start is None and not (run.folder / "transfer").exists():
             self.start = self._first_weights()
+            self.designed = frozen_parameters(self.start)
 
     def _first_weights(self) -> nn.Module:
         """The run's network as its training began: from the seed, or from the file it started from."""
@@ -150,6 +152,7 @@ class _Diagnosis:
             batch_size=run.recipe().loop.batch_size if run is not None else None,
             diverged=run is not None and (run.folder / "diverged.json").exists(),
             trained=not self.subject.fresh,
+            designed=self.designed,
         )
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:

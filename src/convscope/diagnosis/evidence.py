@@ -29,7 +29,8 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 class Material:
     """What there is to go by. ``start`` is the network before its first step, ``watched`` its training; either may be
     None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training pictures, ``held_out`` the same of others, or None.
-    ``losses`` are those of the steps, or of the epochs, in order."""
+    ``losses`` are those of the steps, or of the epochs, in order. ``designed`` names parameters that the network's own
+    code freezes, which is no fault."""
 
     network: nn.Module
     images: Tensor
@@ -42,6 +43,7 @@ class Material:
     batch_size: int | None = None
     diverged: bool = False
     trained: bool = True
+    designed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Evidence:
     unlearned: float = 0.0
     not_numbers: float = 0.0
     names: dict[str, str] = data_field(default_factory=dict)
+
+
+def frozen_parameters(network: nn.Module) -> frozenset[str]:
+    """The parameters that ask for no gradient, by name."""
+    return frozenset(name for name, parameter in network.named_parameters() if not parameter.requires_grad)
 
 
 def not_numbers(network: nn.Module) -> list[str]:
@@ -244,7 +251,8 @@ def _unlearned(material: Material, weights: Sequence[Weight], names: dict[str, s
     """
     assert material.start is not None
     before = dict(material.start.named_parameters())
-    wide = {n: p for n, p in material.network.named_parameters() if p.ndim > 1 and n in before}
+    every = material.network.named_parameters()
+    wide = {n: p for n, p in every if p.ndim > 1 and n in before and n not in material.designed}
     still = [n for n, p in wide.items() if p.shape == before[n].shape and torch.equal(p.detach(), before[n].detach())]
     if len(still) == len(wide):
         return {}
