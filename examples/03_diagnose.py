@@ -23,10 +23,8 @@ def main() -> None:
         print(when, "loss", state.gradients.loss, "gradient left at the pictures", state.gradients.reach)
 
     # Every number is there: of a block, what is added (J_F) and the sum (I + J_F).
-    block = found.states["now"].jacobians.factors[1]
-    print(
-        f"{block.name}: |J_F| {block.branch.norm:.2f}, |I + J_F| {block.total.norm:.2f}, least {block.total.least:.2f}"
-    )
+    for block in found.summary["states"]["now"]["jacobians"][1:4]:
+        print(f"{block['name']}: |J_F| {block['branch_norm']:.2f}, |I + J_F| {block['total_norm']:.2f}")
     print(f"updates: {found.verdict.evidence.update:.4f} of a weight a step; pictures in {found.folder}")
 
 
