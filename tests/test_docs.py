@@ -150,7 +150,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (score,) = answer("evaluate", "last", "--runs", runs)
     (unopened,) = answer("evaluate", "last", "--part", "val", "--runs", runs)
     ((good, bad),) = answer("predict", "last", picture, "no-such-file.png", "--runs", runs, code=65)
-    (sick,) = answer(*"diagnose last --norm bn1:0 --pictures 1 --runs".split(), runs)
+    (sick,) = answer(*"diagnose last --pictures 1 --runs".split(), runs)
     (explained,) = answer(*"explain last --layer conv1 --ablate 50 --least --runs".split(), runs)
     cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
     (taken,) = answer("explain", "last", "--picture", picture, "--method", "grad-cam", "--sanity", "--runs", runs)
