@@ -306,7 +306,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     [
         ("01_train.py", ["of the validation pictures right", "test:"]),
         ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
-        ("03_diagnose.py", ["plain56: exploding", "resnet56: ", "start loss", "|I + J_F|", "updates: 0.0"]),
+        ("03_diagnose.py", ["plain56: exploding", "resnet56: healthy", "start loss", "|I + J_F|", "updates: 0.0"]),
         ("04_transfer.py", ["twice the pictures", "test: 0.9", "near: ", "features: (600, 1280)"]),
     ],
 )

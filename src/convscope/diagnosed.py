@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ class DiagnoseReport:
     summary: dict[str, Any]
     watched: Watched | None = None
     norm: NormView | None = None
-    drawings: dict[str, drawing.Drawing] = field(default_factory=dict)
 
     @cached_property
     def factors(self) -> drawing.Drawing | None:
@@ -137,7 +136,7 @@ def norm_json(view: NormView | None) -> dict[str, Any] | None:
 
 
 def write(report: DiagnoseReport) -> DiagnoseReport:
-    """Write JSON, pictures and the page; returns the report with its pictures."""
+    """Write JSON, pictures and the page; returns the report."""
     pictures: dict[str, drawing.Drawing] = {}
     if report.factors is not None:
         pictures["factors"] = report.factors
@@ -153,7 +152,6 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
     flows = {NAMES[when]: flow_sentence(state.gradients) for when, state in report.states.items()}
     html = page("diagnose.html", summary=report.summary, sentence=report.sentence(), pictures=shown, flows=flows)
     commit_text(report.folder / "index.html", html)
-    report.drawings.update(pictures)
     return report
 
 

@@ -100,7 +100,6 @@ class _Look:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     given: dict[str, Tensor] = field(default_factory=dict)
     bins: dict[str, np.ndarray] = field(default_factory=dict)
-
     latest: tuple[Tensor, int, Tensor] | None = None  # the last output, its version, and its sample
 
     def known(self, tensor: Tensor) -> Tensor:
@@ -177,32 +176,27 @@ class Watch:
 
     def _on_weight(self, name: str, gradient: Tensor) -> None:
         if self._look is not None:
-            layer = name.rpartition(".")[0] if name.endswith(".weight") else name
-            self._look.put(layer, "weight_gradient", float(gradient.norm()) / self._scale())
+            self._look.put(_owner(name), "weight_gradient", float(gradient.norm()) / self._scale())
 
     def _finish(self, look: _Look) -> None:
         self._stack.close()
         self._stack = ExitStack()
         for name, parameter in self._weights.items():
-            layer = name.rpartition(".")[0] if name.endswith(".weight") else name
-            before = float(self._old[name].norm())
+            layer, before = _owner(name), float(self._old[name].norm())
             look.put(layer, "weight", before)
             change = float(self._old[name].sub_(parameter.detach()).norm())
             look.put(layer, "update", change / before if before else math.nan)
-        for tensors, quantities in ((look.outputs, ("mean", "scale")), (look.given, ("before_mean", "before_scale"))):
-            for layer, (mean, scale, _, zeros, _) in _statistics(tensors).items():
-                look.put(layer, quantities[0], mean)
-                look.put(layer, quantities[1], scale)
-                if quantities[0] == "mean":
-                    look.put(layer, "zeros", zeros)
-        scale = self._scale()
-        gradients = {layer: tensor / scale for layer, tensor in look.gradients.items()}
-        blank = np.zeros(BINS, np.int32)
-        out, back = _statistics(look.outputs), _statistics(gradients)
+        factor, blank = self._scale(), np.zeros(BINS, np.int32)
+        back = _statistics({layer: tensor / factor for layer, tensor in look.gradients.items()})
         for layer, (_, _, size, _, _) in back.items():
             look.put(layer, "gradient", size)
-        for layer in out:
-            look.bins[layer] = np.stack([out[layer][4], back[layer][4] if layer in back else blank])
+        for layer, (mean, scale, _, _, _) in _statistics(look.given).items():
+            look.put(layer, "before_mean", mean)
+            look.put(layer, "before_scale", scale)
+        for layer, (mean, scale, _, zeros, bins) in _statistics(look.outputs).items():
+            for quantity, value in (("mean", mean), ("scale", scale), ("zeros", zeros)):
+                look.put(layer, quantity, value)
+            look.bins[layer] = np.stack([bins, back[layer][4] if layer in back else blank])
         look.outputs, look.gradients, look.given, look.latest, self._old = {}, {}, {}, None, {}
         self._looks.append(look)
         self._look = None
@@ -254,6 +248,11 @@ def dead_share(output: Tensor) -> float:
 def _layer(name: str, call: int) -> str:
     """A module that is called several times in a pass is several layers."""
     return name if call == 0 else f"{name} (call {call + 1})"
+
+
+def _owner(parameter: str) -> str:
+    """The layer that a parameter belongs to, by its name."""
+    return parameter.rpartition(".")[0] if parameter.endswith(".weight") else parameter
 
 
 def _saturated(module: nn.Module, values_S: Tensor) -> float:

@@ -94,7 +94,7 @@ class _Diagnosis:
             )
         self.notes = list(self.subject.notes)
         self.labels = dataset.labels if labels is None else labels
-        self.network = self.subject.classifier.network.cpu()
+        self.network = deepcopy(self.subject.classifier.network).cpu()  # the user's own stays where it is
         part = "train" if len(dataset.parts["train"]) else "all"
         self.images, self.targets = self._tensors(dataset.subset(part, SAMPLE))
 

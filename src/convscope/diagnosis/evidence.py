@@ -148,12 +148,15 @@ def _scores(material: Material, guess: float, names: dict[str, str]) -> dict[str
     if material.trained:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
         both = (1 - loss / guess, _losses(material, guess).get("progress", math.nan))
         found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
+    else:
+        found["progress"] = 0.0
     if material.held_out is not None:
         found["held_out_top1"] = _evaluated(material.network, *material.held_out)[1]
         found["gap"] = top1 - found["held_out_top1"]
         chance = float(torch.bincount(material.held_out[1]).max()) / len(material.held_out[1])
         found["above_chance"] = found["held_out_top1"] - chance
-    if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in material.network.modules()):
+    norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in material.network.modules())
+    if norms and material.trained:  # a fresh network's running statistics are of nothing yet
         copy = ready(deepcopy(material.network))
         with torch.no_grad():
             block = slice(0, BLOCK)
@@ -191,11 +194,9 @@ def _at_start(
     found["shrink"] = found["reach"] ** (1 / max(1, factors))
     names["when"] = "before the first step" if material.start is not None or not material.trained else "now"
     names["first"] = measured.names[1 if len(measured.names) > 1 else 0]
-    names["factors"] = str(factors)
     if len(relative):
         middle = float(np.median(relative))
         found["balance"] = float(relative.min()) / middle if middle > 0 else 0.0
-        names["balance"] = measured.weights[int(relative.argmin())].name
     scales = _scales(network, images)
     if len(scales) > 1 and scales[0] > 0:
         found["signal"] = (scales[-1] / scales[0]) ** (1 / (len(scales) - 1)) if scales[-1] > 0 else 0.0
@@ -272,12 +273,11 @@ def _unlearned(material: Material, weights: Sequence[Weight], names: dict[str, s
 
 def _from_watching(watched: Watched, names: dict[str, str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    layers, update = watched.of("update")
+    _, update = watched.of("update")
     if update.size:
         medians = np.nanmedian(update, axis=0)
         found["update"] = float(np.nanmedian(medians))
         found["largest_update"] = float(np.nanmax(medians))
-        names["largest_update"] = layers[int(np.nanargmax(medians))]
     norms, training = watched.of("training")
     if training.size:
         found["norms_frozen"] = float(np.mean(training == 0))
