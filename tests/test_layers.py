@@ -28,7 +28,7 @@ LAYERS = [
     "exporting",
     "explanation diagnose",
     "transferring",
-    "doctor study",
+    "doctor studies",
     "drawing",
     "report",
     "explained transferred",

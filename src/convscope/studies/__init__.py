@@ -1,0 +1,1 @@
+"""The lecture's claims as controlled experiments, each with a verdict."""
