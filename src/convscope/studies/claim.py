@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnknownName
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from ..datasets import Dataset
@@ -25,7 +26,15 @@ Builder = Callable[[int, int], "torch.nn.Module"]  # (classes, image size) -> a 
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
 Measured = dict[str, "torch.Tensor"]
 Measure = Callable[["torch.nn.Module", "Dataset", "Dataset"], Measured]  # (network, the arm's data, the plan's)
-Fit = Callable[["Dataset", int], "torch.nn.Module"]  # (data, seed) -> a classifier that needs no rate
+Fit = Callable[["Dataset", int], "Fitted"]  # (the arm's data, seed) -> what answers
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier that was not trained by steps: ``answer(index)`` gives logits (M, K) of the data's pictures."""
+
+    answer: Callable[[np.ndarray], torch.Tensor]
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Arm:
 
     ``model`` is a name of MODELS, with ``options``, or a function of the claim's file; ``recipe`` are options of
     ``Recipe.with_options``. ``rates`` None are the plan's; ``change`` is done to the pictures. An arm with ``fit`` is
-    not trained by steps: the function returns the trained classifier.
+    not trained by steps: the function returns what answers.
     """
 
     name: str
