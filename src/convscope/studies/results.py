@@ -108,6 +108,14 @@ class Results:
         rows = [sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self._of(weights)]
         return _safe_pictures(rows)
 
+    def accuracy_between(self, weights: Mapping[str, float], name: str, other: str) -> Estimate:
+        """As ``accuracy`` of ``name``, less that of ``other``, on the same pictures."""
+        rows = []
+        for trainings in self._of(weights):
+            pairs = zip(weights.values(), trainings, strict=True)
+            rows.append(sum(weight * (_right(t, name) - _right(t, other)) for weight, t in pairs))
+        return _safe_pictures(rows)
+
     def gap(self, weights: Mapping[str, float]) -> Estimate:
         """A weighted sum of the arms' gaps: accuracy on training pictures minus that on test pictures."""
         rows = []
