@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ class Stretch:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches from number ``start`` on; ``epoch`` is 0, for there is one."""
         each = len(self.batches)
-        for place in range(start, self.steps):
-            if place == start or place % each == 0:
-                source = self.batches.epoch(place // each, place % each)
-            yield next(source)
+        place = start
+        while place < self.steps:
+            for batch in islice(self.batches.epoch(place // each, place % each), self.steps - place):
+                yield batch
+                place += 1
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,19 @@ def _read(path: Path, arm: str) -> Trained:
     tensors, meta = read_tensors(path)
     figures = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
     measured = {name.removeprefix("measured/"): t for name, t in tensors.items() if name.startswith("measured/")}
-    kept = {name: meta[name] for name in ("seed", "rate", "steps", "seconds", "parameters", "diverged")}
-    own = {name: tensors[name] for name in ("losses", "val", "test")}
-    return Trained(**{**kept, **figures, **own, "arm": arm, "measured": measured})
+    return Trained(
+        arm=arm,
+        seed=meta["seed"],
+        rate=meta["rate"],
+        steps=meta["steps"],
+        seconds=meta["seconds"],
+        losses=tensors["losses"],
+        parameters=meta["parameters"],
+        train_loss=figures["train_loss"],
+        train_accuracy=figures["train_accuracy"],
+        val_loss=figures["val_loss"],
+        val=tensors["val"],
+        test=tensors["test"],
+        measured=measured,
+        diverged=meta["diverged"],
+    )

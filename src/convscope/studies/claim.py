@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIZES = ("small", "medium", "large")
 
-Builder = Callable[[int, int], "torch.nn.Module"]  # (classes, image size) -> a network with fresh weights
+Builder = Callable[..., "torch.nn.Module"]  # (classes, image size, options by name) -> fresh weights
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
 Measured = dict[str, "torch.Tensor"]
 Measure = Callable[["torch.nn.Module", "Dataset", "Dataset"], Measured]  # (network, the arm's data, the plan's)

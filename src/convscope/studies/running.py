@@ -140,10 +140,9 @@ def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[D
 
 
 def _with(results: Results, event: Done) -> Results:
-    name, kind = event.trained.arm, "trials" if event.trial else "trained"
-    table = dict(getattr(results, kind))
-    table[name] = (*table.get(name, ()), event.trained)
-    return replace(results, **{kind: table})
+    name, old = event.trained.arm, results.trials if event.trial else results.trained
+    table = {**old, name: (*old.get(name, ()), event.trained)}
+    return replace(results, trials=table) if event.trial else replace(results, trained=table)
 
 
 def _judge(claim: Claim, size: str, results: Results, dataset: Dataset, seconds: float) -> Outcome:

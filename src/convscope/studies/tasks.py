@@ -51,10 +51,10 @@ def _cut(dataset: Dataset, task: Task) -> dict[str, np.ndarray]:
     return parts
 
 
-def changed(dataset: Dataset, words: str, **fields: object) -> Dataset:
-    """The dataset with other fields, and a fingerprint of its own made of the old one and ``words``."""
+def changed(dataset: Dataset, words: str) -> Dataset:
+    """A dataset that was changed, with a fingerprint of its own: made of the old one and ``words`` for the change."""
     fingerprint = hashlib.sha256(f"{dataset.fingerprint}|{words}".encode()).hexdigest()
-    return replace(dataset, fingerprint=fingerprint, **fields)
+    return replace(dataset, fingerprint=fingerprint)
 
 
 def shuffled(dataset: Dataset, _seed: int) -> Dataset:
@@ -62,7 +62,7 @@ def shuffled(dataset: Dataset, _seed: int) -> Dataset:
     count, height, width, channels = dataset.pictures.shape
     places = order(PERMUTATION, 0, np.arange(height * width, dtype=np.uint64))
     pictures = np.asarray(dataset.pictures).reshape(count, height * width, channels)[:, places]
-    return changed(dataset, "pixels shuffled", pictures=pictures.reshape(dataset.pictures.shape))
+    return changed(replace(dataset, pictures=pictures.reshape(dataset.pictures.shape)), "pixels shuffled")
 
 
 def only_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
@@ -70,13 +70,13 @@ def only_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
     number = np.full(len(dataset.class_names), -1, np.int64)
     number[list(classes)] = np.arange(len(classes))
     labels = number[dataset.labels]
-    return changed(
+    kept = replace(
         dataset,
-        f"classes {list(classes)}",
         labels=np.maximum(labels, 0),
         class_names=tuple(dataset.class_names[k] for k in classes),
         parts={part: index[labels[index] >= 0] for part, index in dataset.parts.items()},
     )
+    return changed(kept, f"classes {list(classes)}")
 
 
 def some_a_class(dataset: Dataset, seed: int, count: int) -> Dataset:
@@ -85,7 +85,7 @@ def some_a_class(dataset: Dataset, seed: int, count: int) -> Dataset:
     shuffled_train = train[order(seed, 0, dataset.keys[train])]
     place = np.concatenate([np.flatnonzero(dataset.labels[shuffled_train] == k)[:count] for k in _labels(dataset)])
     parts = dataset.parts | {"train": np.sort(shuffled_train[place])}
-    return changed(dataset, f"{count} a class, seed {seed}", parts=parts)
+    return changed(replace(dataset, parts=parts), f"{count} a class, seed {seed}")
 
 
 def _labels(dataset: Dataset) -> range:

@@ -38,7 +38,7 @@ def head_on_features(data: Dataset, _seed: int) -> Fitted:
 
 
 def _features(data: Dataset) -> np.ndarray:
-    """Of every picture that has a part (N, C), zeros for others: recorded once in the feature store, found there afterwards."""
+    """(N, C), zeros for pictures without a part: recorded once in the feature store, found there afterwards."""
     classifier = Classifier.pretrained(BACKBONE)
     preprocess = replace(classifier.preprocess, size=SIDE)
     classifier = replace(
