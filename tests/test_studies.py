@@ -219,6 +219,12 @@ def test_a_size_without_data_leaves_the_claim_open(tmp_path: Path) -> None:
     json.dumps(outcome.to_json(), allow_nan=False)
 
 
+def test_a_rate_at_the_edge_is_said(tmp_path: Path) -> None:
+    _, outcome = run(PLAN, tmp_path)  # of two rates either is at the edge
+    assert outcome.judgement.notes[-1].startswith("At the edge of the rates to choose from: narrow (")
+    assert run(replace(PLAN, rates=(0.01,)), tmp_path)[1].judgement.notes == ()
+
+
 def test_one_rate_needs_no_trial(tmp_path: Path) -> None:
     plan = replace(PLAN, rates=(0.01,))
     assert trials(Place(plan, load_task(TASK), tmp_path, CPU), ARMS[0]) == []

@@ -24,6 +24,7 @@ from .. import metrics
 from ..batches import Batch, Batches, Feed
 from ..datasets import Dataset
 from ..errors import DamagedFile
+from ..machine import pick_precision
 from ..models import build
 from ..prediction import logits
 from ..randomness import seed_of
@@ -40,7 +41,7 @@ TRIAL_SEED = 0
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
 
 # What every arm shares unless the plan says otherwise: no augmentation, no smoothing, so that a loss is the loss.
-BASE = {"augment": "none", "label_smoothing": 0.0, "clip": 0.0, "weight_decay": 5e-4, "precision": "float32"}
+BASE = {"augment": "none", "label_smoothing": 0.0, "clip": 0.0, "weight_decay": 5e-4}
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,10 @@ class Training:
     @cached_property
     def recipe(self) -> Recipe:
         """One epoch of ``steps`` updates."""
-        fixed = {"seed": self.seed, "batch_size": self.place.plan.batch_size, "epochs": 1, "lr": self.rate}
-        return Recipe().with_options({**BASE, **self.place.plan.recipe, **self.arm.recipe}).with_options(fixed)
+        plan = self.place.plan
+        fixed: dict[str, Any] = {"seed": self.seed, "batch_size": plan.batch_size, "epochs": 1, "lr": self.rate}
+        fixed["precision"] = pick_precision(plan.precision, self.place.device)
+        return Recipe().with_options({**BASE, **plan.recipe, **self.arm.recipe}).with_options(fixed)
 
     def network(self) -> torch.nn.Module:
         """The arm's network with fresh weights, a function of the seed."""

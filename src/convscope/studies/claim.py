@@ -85,7 +85,8 @@ class Plan:
     """What is trained: arms, the seeds that are judged, updates, and what is measured of each trained network.
 
     ``rates`` are those that every arm chooses from, on validation, with seed 0, which is not judged. The choice
-    costs ``trial_share`` of the updates for each rate. ``recipe`` are options that all arms share.
+    costs ``trial_share`` of the updates for each rate. ``recipe`` are options that all arms share;
+    ``precision`` is that of a recipe's loop, "auto" what the machine is fastest in.
     """
 
     task: Task
@@ -98,6 +99,7 @@ class Plan:
     measure: Measure | None = None
     measure_start: bool = False
     trial_share: float = 0.5
+    precision: str = "float32"
 
     def tiny(self) -> Plan:
         """The same arms with two updates, one seed and one rate: to see that a plan runs."""

@@ -92,6 +92,16 @@ class Results:
                 notes.append(f"{arm.name}: {missing} of {len(self.plan.seeds)} trainings were not made: interrupted.")
         return tuple(notes)
 
+    def edges(self) -> tuple[str, ...]:
+        """A sentence on the arms that chose the lowest or highest rate: another beyond it may suit them better."""
+        at_edge = []
+        for arm in self.plan.arms:
+            rates = [t.rate for t in self.trials.get(arm.name, ()) if t.rate is not None]
+            chosen = {t.rate for t in self.trained.get(arm.name, ())}
+            if rates and chosen & {min(rates), max(rates)}:
+                at_edge.append(f"{arm.name} ({'lowest' if chosen & {min(rates)} else 'highest'})")
+        return (f"At the edge of the rates to choose from: {', '.join(at_edge)}.",) if at_edge else ()
+
     def scalar(self, arm: str, name: str) -> dict[int, float]:
         """A figure by seed: a field of Trained, or a measured scalar."""
         return {t.seed: _scalar(t, name) for (t,) in self.whole(arm)}

@@ -150,7 +150,7 @@ def _judge(claim: Claim, size: str, results: Results, dataset: Dataset, seconds:
     missing = any(len(results.trained.get(arm.name, ())) < len(results.plan.seeds) for arm in results.plan.arms)
     whole = all(results.trained.get(arm.name) for arm in results.plan.arms)
     judgement = claim.judge(results) if whole else Judgement(OPEN, ())
-    judgement = replace(judgement, notes=(*judgement.notes, *results.lost()))
+    judgement = replace(judgement, notes=(*judgement.notes, *results.lost(), *results.edges()))
     return Outcome(claim, size, judgement, results, dataset, seconds, missing, versions())
 
 

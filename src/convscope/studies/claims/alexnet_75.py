@@ -20,7 +20,9 @@ def plan(size: str) -> Plan | None:
     shared = {"augment": "light", "weight_decay": 1e-3}
     rates = (0.02, 0.06, 0.2)
     arms = (Arm("alexnet"),)
-    return Plan(Task("cifar10", 32), arms, steps, rates, (1, 2, 3), 128, recipe=shared, trial_share=0.3)
+    return Plan(
+        Task("cifar10", 32), arms, steps, rates, (1, 2, 3), 128, recipe=shared, precision="auto", trial_share=0.3
+    )
 
 
 def judge(results: Results) -> Judgement:

@@ -24,7 +24,7 @@ def plan(size: str) -> Plan:
     if size == "small":
         return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), tuple(arms), 300, RATES, SEEDS)
     steps, batch = (1_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(Task("cifar10", 32), tuple(arms), steps, RATES, (1, 2, 3), batch, trial_share=0.2)
+    return Plan(Task("cifar10", 32), tuple(arms), steps, RATES, (1, 2, 3), batch, precision="auto", trial_share=0.2)
 
 
 def _at(name: str, rate: float) -> str:
@@ -66,7 +66,7 @@ CLAIM = Claim(
     question="Does a network with batch norm reach an equal training loss in fewer updates, and bear a higher rate?",
     expected="holds: both",
     needs=("shapes",),
-    minutes={"small": 1.5, "medium": 60, "large": 700},
+    minutes={"small": 2.5, "medium": 90, "large": 1_400},
     plans=plan,
     judge=judge,
 )

@@ -15,12 +15,24 @@ MARGIN = 0.05  # nats of training loss that do not
 QUANTITY = "training loss of 56 layers minus that of 20"
 
 
-def depth_plan(kind: str, size: str) -> Plan:
-    """``kind`` is "plain" or "resnet"."""
+def depth_plan(kind: str, size: str, seeds: tuple[int, ...]) -> Plan:
+    """``kind`` is "plain" or "resnet"; ``seeds`` are those of size small."""
     options = {"width": 8} if size == "small" else {}
     arms = tuple(Arm(f"{kind}-{layers}", f"{kind}{layers}", options) for layers in (20, 56))
     if size == "small":
-        return Plan(SMALL, arms, steps=200, rates=RATES)
+        return Plan(SMALL, arms, 200, RATES, seeds)
     if size == "medium":
-        return Plan(CIFAR, arms, steps=2_000, rates=RATES, seeds=(1, 2, 3), batch_size=64, trial_share=0.1)
-    return Plan(CIFAR, arms, 20_000, RATES, (1, 2, 3), batch_size=128, recipe={"augment": "light"}, trial_share=0.1)
+        return Plan(
+            CIFAR, arms, steps=2_000, rates=RATES, seeds=(1, 2, 3), batch_size=64, precision="auto", trial_share=0.1
+        )
+    return Plan(
+        CIFAR,
+        arms,
+        20_000,
+        RATES,
+        (1, 2, 3),
+        batch_size=128,
+        recipe={"augment": "light"},
+        precision="auto",
+        trial_share=0.1,
+    )

@@ -92,7 +92,9 @@ def plan(size: str) -> Plan:
     if size == "small":
         return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), arms, 250, RATES, SEEDS, measure=measure)
     steps, batch = (2_000, 64) if size == "medium" else (15_000, 128)
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, trial_share=0.2)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
+    )
 
 
 def judge(results: Results) -> Judgement:

@@ -23,7 +23,9 @@ def plan(size: str) -> Plan:
         return Plan(Task("shapes", 32, train=600, val=300, test=1_200), arms, steps=150, rates=RATES)
     steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
     shared = {"augment": "light"}
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, trial_share=0.1)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, precision="auto", trial_share=0.1
+    )
 
 
 def judge(results: Results) -> Judgement:
@@ -45,7 +47,7 @@ CLAIM = Claim(
     "side?",
     expected="holds on CIFAR-10: the stem leaves 8 x 8 of 32 x 32 before the first block",
     needs=("shapes",),
-    minutes={"small": 2.5, "medium": 150, "large": 1_500},
+    minutes={"small": 2.5, "medium": 240, "large": 1_900},
     plans=plan,
     judge=judge,
 )

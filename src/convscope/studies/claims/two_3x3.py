@@ -62,7 +62,9 @@ def plan(size: str) -> Plan:
     if size == "small":
         return Plan(Task("shapes", 32, train=600, val=300, test=2_000), arms, 250, RATES, measure=measure)
     steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, trial_share=0.2)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
+    )
 
 
 def judge(results: Results) -> Judgement:

@@ -18,7 +18,9 @@ def plan(size: str) -> Plan:
         return Plan(Task("shapes", 32, train=400, val=300, test=1_500), arms, steps=250, rates=RATES)
     steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
     shared = {"augment": "light"}
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, trial_share=0.2)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, precision="auto", trial_share=0.2
+    )
 
 
 def judge(results: Results) -> Judgement:
