@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch import nn
 from convscope import storage
 from convscope.errors import StorageError, UnknownName
 from convscope.studies import CLAIMS, SIZES, Arm, Claim, Done, Outcome, Plan, Task, run_claim
+from convscope.studies import running as running_module
 from convscope.studies.arms import Place, Stretch, Training, chosen, trials
 from convscope.studies.judging import FAILS, HOLDS, OPEN, Judgement, greater, together
 from convscope.studies.results import Results, Trained, running
@@ -189,6 +192,16 @@ def test_a_budget_that_is_used_up_is_said(tmp_path: Path) -> None:
     events, outcome = run(PLAN, tmp_path, minutes=0.0)
     assert (events, outcome.verdict, outcome.interrupted) == ([], OPEN, True)
     assert "3 of 3 trainings were not made: interrupted." in outcome.judgement.sentence()
+
+
+def test_what_an_interruption_leaves_is_paired_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(running_module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    events, outcome = run(PLAN, tmp_path, minutes=8.5 / 60)  # the clock is read before each training
+    assert [e.trained.seed for e in events] == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert outcome.interrupted
+    assert outcome.judgement.parts[0].estimate.seeds == 2
+    assert "wide: 1 of 3 trainings were not made: interrupted." in outcome.judgement.notes
 
 
 def test_a_full_disk_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

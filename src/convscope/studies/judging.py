@@ -145,7 +145,7 @@ def _estimate(mean: float, seeds: int, parts: tuple[float, float, float], pictur
 
 def half_width(seeds: int, pictures: int, parts: tuple[float, float, float]) -> float:
     """Half the 99 % interval of a mean over so many seeds and pictures; ``parts`` are those of an Estimate."""
-    from scipy.stats import t  # slow to import
+    from scipy.special import stdtrit  # slow to import
 
     by_row, by_column, noise = parts
     if seeds < 2:
@@ -158,7 +158,7 @@ def half_width(seeds: int, pictures: int, parts: tuple[float, float, float]) -> 
     below = sum(size**2 / freedom for size, freedom in terms)
     freedom = max(seeds - 1.0, variance**2 / below) if below > 0 else seeds - 1.0
     least = -math.log((1 - CONFIDENCE) / 2) / pictures if pictures else 0.0
-    return max(float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance), least)
+    return max(float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance), least)
 
 
 # ------------------------------------------------------------------------------------------------------- verdicts

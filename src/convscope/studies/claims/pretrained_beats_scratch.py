@@ -24,9 +24,9 @@ COUNTS = (5, 20, 60)
 RATES = (0.01, 0.03, 0.1)
 
 
-def head_on_features(data: Dataset, _seed: int) -> Fitted:
+def head_on_features(data: Dataset, _seed: int, *, backbone: str, side: int) -> Fitted:
     """A linear head on the backbone's features, its strength chosen by cross-validation over the training pictures."""
-    features = torch.from_numpy(_features(data))
+    features = torch.from_numpy(_features(data, backbone, side))
     train = data.subset("train")
     labels = torch.from_numpy(data.labels[train])
     head = train_head(features[torch.from_numpy(train)], labels, len(data.class_names), data.keys[train])
@@ -37,17 +37,17 @@ def head_on_features(data: Dataset, _seed: int) -> Fitted:
     return Fitted(answer, head.weight.numel() + head.bias.numel())
 
 
-def _features(data: Dataset) -> np.ndarray:
+def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
     """(N, C), zeros for pictures without a part: recorded once in the feature store, found there afterwards."""
-    classifier = Classifier.pretrained(BACKBONE)
-    preprocess = replace(classifier.preprocess, size=SIDE)
+    classifier = Classifier.pretrained(backbone)
+    preprocess = replace(classifier.preprocess, size=side)
     classifier = replace(
-        classifier, preprocess=preprocess, architecture=replace(classifier.architecture, image_size=SIDE)
+        classifier, preprocess=preprocess, architecture=replace(classifier.architecture, image_size=side)
     )
     index = np.unique(np.concatenate([*data.parts.values()]))
     given = np.full(len(index), "train", "U5")
     pictures = np.asarray(data.pictures[index])
-    box = Unsplit(data.name, data.class_names, data.labels[index], given, SIDE, arrays=pictures)
+    box = Unsplit(data.name, data.class_names, data.labels[index], given, side, arrays=pictures)
     found = extract(listing(box), classifier, FeatureOptions(engine="torch"), torch.device("cpu")).features
     features = np.zeros((len(data), *found.shape), np.float32)
     features[index] = found.array()
@@ -57,11 +57,11 @@ def _features(data: Dataset) -> np.ndarray:
 def plan(size: str) -> Plan:
     """Both ways at each number of pictures; others are drawn for each seed, the same for both."""
     width = 8 if size == "small" else 64
-    arms = []
+    arms, fit = [], partial(head_on_features, backbone=BACKBONE, side=SIDE)
     for count in COUNTS:
         some = partial(some_a_class, count=count)
         arms.append(Arm(_scratch(count), "alexnet", {"width": width}, change=some))
-        arms.append(Arm(_head(count), "alexnet", {"width": width}, change=some, fit=head_on_features))
+        arms.append(Arm(_head(count), "alexnet", {"width": width}, change=some, fit=fit))
     shared = {"augment": "light"}
     if size == "small":
         task = Task("digits", 32, train=700, val=200, test=600)
