@@ -283,6 +283,22 @@ def test_a_stretch_is_the_epochs_one_after_the_other(tmp_path: Path) -> None:
     assert [b.index.tolist() for b in Stretch(batches, 7).epoch(0, 4)] == wanted[4:]
 
 
+def test_what_was_measured_is_told_by_arm() -> None:
+    def trained(seed: int) -> Trained:
+        measured = {
+            "right": torch.tensor([True, False, True, True]),
+            "scalar": torch.tensor(float(seed)),
+            "by layer": torch.tensor([1.0, seed]),
+            "long": torch.full((500,), float(seed)),
+        }
+        return Trained("a", seed, 0.1, 1, 0.0, torch.zeros(1), measured=measured)
+
+    results = Results(replace(PLAN, arms=(Arm("a"),), seeds=(1, 3)), {"a": (trained(1), trained(3))}, {}, 2)
+    assert results.measured("a") == {"right": 0.75, "scalar": 2.0, "by layer": [1.0, 2.0], "long": 2.0}
+    assert results.measured("b") == {}
+    assert results.scalar("a", "scalar") == {1: 1.0, 3: 3.0}
+
+
 def test_running_and_sooner_on_paper() -> None:
     assert running(torch.tensor([4.0, 2.0, 0.0])).tolist() == [4.0, 3.0, 2.0]
     fast = torch.cat([torch.ones(40), torch.zeros(160)])

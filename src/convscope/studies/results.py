@@ -14,6 +14,7 @@ from .claim import Plan
 from .judging import Estimate, over_seeds, over_seeds_and_pictures
 
 CURVE_POINTS = 60
+LISTED = 200  # numbers of a measured vector that are shown one by one
 RUNNING = 20  # updates that a training loss is averaged over
 
 
@@ -151,6 +152,19 @@ class Results:
 
     def _of(self, weights: Mapping[str, float]) -> list[tuple[Trained, ...]]:
         return self.whole(*weights)
+
+    def measured(self, arm: str) -> dict[str, float | list[float]]:
+        """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""
+        trainings = [t for (t,) in self.whole(arm)]
+        found: dict[str, float | list[float]] = {}
+        for name in trainings[0].measured if trainings else ():
+            values = [t.measured[name].double() for t in trainings]
+            alike = all(v.shape == values[0].shape for v in values)
+            if alike and values[0].numel() <= LISTED and trainings[0].measured[name].is_floating_point():
+                found[name] = torch.stack(values).mean(0).tolist()
+            else:
+                found[name] = float(torch.stack([v.mean() for v in values]).mean())
+        return found
 
     def curve(self, arm: str) -> list[dict[str, float]]:
         """The training loss, mean over seeds and over stretches of updates: {"step", "loss"}."""

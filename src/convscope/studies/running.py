@@ -17,7 +17,7 @@ from ..machine import pick_device
 from ..storage import commit_json, lock, make_folder, sweep_temporaries
 from ..version import __version__
 from .arms import MEASURED_BY, Place, Training, judged, trials
-from .claim import Claim, Plan
+from .claim import Claim, Plan, words_of
 from .judging import OPEN, Judgement
 from .results import Results, Trained
 from .tasks import load_task
@@ -68,7 +68,7 @@ class Outcome:
             "interrupted": self.interrupted,
             "arms": [] if found is None else [_arm_json(found, arm.name) for arm in found.plan.arms],
             "seeds": [] if found is None else list(found.plan.seeds),
-            "steps": 0 if found is None else found.plan.steps,
+            "plan": None if found is None else _plan_json(found.plan),
             "data": None if data is None else _data_json(data),
             "seconds": self.seconds,
             "training_seconds": 0.0 if found is None else _training_seconds(found),
@@ -170,7 +170,20 @@ def _arm_json(results: Results, name: str) -> dict[str, Any]:
         "rate": there[0].rate if there else None,
         "trials": [t.to_json() for t in results.trials.get(name, ())],
         "trainings": [t.to_json() for t in there],
+        "measured": results.measured(name),
         "curve": results.curve(name),
+    }
+
+
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "steps": plan.steps,
+        "batch_size": plan.batch_size,
+        "rates": list(plan.rates),
+        "trial_share": plan.trial_share,
+        "recipe": dict(plan.recipe),
+        "precision": plan.precision,
+        "measure": words_of(plan.measure),
     }
 
 
