@@ -95,8 +95,7 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
     start = time.perf_counter()
     plan = claim.plan(size) if plan is None else plan
     if plan is None:
-        note = f"Size {size} has no data that this sentence is about: run it at size medium, with cifar10."
-        yield Outcome(claim, size, Judgement(OPEN, (), (note,)), None, None, 0.0, versions=versions())
+        yield _without_data(claim, size)
         return
     make_folder(folder)
     with lock(folder, "this study"):
@@ -111,6 +110,11 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
         outcome = _judge(claim, size, results, dataset, time.perf_counter() - start)
         commit_json(folder / f"{claim.name}-{size}.json", outcome.to_json())
     yield outcome
+
+
+def _without_data(claim: Claim, size: str) -> Outcome:
+    note = f"Size {size} has no data that this sentence is about: run it at size medium, with cifar10."
+    return Outcome(claim, size, Judgement(OPEN, (), (note,)), None, None, 0.0, versions=versions())
 
 
 def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[Done]:
