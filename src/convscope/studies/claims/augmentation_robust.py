@@ -30,7 +30,7 @@ def _lost(results: Results, arm: str, kind: str) -> str:
 
 CLAIM = Claim(
     name="augmentation-robust",
-    sentence="The benefit is that the model becomes quite robust to small changes in images.",
+    sentence="The benefit is that the model becomes quite robust to small changes in images",
     question="Does a network trained with augmentation lose less accuracy to a shift, flip, zoom or rotation?",
     expected="holds",
     needs=("shapes",),

@@ -32,7 +32,7 @@ def _mean(results: Results, arm: str) -> float:
 
 CLAIM = Claim(
     name="augmentation-slows",
-    sentence="Data Augmentation slows down the training procedure! More iterations needed to get to the minimum.",
+    sentence="Data Augmentation slows down the training procedure! ... More iterations needed to get to the minimum",
     question="Does a network need more updates to an equal training loss when its pictures are varied?",
     expected="holds",
     needs=("shapes",),

@@ -62,7 +62,7 @@ def _borne(results: Results, name: str) -> dict[int, float]:
 
 CLAIM = Claim(
     name="batch-norm-speed",
-    sentence="A solution that works is to use batch normalization.",
+    sentence="A solution that works ... is to use batch normalization",
     question="Does a network with batch norm reach an equal training loss in fewer updates, and bear a higher rate?",
     expected="holds: both",
     needs=("shapes",),

@@ -18,7 +18,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="depth-plain",
-    sentence="In fact, there is common phenomenon that really deep CNNs actually perform worse than shallow CNNs.",
+    sentence="In fact, there is common phenomenon that really deep CNNs actually perform worse than shallow CNNs",
     question="Is the training loss of a plain network of 56 layers higher than that of one of 20, at equal updates?",
     expected="holds: the deeper network is worse in training, so it is not overfitting",
     needs=("shapes",),

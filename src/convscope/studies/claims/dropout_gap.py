@@ -24,7 +24,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="dropout-gap",
-    sentence="Two dominant approaches to get better generalization for CNNs: Dropout.",
+    sentence="Two dominant approaches to get better generalization for CNNs: ... Dropout",
     question="Does dropout of a half narrow the gap between training and test accuracy?",
     expected="holds",
     needs=("shapes",),

@@ -21,7 +21,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="dropout-spreads",
-    sentence="Reduce reliance on any one convolution or neuron.",
+    sentence="Reduce reliance on any one convolution or neuron",
     question="With dropout, is the largest loss of accuracy from silencing one filter of the last convolution smaller?",
     expected="holds: dropout works on what the last convolution puts out",
     needs=("shapes",),

@@ -103,8 +103,8 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="general-to-specific",
-    sentence="The bottom layers learn to extract edges of images. As we move up, we learn to combine edges and "
-    "innards.",
+    sentence="The bottom layers learn to extract edges of images ... As we move up, we learn to combine edges and "
+    "innards",
     question="Do a network's first maps tell classes it never saw as well as those of a network trained on them, and "
     "its last maps not?",
     expected="holds: the first layer is general, the last is made for its own classes",

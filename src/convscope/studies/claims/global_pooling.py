@@ -90,7 +90,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="global-pooling",
-    sentence="Each image, more or less, corresponds to a few of the feature maps. All we need to know is which ones.",
+    sentence="each image, more or less, corresponds to a few of the feature maps.",
     question="Does global average pooling keep accuracy within 2 points, save parameters, and rest each picture on "
     "less than a quarter of the maps?",
     expected="accuracy and parameters hold; how few maps is open",

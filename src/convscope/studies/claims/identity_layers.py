@@ -119,8 +119,8 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="identity-layers",
-    sentence="A shallow network with a new layer should, at worst, do as well as the shallow model! The problem is one "
-    "of optimization.",
+    sentence="a shallow network with a new layer should, at worst, do as well as the shallow model! ... The "
+    "problem is one of optimization rather than theoretical!",
     question="Is the training loss of a trained shallow network the same with identity layers put in, and that of the "
     "same depth from scratch higher?",
     expected="holds: the first by construction, the second since depth is hard to train",

@@ -66,7 +66,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="location",
-    sentence="Location matters! Images are all about spatial context.",
+    sentence="Location matters! Images are all about spatial context",
     question="Does a convolutional network beat a fully connected one of equal size, and lose that when every "
     "picture's pixels are shuffled by one permutation?",
     expected="holds: the gain is there on pictures and goes with the places",

@@ -83,7 +83,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="two-3x3",
-    sentence="All convolutions are same 3x3 convolutions with stride 1.",
+    sentence="All convolutions are same 3x3 convolutions with stride 1",
     question="Do two 3x3 convolutions in the place of each 5x5 see as much, with fewer weights, and do no worse?",
     expected="holds",
     needs=("shapes",),

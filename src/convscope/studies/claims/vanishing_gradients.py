@@ -101,7 +101,7 @@ def _beside(results: Results, name: str, when: str) -> str:
 
 CLAIM = Claim(
     name="vanishing-gradients",
-    sentence="Deep CNNs tend to have problems with vanishing gradients.",
+    sentence="Deep CNNs tend to have problems with vanishing gradients",
     question="In 56 plain layers, are gradients over weights more than ten times smaller at the first convolutions "
     "than at the last, and with batch norm not?",
     expected="holds with torch's own start; He's start keeps them alive without batch norm, and the network still "

@@ -31,7 +31,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="vgg-beats-alexnet",
-    sentence="We can improve this by using a deeper architecture.",
+    sentence="We can improve this by using a deeper architecture",
     question="Is the test accuracy of six 3x3 convolutions above that of AlexNet's three, at equal width and updates?",
     expected="holds: by a little",
     needs=("shapes",),

@@ -21,7 +21,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="vgg-overfits",
-    sentence="The problem is that our networks are quickly overfitting to the data.",
+    sentence="The problem is that our networks are quickly overfitting to the data",
     question="Is a network by the VGG rules better on its training pictures than on test pictures?",
     expected="holds: by many points",
     needs=("shapes",),
