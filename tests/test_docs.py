@@ -27,6 +27,7 @@ from convscope.explanation import METHODS
 from convscope.exporting import EXPORTS
 from convscope.models import MODELS
 from convscope.recipes import AUGMENTS, RECIPES, Recipe
+from convscope.studies import CLAIMS
 from convscope.transferring.engines import ENGINES
 from convscope.transferring.ladder import CHEAP, COSTLY
 
@@ -79,6 +80,7 @@ def test_every_command_has_a_page() -> None:
         ("transfer", [*CHEAP, *COSTLY]),
         ("features", [e for e in ENGINES if e != "auto"]),
         ("export", EXPORTS),
+        ("claims", CLAIMS),
     ],
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:

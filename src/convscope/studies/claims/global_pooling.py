@@ -1,0 +1,101 @@
+"""Global average pooling costs no accuracy, saves the fully connected layers, and each picture rests on few maps.
+
+Lin, Chen and Yan 2014 (arXiv:1312.4400).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from ...datasets import Dataset
+from ...explanation.evidence import find_head
+from ...images import to_tensor
+from ...machine import device_of
+from ...models.alexnet import Layers, initialise
+from ...models.vgg import vgg
+from ...taps import evaluating, reach
+from ..claim import Arm, Claim, Measured, Plan, Task
+from ..judging import Judgement, alike, exactly, greater, over_seeds, together
+from ..results import NOTHING, Results
+
+DENSE, POOLED = "fully connected head", "global average pooling"
+RATES = (0.01, 0.03, 0.1)
+MARGIN = 0.02
+SHARE = 0.9  # of the winning logit
+FEW = 0.25  # of the maps
+ASKED = 256  # test pictures
+
+
+def pooled(num_classes: int, image_size: int, *, width: int, depth: int) -> nn.Sequential:
+    """A network by the VGG rules that ends in global average pooling and one linear layer; no pool before it."""
+    body = vgg(num_classes, image_size, width=width, depth=depth)
+    names = [name for name, _ in body.named_children()]
+    kept = names[: names.index("flatten") - 1]  # the last stage's max pool too
+    layers: Layers = OrderedDict((name, body.get_submodule(name)) for name in kept)
+    channels = next(m.out_channels for m in reversed(list(layers.values())) if isinstance(m, nn.Conv2d))
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(channels, num_classes)}
+    return initialise(nn.Sequential(layers))
+
+
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+    """ "few": the share of the last maps that 90 % of the winning logit, less its bias, rests on; mean over pictures.
+
+    The largest terms are taken first. Nothing for a network without a pooled linear head.
+    """
+    index = data.subset("test", ASKED)
+    images = data.preprocess.normalise(to_tensor(data.pictures[index]).to(device_of(network)))
+    head = find_head(network, images[:1])
+    if head is None:
+        return {}
+    linear = network.get_submodule(head.linear)
+    assert isinstance(linear, nn.Linear)  # find_head says so
+    with evaluating(network), torch.no_grad():
+        winners = network(images).argmax(1)
+        maps = reach(network, images, [head.features])[0].mean((2, 3))
+    terms = (maps * linear.weight.detach()[winners]).sort(1, descending=True).values
+    enough = terms.cumsum(1) >= SHARE * terms.sum(1, keepdim=True)
+    needed = torch.where(enough.any(1), enough.float().argmax(1) + 1, terms.shape[1])
+    return {"few": (needed.double() / terms.shape[1]).mean().cpu()}
+
+
+def plan(size: str) -> Plan:
+    """Both heads on one body."""
+    options = {"width": 8 if size == "small" else 64, "depth": 6}
+    arms = (Arm(DENSE, "vgg", options), Arm(POOLED, pooled, options))
+    if size == "small":
+        return Plan(Task("shapes", 32, train=600, val=300, test=1_500), arms, 250, RATES, measure=measure)
+    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
+    )
+
+
+def judge(results: Results) -> Judgement:
+    """The accuracy within the margin, the parameters saved, and the maps a picture rests on."""
+    cost = results.accuracy({POOLED: 1.0, DENSE: -1.0})
+    sizes = [next(iter(results.scalar(arm, "parameters").values()), 1.0) for arm in (DENSE, POOLED)]
+    few = [*results.scalar(POOLED, "few").values()]
+    spare = over_seeds([FEW - share for share in few]) if few else NOTHING
+    return together(
+        [
+            alike("test accuracy with global pooling minus without", cost, margin=MARGIN, unit="accuracy"),
+            greater("share of the parameters saved", exactly(1 - sizes[1] / sizes[0]), least=0.05),
+            greater(f"maps that {SHARE:.0%} of the winning logit rests on, short of a quarter", spare, least=0.02),
+        ]
+    )
+
+
+CLAIM = Claim(
+    name="global-pooling",
+    sentence="each image, more or less, corresponds to a few of the feature maps.",
+    question="Does global average pooling keep accuracy within 2 points, save parameters, and rest each picture on "
+    "less than a quarter of the maps?",
+    expected="accuracy and parameters hold; how few maps is open",
+    needs=("shapes",),
+    minutes={"small": 1.5, "medium": 60, "large": 500},
+    plans=plan,
+    judge=judge,
+)

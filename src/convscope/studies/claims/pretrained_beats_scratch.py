@@ -1,0 +1,103 @@
+"""A pretrained extractor beats training from scratch, at 5, 20 and 60 pictures a class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from ...classifier import Classifier
+from ...datasets import Dataset, Unsplit
+from ...datasets.dataset import listing
+from ...transferring.features import FeatureOptions, extract
+from ...transferring.head import train_head
+from ..claim import Arm, Claim, Fitted, Plan, Task
+from ..judging import Judgement, greater, together
+from ..results import Results
+from ..tasks import some_a_class
+
+BACKBONE = "lite0"
+SIDE = 64  # pixels that pictures are enlarged to for the backbone
+COUNTS = (5, 20, 60)
+RATES = (0.01, 0.03, 0.1)
+
+
+def head_on_features(data: Dataset, _seed: int, *, backbone: str, side: int) -> Fitted:
+    """A linear head on the backbone's features, its strength chosen by cross-validation over the training pictures."""
+    features = torch.from_numpy(_features(data, backbone, side))
+    train = data.subset("train")
+    labels = torch.from_numpy(data.labels[train])
+    head = train_head(features[torch.from_numpy(train)], labels, len(data.class_names), data.keys[train])
+
+    def answer(index: np.ndarray) -> torch.Tensor:
+        return features[torch.from_numpy(index)] @ head.weight.T + head.bias
+
+    return Fitted(answer, head.weight.numel() + head.bias.numel())
+
+
+def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
+    """(N, C), zeros for pictures without a part: recorded once in the feature store, found there afterwards."""
+    classifier = Classifier.pretrained(backbone)
+    preprocess = replace(classifier.preprocess, size=side)
+    classifier = replace(
+        classifier, preprocess=preprocess, architecture=replace(classifier.architecture, image_size=side)
+    )
+    index = np.unique(np.concatenate([*data.parts.values()]))
+    given = np.full(len(index), "train", "U5")
+    pictures = np.asarray(data.pictures[index])
+    box = Unsplit(data.name, data.class_names, data.labels[index], given, side, arrays=pictures)
+    found = extract(listing(box), classifier, FeatureOptions(engine="torch"), torch.device("cpu")).features
+    features = np.zeros((len(data), *found.shape), np.float32)
+    features[index] = found.array()
+    return features
+
+
+def plan(size: str) -> Plan:
+    """Both ways at each number of pictures; others are drawn for each seed, the same for both."""
+    width = 8 if size == "small" else 64
+    arms, fit = [], partial(head_on_features, backbone=BACKBONE, side=SIDE)
+    for count in COUNTS:
+        some = partial(some_a_class, count=count)
+        arms.append(Arm(_scratch(count), "alexnet", {"width": width}, change=some))
+        arms.append(Arm(_head(count), "alexnet", {"width": width}, change=some, fit=fit))
+    shared = {"augment": "light"}
+    if size == "small":
+        task = Task("digits", 32, train=700, val=200, test=600)
+        return Plan(task, tuple(arms), 200, RATES, recipe=shared)
+    test = 2_000 if size == "medium" else None
+    task = Task("cifar10", 32, train=10_000, val=1_000, test=test)
+    return Plan(task, tuple(arms), 1_000, RATES, recipe=shared, batch_size=64, precision="auto", trial_share=0.3)
+
+
+def _scratch(count: int) -> str:
+    return f"scratch, {count} a class"
+
+
+def _head(count: int) -> str:
+    return f"{BACKBONE} and a head, {count} a class"
+
+
+def judge(results: Results) -> Judgement:
+    """Test accuracy at each number of pictures."""
+    parts = []
+    for count in COUNTS:
+        found = results.accuracy({_head(count): 1.0, _scratch(count): -1.0})
+        quantity = f"test accuracy gained by {BACKBONE} at {count} a class"
+        parts.append(greater(quantity, found, least=0.01, unit="accuracy"))
+    unlike = "Scanned digits are not like the pictures of ImageNet; size medium asks photographs."
+    return together(parts, [unlike] if results.plan.task.data == "digits" else [])
+
+
+CLAIM = Claim(
+    name="pretrained-beats-scratch",
+    sentence="It is almost always a waste of time to not use a pre-trained extractor!",
+    question="Does a linear head on lite0's features beat the same pictures trained from scratch, at 5, 20 and 60 a "
+    "class?",
+    expected="holds at 5 and 20; at 60 it depends on how like ImageNet the pictures are",
+    needs=("digits",),
+    minutes={"small": 2.5, "medium": 30, "large": 40},
+    plans=plan,
+    judge=judge,
+)

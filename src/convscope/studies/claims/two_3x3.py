@@ -1,0 +1,93 @@
+"""Two 3x3 convolutions see what one 5x5 sees, with fewer parameters, and do no worse (arXiv:1409.1556, section 2.3)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import nn
+
+from ...datasets import Dataset
+from ...explanation.layers import find_layers
+from ...images import to_tensor
+from ...machine import device_of
+from ...models.alexnet import Layers, add_convolution, add_dense, initialise
+from ..claim import Arm, Claim, Measured, Plan, Task
+from ..judging import Judgement, alike, exactly, greater, no_less, together
+from ..results import Results
+
+ONE, TWO = "one 5x5", "two 3x3"
+STAGES = 3
+HIDDEN = 128
+MARGIN = 0.02
+RATES = (0.01, 0.03, 0.1)
+
+
+def stages(num_classes: int, image_size: int, *, width: int, twice: bool) -> nn.Sequential:
+    """Three stages, each of one 5x5 convolution or of two 3x3, a 2x2 pool behind; then two fully connected layers.
+
+    The first of two has as many filters as come in (in stage 1 as many as go out), as VGG's have.
+    """
+    layers: Layers = OrderedDict()
+    channels = 3
+    for stage in range(1, STAGES + 1):
+        filters = width * 2 ** (stage - 1)
+        if twice:
+            between = filters if stage == 1 else channels
+            add_convolution(layers, f"{stage}_1", (channels, between, 3), batch_norm=True)
+            add_convolution(layers, f"{stage}_2", (between, filters, 3), batch_norm=True)
+        else:
+            add_convolution(layers, f"{stage}_1", (channels, filters, 5), batch_norm=True)
+        layers[f"pool{stage}"] = nn.MaxPool2d(2, 2)
+        channels = filters
+    layers["flatten"] = nn.Flatten()
+    add_dense(layers, (channels * (image_size >> STAGES) ** 2, HIDDEN, num_classes), first=STAGES + 1, dropout=0.0)
+    return initialise(nn.Sequential(layers))
+
+
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+    """The side of what a place of the last convolution sees, in pixels, and the convolutions' parameters."""
+    picture = data.preprocess.normalise(to_tensor(data.pictures[data.subset("test", 6)[:1]]).to(device_of(network)))
+    field = find_layers(network, picture)[-1].field
+    weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
+    side = float(field.size[0]) if field is not None else float("nan")
+    return {"sees": torch.tensor(side), "weights": torch.tensor(float(weights))}
+
+
+def plan(size: str) -> Plan:
+    """Both networks."""
+    width = 8 if size == "small" else 64
+    arms = tuple(Arm(name, partial(stages, width=width, twice=name == TWO)) for name in (ONE, TWO))
+    if size == "small":
+        return Plan(Task("shapes", 32, train=600, val=300, test=2_000), arms, 250, RATES, measure=measure)
+    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
+    )
+
+
+def judge(results: Results) -> Judgement:
+    """Fields and parameters are exact; the accuracy is paired by seed and picture."""
+    sees = results.difference(TWO, ONE, "sees").value
+    weights = [next(iter(results.scalar(arm, "weights").values()), 1.0) for arm in (ONE, TWO)]
+    found = results.accuracy({TWO: 1.0, ONE: -1.0})
+    return together(
+        [
+            alike("difference of what a place sees", exactly(sees), margin=0.5, unit="pixels"),
+            greater("share of the filters' weights saved", exactly(1 - weights[1] / weights[0]), least=0.05),
+            no_less("test accuracy of two 3x3 minus that of one 5x5", found, margin=MARGIN, unit="accuracy"),
+        ]
+    )
+
+
+CLAIM = Claim(
+    name="two-3x3",
+    sentence="All convolutions are same 3x3 convolutions with stride 1",
+    question="Do two 3x3 convolutions in the place of each 5x5 see as much, with fewer weights, and do no worse?",
+    expected="holds",
+    needs=("shapes",),
+    minutes={"small": 1.5, "medium": 60, "large": 500},
+    plans=plan,
+    judge=judge,
+)

@@ -1,0 +1,113 @@
+"""Gradients vanish in deep plain networks without batch norm, and what batch norm and the start change about it.
+
+He et al. 2016 (arXiv:1512.03385) say that plain networks with batch norm have healthy gradients and degrade all the
+same; He et al. 2015 (arXiv:1502.01852) that a start of the right size keeps them alive without it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...datasets import Dataset
+from ...images import to_tensor
+from ...machine import device_of
+from ...models import build
+from ..claim import Arm, Claim, Measured, Plan, Task
+from ..judging import Judgement, greater, no_less, over_seeds, together
+from ..results import NOTHING, Results
+
+LAYERS = 56
+PLAIN, HE, NORM = "torch's own start", "He's start", "batch norm"
+RATES = (0.01, 0.03, 0.1)
+PICTURES = 64
+ENDS = 8  # convolutions that are averaged at either end
+TINY = 1e-30
+WANTED = 1.0  # decades, a tenfold smaller gradient: less is not called vanishing
+
+
+def usual_start(num_classes: int, image_size: int, *, width: int) -> nn.Module:
+    """plain56 without batch norm, its weights drawn as torch draws them unless told otherwise."""
+    network = build(f"plain{LAYERS}", num_classes, image_size, {"width": width, "batch_norm": False})
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.reset_parameters()
+    return network
+
+
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+    """ "relative" (L,): RMS of the gradient over that of the weights, by convolution from the picture to the top.
+
+    "decades": log10 of its mean (of logarithms) over the first ENDS convolutions to that over the last ENDS. Batch norm
+    works on the batch, as in training, and its running statistics are left as they were.
+    """
+    index = data.subset("train", PICTURES)
+    images = data.preprocess.normalise(to_tensor(np.asarray(data.pictures[index])).to(device_of(network)))
+    labels = torch.from_numpy(data.labels[index]).to(images.device)
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    was = network.training
+    network.train()
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    gradients = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
+    network.train(was)
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            buffer.copy_(kept[name])
+    sizes = zip(gradients, weights, strict=True)
+    relative = torch.stack([g.double().norm() / w.detach().double().norm().clamp(min=TINY) for g, w in sizes])
+    logs = relative.clamp(min=TINY).log10()
+    return {"relative": relative.float().cpu(), "decades": (logs[:ENDS].mean() - logs[-ENDS:].mean()).cpu()}
+
+
+def plan(size: str) -> Plan:
+    """Three ways to start 56 layers; trained for a little, as the question is what happens early."""
+    width = 8 if size == "small" else 16
+    arms = (
+        Arm(PLAIN, partial(usual_start, width=width)),
+        Arm(HE, f"plain{LAYERS}", {"width": width, "batch_norm": False}),
+        Arm(NORM, f"plain{LAYERS}", {"width": width, "batch_norm": True}),
+    )
+    both = {"measure": measure, "measure_start": True}
+    if size == "small":
+        return Plan(Task("shapes", 16, train=600, val=200, test=400), arms, 80, RATES, **both)
+    steps, batch = (1_000, 64) if size == "medium" else (10_000, 128)
+    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, precision="auto", trial_share=0.2, **both)
+
+
+def judge(results: Results) -> Judgement:
+    """At the start, where nothing has been chosen yet; after training beside it."""
+    found = {arm: results.scalar(arm, "start decades") for arm in (PLAIN, NORM)}
+    lost, kept = ([*found[arm].values()] for arm in (PLAIN, NORM))
+    gone = over_seeds([-value - WANTED for value in lost]) if lost else NOTHING
+    healthy = over_seeds(kept) if kept else NOTHING
+    return together(
+        [
+            greater("decades lost without batch norm, beyond one", gone, least=0.5),
+            no_less("decades gained from top to bottom with it", healthy, margin=WANTED),
+        ],
+        [_beside(results, "start decades", "At the start"), _beside(results, "decades", "After training")],
+    )
+
+
+def _beside(results: Results, name: str, when: str) -> str:
+    values = {arm.name: [*results.scalar(arm.name, name).values()] for arm in results.plan.arms}
+    said = [f"{arm} {np.mean(v):+.1f}" for arm, v in values.items() if v]
+    return f"{when}, decades from the last convolutions to the first: {', '.join(said)}."
+
+
+CLAIM = Claim(
+    name="vanishing-gradients",
+    sentence="Deep CNNs tend to have problems with vanishing gradients",
+    question="In 56 plain layers, are gradients over weights more than ten times smaller at the first convolutions "
+    "than at the last, and with batch norm not?",
+    expected="holds with torch's own start; He's start keeps them alive without batch norm, and the network still "
+    "hardly trains",
+    needs=("shapes",),
+    minutes={"small": 2, "medium": 50, "large": 900},
+    plans=plan,
+    judge=judge,
+)

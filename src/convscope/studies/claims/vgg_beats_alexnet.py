@@ -1,0 +1,41 @@
+"""A deeper network of small filters beats the lecture's AlexNet."""
+
+from __future__ import annotations
+
+from ..claim import Arm, Claim, Plan, Task
+from ..judging import Judgement, greater, together
+from ..results import Results
+
+RATES = (0.01, 0.03, 0.1)
+QUANTITY = "test accuracy of VGG minus that of AlexNet"
+
+
+def plan(size: str) -> Plan:
+    """Both networks at one width."""
+    width = 8 if size == "small" else 64
+    arms = (Arm("alexnet", "alexnet", {"width": width}), Arm("vgg", "vgg", {"width": width, "depth": 6}))
+    if size == "small":
+        return Plan(Task("shapes", 32, train=400, val=300, test=1_500), arms, steps=250, rates=RATES)
+    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
+    shared = {"augment": "light"}
+    return Plan(
+        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, precision="auto", trial_share=0.2
+    )
+
+
+def judge(results: Results) -> Judgement:
+    """Test accuracy, paired by seed and picture."""
+    found = results.accuracy({"vgg": 1.0, "alexnet": -1.0})
+    return together([greater(QUANTITY, found, least=0.01, unit="accuracy")])
+
+
+CLAIM = Claim(
+    name="vgg-beats-alexnet",
+    sentence="We can improve this by using a deeper architecture",
+    question="Is the test accuracy of six 3x3 convolutions above that of AlexNet's three, at equal width and updates?",
+    expected="holds: by a little",
+    needs=("shapes",),
+    minutes={"small": 1, "medium": 40, "large": 350},
+    plans=plan,
+    judge=judge,
+)

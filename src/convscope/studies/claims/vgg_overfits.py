@@ -1,0 +1,31 @@
+"""A deep network overfits: it is better on what it was trained on than on what it was not."""
+
+from __future__ import annotations
+
+from ..claim import Claim, Plan
+from ..judging import Judgement, greater, together
+from ..results import Results
+from .overfitting import VGG, overfitting_plan
+
+
+def plan(size: str) -> Plan:
+    """One arm."""
+    return overfitting_plan(size, VGG)
+
+
+def judge(results: Results) -> Judgement:
+    """The gap of accuracy between training and test pictures."""
+    quantity = "accuracy on training pictures minus that on test pictures"
+    return together([greater(quantity, results.gap({VGG: 1.0}), least=0.02, unit="accuracy")])
+
+
+CLAIM = Claim(
+    name="vgg-overfits",
+    sentence="The problem is that our networks are quickly overfitting to the data",
+    question="Is a network by the VGG rules better on its training pictures than on test pictures?",
+    expected="holds: by many points",
+    needs=("shapes",),
+    minutes={"small": 1, "medium": 30, "large": 250},
+    plans=plan,
+    judge=judge,
+)

@@ -1,0 +1,223 @@
+"""Verdicts: an estimate with its 99 % interval, held against a stated margin. Pure functions of numbers.
+
+A verdict is "holds", "does not hold" or "inconclusive". What decides is the interval: over seeds by Student's t, and
+for accuracies over seeds and test pictures at once. An interval that decides nothing says what size would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "inconclusive"
+CONFIDENCE = 0.99
+MOST_SEEDS = 1_000
+MOST_TIMES = 10_000  # as many pictures; what needs more is not offered
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval: ``seeds`` S rows, ``pictures`` N columns (0: no pictures were sampled).
+
+    ``seed_part`` and ``picture_part`` are the variances of one seed's mean and of one picture's mean; ``noise`` that
+    of one answer. The variance of the estimate is seed_part / S + picture_part / N - noise / (S N).
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    pictures: int = 0
+    seed_part: float = 0.0
+    picture_part: float = 0.0
+    noise: float = 0.0
+    confidence: float = CONFIDENCE
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question of a claim, answered: the quantity in words, its estimate, the margin in words, the verdict."""
+
+    quantity: str
+    unit: str
+    estimate: Estimate
+    wanted: str
+    verdict: str
+    would_decide: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form; infinite ends, of a quantity without an interval, are null."""
+        numbers = {k: v if math.isfinite(v) else None for k, v in asdict(self.estimate).items()}
+        return {
+            "quantity": self.quantity,
+            "unit": self.unit,
+            **numbers,
+            "wanted": self.wanted,
+            "verdict": self.verdict,
+            "would_decide": self.would_decide,
+        }
+
+    def sentence(self) -> str:
+        """The part in words with its numbers."""
+        text = f"{self.quantity}: {_number(self.estimate, self.unit)}; wanted {self.wanted}: {self.verdict}."
+        return f"{text} {self.would_decide}".rstrip()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict of a claim from its parts; ``notes`` are sentences about what was left out or is beside the point."""
+
+    verdict: str
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """The verdict in words with its numbers."""
+        return " ".join([f"The claim {_VERBS[self.verdict]}.", *(p.sentence() for p in self.parts), *self.notes])
+
+
+_VERBS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is not decided"}
+
+
+def _number(estimate: Estimate, unit: str) -> str:
+    factor, mark = (100, " points") if unit == "accuracy" else (1, f" {unit}" if unit else "")
+    values = [f"{factor * v:.3g}" for v in (estimate.value, estimate.low, estimate.high)]
+    return f"{values[0]}{mark}" if estimate.half == 0 else f"{values[0]} [{values[1]}, {values[2]}]{mark}"
+
+
+# ------------------------------------------------------------------------------------------------------ intervals
+
+
+def over_seeds(values_S: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean of values by seed, paired differences say, with Student's t interval (Student 1908).
+
+    One seed has no interval: its ends are infinite. DataError for none, or for a value that is no number.
+    """
+    values = np.asarray(values_S, float)
+    if not values.size or not np.isfinite(values).all():
+        raise DataError("an interval over seeds needs at least one value, and finite ones.")
+    spread = float(values.var(ddof=1)) if len(values) > 1 else math.inf
+    return _estimate(float(values.mean()), len(values), (spread, 0.0, 0.0), 0)
+
+
+def over_seeds_and_pictures(values_SN: np.ndarray) -> Estimate:
+    """The mean of a value by seed and test picture, a difference of being right say; both are samples.
+
+    Seeds and pictures are crossed random effects: the variance of the mean is that of the rows' means over S, plus
+    that of the columns' means over N, less the noise that is in both; its degrees of freedom are Satterthwaite's
+    (1946, https://doi.org/10.2307/3002019). A bootstrap over both (Owen 2007, https://doi.org/10.1214/07-AOAS122)
+    counts the noise twice, and with five seeds knows no t. Where next to no picture differs the half width is at
+    least -ln(0.005) / N, what none among N can exclude.
+    """
+    values = np.asarray(values_SN, float)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise DataError(f"an interval over seeds and pictures needs finite values (S, N), not {values.shape}.")
+    seeds, pictures = values.shape
+    rows, columns, mean = values.mean(1), values.mean(0), float(values.mean())
+    residue = values - rows[:, None] - columns[None, :] + mean
+    freedom = (seeds - 1) * (pictures - 1)
+    noise = float((residue**2).sum() / freedom) if freedom else 0.0
+    by_row = float(rows.var(ddof=1)) if seeds > 1 else math.inf
+    by_column = float(columns.var(ddof=1)) if pictures > 1 else math.inf
+    return _estimate(mean, seeds, (by_row, by_column, noise), pictures)
+
+
+def exactly(value: float) -> Estimate:
+    """A quantity that is no sample, a number of parameters say."""
+    return Estimate(value, value, value, 0)
+
+
+def _estimate(mean: float, seeds: int, parts: tuple[float, float, float], pictures: int) -> Estimate:
+    half = half_width(seeds, pictures, parts)
+    return Estimate(mean, mean - half, mean + half, seeds, pictures, *parts)
+
+
+def half_width(seeds: int, pictures: int, parts: tuple[float, float, float]) -> float:
+    """Half the 99 % interval of a mean over so many seeds and pictures; ``parts`` are those of an Estimate."""
+    from scipy.special import stdtrit  # slow to import
+
+    by_row, by_column, noise = parts
+    if seeds < 2:
+        return math.inf
+    terms = [(by_row / seeds, seeds - 1)]
+    if pictures > 1:
+        terms += [(by_column / pictures, pictures - 1), (-noise / (seeds * pictures), (seeds - 1) * (pictures - 1))]
+    sizes = [size for size, _ in terms]
+    variance = max(sum(sizes), *map(abs, sizes)) if pictures > 1 else sizes[0]
+    below = sum(size**2 / freedom for size, freedom in terms)
+    freedom = max(seeds - 1.0, variance**2 / below) if below > 0 else seeds - 1.0
+    least = -math.log((1 - CONFIDENCE) / 2) / pictures if pictures else 0.0
+    return max(float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance), least)
+
+
+# ------------------------------------------------------------------------------------------------------- verdicts
+
+
+def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") -> Part:
+    """The quantity is above 0; it fails where one of ``least``, the smallest that would matter, is excluded."""
+    verdict = HOLDS if estimate.low > 0 else FAILS if estimate.high < least else OPEN
+    boundary = 0.0 if estimate.value > least / 2 else least
+    return _part(quantity, unit, estimate, (f"above 0 ({_margin(least, unit)} would matter)", verdict), boundary)
+
+
+def no_less(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
+    """The quantity is above -margin (a better minus a worse: "does no worse"); it fails where it is surely below."""
+    verdict = HOLDS if estimate.low > -margin else FAILS if estimate.high < -margin else OPEN
+    return _part(quantity, unit, estimate, (f"above {_margin(-margin, unit)}", verdict), -margin)
+
+
+def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
+    """The quantity lies within +-margin (Schuirmann 1987, https://doi.org/10.1007/BF01068419)."""
+    inside = estimate.low > -margin and estimate.high < margin
+    outside = estimate.low > margin or estimate.high < -margin
+    verdict = HOLDS if inside else FAILS if outside else OPEN
+    boundary = math.copysign(margin, estimate.value)
+    return _part(quantity, unit, estimate, (f"within {_margin(margin, unit)} of 0", verdict), boundary)
+
+
+def _margin(value: float, unit: str) -> str:
+    return f"{100 * value:g} points" if unit == "accuracy" else f"{value:g} {unit}".rstrip()
+
+
+def _part(quantity: str, unit: str, estimate: Estimate, decided: tuple[str, str], boundary: float) -> Part:
+    wanted, verdict = decided
+    return Part(quantity, unit, estimate, wanted, verdict, needed(estimate, boundary) if verdict == OPEN else "")
+
+
+def needed(estimate: Estimate, boundary: float) -> str:
+    """What size would decide, if the value is the truth: how many seeds, or else seeds and test pictures."""
+    distance = abs(estimate.value - boundary)
+    parts = (estimate.seed_part, estimate.picture_part, estimate.noise)
+    if not math.isfinite(parts[0]):
+        return "More than one seed would have to be trained to the end."
+    # More pictures make the mean of a seed steadier too: its part without what is noise and pictures.
+    for times in (1, 3, 10, 30, 100, 1_000, MOST_TIMES) if estimate.pictures else (1,):
+        more = estimate.pictures * times
+        steady = max(0.0, parts[0] - parts[2] / max(estimate.pictures, 1)) + parts[2] / max(more, 1)
+        for seeds in _steps(max(estimate.seeds, 2)):
+            if half_width(seeds, more, (steady, *parts[1:])) < distance:
+                pictures = f" and about {more} test pictures" if times > 1 else ""
+                return f"About {seeds} seeds{pictures} would decide, if the difference is as measured."
+    return "It is too close to the margin for any size within reach to decide."
+
+
+def _steps(start: int) -> list[int]:
+    return sorted({start} | {round(start * 1.15**k) for k in range(50) if start * 1.15**k <= MOST_SEEDS})
+
+
+def together(parts: Sequence[Part], notes: Sequence[str] = ()) -> Judgement:
+    """A claim holds when all its parts do, and does not when one does not."""
+    verdicts = {part.verdict for part in parts}
+    verdict = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts or not parts else HOLDS
+    return Judgement(verdict, tuple(parts), tuple(notes))
