@@ -46,6 +46,7 @@ OPTIONS = {
         "data backbone weights budget augment level balance cards engine image_size fit limit bad_pictures seed device "
         "name data_root runs json".split()
     ),
+    "study": set("claims size list html minutes device data_root runs json".split()),
     "similar": set("run picture data count engine model weights data_root runs json".split()),
     "export": {"run", "format", "output", "model", "weights", "runs", "json"},
     "models": set("name classes image_size width depth batch_norm dropout stem shortcut pretrained json".split()),

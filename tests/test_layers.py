@@ -31,7 +31,7 @@ LAYERS = [
     "doctor studies",
     "drawing",
     "report",
-    "explained transferred diagnosed",
+    "explained transferred diagnosed studied",
     "preparing",
     "commands",
     "printing",
@@ -43,7 +43,7 @@ EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m con
 
 HOOKS_IN = {"taps.py"}  # a hook is a `with` block there, and counted afterwards
 DRAWS = {
-    f"drawing/{part}.py" for part in "canvas training scores sheets explain transfer diagnose".split()
+    f"drawing/{part}.py" for part in "canvas training scores sheets explain transfer diagnose study".split()
 }  # others return numbers
 UNPICKLES = {
     "models/pretrained.py",  # lite0's weights are one: torch's restricted loader, after their SHA-256 was compared

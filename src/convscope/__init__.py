@@ -27,6 +27,7 @@ _HOMES = {
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "SimilarReport": "transferred",
+    "StudyReport": "studied",
     "TrainReport": "report",
     "TrainRequest": "preparing",
     "TransferReport": "transferred",
@@ -44,6 +45,7 @@ _HOMES = {
     "prepare_training": "preparing",
     "save_example": "commands",
     "similar": "commands",
+    "study": "commands",
     "train": "commands",
     "transfer": "commands",
     "watching": "watch",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from .commands import predict as predict
     from .commands import save_example as save_example
     from .commands import similar as similar
+    from .commands import study as study
     from .commands import train as train
     from .commands import transfer as transfer
     from .datasets import DATASETS as DATASETS
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from .recipes import Recipe as Recipe
     from .report import EvaluationReport as EvaluationReport
     from .report import TrainReport as TrainReport
+    from .studied import StudyReport as StudyReport
     from .transferred import SimilarReport as SimilarReport
     from .transferred import TransferReport as TransferReport
     from .watch import watching as watching

@@ -22,6 +22,7 @@ from .printing import (
     epoch_line,
     layer_line,
     percent,
+    print_claims,
     print_csv,
     print_diagnosis,
     print_evaluation,
@@ -31,10 +32,12 @@ from .printing import (
     print_ledger,
     print_models,
     print_notes,
+    print_outcome,
     print_picture,
     print_predictions,
     print_pretrained,
     print_similar,
+    print_study,
     print_transfer,
     progress_bar,
     rung_line,
@@ -749,6 +752,66 @@ def transfer(
             seed=seed, device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_transfer(result)
+
+
+@app.command
+def study(
+    *claims: str,
+    size: Literal["small", "medium", "large"] = "small",
+    list: Flag = False,
+    html: Flag = False,
+    minutes: float | None = None,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Run the lecture's CLAIMS, or all of them, as controlled experiments; each ends with a verdict.
+
+    Stopped in the middle it keeps every training that was done, and the same command goes on.
+
+    Parameters
+    ----------
+    claims
+        Names of `convscope study --list`; all when none is named.
+    size
+        small: digits and shapes, offline, half an hour for all; medium and large: CIFAR-10, hours and days.
+    list
+        Only say which claims there are, what each needs, and its minutes.
+    html
+        Write one self-contained page to hand in: verdicts, curves, data hashes, seeds, versions.
+    minutes
+        Begin no other training after so many.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs (default: $CONVSCOPE_RUNS, else runs); a study lies in its folder `study`.
+    json
+        Print JSON lines: one a claim. With --list, one JSON list.
+    """
+    from . import commands
+
+    asked = commands.find_claims(claims)
+    if list:
+        print(json_module.dumps([claim.to_json() for claim in asked])) if json else print_claims(asked, size)
+        return
+
+    def show(outcome: Any) -> None:
+        print(json_module.dumps(outcome.to_json()), flush=True) if json else print_outcome(outcome)
+
+    with (
+        _keeping("every training that was done is kept, and the same command goes on."),
+        progress_bar(json) as progress,
+    ):
+        report = commands.study(
+            claims, size=size, minutes=minutes, data_root=data_root, device=device, runs=runs, progress=progress,
+            on_claim=show,
+        )  # fmt: skip
+    page = report.write() if html else None
+    if not json:
+        print_study(report, page)
 
 
 @app.command

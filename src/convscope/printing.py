@@ -128,6 +128,32 @@ def print_picture(summary: dict[str, Any]) -> None:
     print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
 
 
+def print_claims(claims: list[Any], size: str) -> None:
+    """What claims there are, what each needs, and its budget at a size."""
+    for claim in claims:
+        row = claim.to_json()
+        needs = ", ".join(row["needs"]) if size == "small" else "cifar10"
+        print(f"{row['name']:<26}{row['size_minutes'][size]:>7,g} min  {needs}\n    {row['sentence']}")
+    total = sum(claim.minutes[size] for claim in claims)
+    print(f"{len(claims)} claims at size {size}: about {total:,g} minutes on two cores")
+
+
+def print_outcome(outcome: Any) -> None:
+    """A claim's verdict, and the numbers it rests on."""
+    print(f"{outcome.claim.name}: {outcome.verdict}")
+    for part in outcome.judgement.parts:
+        print(f"    {part.sentence()}")
+    for note in outcome.judgement.notes:
+        print(f"    {note}")
+    sys.stdout.flush()
+
+
+def print_study(report: Any, page: Path | None) -> None:
+    """How many of each verdict, and where it lies."""
+    lies = f"{report.folder} (one JSON file a claim)" if page is None else page
+    print(f"{len(report.outcomes)} claims: {report.sentence()}; written: {lies}")
+
+
 def print_diagnosis(result: Any) -> None:
     """The verdict first, then what happens to the gradient, and where the evidence lies."""
     s = result.summary

@@ -22,4 +22,6 @@ from .main import pretrained_list as pretrained_list
 from .main import preview as preview
 from .main import save_example as save_example
 from .main import train as train
+from .study import find_claims as find_claims
+from .study import study as study
 from .transfer import transfer as transfer

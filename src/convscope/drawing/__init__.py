@@ -26,6 +26,9 @@ from .explain import stacked as stacked
 from .scores import calibration as calibration
 from .scores import confusion as confusion
 from .sheets import picture_grid as picture_grid
+from .study import Curve as Curve
+from .study import Quantity as Quantity
+from .study import claim as claim
 from .training import curves as curves
 from .training import rate_range as rate_range
 from .transfer import FilterRow as FilterRow

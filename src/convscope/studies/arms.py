@@ -136,14 +136,18 @@ class Training:
         }
         return sha256(json.dumps(parts, sort_keys=True).encode())
 
+    @property
+    def path(self) -> Path:
+        """Where its result is kept, once there is one."""
+        return self.place.folder / "trainings" / f"{self.key[:40]}.safetensors"
+
     def result(self) -> Trained:
         """What the training gave, made now or before. Raises StorageError; a divergence is a result."""
-        path = self.place.folder / "trainings" / f"{self.key[:40]}.safetensors"
-        if path.exists():
+        if self.path.exists():
             with suppress(DamagedFile):  # made again
-                return _read(path, self.arm.name)
+                return _read(self.path, self.arm.name)
         found = self._train() if self.arm.fit is None else self._fit(self.arm.fit)
-        _write(path, found)
+        _write(self.path, found)
         return found
 
     def _train(self) -> Trained:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .results import Results
 
 SIZES = ("small", "medium", "large")
+WIDTHS = {"small": 8, "medium": 32, "large": 64}  # filters of a network's first layer; the lecture's have 64
 
 Builder = Callable[..., "torch.nn.Module"]  # (classes, image size, options by name) -> fresh weights
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
@@ -139,6 +140,29 @@ class Claim:
             "size_minutes": dict(self.minutes),
             "needs": list(self.needs),
         }
+
+
+def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
+    size: str,
+    arms: tuple[Arm, ...],
+    rates: tuple[float, ...],
+    *,
+    updates: tuple[int, int] = (1_000, 8_000),
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
+    train: int | None = None,
+    trial_share: float = 0.3,
+    **options: Any,
+) -> Plan:
+    """The plan of size medium or large, on CIFAR-10, in the machine's fastest arithmetic.
+
+    Medium takes the first number of ``updates`` at batch 64 and trains on ``train`` pictures, or all; large the second
+    at batch 128, on all, with three of the ``seeds``. ``options`` are other fields of the plan.
+    """
+    if size == "medium":
+        task, batch_size, steps = Task("cifar10", 32, train=train, val=1_000), 64, updates[0]
+    else:
+        task, batch_size, steps, seeds = Task("cifar10", 32), 128, updates[1], seeds[:3]
+    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=trial_share, **options)
 
 
 def words_of(function: Any) -> str | None:

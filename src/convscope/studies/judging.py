@@ -15,7 +15,8 @@ import numpy as np
 
 from ..errors import DataError
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "inconclusive"
+Limits = tuple[float | None, float | None]
+HOLDS, FAILS, OPEN = VERDICTS = ("holds", "does not hold", "inconclusive")
 CONFIDENCE = 0.99
 MOST_SEEDS = 1_000
 MOST_TIMES = 10_000  # as many pictures; what needs more is not offered
@@ -47,7 +48,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Part:
-    """One question of a claim, answered: the quantity in words, its estimate, the margin in words, the verdict."""
+    """One question of a claim, answered: the quantity in words, its estimate, the margin in words, the verdict.
+
+    ``unit`` "accuracy" and "share" are shares of 1, told in points and in percent; "log2" a logarithm, told as how many
+    times. The quantity holds where the interval lies between the two ``limits``; None is no limit.
+    """
 
     quantity: str
     unit: str
@@ -55,6 +60,7 @@ class Part:
     wanted: str
     verdict: str
     would_decide: str = ""
+    limits: Limits = (None, None)
 
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form; infinite ends, of a quantity without an interval, are null."""
@@ -66,11 +72,20 @@ class Part:
             "wanted": self.wanted,
             "verdict": self.verdict,
             "would_decide": self.would_decide,
+            "limits": list(self.limits),
+            "told": self.told(),
         }
+
+    def told(self) -> str:
+        """The number with its interval in words."""
+        value, low, high = (_told(v, self.unit) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
+        mark = _MARKS.get(self.unit, self.unit)
+        mark = f" {mark}" if mark else ""
+        return f"{value}{mark}" if self.estimate.half == 0 else f"{value} [{low}, {high}]{mark}"
 
     def sentence(self) -> str:
         """The part in words with its numbers."""
-        text = f"{self.quantity}: {_number(self.estimate, self.unit)}; wanted {self.wanted}: {self.verdict}."
+        text = f"{self.quantity}: {self.told()}; wanted {self.wanted}: {self.verdict}."
         return f"{text} {self.would_decide}".rstrip()
 
 
@@ -87,13 +102,13 @@ class Judgement:
         return " ".join([f"The claim {_VERBS[self.verdict]}.", *(p.sentence() for p in self.parts), *self.notes])
 
 
+_MARKS = {"accuracy": "points", "share": "%", "log2": "times"}
 _VERBS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is not decided"}
 
 
-def _number(estimate: Estimate, unit: str) -> str:
-    factor, mark = (100, " points") if unit == "accuracy" else (1, f" {unit}" if unit else "")
-    values = [f"{factor * v:.3g}" for v in (estimate.value, estimate.low, estimate.high)]
-    return f"{values[0]}{mark}" if estimate.half == 0 else f"{values[0]} [{values[1]}, {values[2]}]{mark}"
+def _told(value: float, unit: str) -> str:
+    """A number in the unit it is told in."""
+    return f"{100 * value if unit in ('accuracy', 'share') else 2**value if unit == 'log2' else value:.3g}"
 
 
 # ------------------------------------------------------------------------------------------------------ intervals
@@ -168,13 +183,20 @@ def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") 
     """The quantity is above 0; it fails where one of ``least``, the smallest that would matter, is excluded."""
     verdict = HOLDS if estimate.low > 0 else FAILS if estimate.high < least else OPEN
     boundary = 0.0 if estimate.value > least / 2 else least
-    return _part(quantity, unit, estimate, (f"above 0 ({_margin(least, unit)} would matter)", verdict), boundary)
+    wanted = f"above {_told(0, unit)} ({_margin(least, unit)} would matter)"
+    return _part(quantity, unit, estimate, (wanted, verdict), boundary, (0.0, None))
 
 
 def no_less(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
     """The quantity is above -margin (a better minus a worse: "does no worse"); it fails where it is surely below."""
     verdict = HOLDS if estimate.low > -margin else FAILS if estimate.high < -margin else OPEN
-    return _part(quantity, unit, estimate, (f"above {_margin(-margin, unit)}", verdict), -margin)
+    return _part(quantity, unit, estimate, (f"above {_margin(-margin, unit)}", verdict), -margin, (-margin, None))
+
+
+def below(quantity: str, estimate: Estimate, *, limit: float, unit: str = "") -> Part:
+    """The quantity is below the limit; it fails where it is surely above."""
+    verdict = HOLDS if estimate.high < limit else FAILS if estimate.low > limit else OPEN
+    return _part(quantity, unit, estimate, (f"below {_margin(limit, unit)}", verdict), limit, (None, limit))
 
 
 def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
@@ -183,16 +205,26 @@ def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -
     outside = estimate.low > margin or estimate.high < -margin
     verdict = HOLDS if inside else FAILS if outside else OPEN
     boundary = math.copysign(margin, estimate.value)
-    return _part(quantity, unit, estimate, (f"within {_margin(margin, unit)} of 0", verdict), boundary)
+    return _part(
+        quantity, unit, estimate, (f"within {_margin(margin, unit)} of 0", verdict), boundary, (-margin, margin)
+    )
 
 
 def _margin(value: float, unit: str) -> str:
-    return f"{100 * value:g} points" if unit == "accuracy" else f"{value:g} {unit}".rstrip()
+    return f"{_told(value, unit)} {_MARKS.get(unit, unit)}".rstrip()
 
 
-def _part(quantity: str, unit: str, estimate: Estimate, decided: tuple[str, str], boundary: float) -> Part:
+def _part(  # noqa: PLR0913 - the fields of a Part, and what its verdict was made of
+    quantity: str,
+    unit: str,
+    estimate: Estimate,
+    decided: tuple[str, str],
+    boundary: float,
+    limits: Limits,
+) -> Part:
     wanted, verdict = decided
-    return Part(quantity, unit, estimate, wanted, verdict, needed(estimate, boundary) if verdict == OPEN else "")
+    would = needed(estimate, boundary) if verdict == OPEN else ""
+    return Part(quantity, unit, estimate, wanted, verdict, would, limits)
 
 
 def needed(estimate: Estimate, boundary: float) -> str:

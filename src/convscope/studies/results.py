@@ -138,7 +138,7 @@ class Results:
         return _safe_pictures(rows)
 
     def sooner(self, fast: str, slow: str) -> Estimate:
-        """How often ``fast`` halves the updates that ``slow`` needs: the mean log2 of their ratio, over seeds.
+        """The updates that ``slow`` needs over those of ``fast``: the mean log2 of the ratio, over seeds.
 
         Both are asked when their running training loss first reaches the higher of the two last ones.
         """

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..datasets import Dataset
-from ..machine import pick_device
+from ..machine import describe, pick_device
 from ..storage import commit_json, lock, make_folder, sweep_temporaries
 from ..version import __version__
 from .arms import MEASURED_BY, Place, Training, judged, trials
@@ -46,6 +46,7 @@ class Outcome:
     seconds: float
     interrupted: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -73,6 +74,7 @@ class Outcome:
             "seconds": self.seconds,
             "training_seconds": 0.0 if found is None else _training_seconds(found),
             "versions": self.versions,
+            "machine": self.machine,
         }
 
 
@@ -89,8 +91,9 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
     """Train what is not trained yet, and judge: yields a Done after each training, and the Outcome last.
 
     Results are kept in ``folder``, each training as soon as it is done, the outcome as ``<claim>-<size>.json``. After
-    so many ``minutes`` no other training is begun, and the outcome says that it was interrupted. ``plan`` stands for
-    that of the size. Raises StorageError, LockedError, UnknownName, and UnreachableError for data that is not here.
+    so many ``minutes`` no other training is begun, and the outcome says that it was interrupted; so does that of a
+    run that is stopped. ``plan`` stands for that of the size. Raises StorageError, LockedError, UnknownName, and
+    UnreachableError for data that is not here.
     """
     start = time.perf_counter()
     plan = claim.plan(size) if plan is None else plan
@@ -104,17 +107,26 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
         place = Place(plan, dataset, folder, device or pick_device("cpu"))
         results = Results(plan, {}, {}, len(dataset.class_names))
         deadline = None if minutes is None else start + 60 * minutes
-        for event in _train_all(claim, place, deadline):
-            results = _with(results, event)
-            yield event
-        outcome = _judge(claim, size, results, dataset, time.perf_counter() - start)
-        commit_json(folder / f"{claim.name}-{size}.json", outcome.to_json())
+        try:
+            for event in _train_all(claim, place, deadline):
+                results = _with(results, event)
+                yield event
+        except (KeyboardInterrupt, GeneratorExit):
+            _commit(claim, size, results, place, start)
+            raise
+        outcome = _commit(claim, size, results, place, start)
     yield outcome
 
 
 def _without_data(claim: Claim, size: str) -> Outcome:
     note = f"Size {size} has no data that this sentence is about: run it at size medium, with cifar10."
     return Outcome(claim, size, Judgement(OPEN, (), (note,)), None, None, 0.0, versions=versions())
+
+
+def _commit(claim: Claim, size: str, results: Results, place: Place, start: float) -> Outcome:
+    outcome = _judge(claim, size, results, place, time.perf_counter() - start)
+    commit_json(place.folder / f"{claim.name}-{size}.json", outcome.to_json())
+    return outcome
 
 
 def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[Done]:
@@ -129,7 +141,7 @@ def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[D
     for arm in place.plan.arms:
         found = []
         for training in asked[arm.name]:
-            if late():
+            if late() and not training.path.exists():
                 return
             found.append(training.result())
             done += 1
@@ -137,7 +149,7 @@ def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[D
         tried[arm.name] = tuple(found)
     rows: list[list[Training]] = [judged(place, arm, tried[arm.name]) for arm in place.plan.arms]
     for training in (t for of_seed in zip(*rows, strict=True) for t in of_seed):
-        if late():
+        if late() and not training.path.exists():
             return
         done += 1
         yield Done(claim.name, training.result(), False, done, total)
@@ -149,13 +161,14 @@ def _with(results: Results, event: Done) -> Results:
     return replace(results, trials=table) if event.trial else replace(results, trained=table)
 
 
-def _judge(claim: Claim, size: str, results: Results, dataset: Dataset, seconds: float) -> Outcome:
+def _judge(claim: Claim, size: str, results: Results, place: Place, seconds: float) -> Outcome:
     """The verdict; what diverged or was not trained is said, and an arm without any training leaves it open."""
     missing = any(len(results.trained.get(arm.name, ())) < len(results.plan.seeds) for arm in results.plan.arms)
     whole = all(results.trained.get(arm.name) for arm in results.plan.arms)
     judgement = claim.judge(results) if whole else Judgement(OPEN, ())
     judgement = replace(judgement, notes=(*judgement.notes, *results.lost(), *results.edges()))
-    return Outcome(claim, size, judgement, results, dataset, seconds, missing, versions())
+    machine = describe(place.device)
+    return Outcome(claim, size, judgement, results, place.dataset, seconds, missing, versions(), machine)
 
 
 def versions() -> dict[str, str]:

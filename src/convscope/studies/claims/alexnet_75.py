@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..claim import Arm, Claim, Plan, Task
+from ..claim import Arm, Claim, Plan, on_cifar
 from ..judging import Estimate, Judgement, no_less, over_seeds_and_pictures, together
 from ..results import Results
 
 SAID = 0.75
 MARGIN = 0.02
+RATES = (0.02, 0.06, 0.2)
 
 
 def plan(size: str) -> Plan | None:
     """One arm on CIFAR-10; no other pictures can decide it."""
     if size == "small":
         return None
-    steps = 1_400 if size == "medium" else 7_000
     shared = {"augment": "light", "weight_decay": 1e-3}
-    rates = (0.02, 0.06, 0.2)
-    arms = (Arm("alexnet"),)
-    return Plan(
-        Task("cifar10", 32), arms, steps, rates, (1, 2, 3), 128, recipe=shared, precision="auto", trial_share=0.3
-    )
+    return on_cifar(size, (Arm("alexnet"),), RATES, updates=(2_500, 7_000), seeds=(1, 2, 3), recipe=shared)
 
 
 def judge(results: Results) -> Judgement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..claim import Arm, Claim, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
 from ..judging import Judgement, greater, over_seeds, together
 from ..results import Results
 
@@ -16,15 +16,14 @@ WITH, WITHOUT = "with batch norm", "without batch norm"
 
 def plan(size: str) -> Plan:
     """Two networks by the VGG rules, at the rate each chooses, and both at each rate of the ladder."""
-    shape = {"width": 8, "depth": 6} if size == "small" else {"depth": 6}
+    shape = {"width": WIDTHS[size], "depth": 6}
     arms = []
     for name, on in ((WITH, True), (WITHOUT, False)):
         arms.append(Arm(name, "vgg", {**shape, "batch_norm": on}))
         arms += [Arm(_at(name, rate), "vgg", {**shape, "batch_norm": on}, rates=(rate,)) for rate in LADDER]
     if size == "small":
         return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), tuple(arms), 300, RATES, SEEDS)
-    steps, batch = (1_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(Task("cifar10", 32), tuple(arms), steps, RATES, (1, 2, 3), batch, precision="auto", trial_share=0.2)
+    return on_cifar(size, tuple(arms), RATES, updates=(600, 8_000))
 
 
 def _at(name: str, rate: float) -> str:
@@ -43,8 +42,8 @@ def judge(results: Results) -> Judgement:
     bears = over_seeds([math.log2(borne[0][seed] / borne[1][seed]) for seed in both])
     return together(
         [
-            greater("halvings of the updates to an equal training loss", sooner, least=0.1),
-            greater("doublings of the highest rate that is borne", bears, least=1.0),
+            greater("updates to an equal training loss, without over with", sooner, least=0.1, unit="log2"),
+            greater("highest rate that is borne, with over without", bears, least=1.0, unit="log2"),
         ]
     )
 

@@ -5,10 +5,9 @@ He et al. 2016 (arXiv:1512.03385), figures 1 and 6.
 
 from __future__ import annotations
 
-from ..claim import Arm, Plan, Task
+from ..claim import Arm, Plan, Task, on_cifar
 
 SMALL = Task("shapes", 16, train=1_000, val=300, test=1_000)
-CIFAR = Task("cifar10", 32)
 RATES = (0.02, 0.06, 0.18)
 LEAST = 0.02  # nats of training loss that would matter
 MARGIN = 0.05  # nats of training loss that do not
@@ -21,18 +20,5 @@ def depth_plan(kind: str, size: str, seeds: tuple[int, ...]) -> Plan:
     arms = tuple(Arm(f"{kind}-{layers}", f"{kind}{layers}", options) for layers in (20, 56))
     if size == "small":
         return Plan(SMALL, arms, 200, RATES, seeds)
-    if size == "medium":
-        return Plan(
-            CIFAR, arms, steps=2_000, rates=RATES, seeds=(1, 2, 3), batch_size=64, precision="auto", trial_share=0.1
-        )
-    return Plan(
-        CIFAR,
-        arms,
-        20_000,
-        RATES,
-        (1, 2, 3),
-        batch_size=128,
-        recipe={"augment": "light"},
-        precision="auto",
-        trial_share=0.1,
-    )
+    shared = {} if size == "medium" else {"augment": "light"}
+    return on_cifar(size, arms, RATES, updates=(1_000, 20_000), seeds=(1, 2, 3), recipe=shared)

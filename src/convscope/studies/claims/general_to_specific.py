@@ -20,7 +20,7 @@ from ...machine import device_of
 from ...prediction import BATCH
 from ...taps import Tap, evaluating, reach
 from ...transferring.head import train_head
-from ..claim import Arm, Claim, Measured, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
 from ..judging import Judgement, alike, greater, together
 from ..results import Results
 from ..tasks import only_classes
@@ -71,16 +71,13 @@ def _features(
 
 def plan(size: str) -> Plan:
     """The same network on either half of the classes; of digits at size small."""
-    options = {"width": 8 if size == "small" else 64, "depth": DEPTH}
+    options = {"width": WIDTHS[size], "depth": DEPTH}
     arms = tuple(
         Arm(name, "vgg", options, change=partial(half, second=second)) for name, second in ((OTHER, False), (OWN, True))
     )
     if size == "small":
         return Plan(Task("digits", 16, train=600, val=200), arms, 200, RATES, SEEDS, measure=measure)
-    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(
-        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
-    )
+    return on_cifar(size, arms, RATES, measure=measure)
 
 
 def judge(results: Results) -> Judgement:

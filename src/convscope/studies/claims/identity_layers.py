@@ -18,7 +18,7 @@ from ...metrics import cross_entropy
 from ...models.alexnet import Layers, add_convolution, initialise
 from ...prediction import logits
 from ..arms import TRAIN_ASKED
-from ..claim import Arm, Claim, Measured, Plan, Task
+from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
 from ..judging import Judgement, greater, no_less, over_seeds, together
 from ..results import NOTHING, Results
 
@@ -91,10 +91,7 @@ def plan(size: str) -> Plan:
     arms = (Arm(SHALLOW, partial(tower, width=width)), Arm(SCRATCH, deep), Arm(BEGUN, begun))
     if size == "small":
         return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), arms, 250, RATES, SEEDS, measure=measure)
-    steps, batch = (2_000, 64) if size == "medium" else (15_000, 128)
-    return Plan(
-        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
-    )
+    return on_cifar(size, arms, RATES, updates=(1_000, 15_000), measure=measure)
 
 
 def judge(results: Results) -> Judgement:

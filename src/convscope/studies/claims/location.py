@@ -9,7 +9,7 @@ from torch import nn
 
 from ...models import build
 from ...models.alexnet import initialise
-from ..claim import Arm, Claim, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
 from ..judging import Judgement, greater, together
 from ..results import Results
 from ..tasks import shuffled
@@ -38,7 +38,7 @@ def dense(num_classes: int, image_size: int, *, width: int) -> nn.Sequential:
 
 def plan(size: str) -> Plan:
     """Both networks on the pictures and on shuffled ones."""
-    options = {"width": 8 if size == "small" else 64}
+    options = {"width": WIDTHS[size]}
     arms = tuple(
         Arm(name + words, model, options, change=change)
         for words, change in (("", None), (", shuffled", shuffled))
@@ -46,8 +46,7 @@ def plan(size: str) -> Plan:
     )
     if size == "small":
         return Plan(Task("shapes", 16, train=800, val=300, test=1_200), arms, steps=250, rates=RATES)
-    steps, batch = (1_500, 64) if size == "medium" else (8_000, 128)
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, precision="auto", trial_share=0.2)
+    return on_cifar(size, arms, RATES)
 
 
 def judge(results: Results) -> Judgement:

@@ -14,7 +14,7 @@ from ...images import to_tensor
 from ...machine import device_of
 from ...prediction import logits
 from ...recipes import Augment
-from ..claim import Arm, Measured, Plan, Task
+from ..claim import WIDTHS, Arm, Measured, Plan, Task, on_cifar
 
 RATES = (0.01, 0.03, 0.1)
 VGG, DROPOUT, AUGMENTED = "vgg", "with dropout", "with augmentation"
@@ -31,8 +31,8 @@ CHANGES = {
 
 
 def overfitting_plan(size: str, *names: str) -> Plan:
-    """The named arms; few pictures at size small, so that there is something to overfit."""
-    options = {"width": 8, "depth": 6} if size == "small" else {"depth": 6}
+    """The named arms; few pictures at sizes small and medium, so that there is something to overfit."""
+    options = {"width": WIDTHS[size], "depth": 6}
     arms = {
         VGG: Arm(VGG, "vgg", options),
         DROPOUT: Arm(DROPOUT, "vgg", {**options, "dropout": 0.5}),
@@ -41,10 +41,7 @@ def overfitting_plan(size: str, *names: str) -> Plan:
     wanted = tuple(arms[name] for name in names)
     if size == "small":
         return Plan(Task("shapes", 32, train=150, val=300, test=1_000), wanted, 250, RATES, SEEDS, measure=measure)
-    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(
-        Task("cifar10", 32), wanted, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
-    )
+    return on_cifar(size, wanted, RATES, updates=(1_500, 8_000), train=5_000, measure=measure)
 
 
 def measure(network: torch.nn.Module, data: Dataset, _plan: Dataset) -> Measured:

@@ -13,13 +13,13 @@ from ...datasets import Dataset, Unsplit
 from ...datasets.dataset import listing
 from ...transferring.features import FeatureOptions, extract
 from ...transferring.head import train_head
-from ..claim import Arm, Claim, Fitted, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Fitted, Plan, Task
 from ..judging import Judgement, greater, together
 from ..results import Results
 from ..tasks import some_a_class
 
 BACKBONE = "lite0"
-SIDE = 64  # pixels that pictures are enlarged to for the backbone
+SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that pictures are enlarged to for the backbone
 COUNTS = (5, 20, 60)
 RATES = (0.01, 0.03, 0.1)
 
@@ -56,8 +56,8 @@ def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
 
 def plan(size: str) -> Plan:
     """Both ways at each number of pictures; others are drawn for each seed, the same for both."""
-    width = 8 if size == "small" else 64
-    arms, fit = [], partial(head_on_features, backbone=BACKBONE, side=SIDE)
+    width = WIDTHS[size]
+    arms, fit = [], partial(head_on_features, backbone=BACKBONE, side=SIDES[size])
     for count in COUNTS:
         some = partial(some_a_class, count=count)
         arms.append(Arm(_scratch(count), "alexnet", {"width": width}, change=some))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..claim import Arm, Claim, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
 from ..judging import Judgement, alike, greater, together
 from ..results import Results
 
@@ -13,7 +13,7 @@ MARGIN = 0.03
 
 def plan(size: str) -> Plan:
     """Three networks at one width."""
-    width = 8 if size == "small" else 64
+    width = WIDTHS[size]
     arms = (
         Arm(VGG, "vgg", {"width": width, "depth": 8}),
         Arm(RESNET, "resnet", {"width": width}),
@@ -21,11 +21,7 @@ def plan(size: str) -> Plan:
     )
     if size == "small":
         return Plan(Task("shapes", 32, train=600, val=300, test=1_200), arms, steps=150, rates=RATES)
-    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    shared = {"augment": "light"}
-    return Plan(
-        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, precision="auto", trial_share=0.1
-    )
+    return on_cifar(size, arms, RATES, seeds=(1, 2, 3), recipe={"augment": "light"})
 
 
 def judge(results: Results) -> Judgement:

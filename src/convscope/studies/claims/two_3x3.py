@@ -13,7 +13,7 @@ from ...explanation.layers import find_layers
 from ...images import to_tensor
 from ...machine import device_of
 from ...models.alexnet import Layers, add_convolution, add_dense, initialise
-from ..claim import Arm, Claim, Measured, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
 from ..judging import Judgement, alike, exactly, greater, no_less, together
 from ..results import Results
 
@@ -57,14 +57,11 @@ def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
 
 def plan(size: str) -> Plan:
     """Both networks."""
-    width = 8 if size == "small" else 64
+    width = WIDTHS[size]
     arms = tuple(Arm(name, partial(stages, width=width, twice=name == TWO)) for name in (ONE, TWO))
     if size == "small":
         return Plan(Task("shapes", 32, train=600, val=300, test=2_000), arms, 250, RATES, measure=measure)
-    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    return Plan(
-        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, measure=measure, precision="auto", trial_share=0.2
-    )
+    return on_cifar(size, arms, RATES, measure=measure)
 
 
 def judge(results: Results) -> Judgement:
@@ -75,7 +72,7 @@ def judge(results: Results) -> Judgement:
     return together(
         [
             alike("difference of what a place sees", exactly(sees), margin=0.5, unit="pixels"),
-            greater("share of the filters' weights saved", exactly(1 - weights[1] / weights[0]), least=0.05),
+            greater("weights of filters saved", exactly(1 - weights[1] / weights[0]), least=0.05, unit="share"),
             no_less("test accuracy of two 3x3 minus that of one 5x5", found, margin=MARGIN, unit="accuracy"),
         ]
     )

@@ -17,8 +17,8 @@ from ...datasets import Dataset
 from ...images import to_tensor
 from ...machine import device_of
 from ...models import build
-from ..claim import Arm, Claim, Measured, Plan, Task
-from ..judging import Judgement, greater, no_less, over_seeds, together
+from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
+from ..judging import Judgement, below, no_less, over_seeds, together
 from ..results import NOTHING, Results
 
 LAYERS = 56
@@ -74,20 +74,19 @@ def plan(size: str) -> Plan:
     both = {"measure": measure, "measure_start": True}
     if size == "small":
         return Plan(Task("shapes", 16, train=600, val=200, test=400), arms, 80, RATES, **both)
-    steps, batch = (1_000, 64) if size == "medium" else (10_000, 128)
-    return Plan(Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, precision="auto", trial_share=0.2, **both)
+    return on_cifar(size, arms, RATES, updates=(200, 10_000), **both)
 
 
 def judge(results: Results) -> Judgement:
     """At the start, where nothing has been chosen yet; after training beside it."""
     found = {arm: results.scalar(arm, "start decades") for arm in (PLAIN, NORM)}
     lost, kept = ([*found[arm].values()] for arm in (PLAIN, NORM))
-    gone = over_seeds([-value - WANTED for value in lost]) if lost else NOTHING
+    gone = over_seeds(lost) if lost else NOTHING
     healthy = over_seeds(kept) if kept else NOTHING
     return together(
         [
-            greater("decades lost without batch norm, beyond one", gone, least=0.5),
-            no_less("decades gained from top to bottom with it", healthy, margin=WANTED),
+            below("gradients at the first over the last, no batch norm", gone, limit=-WANTED, unit="decades"),
+            no_less("gradients at the first over the last, batch norm", healthy, margin=WANTED, unit="decades"),
         ],
         [_beside(results, "start decades", "At the start"), _beside(results, "decades", "After training")],
     )

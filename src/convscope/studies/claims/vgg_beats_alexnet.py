@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..claim import Arm, Claim, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
 from ..judging import Judgement, greater, together
 from ..results import Results
 
@@ -12,15 +12,11 @@ QUANTITY = "test accuracy of VGG minus that of AlexNet"
 
 def plan(size: str) -> Plan:
     """Both networks at one width."""
-    width = 8 if size == "small" else 64
+    width = WIDTHS[size]
     arms = (Arm("alexnet", "alexnet", {"width": width}), Arm("vgg", "vgg", {"width": width, "depth": 6}))
     if size == "small":
         return Plan(Task("shapes", 32, train=400, val=300, test=1_500), arms, steps=250, rates=RATES)
-    steps, batch = (2_000, 64) if size == "medium" else (8_000, 128)
-    shared = {"augment": "light"}
-    return Plan(
-        Task("cifar10", 32), arms, steps, RATES, (1, 2, 3), batch, recipe=shared, precision="auto", trial_share=0.2
-    )
+    return on_cifar(size, arms, RATES, updates=(1_500, 8_000), recipe={"augment": "light"})
 
 
 def judge(results: Results) -> Judgement:

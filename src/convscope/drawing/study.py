@@ -1,0 +1,109 @@
+"""What a claim's arms did while they trained, and the numbers that its verdict rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Affine2D, Transform
+
+from .canvas import BLUE, GREY, INK, ORANGE, PALE, Drawing, axes_at, finished, in_style, new_figure, plain, shorten
+
+WIDTH = 900
+LEFT, CURVES, GAP = 62, 360, 60  # px
+ROW = 96  # px of a quantity
+LEAST = 270  # px of the picture's height
+AXIS = 62  # px below the curves for their axis
+LEGEND = 22  # px of an arm's line below the curves
+NAME, LONG = 52, 62  # characters of an arm, of a quantity
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK, GREY)
+STYLES = ("-", "--", ":")
+VERDICTS = {"holds": ("#00704F", "o"), "does not hold": (ORANGE, "X"), "inconclusive": (GREY, "D")}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with its interval (infinite ends: there is none), ``told`` in words, and the ``limits`` that it has to
+    lie between (None: no limit on that side)."""
+
+    name: str
+    told: str
+    verdict: str
+    value: float
+    low: float
+    high: float
+    limits: tuple[float | None, float | None]
+    unit: str = ""
+
+
+Curve = Sequence[tuple[int, float]]  # updates, training loss
+
+
+@in_style()
+def claim(curves: Mapping[str, Curve], quantities: Sequence[Quantity]) -> Drawing:
+    """The training loss of each arm by update, and each quantity with its interval against its limits."""
+    shown = {name: curve for name, curve in curves.items() if curve}
+    below = AXIS + LEGEND * len(shown) if shown else 0
+    height = max(LEAST + below, 20 + ROW * len(quantities))
+    figure = new_figure(WIDTH, height)
+    left = 20
+    if shown:
+        _curves(axes_at(figure, LEFT, below + 4, CURVES, height - below - 36), shown)
+        left = LEFT + CURVES + GAP
+    for number, quantity in enumerate(quantities):
+        top = height - 8 - ROW * number
+        _quantity(axes_at(figure, left, top - 64, WIDTH - left - 20, 22), quantity)
+    return finished(figure)
+
+
+def _curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for number, (name, curve) in enumerate(curves.items()):
+        colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+        axes.plot(*zip(*curve, strict=True), style, color=colour, label=shorten(plain(name), NAME))
+    axes.set_title("Training loss (nats), mean over seeds")
+    axes.set_xlabel("updates")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, 0.0),
+        bbox_transform=_moved(axes, 12 - AXIS),
+        fontsize=8.5,
+        borderaxespad=0,
+    )
+
+
+def _moved(axes: Axes, pixels: float) -> Transform:
+    """The axes' own coordinates, so many pixels higher."""
+    return axes.transAxes + Affine2D().translate(0, pixels)
+
+
+def _quantity(axes: Axes, quantity: Quantity) -> None:
+    colour, marker = VERDICTS[quantity.verdict]
+    ends = [e for e in (quantity.low, quantity.high) if math.isfinite(e)]
+    limits = [limit for limit in quantity.limits if limit is not None]
+    points = [*ends, quantity.value, 0.0, *limits]
+    room = 0.08 * (max(points) - min(points) or 1.0)
+    axes.set_xlim(min(points) - room, max(points) + room)
+    axes.set_ylim(-1, 1)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+    left, right = axes.get_xlim()
+    wanted = [end if limit is None else limit for limit, end in zip(quantity.limits, (left, right), strict=True)]
+    axes.axvspan(*wanted, color=PALE, zorder=0)
+    for limit in limits:
+        axes.axvline(limit, color=GREY, linestyle="--", linewidth=1)
+    axes.hlines(0, max(quantity.low, left), min(quantity.high, right), color=colour, linewidth=4, alpha=0.5)
+    axes.plot([quantity.value], [0], marker, color=colour, markersize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, quantity.unit)))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(f"{shorten(plain(quantity.name), LONG)}\n{quantity.told}: {quantity.verdict}", fontsize=9, color=INK)
+
+
+def _tick(value: float, unit: str) -> str:
+    return f"{100 * value if unit in ('accuracy', 'share') else 2**value if unit == 'log2' else value:.3g}"

@@ -1,0 +1,96 @@
+"""What `study` writes: one page that stands alone, with every verdict and all that is needed to run it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import drawing
+from .report import page
+from .storage import commit_text
+from .studies import CLAIMS
+from .studies.judging import VERDICTS
+
+SAME = ("versions", "machine")  # of an outcome, told once where all of a page agree
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The claims that were run, each ``Outcome.to_json()``; what was trained for them lies in ``folder``."""
+
+    folder: Path
+    size: str
+    outcomes: tuple[dict[str, Any], ...]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many claims there are of each verdict."""
+        return {verdict: sum(o["verdict"] == verdict for o in self.outcomes) for verdict in VERDICTS}
+
+    def sentence(self) -> str:
+        """How many claims hold, do not hold, and are not decided."""
+        hold, fail, undecided = self.counts.values()
+        verbs = ("holds" if hold == 1 else "hold", "does" if fail == 1 else "do", "is" if undecided == 1 else "are")
+        return f"{hold} {verbs[0]}, {fail} {verbs[1]} not hold, {undecided} {verbs[2]} not decided"
+
+    def verdicts(self) -> dict[str, str]:
+        """The verdict of each claim by name."""
+        return {outcome["claim"]: outcome["verdict"] for outcome in self.outcomes}
+
+    def picture(self, claim: str) -> drawing.Drawing | None:
+        """A claim's curves and quantities; None where nothing was trained for it."""
+        (outcome,) = (o for o in self.outcomes if o["claim"] == claim)
+        return draw_outcome(outcome)
+
+    def write(self) -> Path:
+        """Write the page that is handed in, and return where it lies."""
+        path = self.folder / f"study-{self.size}.html"
+        pictures = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_outcome(o)) is not None}
+        shared = {key: self._shared(key) for key in SAME}
+        html = page(
+            "study.html", report=self, pictures=pictures, data=self._data(), shared=shared, command=self._command()
+        )
+        commit_text(path, html)
+        return path
+
+    def _shared(self, key: str) -> dict[str, Any] | None:
+        """What all outcomes say alike; None where they differ, and each tells its own."""
+        told = [o[key] for o in self.outcomes if o[key]]
+        return told[0] if told and all(t == told[0] for t in told) else None
+
+    def _data(self) -> list[dict[str, Any]]:
+        """The different pictures that were used."""
+        used = {o["data"]["fingerprint"]: o["data"] for o in self.outcomes if o["data"] is not None}
+        return list(used.values())
+
+    def _command(self) -> str:
+        names = [] if len(self.outcomes) == len(CLAIMS) else [o["claim"] for o in self.outcomes]
+        return " ".join(["convscope study", *names, "--size", self.size, "--html"])
+
+
+def draw_outcome(outcome: dict[str, Any]) -> drawing.Drawing | None:
+    """The arms' curves, and each quantity with its interval."""
+    if not outcome["quantities"]:
+        return None
+    curves = {arm["name"]: [(p["step"], p["loss"]) for p in arm["curve"]] for arm in outcome["arms"]}
+    return drawing.claim(curves, _quantities(outcome["quantities"]))
+
+
+def _quantities(parts: Sequence[dict[str, Any]]) -> list[drawing.Quantity]:
+    return [
+        drawing.Quantity(
+            p["quantity"],
+            p["told"],
+            p["verdict"],
+            p["value"],
+            -math.inf if p["low"] is None else p["low"],
+            math.inf if p["high"] is None else p["high"],
+            (p["limits"][0], p["limits"][1]),
+            p["unit"],
+        )
+        for p in parts
+    ]
