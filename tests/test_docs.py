@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import convscope
+import toyclaim
 from convscope import cli
 from convscope.datasets import DATASETS
 from convscope.diagnosis.verdict import RULES
@@ -42,6 +43,7 @@ COMMANDS = {
     "diagnose": "diagnose",
     "features": "features",
     "transfer": "transfer",
+    "study": "study",
     "similar": "similar",
     "export": "export",
     "models": "models",
@@ -80,7 +82,7 @@ def test_every_command_has_a_page() -> None:
         ("transfer", [*CHEAP, *COSTLY]),
         ("features", [e for e in ENGINES if e != "auto"]),
         ("export", EXPORTS),
-        ("claims", CLAIMS),
+        ("study", CLAIMS),
     ],
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:
@@ -162,6 +164,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (near,) = answer("similar", "last", picture, "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
+        (judged,), (claims,) = answer(*"study toy --runs".split(), runs), answer("study", "--list")
     return {
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
@@ -180,6 +185,11 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "diagnose": [sick],
         "A state": [*sick["states"].values()],
         "A factor's Jacobian": [f for state in sick["states"].values() for f in state["jacobians"]],
+        "study": [judged],
+        "A quantity": judged["quantities"],
+        "An arm": judged["arms"],
+        "A training of an arm": [t for arm in judged["arms"] for t in [*arm["trials"], *arm["trainings"]]],
+        "The list of claims": claims,
         "similar": [near],
         "export": [sealed],
         "Pretrained networks": here,

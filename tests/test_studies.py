@@ -12,35 +12,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from convscope import storage
 from convscope.errors import StorageError, UnknownName
-from convscope.studies import CLAIMS, SIZES, Arm, Claim, Done, Outcome, Plan, Task, run_claim
+from convscope.studies import CLAIMS, SIZES, Arm, Done, Outcome, Plan, Task, run_claim
 from convscope.studies import running as running_module
 from convscope.studies.arms import Place, Stretch, Training, chosen, trials
-from convscope.studies.judging import FAILS, HOLDS, OPEN, Judgement, greater, together
+from convscope.studies.judging import FAILS, HOLDS, OPEN
 from convscope.studies.results import Results, Trained, running
 from convscope.studies.tasks import load_task, only_classes, shuffled, some_a_class
+from toyclaim import ARMS, CLAIM, PLAN, TASK, narrow
 
-TASK = Task("shapes", 16, train=48, val=24, test=48)
 CPU = torch.device("cpu")
-
-
-def narrow(num_classes: int, image_size: int, *, width: int = 2) -> nn.Module:
-    """A network that trains in milliseconds."""
-    pool = nn.AdaptiveAvgPool2d(2)
-    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4 * width, num_classes))
-
-
-def wider_is_better(results: Results) -> Judgement:
-    found = results.accuracy({"wide": 1.0, "narrow": -1.0})
-    return together([greater("accuracy gained by width", found, least=0.01, unit="accuracy")])
-
-
-ARMS = (Arm("narrow", narrow), Arm("wide", narrow, {"width": 4}))
-PLAN = Plan(TASK, ARMS, steps=6, rates=(0.01, 0.1), seeds=(1, 2, 3), batch_size=16)
-CLAIM = Claim("toy", "Wide is better.", "Is it?", "holds", ("shapes",), {}, lambda size: PLAN, wider_is_better)
 
 
 def run(plan: Plan, folder: Path, **options: float) -> tuple[list[Done], Outcome]:
