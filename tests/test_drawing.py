@@ -46,6 +46,11 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+QUANTITIES = [
+    drawing.Quantity("$gain", "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None), "accuracy"),
+    drawing.Quantity("of one seed " * 9, "2 times", "inconclusive", 1.0, -math.inf, math.inf, (None, 0.25), "log2"),
+    drawing.Quantity("same", "0", "does not hold", 0.0, 0.0, 0.0, (-1.0, 1.0)),
+]
 WAY = drawing.Way(["$conv", "block", "fc"], [1e-9, 1e-3, 0.1, 1], [1, 2, 0.5], [3, 4, 1], [math.nan, 0.1, math.nan])
 EVERY = {
     "curves": lambda: drawing.curves(log_of(20)),
@@ -70,6 +75,11 @@ EVERY = {
     "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
     "factors": lambda: drawing.factors([("start", WAY), ("now", WAY)]),
     "factors alone": lambda: drawing.factors([("now", drawing.Way(["$conv"], [0.0, 1.0]))]),
+    "claim": lambda: drawing.claim({f"$arm {k}" * k: [(1, 2.0), (9, 1.0 / k)] for k in range(1, 11)}, QUANTITIES),
+    "claim without curves": lambda: drawing.claim({"fitted": []}, QUANTITIES[:1]),
+    "profiles": lambda: drawing.profiles(
+        {"start": {"$a": [1e-9, 0.0, 1.0], "b": [1.0]}, "end": {"$a": [1.0]}}, "layer"
+    ),
     "watched": lambda: drawing.watched(
         [0, 10, 20], {"scale": ["a", "b"], "dead": ["a", "b"]}, {"scale": np.ones((3, 2)), "dead": np.zeros((3, 2))}
     ),

@@ -15,6 +15,7 @@ from .storage import commit_text
 from .studies import CLAIMS
 from .studies.judging import VERDICTS
 
+START = "start "  # before the name of what was measured before the first update
 SAME = ("versions", "machine")  # of an outcome, told once where all of a page agree
 
 
@@ -50,9 +51,16 @@ class StudyReport:
         """Write the page that is handed in, and return where it lies."""
         path = self.folder / f"study-{self.size}.html"
         pictures = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_outcome(o)) is not None}
+        places = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_places(o)) is not None}
         shared = {key: self._shared(key) for key in SAME}
         html = page(
-            "study.html", report=self, pictures=pictures, data=self._data(), shared=shared, command=self._command()
+            "study.html",
+            report=self,
+            pictures=pictures,
+            places=places,
+            data=self._data(),
+            shared=shared,
+            command=self._command(),
         )
         commit_text(path, html)
         return path
@@ -78,6 +86,20 @@ def draw_outcome(outcome: dict[str, Any]) -> drawing.Drawing | None:
         return None
     curves = {arm["name"]: [(p["step"], p["loss"]) for p in arm["curve"]] for arm in outcome["arms"]}
     return drawing.claim(curves, _quantities(outcome["quantities"]))
+
+
+def draw_places(outcome: dict[str, Any]) -> drawing.Drawing | None:
+    """What was measured by place, of each arm; None where nothing was."""
+    names = {n for arm in outcome["arms"] for n, value in arm["measured"].items() if isinstance(value, list)}
+    if not names:
+        return None
+    what, along = outcome["plan"]["by_place"]
+    panels = {}
+    for name in sorted(names, key=lambda n: not n.startswith(START)):
+        when = "before the first update" if name.startswith(START) else "after training"
+        lines = {arm["name"]: arm["measured"][name] for arm in outcome["arms"] if name in arm["measured"]}
+        panels[f"{what[:1].upper()}{what[1:]}, {when}"] = lines
+    return drawing.profiles(panels, along)
 
 
 def _quantities(parts: Sequence[dict[str, Any]]) -> list[drawing.Quantity]:

@@ -29,6 +29,7 @@ from .sheets import picture_grid as picture_grid
 from .study import Curve as Curve
 from .study import Quantity as Quantity
 from .study import claim as claim
+from .study import profiles as profiles
 from .training import curves as curves
 from .training import rate_range as rate_range
 from .transfer import FilterRow as FilterRow

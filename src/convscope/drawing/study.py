@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Affine2D, Transform
 
 from .canvas import BLUE, GREY, INK, ORANGE, PALE, Drawing, axes_at, finished, in_style, new_figure, plain, shorten
@@ -15,10 +15,10 @@ from .canvas import BLUE, GREY, INK, ORANGE, PALE, Drawing, axes_at, finished, i
 WIDTH = 900
 LEFT, CURVES, GAP = 62, 360, 60  # px
 ROW = 96  # px of a quantity
-LEAST = 270  # px of the picture's height
+LEAST = 300  # px of the picture's height
 AXIS = 62  # px below the curves for their axis
 LEGEND = 22  # px of an arm's line below the curves
-NAME, LONG = 52, 62  # characters of an arm, of a quantity
+NAME, LONG = 48, 56  # characters of an arm, of a quantity
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK, GREY)
 STYLES = ("-", "--", ":")
 VERDICTS = {"holds": ("#00704F", "o"), "does not hold": (ORANGE, "X"), "inconclusive": (GREY, "D")}
@@ -39,6 +39,7 @@ class Quantity:
     unit: str = ""
 
 
+_POWER = FuncFormatter(lambda value, _: f"{value:.0e}")
 Curve = Sequence[tuple[int, float]]  # updates, training loss
 
 
@@ -47,7 +48,7 @@ def claim(curves: Mapping[str, Curve], quantities: Sequence[Quantity]) -> Drawin
     """The training loss of each arm by update, and each quantity with its interval against its limits."""
     shown = {name: curve for name, curve in curves.items() if curve}
     below = AXIS + LEGEND * len(shown) if shown else 0
-    height = max(LEAST + below, 20 + ROW * len(quantities))
+    height = max(LEAST, 270 + below, 20 + ROW * len(quantities))
     figure = new_figure(WIDTH, height)
     left = 20
     if shown:
@@ -56,6 +57,30 @@ def claim(curves: Mapping[str, Curve], quantities: Sequence[Quantity]) -> Drawin
     for number, quantity in enumerate(quantities):
         top = height - 8 - ROW * number
         _quantity(axes_at(figure, left, top - 64, WIDTH - left - 20, 22), quantity)
+    return finished(figure)
+
+
+@in_style()
+def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], along: str) -> Drawing:
+    """Vectors by place: a panel for each title, a line for each arm, one log scale; ``along`` names the places."""
+    figure = new_figure(WIDTH, 380)
+    values = [v for arms in panels.values() for line in arms.values() for v in line if v > 0]
+    low, high = min(values, default=1e-3), max(values, default=1.0)
+    wide = (WIDTH - 80 - 24 * len(panels)) / max(1, len(panels))
+    for number, (title, arms) in enumerate(panels.items()):
+        axes = axes_at(figure, 80 + number * (wide + 24), 84, wide, 260)
+        for count, (name, line) in enumerate(arms.items()):
+            places = range(1, len(line) + 1)
+            style = STYLES[count % len(STYLES)]
+            axes.plot(places, line, style, color=COLOURS[count % len(COLOURS)], label=shorten(plain(name), NAME))
+        axes.set_yscale("log")
+        axes.set_ylim(low / 3, high * 3)
+        axes.yaxis.set_major_formatter(_POWER)
+        axes.tick_params(labelleft=number == 0)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(plain(title), fontsize=9.5)
+        axes.set_xlabel(along)
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8.5)
     return finished(figure)
 
 

@@ -87,7 +87,8 @@ class Plan:
 
     ``rates`` are those that every arm chooses from, on validation, with seed 0, which is not judged. The choice
     costs ``trial_share`` of the updates for each rate. ``recipe`` are options that all arms share;
-    ``precision`` is that of a recipe's loop, "auto" what the machine is fastest in.
+    ``precision`` is that of a recipe's loop, "auto" what the machine is fastest in. ``by_place`` says what a measured
+    vector is, and from where to where it goes.
     """
 
     task: Task
@@ -101,6 +102,7 @@ class Plan:
     measure_start: bool = False
     trial_share: float = 0.5
     precision: str = "float32"
+    by_place: tuple[str, str] = ("", "")
 
     def tiny(self) -> Plan:
         """The same arms with two updates, one seed and one rate: to see that a plan runs."""

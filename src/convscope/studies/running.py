@@ -201,6 +201,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "recipe": dict(plan.recipe),
         "precision": plan.precision,
         "measure": words_of(plan.measure),
+        "by_place": list(plan.by_place),
     }
 
 

@@ -27,6 +27,7 @@ RATES = (0.01, 0.03, 0.1)
 PICTURES = 64
 ENDS = 8  # convolutions that are averaged at either end
 TINY = 1e-30
+BY_PLACE = ("gradient over weight", "convolution, from the picture to the top")
 WANTED = 1.0  # decades, a tenfold smaller gradient: less is not called vanishing
 
 
@@ -71,7 +72,7 @@ def plan(size: str) -> Plan:
         Arm(HE, f"plain{LAYERS}", {"width": width, "batch_norm": False}),
         Arm(NORM, f"plain{LAYERS}", {"width": width, "batch_norm": True}),
     )
-    both = {"measure": measure, "measure_start": True}
+    both = {"measure": measure, "measure_start": True, "by_place": BY_PLACE}
     if size == "small":
         return Plan(Task("shapes", 16, train=600, val=200, test=400), arms, 80, RATES, **both)
     return on_cifar(size, arms, RATES, updates=(200, 10_000), **both)
