@@ -201,7 +201,7 @@ def test_an_arm_that_diverges_is_a_result(tmp_path: Path) -> None:
     plan = replace(PLAN, arms=(ARMS[0], wild), steps=40)
     _, outcome = run(plan, tmp_path)
     assert outcome.verdict == OPEN
-    assert "wide: 3 of 3 trainings diverged and are left out." in outcome.judgement.sentence()
+    assert "wide: 3 of 3 trainings diverged; no mean holds a figure of theirs." in outcome.judgement.sentence()
     _, again = run(plan, tmp_path)  # read this time
     assert again.to_json()["words"] == outcome.to_json()["words"]
     assert all("loss became" in t["diverged"] for t in again.to_json()["arms"][1]["trainings"])

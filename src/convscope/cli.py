@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .errors import ConvscopeError, InterruptedRun, MemoryExhausted, PictureError, StorageError
 from .printing import (
+    budget_line,
     data_line,
     epoch_line,
     layer_line,
@@ -797,6 +798,9 @@ def study(
     if list:
         print(json_module.dumps([claim.to_json() for claim in asked])) if json else print_claims(asked, size)
         return
+
+    if not json:
+        print(budget_line(asked, size), file=sys.stderr)
 
     def show(outcome: Any) -> None:
         print(json_module.dumps(outcome.to_json()), flush=True) if json else print_outcome(outcome)

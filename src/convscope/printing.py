@@ -134,8 +134,14 @@ def print_claims(claims: list[Any], size: str) -> None:
         row = claim.to_json()
         needs = ", ".join(row["needs"]) if size == "small" else "cifar10"
         print(f"{row['name']:<26}{row['size_minutes'][size]:>7,g} min  {needs}\n    {row['sentence']}")
+    print(budget_line(claims, size))
+
+
+def budget_line(claims: list[Any], size: str) -> str:
+    """What claims will take; those that share trainings take less."""
     total = sum(claim.minutes[size] for claim in claims)
-    print(f"{len(claims)} claims at size {size}: about {total:,g} minutes on two cores")
+    count = "1 claim" if len(claims) == 1 else f"{len(claims)} claims"
+    return f"{count} at size {size}: about {total:,g} minutes on two cores"
 
 
 def print_outcome(outcome: Any) -> None:

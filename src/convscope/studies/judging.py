@@ -81,7 +81,9 @@ class Part:
         value, low, high = (_told(v, self.unit) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
         mark = _MARKS.get(self.unit, self.unit)
         mark = f" {mark}" if mark else ""
-        return f"{value}{mark}" if self.estimate.half == 0 else f"{value} [{low}, {high}]{mark}"
+        if self.estimate.half == 0:
+            return f"{value}{mark} in each of {self.estimate.seeds} seeds" if self.estimate.seeds else f"{value}{mark}"
+        return f"{value} [{low}, {high}]{mark}"
 
     def sentence(self) -> str:
         """The part in words with its numbers."""
