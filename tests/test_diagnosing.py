@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convscope import cli, commands
 from convscope.diagnosed import DiagnoseReport
-from convscope.errors import DataError, StorageError, UnknownName, UsageError
+from convscope.errors import ConvscopeError, DataError, StorageError, UnknownName, UsageError
 from convscope.session import WATCHED
 from convscope.storage import read_json
 from convscope.taps import count_hooks
@@ -197,3 +197,15 @@ def test_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["diagnose", "seen", "--pictures", "1", "--runs", str(runs), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert np.isfinite(summary["states"]["now"]["reach"])
+
+
+def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
+    with pytest.raises(ConvscopeError, match="learning rate"):
+        commands.train("shapes", options=OPTIONS | {"lr": 1e8}, name="wild", runs=tmp_path, watch=True)
+    found = commands.diagnose("wild", runs=tmp_path)
+    assert found.verdict.findings[0].fault == "rate-too-high"
+    assert list(found.states) == ["start"]
+    assert any("left no weights" in note for note in found.summary["notes"])
+    assert "ran away" in found.sentence()
+    with pytest.raises(UsageError, match="no classifier yet"):
+        commands.evaluate("wild", runs=tmp_path)

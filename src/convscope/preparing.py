@@ -103,7 +103,7 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     if request.name is not None and (folder / check_name(request.name) / "recipe.json").exists():
         raise LockedError(f"run {request.name!r} exists already: go on with it by --resume, or choose another --name.")
     options_of(recipe.model.name)  # an unknown model is told before pictures are read
-    dataset = _read(recipe, request.data_root, progress)
+    dataset = read_dataset(recipe, request.data_root, progress)
     device = pick_device(request.device)
     _check_trainable(dataset)
     start = _plan(request, dataset, device)
@@ -194,7 +194,7 @@ def _within_minutes(request: TrainRequest, start: _Start) -> _Start:
 def preview(request: TrainRequest, target: Path, progress: Progress | None = None) -> Path:
     """Write the augmentation sheet that a training with this request would begin with."""
     recipe = _wanted(request)
-    dataset = _read(recipe, request.data_root, progress)
+    dataset = read_dataset(recipe, request.data_root, progress)
     recipe = _settle(recipe, dataset, pick_device(request.device)).recipe
     commit_bytes(target, report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
     return target
@@ -224,7 +224,8 @@ def data_name(data: str) -> str:
     return str(path.resolve()) if data not in DATASETS and path.exists() else data
 
 
-def _read(recipe: Recipe, data_root: Path | None, progress: Progress | None) -> Dataset:
+def read_dataset(recipe: Recipe, data_root: Path | None, progress: Progress | None) -> Dataset:
+    """The dataset of a recipe, as it is trained on."""
     data = recipe.data
     return load_dataset(
         data.name,
@@ -302,7 +303,7 @@ def _resume(request: TrainRequest, folder: Path, progress: Progress | None) -> S
             )
     before, recipe = run.description(), run.recipe()
     _refuse_changes(run, recipe, request)
-    dataset = _read(recipe, request.data_root, progress)
+    dataset = read_dataset(recipe, request.data_root, progress)
     difference = data_difference(before["data"], data_description(dataset))
     if difference:
         raise DataError(

@@ -30,6 +30,7 @@ from .training import Diverged, Step, TrainState, flops_per_picture, make_optimi
 from .watch import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
+DIVERGED = "diverged.json"
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -243,10 +244,10 @@ class Session:
         """The user's form of a divergence; the whole list of the batch's pictures goes to a file."""
         where = [self.dataset.origins(int(i)) for i in error.index]
         details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
-        commit_json(self.run.folder / "diverged.json", details)
+        commit_json(self.run.folder / DIVERGED, details)
         return DivergedError(
             f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
-            f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / 'diverged.json'}."
+            f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / DIVERGED}."
         )
 
 

@@ -25,8 +25,8 @@ from ..diagnosis.norms import NormView, batch_norms, look_at_norm
 from ..diagnosis.verdict import judge
 from ..errors import DataError, UsageError
 from ..images import to_tensor
-from ..session import WATCHED, training_batches
-from ..storage import lock, make_folder
+from ..session import DIVERGED, WATCHED, training_batches
+from ..storage import lock, make_folder, read_json
 from ..training import prepare
 from ..watch import Watched
 from .subject import Subject, open_subject
@@ -115,8 +115,12 @@ class _Diagnosis:
         if watched is None and not path.exists():
             self.notes.append("this training was not watched: with train --watch its updates are seen as well.")
         if start is None and not (run.folder / "transfer").exists():
-            self.start = self._first_weights()
-            self.designed = frozen_parameters(self.start)
+            first = self._first_weights()
+            self.designed = frozen_parameters(first)
+            if self.subject.fresh:
+                self.network = first
+            else:
+                self.start = first
 
     def _first_weights(self) -> nn.Module:
         """The run's network as its training began: from the seed, or from the file it started from."""
@@ -140,6 +144,9 @@ class _Diagnosis:
             losses = self.watched.losses.tolist()
         elif run is not None:
             losses = [row["train_loss"] for row in run.log()]
+        diverged = run is not None and (run.folder / DIVERGED).exists()
+        if run is not None and diverged:
+            losses = [*losses, float(read_json(run.folder / DIVERGED)["loss"])]
         return Material(
             network=self.network,
             images=self.images,
@@ -150,7 +157,7 @@ class _Diagnosis:
             held_out=held_out,
             losses=[x for x in losses if np.isfinite(x)],
             batch_size=run.recipe().loop.batch_size if run is not None else None,
-            diverged=run is not None and (run.folder / "diverged.json").exists(),
+            diverged=diverged,
             trained=not self.subject.fresh,
             designed=self.designed,
         )

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..classifier import Architecture, Classifier, load_weight_file
+from ..classifier import FILE_NAME, Architecture, Classifier, architecture_of, load_weight_file
 from ..datasets import Dataset, Progress
 from ..datasets import load as load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, UsageError
 from ..evaluation import translation
 from ..models import full_name, is_own
-from ..preparing import data_name
-from ..runs import Run, runs_folder
+from ..preparing import data_name, read_dataset
+from ..runs import Run, find_run, runs_folder
+from ..session import DIVERGED
 from ..storage import read_foreign_tensors
 from ..taps import evaluating
 from .main import open_classifier, read_data
@@ -59,6 +60,9 @@ def open_subject(
         return _model(run, data, purpose, weights, data_root, runs, progress)
     if weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
+    begun = None if data is not None or Path(run).is_file() else _begun(run, purpose, data_root, runs, progress)
+    if begun is not None:
+        return begun
     classifier, found = open_classifier(run, runs, model)
     if isinstance(data, Dataset):
         dataset, same, change = data, False, None
@@ -81,6 +85,23 @@ def _is_model(run: str, runs: Path | None) -> bool:
     except UnknownName:
         return False
     return True
+
+
+def _begun(
+    name: str, purpose: str, data_root: Path | None, runs: Path | None, progress: Progress | None
+) -> Subject | None:
+    """A run that diverged before its first epoch was over, with its network as it is built; None for any other."""
+    run = find_run(name, runs_folder(runs))
+    if purpose != "diagnose" or (run.folder / FILE_NAME).exists() or not (run.folder / DIVERGED).exists():
+        return None
+    recipe = run.recipe()
+    dataset = read_dataset(recipe, data_root, progress)
+    classes, size = dataset.class_names, dataset.preprocess.size
+    architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(classes))
+    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
+    note = "it diverged before its first epoch was over and left no weights: this is the network as it began."
+    folder = run.folder / purpose
+    return Subject(classifier, dataset, run.name, folder, dataset.labels, (*dataset.notes, note), run, fresh=True)
 
 
 def _named_data(

@@ -112,6 +112,8 @@ def collect(material: Material) -> Evidence:
     if material.batch_size is not None:
         found["batch_size"] = material.batch_size
     found |= _losses(material, found["guess"])
+    worst = found.get("worst_loss")
+    names["ran"] = "until it was no number" if worst is None else f"to {worst:.2g} times that of guessing"
     bad = not_numbers(material.network)
     if bad:
         found["not_numbers"], names["not_numbers"] = len(bad), bad[0]

@@ -96,8 +96,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "rate-too-high",
         (_above("diverged", 0, "the loss ran away, from a start that was sound"),),
-        "the loss ran away, to {worst_loss:.2g} times that of guessing; the largest update of a layer was "
-        "{largest_update:.2g} of its weight.",
+        "the loss ran away, {names[ran]}.",
         "take a third of the learning rate, or let convscope train find one with --lr auto.",
     ),
     Rule(

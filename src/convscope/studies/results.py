@@ -88,7 +88,9 @@ class Results:
             there = self.trained.get(arm.name, ())
             gone, missing = sum(t.diverged is not None for t in there), len(self.plan.seeds) - len(there)
             if gone:
-                notes.append(f"{arm.name}: {gone} of {len(there)} trainings diverged; no mean holds a figure of theirs.")
+                notes.append(
+                    f"{arm.name}: {gone} of {len(there)} trainings diverged; no mean holds a figure of theirs."
+                )
             if missing:
                 notes.append(f"{arm.name}: {missing} of {len(self.plan.seeds)} trainings were not made: interrupted.")
         return tuple(notes)
