@@ -31,7 +31,7 @@ CLAIM = Claim(
     question="Does augmentation narrow the gap between training and test accuracy, and raise test accuracy?",
     expected="holds: both",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

@@ -34,7 +34,7 @@ CLAIM = Claim(
     question="Does a network trained with augmentation lose less accuracy to a shift, flip, zoom or rotation?",
     expected="holds",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

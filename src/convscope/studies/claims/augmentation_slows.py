@@ -37,7 +37,7 @@ CLAIM = Claim(
     question="Does a network need more updates to an equal training loss when its pictures are varied?",
     expected="holds",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

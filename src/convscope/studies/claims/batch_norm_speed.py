@@ -65,7 +65,7 @@ CLAIM = Claim(
     question="Does a network with batch norm reach an equal training loss in fewer updates, and bear a higher rate?",
     expected="holds: both",
     needs=("shapes",),
-    minutes={"small": 3, "medium": 90, "large": 1_400},
+    minutes={"small": 3, "medium": 35, "large": 1_400},
     plans=plan,
     judge=judge,
 )

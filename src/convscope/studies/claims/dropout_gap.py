@@ -28,7 +28,7 @@ CLAIM = Claim(
     question="Does dropout of a half narrow the gap between training and test accuracy?",
     expected="holds",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

@@ -25,7 +25,7 @@ CLAIM = Claim(
     question="With dropout, is the largest loss of accuracy from silencing one filter of the last convolution smaller?",
     expected="holds: dropout works on what the last convolution puts out",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

@@ -106,7 +106,7 @@ CLAIM = Claim(
     "its last maps not?",
     expected="holds: the first layer is general, the last is made for its own classes",
     needs=("digits",),
-    minutes={"small": 1.5, "medium": 50, "large": 300},
+    minutes={"small": 1.5, "medium": 20, "large": 300},
     plans=plan,
     judge=judge,
 )

@@ -92,7 +92,7 @@ CLAIM = Claim(
     "less than a quarter of the maps?",
     expected="accuracy and parameters hold; how few maps is open",
     needs=("shapes",),
-    minutes={"small": 1.5, "medium": 60, "large": 500},
+    minutes={"small": 1.5, "medium": 20, "large": 500},
     plans=plan,
     judge=judge,
 )

@@ -122,7 +122,7 @@ CLAIM = Claim(
     "same depth from scratch higher?",
     expected="holds: the first by construction, the second since depth is hard to train",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 60, "large": 500},
+    minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

@@ -70,7 +70,7 @@ CLAIM = Claim(
     "picture's pixels are shuffled by one permutation?",
     expected="holds: the gain is there on pictures and goes with the places",
     needs=("shapes",),
-    minutes={"small": 1.5, "medium": 40, "large": 250},
+    minutes={"small": 1.5, "medium": 15, "large": 250},
     plans=plan,
     judge=judge,
 )

@@ -43,7 +43,7 @@ CLAIM = Claim(
     "side?",
     expected="holds on CIFAR-10: the stem leaves 8 x 8 of 32 x 32 before the first block",
     needs=("shapes",),
-    minutes={"small": 2.5, "medium": 240, "large": 1_900},
+    minutes={"small": 2.5, "medium": 35, "large": 1_900},
     plans=plan,
     judge=judge,
 )

@@ -84,7 +84,7 @@ CLAIM = Claim(
     question="Do two 3x3 convolutions in the place of each 5x5 see as much, with fewer weights, and do no worse?",
     expected="holds",
     needs=("shapes",),
-    minutes={"small": 1.5, "medium": 60, "large": 500},
+    minutes={"small": 1.5, "medium": 25, "large": 500},
     plans=plan,
     judge=judge,
 )

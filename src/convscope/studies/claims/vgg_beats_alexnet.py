@@ -31,7 +31,7 @@ CLAIM = Claim(
     question="Is the test accuracy of six 3x3 convolutions above that of AlexNet's three, at equal width and updates?",
     expected="holds: by a little",
     needs=("shapes",),
-    minutes={"small": 1, "medium": 40, "large": 350},
+    minutes={"small": 1, "medium": 15, "large": 350},
     plans=plan,
     judge=judge,
 )

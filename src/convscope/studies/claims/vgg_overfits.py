@@ -25,7 +25,7 @@ CLAIM = Claim(
     question="Is a network by the VGG rules better on its training pictures than on test pictures?",
     expected="holds: by many points",
     needs=("shapes",),
-    minutes={"small": 1, "medium": 30, "large": 250},
+    minutes={"small": 1, "medium": 15, "large": 250},
     plans=plan,
     judge=judge,
 )
