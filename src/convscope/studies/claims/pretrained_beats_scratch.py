@@ -19,7 +19,7 @@ from ..results import Results
 from ..tasks import some_a_class
 
 BACKBONE = "lite0"
-SIDES = {"small": 64, "medium": 20, "large": 128}  # pixels that pictures are enlarged to for the backbone
+SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that pictures are enlarged to for the backbone
 COUNTS = (5, 20, 60)
 RATES = (0.01, 0.03, 0.1)
 
