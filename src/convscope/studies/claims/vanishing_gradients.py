@@ -6,6 +6,7 @@ same; He et al. 2015 (arXiv:1502.01852) that a start of the right size keeps the
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...datasets import Dataset
+from ...diagnosis.gradients import ready
 from ...images import to_tensor
 from ...machine import device_of
 from ...models import build
@@ -44,20 +46,14 @@ def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
     """ "relative" (L,): RMS of the gradient over that of the weights, by convolution from the picture to the top.
 
     "decades": log10 of its mean (of logarithms) over the first ENDS convolutions to that over the last ENDS. Batch norm
-    works on the batch, as in training, and its running statistics are left as they were.
+    works on the batch, as in training.
     """
     index = data.subset("train", PICTURES)
     images = data.preprocess.normalise(to_tensor(np.asarray(data.pictures[index])).to(device_of(network)))
     labels = torch.from_numpy(data.labels[index]).to(images.device)
-    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    was = network.training
-    network.train()
-    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
-    gradients = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
-    network.train(was)
-    with torch.no_grad():
-        for name, buffer in network.named_buffers():
-            buffer.copy_(kept[name])
+    copy = ready(deepcopy(network))
+    weights = [m.weight for m in copy.modules() if isinstance(m, nn.Conv2d)]
+    gradients = torch.autograd.grad(F.cross_entropy(copy(images), labels), weights)
     sizes = zip(gradients, weights, strict=True)
     relative = torch.stack([g.double().norm() / w.detach().double().norm().clamp(min=TINY) for g, w in sizes])
     logs = relative.clamp(min=TINY).log10()
