@@ -477,3 +477,24 @@ def test_lines_and_json_round_trip_and_damage_is_told(tmp_path: Path) -> None:
     for read in (storage.read_lines, storage.read_json):
         with pytest.raises(DamagedFile):
             read(tmp_path / "log")
+
+
+@pytest.mark.parametrize("length", [640, 1_152, 1_408, 19_280])
+def test_a_header_whose_length_begins_as_a_pickle_or_a_zip_file_does_is_read(length: int, tmp_path: Path) -> None:
+    """640 is 80 02, as a pickle begins; 19,280 is "PK"."""
+    path, tensors = tmp_path / "a.safetensors", {"a": torch.arange(3.0)}
+    for extra in range(max(0, length - 700), length):
+        storage.commit_tensors(path, tensors, {"words": "x" * extra})
+        if int.from_bytes(path.read_bytes()[:8], "little") == length:
+            break
+    assert int.from_bytes(path.read_bytes()[:8], "little") == length
+    found, meta = storage.read_tensors(path)
+    assert torch.equal(found["a"], tensors["a"])
+    assert meta == {"words": "x" * extra}
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02}q\x00", b"\x80\x04\x95", b"\x1f\x8b\x08"])
+def test_pickles_and_archives_are_refused_by_name(start: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(start + bytes(range(200)))
+    with pytest.raises(DamagedFile, match="refused unread"):
+        storage.read_foreign_tensors(tmp_path / "a.safetensors")

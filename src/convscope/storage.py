@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 META_KEY = "convscope"
 MAX_HEADER = 16 * 2**20  # bytes; a longer safetensors header is refused unread
+FOREIGN = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")  # how zip files, pickles and gzip begin
 _TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what _temporary makes: the process writes into it
 
 
@@ -319,9 +320,11 @@ def parse_safetensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or data[:2] == b"\x1f\x8b":
-        raise DamagedFile(f"{path} is a pickle or an archive, not safetensors: it is refused unread.")
-    if len(data) < 8 or struct.unpack("<Q", data[:8])[0] > min(MAX_HEADER, len(data) - 8):
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else MAX_HEADER + 1
+    if length > min(MAX_HEADER, len(data) - 8) or data[8:9] != b"{":
+        # Only now: a header of 640 bytes begins as a pickle does.
+        if data[:2] in FOREIGN:
+            raise DamagedFile(f"{path} is a pickle or an archive, not safetensors: it is refused unread.")
         raise DamagedFile(f"{path} is truncated or is not a safetensors file.")
     try:
         return load(data)
