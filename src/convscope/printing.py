@@ -157,7 +157,8 @@ def print_outcome(outcome: Any) -> None:
 def print_study(report: Any, page: Path | None) -> None:
     """How many of each verdict, and where it lies."""
     lies = f"{report.folder} (one JSON file a claim)" if page is None else page
-    print(f"{len(report.outcomes)} claims: {report.sentence()}; written: {lies}")
+    count = "1 claim" if len(report.outcomes) == 1 else f"{len(report.outcomes)} claims"
+    print(f"{count}: {report.sentence()}; written: {lies}")
 
 
 def print_diagnosis(result: Any) -> None:
