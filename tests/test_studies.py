@@ -52,6 +52,24 @@ def test_every_claim_runs_and_says_what_it_found(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", CLAIMS)
+def test_an_arm_that_is_lost_decides_nothing(name: str, tmp_path: Path) -> None:
+    """Not even what is exact, a number of weights say, where nothing of the arm was measured."""
+    claim = CLAIMS[name]
+    plan = claim.plan("small") or replace(claim.plan("medium"), task=Task("digits", 16))
+    *_, outcome = run_claim(claim, "small", tmp_path, plan=plan.tiny())
+    assert isinstance(outcome, Outcome)
+    assert outcome.results is not None
+    for arm, trained in outcome.results.trained.items():
+        lost = tuple(
+            Trained(arm, t.seed, t.rate, t.steps, 0.0, t.losses, t.parameters, diverged="ran") for t in trained
+        )
+        judgement = claim.judge(replace(outcome.results, trained={**outcome.results.trained, arm: lost}))
+        assert judgement.verdict == OPEN
+        known = ("parameters saved",)  # a network has as many parameters as it has
+        assert {p.verdict for p in judgement.parts if p.quantity not in known and p.estimate.seeds == 0} <= {OPEN}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
 def test_arms_differ_from_one_another_in_one_thing(name: str) -> None:
     """Each arm can be reached from the first by steps that change one of: network, recipe, pictures, rates."""
     for size in SIZES:

@@ -140,8 +140,7 @@ def print_claims(claims: list[Any], size: str) -> None:
 def budget_line(claims: list[Any], size: str) -> str:
     """What claims will take; those that share trainings take less."""
     total = sum(claim.minutes[size] for claim in claims)
-    count = "1 claim" if len(claims) == 1 else f"{len(claims)} claims"
-    return f"{count} at size {size}: about {total:,g} minutes on two cores"
+    return f"{_claims(len(claims))} at size {size}: about {total:,g} minutes on two cores"
 
 
 def print_outcome(outcome: Any) -> None:
@@ -157,8 +156,11 @@ def print_outcome(outcome: Any) -> None:
 def print_study(report: Any, page: Path | None) -> None:
     """How many of each verdict, and where it lies."""
     lies = f"{report.folder} (one JSON file a claim)" if page is None else page
-    count = "1 claim" if len(report.outcomes) == 1 else f"{len(report.outcomes)} claims"
-    print(f"{count}: {report.sentence()}; written: {lies}")
+    print(f"{_claims(len(report.outcomes))}: {report.sentence()}; written: {lies}")
+
+
+def _claims(count: int) -> str:
+    return "1 claim" if count == 1 else f"{count} claims"
 
 
 def print_diagnosis(result: Any) -> None:

@@ -11,7 +11,7 @@ from ..errors import UnknownName, UsageError
 from ..machine import pick_device
 from ..runs import runs_folder
 from ..studied import StudyReport
-from ..studies import CLAIMS, SIZES, Claim, Done, Outcome, run_claim
+from ..studies import CLAIMS, Claim, Done, Outcome, run_claim
 
 FOLDER = "study"  # in the folder of runs
 
@@ -33,14 +33,13 @@ def study(
     ``minutes`` no other training is begun. UnknownName for a claim or size that does not exist.
     """
     wanted = find_claims(claims)
-    if size not in SIZES:
-        raise UnknownName("size", size, SIZES)
     if minutes is not None and not minutes > 0:
         raise UsageError(f"--minutes {minutes:g} leaves no time for a training; it must be above 0.")
-    folder, start, outcomes = runs_folder(runs) / FOLDER, time.perf_counter(), []
+    folder, where = runs_folder(runs) / FOLDER, pick_device(device)
+    start, outcomes = time.perf_counter(), []
     for claim in wanted:
         left = None if minutes is None else minutes - (time.perf_counter() - start) / 60
-        for event in run_claim(claim, size, folder, data_root=data_root, device=pick_device(device), minutes=left):
+        for event in run_claim(claim, size, folder, data_root=data_root, device=where, minutes=left):
             if isinstance(event, Done):
                 if progress is not None:
                     progress(f"{claim.name}, {event.trained.arm}", event.done, event.total)

@@ -152,7 +152,6 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
     updates: tuple[int, int] = (1_000, 8_000),
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
     train: int | None = None,
-    trial_share: float = 0.3,
     **options: Any,
 ) -> Plan:
     """The plan of size medium or large, on CIFAR-10, in the machine's fastest arithmetic.
@@ -164,7 +163,7 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
         task, batch_size, steps = Task("cifar10", 32, train=train, val=1_000), 64, updates[0]
     else:
         task, batch_size, steps, seeds = Task("cifar10", 32), 128, updates[1], seeds[:3]
-    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=trial_share, **options)
+    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=0.3, **options)
 
 
 def words_of(function: Any) -> str | None:

@@ -116,15 +116,16 @@ def _told(value: float, unit: str) -> str:
 # ------------------------------------------------------------------------------------------------------ intervals
 
 
-def over_seeds(values_S: Sequence[float] | np.ndarray) -> Estimate:
+def over_seeds(values_S: Sequence[float] | np.ndarray, *, rounding: float = 0.0) -> Estimate:
     """The mean of values by seed, paired differences say, with Student's t interval (Student 1908).
 
-    One seed has no interval: its ends are infinite. DataError for none, or for a value that is no number.
+    ``rounding`` is the standard deviation that reading off a coarse scale adds: equal readings are not taken for equal
+    values. One seed has no interval: its ends are infinite. DataError for none, or for a value that is no number.
     """
     values = np.asarray(values_S, float)
     if not values.size or not np.isfinite(values).all():
         raise DataError("an interval over seeds needs at least one value, and finite ones.")
-    spread = float(values.var(ddof=1)) if len(values) > 1 else math.inf
+    spread = max(float(values.var(ddof=1)), rounding**2) if len(values) > 1 else math.inf
     return _estimate(float(values.mean()), len(values), (spread, 0.0, 0.0), 0)
 
 

@@ -118,13 +118,15 @@ class Results:
 
         ``name`` is "test", or a measured bool (N,).
         """
-        rows = [sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self._of(weights)]
+        rows = [
+            sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self.whole(*weights)
+        ]
         return _safe_pictures(rows)
 
     def accuracy_between(self, weights: Mapping[str, float], name: str, other: str) -> Estimate:
         """As ``accuracy`` of ``name``, less that of ``other``, on the same pictures."""
         rows = []
-        for trainings in self._of(weights):
+        for trainings in self.whole(*weights):
             pairs = zip(weights.values(), trainings, strict=True)
             rows.append(sum(weight * (_right(t, name) - _right(t, other)) for weight, t in pairs))
         return _safe_pictures(rows)
@@ -132,7 +134,7 @@ class Results:
     def gap(self, weights: Mapping[str, float]) -> Estimate:
         """A weighted sum of the arms' gaps: accuracy on training pictures minus that on test pictures."""
         rows = []
-        for trainings in self._of(weights):
+        for trainings in self.whole(*weights):
             gaps = [
                 w * (t.train_accuracy - _right(t, "test")) for w, t in zip(weights.values(), trainings, strict=True)
             ]
@@ -151,9 +153,6 @@ class Results:
             updates = [1 + int(np.argmax(losses <= target)) for losses in (one, other)]
             values.append(math.log2(updates[1] / updates[0]))
         return _safe(values)
-
-    def _of(self, weights: Mapping[str, float]) -> list[tuple[Trained, ...]]:
-        return self.whole(*weights)
 
     def measured(self, arm: str) -> dict[str, float | list[float]]:
         """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""

@@ -11,6 +11,7 @@ from ..results import Results
 RATES = (0.01, 0.04, 0.16)
 SEEDS = tuple(range(11, 19))  # none of those that a first, unjudged run showed the spread of
 LADDER = (0.04, 0.16, 0.64)  # rates to bear: from the middle one up to four times the highest
+ROUNDING = math.log2(LADDER[1] / LADDER[0]) / math.sqrt(6)  # of the difference of two rungs, each read to one
 WITH, WITHOUT = "with batch norm", "without batch norm"
 
 
@@ -39,7 +40,7 @@ def judge(results: Results) -> Judgement:
     sooner = results.sooner(WITH, WITHOUT)
     borne = [_borne(results, name) for name in (WITH, WITHOUT)]
     both = sorted(borne[0].keys() & borne[1].keys())
-    bears = over_seeds([math.log2(borne[0][seed] / borne[1][seed]) for seed in both])
+    bears = over_seeds([math.log2(borne[0][seed] / borne[1][seed]) for seed in both], rounding=ROUNDING)
     return together(
         [
             greater("updates to an equal training loss, without over with", sooner, least=0.1, unit="log2"),

@@ -73,13 +73,13 @@ def plan(size: str) -> Plan:
 def judge(results: Results) -> Judgement:
     """The accuracy within the margin, the parameters saved, and the maps a picture rests on."""
     cost = results.accuracy({POOLED: 1.0, DENSE: -1.0})
-    sizes = [next(iter(results.scalar(arm, "parameters").values()), 1.0) for arm in (DENSE, POOLED)]
+    dense, pooled_size = (results.trained[arm][0].parameters for arm in (DENSE, POOLED))
     few = [*results.scalar(POOLED, "few").values()]
     rests = over_seeds(few) if few else NOTHING
     return together(
         [
             alike("test accuracy with global pooling minus without", cost, margin=MARGIN, unit="accuracy"),
-            greater("parameters saved", exactly(1 - sizes[1] / sizes[0]), least=0.05, unit="share"),
+            greater("parameters saved", exactly(1 - pooled_size / dense), least=0.05, unit="share"),
             below(f"maps that {100 * SHARE:.0f} % of the winning logit rests on", rests, limit=FEW, unit="share"),
         ]
     )
