@@ -14,6 +14,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(variable, "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before any fixture of a test: what it draws must not depend on the tests that ran before it in its worker."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 def _redirect(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setenv("CONVSCOPE_RUNS", str(folder / "runs"))
     patch.setenv("CONVSCOPE_CACHE", str(folder / "cache"))

@@ -33,6 +33,7 @@ def planted() -> nn.Sequential:
         weight[EDGE, :, :, :2], weight[EDGE, :, :, 3:] = -0.1, 0.1
         bias[DEAD] = -1.0
         network[4].weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]))
+        network[4].bias.zero_()
     return network
 
 
