@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from convscope import cli, commands
 from convscope.diagnosed import DiagnoseReport
 from convscope.errors import ConvscopeError, DataError, StorageError, UnknownName, UsageError
+from convscope.runs import Run
 from convscope.session import WATCHED
 from convscope.storage import read_json
 from convscope.taps import count_hooks
@@ -209,3 +211,25 @@ def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
     assert "ran away" in found.sentence()
     with pytest.raises(UsageError, match="no classifier yet"):
         commands.evaluate("wild", runs=tmp_path)
+
+
+def test_a_run_that_got_past_its_divergence_is_not_accused_of_it(tmp_path: Path):
+    commands.train("shapes", options=OPTIONS, name="tamed", runs=tmp_path)
+    run = Run(tmp_path / "tamed")
+    details = {"step": 2, "lr": 0.1, "loss": "inf", "pictures": []}
+    run.log_divergence({"epoch": len(run.log()), **details})
+    assert run.diverged() is None
+    assert "ran away" not in commands.diagnose("tamed", runs=tmp_path, pictures=1).sentence()
+    run.log_divergence({"epoch": len(run.log()) + 1, **details})
+    assert run.diverged() is not None
+    assert "ran away" in commands.diagnose("tamed", runs=tmp_path, pictures=1).sentence()
+
+
+@pytest.mark.parametrize("name", ["pretrained:nonsense", "lost.safetensors", "shapes-alexnt"])
+def test_a_name_that_is_nothing_is_told_as_every_command_tells_it(name: str, tmp_path: Path):
+    def told(command: Callable[..., object]) -> str:
+        with pytest.raises(ConvscopeError) as caught:
+            command(name, runs=tmp_path)
+        return str(caught.value)
+
+    assert told(commands.diagnose) == told(commands.evaluate) == told(commands.explain)

@@ -47,8 +47,10 @@ def noise(*shape: int) -> np.ndarray:
 
 
 QUANTITIES = [
-    drawing.Quantity("$gain", "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None), "accuracy"),
-    drawing.Quantity("of one seed " * 9, "2 times", "inconclusive", 1.0, -math.inf, math.inf, (None, 0.25), "log2"),
+    drawing.Quantity("$gain", "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None), lambda v: f"{100 * v:.3g}"),
+    drawing.Quantity(
+        "of one seed " * 9, "2 times", "inconclusive", 1.0, -math.inf, math.inf, (None, 0.25), lambda v: f"{2**v:.3g}"
+    ),
     drawing.Quantity("same", "0", "does not hold", 0.0, 0.0, 0.0, (-1.0, 1.0)),
 ]
 WAY = drawing.Way(["$conv", "block", "fc"], [1e-9, 1e-3, 0.1, 1], [1, 2, 0.5], [3, 4, 1], [math.nan, 0.1, math.nan])

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import convscope
 from convscope import cli, storage, studied
@@ -102,6 +104,27 @@ def test_what_was_trained_is_found_again(tmp_path: Path, monkeypatch: pytest.Mon
     second = convscope.study(["toy"], runs=tmp_path)
     for key in ("quantities", "arms", "verdict"):
         assert second.outcomes[0][key] == first.outcomes[0][key]
+
+
+def sizes_of_weights(network: nn.Module, *_: object) -> dict[str, torch.Tensor]:
+    """Something by place: the mean size of the weights of each parameter."""
+    return {"sizes": torch.stack([p.detach().abs().mean() for p in network.parameters()])}
+
+
+def test_what_was_measured_by_place_is_drawn_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(PLAN, measure=sizes_of_weights, measure_start=True, by_place=("size of weights", "parameter"))
+    monkeypatch.setitem(CLAIMS, "toy", replace(CLAIM, plans=lambda size: asked))
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("convscope.drawing.profiles", lambda panels, along: drawn.update(panels, along=along))
+    report = convscope.study(["toy"], runs=tmp_path)
+    studied.draw_places(report.outcomes[0])
+    assert drawn.pop("along") == "parameter"
+    assert list(drawn) == ["Size of weights, before the first update", "Size of weights, after training"]
+    for panel in drawn.values():
+        assert list(panel) == [arm.name for arm in ARMS]
+        assert all(len(line) == 4 for line in panel.values())
+    before, after = drawn.values()
+    assert before != after
 
 
 def test_minutes_are_those_of_the_whole_command(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 ConvscopeError                 1    something of ours went wrong
 |- UsageError                  2    the request cannot be carried out as it stands
-|  `- UnknownName              2    a name that does not exist: offers the nearest ones
+|  |- UnknownName              2    a name that does not exist: offers the nearest ones
+|  `- Untrained                2    a run whose first epoch is not over: it has no classifier
 |- DataError                  65    data, or a file, that cannot be used
 |  |- PictureError            65    one picture that cannot be read
 |  `- DamagedFile             65    a file of ours whose content is not what was written
@@ -47,6 +48,10 @@ class UnknownName(UsageError):
         offer = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         shown = ", ".join(self.known[:12]) + (", ..." if len(self.known) > 12 else "")
         super().__init__(f"no {kind} named {name!r}.{offer} Known: {shown or 'none yet'}.")
+
+
+class Untrained(UsageError):
+    """A run whose first epoch is not over, so that it has no classifier."""
 
 
 class DataError(ConvscopeError):

@@ -6,6 +6,7 @@ runs/<name>/
   timing.jsonl              seconds and rates, which no equality test reads
   checkpoints/              the last two, each one sealed file
   classifier.safetensors    the best epoch's classifier, and classifier.json for people to read
+  diverged.json             where it last ran away, if it did
   openings.jsonl            each time the test pictures were looked at
 """
 
@@ -24,7 +25,7 @@ import torch
 
 from .classifier import FILE_NAME, Classifier, load_weights
 from .datasets import Dataset
-from .errors import DamagedFile, LockedError, StorageError, UnknownName, UsageError
+from .errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
 from .recipes import Recipe
 from .storage import (
     commit_json,
@@ -41,6 +42,7 @@ from .training import TrainState
 FORMAT = 1
 KEPT_CHECKPOINTS = 2
 LAST = ".last"
+DIVERGED = "diverged.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -91,11 +93,22 @@ class Run:
         commit_lines(self.folder / "openings.jsonl", rows)
         return len(rows)
 
+    def diverged(self) -> dict[str, Any] | None:
+        """Where its training ran away, {"epoch", "step", "lr", "loss", "pictures"}; None where it got past that."""
+        path = self.folder / DIVERGED
+        found = read_json(path) if path.exists() else None
+        return found if found is not None and found["epoch"] > len(self.log()) else None
+
+    def log_divergence(self, details: dict[str, Any]) -> Path:
+        """Note where the training ran away, instead of where it did before; returns the file."""
+        commit_json(self.folder / DIVERGED, details)
+        return self.folder / DIVERGED
+
     def classifier(self, model: str | None = None) -> Classifier:
-        """The best epoch's classifier; UsageError while there is none."""
+        """The best epoch's classifier; Untrained while there is none."""
         path = self.folder / FILE_NAME
         if not path.exists():
-            raise UsageError(f"run {self.name!r} has no classifier yet: its first epoch is not over.")
+            raise Untrained(f"run {self.name!r} has no classifier yet: its first epoch is not over.")
         return Classifier.load(path, model)
 
 

@@ -25,12 +25,11 @@ from .machine import matmul_peak
 from .prediction import logits
 from .recipes import Recipe
 from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
-from .storage import commit_json, commit_lines, lock, make_folder, sweep_temporaries
+from .storage import commit_lines, lock, make_folder, sweep_temporaries
 from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, prepare, train
 from .watch import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
-DIVERGED = "diverged.json"
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -244,10 +243,10 @@ class Session:
         """The user's form of a divergence; the whole list of the batch's pictures goes to a file."""
         where = [self.dataset.origins(int(i)) for i in error.index]
         details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
-        commit_json(self.run.folder / DIVERGED, details)
+        path = self.run.log_divergence(details)
         return DivergedError(
             f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
-            f"{', '.join(where[:3])}; all {len(where)} pictures are in {self.run.folder / DIVERGED}."
+            f"{', '.join(where[:3])}; all {len(where)} pictures are in {path}."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from . import drawing
 from .report import page
 from .storage import commit_text
 from .studies import CLAIMS
-from .studies.judging import VERDICTS
+from .studies.judging import VERDICTS, told
+from .studies.results import START
 
-START = "start "  # before the name of what was measured before the first update
 SAME = ("versions", "machine")  # of an outcome, told once where all of a page agree
 
 
@@ -112,7 +112,7 @@ def _quantities(parts: Sequence[dict[str, Any]]) -> list[drawing.Quantity]:
             -math.inf if p["low"] is None else p["low"],
             math.inf if p["high"] is None else p["high"],
             (p["limits"][0], p["limits"][1]),
-            p["unit"],
+            partial(told, unit=p["unit"]),
         )
         for p in parts
     ]

@@ -25,8 +25,8 @@ from ..diagnosis.norms import NormView, batch_norms, look_at_norm
 from ..diagnosis.verdict import judge
 from ..errors import DataError, UsageError
 from ..images import to_tensor
-from ..session import DIVERGED, WATCHED, training_batches
-from ..storage import lock, make_folder, read_json
+from ..session import WATCHED, training_batches
+from ..storage import lock, make_folder
 from ..training import prepare
 from ..watch import Watched
 from .subject import Subject, open_subject
@@ -64,7 +64,7 @@ def diagnose(
     began = time.perf_counter()
     if pictures < 1:
         raise UsageError(f"--pictures {pictures} leaves nothing to measure; it must be 1 or more.")
-    subject = open_subject(run, data, "diagnose", weights, model, data_root, runs, progress)
+    subject = open_subject(run, data, "diagnose", weights, model, data_root, runs, progress, as_it_began=True)
     making = _Diagnosis(subject, tuple(layer or ()), pictures, torch.float64 if double else torch.float32)
     making.give(start, watched)
     make_folder(subject.folder)
@@ -144,9 +144,9 @@ class _Diagnosis:
             losses = self.watched.losses.tolist()
         elif run is not None:
             losses = [row["train_loss"] for row in run.log()]
-        diverged = run is not None and (run.folder / DIVERGED).exists()
-        if run is not None and diverged:
-            losses = [*losses, float(read_json(run.folder / DIVERGED)["loss"])]
+        diverged = None if run is None else run.diverged()
+        if diverged is not None:
+            losses = [*losses, float(diverged["loss"])]
         return Material(
             network=self.network,
             images=self.images,
@@ -157,7 +157,7 @@ class _Diagnosis:
             held_out=held_out,
             losses=[x for x in losses if np.isfinite(x)],
             batch_size=run.recipe().loop.batch_size if run is not None else None,
-            diverged=diverged,
+            diverged=diverged is not None,
             trained=not self.subject.fresh,
             designed=self.designed,
         )

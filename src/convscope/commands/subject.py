@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..classifier import FILE_NAME, Architecture, Classifier, architecture_of, load_weight_file
+from ..classifier import Architecture, Classifier, architecture_of, load_weight_file
 from ..datasets import Dataset, Progress
 from ..datasets import load as load_dataset
-from ..errors import ConvscopeError, DataError, UnknownName, UsageError
+from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..evaluation import translation
 from ..models import full_name, is_own
 from ..preparing import data_name, read_dataset
 from ..runs import Run, find_run, runs_folder
-from ..session import DIVERGED
 from ..storage import read_foreign_tensors
 from ..taps import evaluating
 from .main import open_classifier, read_data
@@ -49,9 +48,12 @@ def open_subject(
     data_root: Path | None,
     runs: Path | None,
     progress: Progress | None,
+    *,
+    as_it_began: bool = False,
 ) -> Subject:
     """Find out what is asked about: a run, a classifier file, a model's name, or a network; ``purpose`` is the command.
 
+    ``as_it_began`` takes a run that diverged before its first epoch was over, with its network as it is built.
     UsageError, UnknownName or DataError where a name, a dataset or weights do not fit.
     """
     if isinstance(run, nn.Module):
@@ -60,10 +62,13 @@ def open_subject(
         return _model(run, data, purpose, weights, data_root, runs, progress)
     if weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
-    begun = None if data is not None or Path(run).is_file() else _begun(run, purpose, data_root, runs, progress)
-    if begun is not None:
-        return begun
-    classifier, found = open_classifier(run, runs, model)
+    try:
+        classifier, found = open_classifier(run, runs, model)
+    except Untrained:
+        begun = find_run(run, runs_folder(runs))
+        if as_it_began and data is None and begun.diverged() is not None:
+            return _as_it_began(begun, purpose, data_root, progress)
+        raise
     if isinstance(data, Dataset):
         dataset, same, change = data, False, None
     else:
@@ -87,13 +92,8 @@ def _is_model(run: str, runs: Path | None) -> bool:
     return True
 
 
-def _begun(
-    name: str, purpose: str, data_root: Path | None, runs: Path | None, progress: Progress | None
-) -> Subject | None:
-    """A run that diverged before its first epoch was over, with its network as it is built; None for any other."""
-    run = find_run(name, runs_folder(runs))
-    if purpose != "diagnose" or (run.folder / FILE_NAME).exists() or not (run.folder / DIVERGED).exists():
-        return None
+def _as_it_began(run: Run, purpose: str, data_root: Path | None, progress: Progress | None) -> Subject:
+    """A run that left no weights, with its network as it is built."""
     recipe = run.recipe()
     dataset = read_dataset(recipe, data_root, progress)
     classes, size = dataset.class_names, dataset.preprocess.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ VERDICTS = {"holds": ("#00704F", "o"), "does not hold": (ORANGE, "X"), "inconclu
 @dataclass(frozen=True)
 class Quantity:
     """A number with its interval (infinite ends: there is none), ``told`` in words, and the ``limits`` that it has to
-    lie between (None: no limit on that side)."""
+    lie between (None: no limit on that side); ``tick`` a value of its axis in words."""
 
     name: str
     told: str
@@ -36,7 +36,7 @@ class Quantity:
     low: float
     high: float
     limits: tuple[float | None, float | None]
-    unit: str = ""
+    tick: Callable[[float], str] = "{:.3g}".format
 
 
 _POWER = FuncFormatter(lambda value, _: f"{value:.0e}")
@@ -125,10 +125,6 @@ def _quantity(axes: Axes, quantity: Quantity) -> None:
     axes.hlines(0, max(quantity.low, left), min(quantity.high, right), color=colour, linewidth=4, alpha=0.5)
     axes.plot([quantity.value], [0], marker, color=colour, markersize=8)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, quantity.unit)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity.tick(value)))
     axes.tick_params(axis="x", labelsize=8)
     axes.set_title(f"{shorten(plain(quantity.name), LONG)}\n{quantity.told}: {quantity.verdict}", fontsize=9, color=INK)
-
-
-def _tick(value: float, unit: str) -> str:
-    return f"{100 * value if unit in ('accuracy', 'share') else 2**value if unit == 'log2' else value:.3g}"

@@ -33,7 +33,7 @@ from ..storage import commit_tensors, read_tensors, sha256, tensor_hash
 from ..training import Diverged, TrainState, make_optimizer, prepare, train
 from ..version import __version__
 from .claim import Arm, Fit, Plan, words_of
-from .results import Trained
+from .results import START, Trained
 
 MEASURED_BY = 1  # raised whenever what is measured here changes its meaning
 TRAIN_ASKED = 2_000  # training pictures that the clean loss and accuracy are measured on
@@ -132,6 +132,7 @@ class Training:
             "measure": [words_of(plan.measure), plan.measure_start],
             "steps": self.steps,
             "seed": self.seed,
+            "device": self.place.device.type,
             "versions": [MEASURED_BY, __version__, torch.__version__],
         }
         return sha256(json.dumps(parts, sort_keys=True).encode())
@@ -158,7 +159,7 @@ class Training:
             self.data, self.data.subset("train"), batch_size, self.seed, self.recipe.augment, self.place.device
         )
         prepare(network, batches)
-        measured = self._measure(network, "start ") if self.place.plan.measure_start else {}
+        measured = self._measure(network, START) if self.place.plan.measure_start else {}
         state = TrainState(network, make_optimizer(network, self.recipe.optimizer))
         feed: Feed = Stretch(batches, self.steps)
         losses: list[float] = []

@@ -78,7 +78,7 @@ class Part:
 
     def told(self) -> str:
         """The number with its interval in words."""
-        value, low, high = (_told(v, self.unit) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
+        value, low, high = (told(v, self.unit) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
         mark = _MARKS.get(self.unit, self.unit)
         mark = f" {mark}" if mark else ""
         if self.estimate.half == 0:
@@ -108,8 +108,8 @@ _MARKS = {"accuracy": "points", "share": "%", "log2": "times"}
 _VERBS = {HOLDS: "holds", FAILS: "does not hold", OPEN: "is not decided"}
 
 
-def _told(value: float, unit: str) -> str:
-    """A number in the unit it is told in."""
+def told(value: float, unit: str) -> str:
+    """A number in the unit it is told in: an accuracy in points, a share in percent, a log2 as how many times."""
     return f"{100 * value if unit in ('accuracy', 'share') else 2**value if unit == 'log2' else value:.3g}"
 
 
@@ -186,7 +186,7 @@ def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") 
     """The quantity is above 0; it fails where one of ``least``, the smallest that would matter, is excluded."""
     verdict = HOLDS if estimate.low > 0 else FAILS if estimate.high < least else OPEN
     boundary = 0.0 if estimate.value > least / 2 else least
-    wanted = f"above {_told(0, unit)} ({_margin(least, unit)} would matter)"
+    wanted = f"above {told(0, unit)} ({_margin(least, unit)} would matter)"
     return _part(quantity, unit, estimate, (wanted, verdict), boundary, (0.0, None))
 
 
@@ -214,7 +214,7 @@ def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -
 
 
 def _margin(value: float, unit: str) -> str:
-    return f"{_told(value, unit)} {_MARKS.get(unit, unit)}".rstrip()
+    return f"{told(value, unit)} {_MARKS.get(unit, unit)}".rstrip()
 
 
 def _part(  # noqa: PLR0913 - the fields of a Part, and what its verdict was made of

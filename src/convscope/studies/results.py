@@ -13,6 +13,7 @@ import torch
 from .claim import Plan
 from .judging import Estimate, over_seeds, over_seeds_and_pictures
 
+START = "start "  # before the name of what was measured before the first update
 CURVE_POINTS = 60
 LISTED = 200  # numbers of a measured vector that are shown one by one
 RUNNING = 20  # updates that a training loss is averaged over
@@ -158,7 +159,7 @@ class Results:
         """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""
         trainings = [t for (t,) in self.whole(arm)]
         found: dict[str, float | list[float]] = {}
-        for name in trainings[0].measured if trainings else ():
+        for name in sorted(trainings[0].measured) if trainings else ():
             values = [t.measured[name].double() for t in trainings]
             alike = all(v.shape == values[0].shape for v in values)
             if alike and values[0].numel() <= LISTED and trainings[0].measured[name].is_floating_point():
