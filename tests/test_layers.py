@@ -34,7 +34,6 @@ LAYERS = [
     "explained transferred diagnosed studied",
     "preparing",
     "commands",
-    "printing",
     "serve",
     "cli",
 ]

@@ -1,0 +1,111 @@
+"""`convscope evaluate`: how good a classifier is, in numbers and tables."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .options import Flag, Part, Views
+from .terminal import percent, print_notes, progress_bar
+
+
+def evaluate(
+    run: str = "last",
+    data: str | None = None,
+    /,
+    *,
+    part: Part | None = None,
+    limit: int | None = None,
+    views: Views = "none",
+    model: str | None = None,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Evaluate RUN on its own test pictures, or on DATA: accuracy with intervals, per class, confusion, calibration.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    data
+        Another dataset, folder or table; its classes are matched by name.
+    part
+        train, val, test or all.
+    limit
+        Take so many pictures, stratified.
+    views
+        none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from .. import commands
+
+    with progress_bar(json) as progress:
+        result = commands.evaluate(
+            run,
+            data,
+            part=part,
+            limit=limit,
+            views=views,
+            model=model,
+            weights=weights,
+            data_root=data_root,
+            runs=runs,
+            progress=progress,
+        )
+    if json:
+        print(json_module.dumps(result.summary))
+        return
+    print_evaluation(result.summary, result.folder)
+
+
+def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
+    print_notes(summary["notes"])
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
+    low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
+    print(
+        f"top-1 {percent(summary, '')}, "
+        f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
+        f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
+        f"calibration error {100 * summary['ece']:.1f} %"
+    )
+    if summary["views_top1"] is not None:
+        print(
+            f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
+            f"loss {summary['views_loss']:.4f}"
+        )
+    table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    for c in summary["classes"][:100]:
+        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+    Console().print(table)
+    if len(summary["classes"]) > 100:
+        print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
+    if summary["test_openings"]:
+        times = summary["test_openings"]
+        print(f"the test pictures of this run have been looked at {times} {'time' if times == 1 else 'times'}")
+    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _recall(row: dict[str, Any]) -> str:
+    if row["recall"] is None:
+        return "-"
+    return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
