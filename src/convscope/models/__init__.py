@@ -17,6 +17,7 @@ from .heads import HEAD_OPTIONS, put_head
 from .own import is_own, load_own
 from .resnet import cifar_plain, cifar_resnet, resnet
 from .speednet import speednet
+from .strided import without_the_fault
 from .vgg import vgg
 from .zoo import build_foreign, resolve
 
@@ -56,14 +57,18 @@ def build(
     with forked, torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators too
-        if name in MODELS:
-            return MODELS[name](num_classes, image_size, **chosen)
-        if is_own(name):
-            return load_own(name, num_classes, image_size)
-        network = build_foreign(full_name(name), num_classes, image_size)
-        if "head" in chosen:
-            put_head(network, chosen.pop("head"), num_classes, chosen)
-        return network
+        return without_the_fault(_make(name, num_classes, image_size, chosen))
+
+
+def _make(name: str, num_classes: int, image_size: int, chosen: dict[str, Any]) -> nn.Module:
+    if name in MODELS:
+        return MODELS[name](num_classes, image_size, **chosen)
+    if is_own(name):
+        return load_own(name, num_classes, image_size)
+    network = build_foreign(full_name(name), num_classes, image_size)
+    if "head" in chosen:
+        put_head(network, chosen.pop("head"), num_classes, chosen)
+    return network
 
 
 def options_of(name: str) -> tuple[str, ...]:
