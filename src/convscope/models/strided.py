@@ -1,9 +1,9 @@
 """1x1 convolutions of a stride, of few channels, by a way around a fault that writes outside its memory.
 
 oneDNN 3.12, as torch 2.14 has it, computes the gradient of such weights wrongly for channels-last float32 pictures:
-with fewer than 16 channels in (8 without AVX-512) and more than one thread it writes past its workspace, and the process
-ends in a segmentation fault, or worse, goes on (uxlfoundation/oneDNN#6035). A projection shortcut of a narrow network
-is such a layer.
+with fewer than 16 channels in (8 without AVX-512) and several threads it writes past its workspace, and the process ends
+in a segmentation fault, or worse, goes on (uxlfoundation/oneDNN#6035). A projection shortcut of a narrow network is such
+a layer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SOUND_FROM = 16  # channels in
 class StridedPointwise(nn.Conv2d):
     """A 1x1 convolution of a stride as what it is: the places it looks at, and a convolution of stride 1 on them."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         down, across = self.stride
-        picked = x[..., ::down, ::across]
+        picked = input[..., ::down, ::across]
         return nn.functional.conv2d(picked, self.weight, self.bias, 1, 0, 1, self.groups)
 
 
