@@ -1,9 +1,9 @@
 """1x1 convolutions of a stride, of few channels, by a way around a fault that writes outside its memory.
 
-oneDNN 3.12, as torch 2.14 has it, computes the gradient of such weights wrongly for channels-last float32 pictures:
-with fewer than 16 channels in (8 without AVX-512) and several threads it writes past its workspace, and the process ends
-in a segmentation fault, or worse, goes on (uxlfoundation/oneDNN#6035). A projection shortcut of a narrow network is such
-a layer.
+In float32 and channels-last memory oneDNN 3.12, as torch 2.14 has it, computes the gradient of such weights wrongly:
+with fewer than 16 channels in (8 without AVX-512) and several threads it writes past its workspace, and the process
+ends in a segmentation fault, or worse, goes on (uxlfoundation/oneDNN#6035). The projection shortcut of a narrow network
+is such a layer.
 """
 
 from __future__ import annotations
