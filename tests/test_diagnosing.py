@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,39 @@ def test_a_name_that_is_nothing_is_told_as_every_command_tells_it(name: str, tmp
         return str(caught.value)
 
     assert told(commands.diagnose) == told(commands.evaluate) == told(commands.explain)
+
+
+@pytest.mark.parametrize(("depth", "fault"), [(24, "exploding"), (60, "not-a-number")])
+def test_a_network_that_explodes_beyond_all_bounds_is_still_told(depth: int, fault: str, tmp_path: Path):
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for place in range(depth):
+        conv = nn.Conv2d(16 if place else 3, 16, 3, padding=1)
+        nn.init.normal_(conv.weight)
+        layers += [conv, nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 6))
+    found = commands.diagnose(network, "shapes", runs=tmp_path)
+    assert found.verdict.fault == fault
+    read = json.loads((found.folder / "diagnose.json").read_text())
+    state = read["states"]["now"]
+    if depth == 24:
+        assert state["norm_end_to_end"] > 1e18
+        assert state["norm_bound"] >= state["norm_end_to_end"]
+        assert state["reach_difference"] < 1e-5
+    else:
+        assert state["loss"] is None
+        assert any("beyond float32" in note for note in read["notes"])
+    assert (found.folder / "index.html").stat().st_size > 10_000
+
+
+def test_what_was_frozen_at_the_start_is_a_note_and_no_fault(tmp_path: Path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(6))
+    network(torch.zeros(1, 3, 32, 32))
+    network[0].requires_grad_(False)
+    start = deepcopy(network)
+    with torch.no_grad():
+        network[3].weight += 0.01
+    found = commands.diagnose(network, "shapes", start=start, runs=tmp_path)
+    assert "frozen" not in [f.fault for f in found.verdict.findings]
+    assert any("0.bias, 0.weight" in note for note in found.summary["notes"])

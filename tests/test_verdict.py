@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -34,7 +36,7 @@ def test_a_rule_is_data_with_its_reasons(rule: Rule):
 
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.fault}-{number}" for number, rule in enumerate(RULES)])
 def test_a_rule_holds_just_beyond_its_thresholds_and_not_before(rule: Rule):
-    names = dict.fromkeys("not_numbers unlearned how norms_frozen first dead saturated when ran".split(), "x")
+    names = dict.fromkeys(re.findall(r"names\[(\w+)\]", rule.says + "".join(r.says for r in RULES)), "x")
     beyond = {c.field: c.threshold + (1e-6 if c.above else -1e-6) for c in rule.conditions}
     found = judge(replace(Evidence(2.3, names=names), **beyond))
     assert rule.fault in [finding.fault for finding in found.findings]
@@ -153,3 +155,62 @@ def test_a_fresh_network_is_told_what_will_happen():
     large = small(norm=False)
     planted.scaled(30.0)(large)
     assert judge(collect(material(large, trained=False))).fault == "exploding"
+
+
+def test_a_network_that_nobody_calls_trained_is_not_told_that_its_labels_are_noise():
+    assert judge(collect(material(small(), trained=None))).fault == HEALTHY  # its running statistics are of nothing yet
+    large = small(norm=False)
+    planted.scaled(30.0)(large)
+    found = judge(collect(material(large, trained=None))).findings[0]
+    assert found.fault == "exploding"
+    assert "if it was not trained yet" in found.then
+
+
+def test_what_a_training_did_is_not_laid_to_the_start():
+    """Its first network is not known, so how large its loss was at the start is not either."""
+    large = small(norm=False)
+    planted.scaled(30.0)(large)
+    found = collect(material(large, losses=[1.1, 30.0, 40.0]))
+    assert math.isnan(found.start_loss)
+    assert judge(found).fault != "exploding"
+    assert not math.isnan(collect(material(large, start=small(norm=False))).start_loss)
+
+
+def test_one_activation_at_two_widths_is_two_layers():
+    class Twice(nn.Module):
+        def __init__(self, dead: int) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.Linear(6, 3)
+            self.relu = nn.ReLU()
+            with torch.no_grad():
+                self.b.bias[:dead] = -1e3
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.relu(self.b(self.relu(self.a(x)))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    found = collect(material(Twice(3), trained=None))
+    assert (found.dead, found.names["dead"]) == (0.5, "relu (call 2)")
+
+
+def test_dead_units_are_found_without_the_first_network():
+    network = small(norm=False)
+    with torch.no_grad():
+        network[0].bias -= 1e3  # type: ignore[operator]
+    found = judge(collect(material(network, losses=[1.2, 1.1, 1.1])))
+    assert found.fault == "dead-units"
+    assert found.findings[0].sentence.endswith("get no gradient any more.")
+
+
+def test_a_loss_that_was_no_number_is_told_as_that():
+    known = {"losses": [1.1, 1.2, math.nan], "diverged": True, "start": small()}
+    found = judge(collect(material(small(), **known))).findings[0]
+    assert found.sentence == "the loss ran away, until it was no number."
+
+
+def test_batch_norms_kept_as_they_were_are_no_fault_where_it_learns():
+    """Frozen on purpose, as fine-tuning does: their statistics are of pictures, and the network learns."""
+    evidence = Evidence(2.3, norms_frozen=1.0, norms_unset=0.0, progress=0.9, names={"norms_frozen": "bn1"})
+    assert judge(evidence).fault == HEALTHY
+    assert judge(replace(evidence, norms_unset=1.0)).fault == "norm-mode"
+    assert judge(replace(evidence, progress=0.2)).fault == "norm-mode"

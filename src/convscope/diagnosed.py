@@ -72,6 +72,8 @@ def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
 def flow_sentence(found: Gradients) -> str:
     """What happens to the gradient on its way back, in words."""
     count = len(found.names)
+    if not math.isfinite(found.reach):
+        return f"the gradient grows beyond what its numbers can hold on its way through {count} factors"
     return (
         f"the gradient changes x{found.typical:.2f} a factor; what reaches {found.names[0]}'s pictures through {count} "
         f"factors is {found.reach:.2g} of what left the logits"
@@ -120,7 +122,7 @@ def state_json(state: State) -> dict[str, Any]:
         "reach": found.reach,
         "reach_measured": found.measured,
         "reach_difference": found.off,
-        "weights": [asdict(w) | {"relative": w.relative if math.isfinite(w.relative) else None} for w in found.weights],
+        "weights": [asdict(w) | {"relative": w.relative} for w in found.weights],
         "jacobians": None if jacobians is None else [factor_json(f) for f in jacobians.factors],
         "norm_bound": None if jacobians is None else jacobians.bound,
         "norm_end_to_end": None if jacobians is None else jacobians.end_to_end.norm,

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -129,6 +130,15 @@ def commit_text(path: Path, text: str) -> None:
 def to_json(value: Any) -> str:
     """One line of JSON, keys in the order given; a float that is not finite is an error, never ``NaN`` in a file."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(", ", ": "))
+
+
+def finite(value: Any) -> Any:
+    """JSON values with null for each number that is none or infinite, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(v) for key, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def commit_json(path: Path, value: Any) -> None:

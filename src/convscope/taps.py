@@ -271,6 +271,11 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def call_name(name: str, call: int) -> str:
+    """A layer by its module's name; one that is called several times in a pass is several layers."""
+    return name if call == 0 else f"{name} (call {call + 1})"
+
+
 def leaves(network: nn.Module) -> dict[str, nn.Module]:
     """The submodules that contain no other, by name; a module whose weights are parametrized counts as one."""
     return {

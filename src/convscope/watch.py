@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import DamagedFile, UsageError
 from .storage import commit_tensors, read_tensors
-from .taps import accumulating, following
+from .taps import accumulating, call_name, following
 
 EVERY = 10  # steps from one look to the next
 SAMPLE = 1024  # values of a tensor that are looked at: its scale is known to about two percent
@@ -158,12 +158,12 @@ class Watch:
         look = self._look
         if look is None or isinstance(module, PASSING) or not output.is_floating_point() or not output.numel():
             return
-        layer, values = _layer(name, call), output.detach()
+        layer, values = call_name(name, call), output.detach()
         look.outputs[layer] = _sample(values)
         if isinstance(module, RECTIFIERS):
             look.put(layer, "dead", dead_share(values))
         if isinstance(module, (nn.Sigmoid, nn.Tanh)):
-            look.put(layer, "saturated", _saturated(module, look.outputs[layer]))
+            look.put(layer, "saturated", saturated_share(module, look.outputs[layer]))
         if isinstance(module, _BatchNorm):
             look.put(layer, "training", float(module.training or module.running_mean is None))
             if given is not None:
@@ -172,7 +172,7 @@ class Watch:
 
     def _on_gradient(self, name: str, call: int, gradient: Tensor) -> None:
         if self._look is not None:
-            self._look.gradients[_layer(name, call)] = _sample(gradient.detach())
+            self._look.gradients[call_name(name, call)] = _sample(gradient.detach())
 
     def _on_weight(self, name: str, gradient: Tensor) -> None:
         if self._look is not None:
@@ -245,17 +245,13 @@ def dead_share(output: Tensor) -> float:
     return float((seen.abs().amax(others) == 0).float().mean())
 
 
-def _layer(name: str, call: int) -> str:
-    """A module that is called several times in a pass is several layers."""
-    return name if call == 0 else f"{name} (call {call + 1})"
-
-
 def _owner(parameter: str) -> str:
     """The layer that a parameter belongs to, by its name."""
     return parameter.rpartition(".")[0] if parameter.endswith(".weight") else parameter
 
 
-def _saturated(module: nn.Module, values_S: Tensor) -> float:
+def saturated_share(module: nn.Module, values_S: Tensor) -> float:
+    """The share of a sigmoid's or tanh's values, of any shape, whose slope is under LEAST_SLOPE of the greatest."""
     slope = 4 * values_S * (1 - values_S) if isinstance(module, nn.Sigmoid) else 1 - values_S**2
     return float((slope < LEAST_SLOPE).float().mean())
 

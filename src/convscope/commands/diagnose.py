@@ -26,7 +26,7 @@ from ..diagnosis.verdict import judge
 from ..errors import DataError, UsageError
 from ..images import to_tensor
 from ..session import WATCHED, training_batches
-from ..storage import lock, make_folder
+from ..storage import finite, lock, make_folder
 from ..training import prepare
 from ..watch import Watched
 from .subject import Subject, open_subject
@@ -105,7 +105,11 @@ class _Diagnosis:
 
     def give(self, start: nn.Module | None, watched: Watched | None) -> None:
         """Take what is known of the training, or find it in the run."""
-        self.start, self.watched = start, watched
+        self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
+        if start is not None:
+            self.designed = frozen_parameters(start)
+        if self.designed:
+            self.notes.append(f"frozen from the start, and taken for meant so: {_some(sorted(self.designed))}.")
         run = self.subject.run
         if run is None:
             return
@@ -155,12 +159,18 @@ class _Diagnosis:
             start=self.start,
             watched=self.watched,
             held_out=held_out,
-            losses=[x for x in losses if np.isfinite(x)],
+            losses=losses,
             batch_size=run.recipe().loop.batch_size if run is not None else None,
             diverged=diverged is not None,
-            trained=not self.subject.fresh,
+            trained=self._trained(),
             designed=self.designed,
         )
+
+    def _trained(self) -> bool | None:
+        """None of a network that came without a word of its training."""
+        if self.subject.fresh:
+            return False
+        return None if self.subject.own and self.start is None and self.watched is None else True
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:
         """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these pictures'."""
@@ -200,9 +210,9 @@ class _Diagnosis:
                 "data": self.subject.dataset.name,
                 **verdict.to_json(),
                 "sentence": diagnosed.verdict_sentence(verdict, states),
-                "states": {when: diagnosed.state_json(state) for when, state in states.items()},
+                "states": finite({when: diagnosed.state_json(state) for when, state in states.items()}),
                 "watched": self._watched_json(),
-                "norm": diagnosed.norm_json(view),
+                "norm": finite(diagnosed.norm_json(view)),
                 "notes": self.notes,
                 "seconds": time.perf_counter() - began,
             },
@@ -224,3 +234,7 @@ class _Diagnosis:
             example = (batch_norms(self.network) or ["bn1"])[0]
             raise UsageError(f"--norm {asked} is not a batch norm with a channel, such as {example}:3.")
         return look_at_norm(self.network, layer, int(channel or 0), self.images[: 2 * BATCH])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

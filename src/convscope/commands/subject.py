@@ -14,6 +14,7 @@ from ..datasets import Dataset, Progress
 from ..datasets import load as load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..evaluation import translation
+from ..machine import device_of
 from ..models import full_name, is_own
 from ..preparing import data_name, read_dataset
 from ..runs import Run, find_run, runs_folder
@@ -26,7 +27,8 @@ from .main import open_classifier, read_data
 class Subject:
     """A classifier, the data it is looked at on with the ``labels`` in its order, where the answers go, and notes.
 
-    ``run`` is the run it lies in, if any; ``fresh`` a model whose weights are random.
+    ``run`` is the run it lies in, if any; ``fresh`` a model whose weights are random; ``own`` a network that was handed
+    over as it is.
     """
 
     classifier: Classifier
@@ -37,6 +39,7 @@ class Subject:
     notes: tuple[str, ...]
     run: Run | None = None
     fresh: bool = False
+    own: bool = False
 
 
 def open_subject(
@@ -175,11 +178,12 @@ def _module(
     )
     try:
         with torch.no_grad(), evaluating(network):
-            outputs = network(torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size)).shape[-1]
+            blank = torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size, device=device_of(network))
+            outputs = network(blank).shape[-1]
     except ConvscopeError:
         raise
     except Exception as error:
         raise UsageError(f"{name} cannot take pictures of {dataset.preprocess.size} pixels: {error}") from error
     labels = dataset.labels if outputs == len(dataset.class_names) else None
     folder = runs_folder(runs) / name / purpose / dataset.name
-    return Subject(classifier, dataset, name, folder, labels, dataset.notes)
+    return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

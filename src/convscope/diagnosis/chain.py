@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvscopeError, UsageError
-from ..taps import Call, Tap, first_tensor, named, tapping, tracing
+from ..taps import Call, Tap, call_name, first_tensor, named, tapping, tracing
 
 WHOLE = Tap("")  # the network's own output
 
@@ -137,8 +137,7 @@ class _Graph:
         return Tap(call.name, at_input, self.turn[call.number])
 
     def name(self, call: Call) -> str:
-        turn = self.turn[call.number]
-        return call.name if turn == 0 else f"{call.name} (call {turn + 1})"
+        return call_name(call.name, self.turn[call.number])
 
 
 def _cut_nodes(root: Any) -> dict[Any, set[int]]:

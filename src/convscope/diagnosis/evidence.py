@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from dataclasses import field as data_field
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..taps import evaluating, observe
-from ..watch import LEAST_SLOPE, RECTIFIERS, Watched
+from ..taps import call_name, evaluating, observe
+from ..watch import RECTIFIERS, Watched, saturated_share
 from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
 
@@ -29,8 +30,8 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 class Material:
     """What there is to go by. ``start`` is the network before its first step, ``watched`` its training; either may be
     None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training pictures, ``held_out`` the same of others, or None.
-    ``losses`` are those of the steps, or of the epochs, in order. ``designed`` names parameters that the network's own
-    code freezes, which is no fault."""
+    ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
+    network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault."""
 
     network: nn.Module
     images: Tensor
@@ -42,7 +43,7 @@ class Material:
     losses: Sequence[float] = ()
     batch_size: int | None = None
     diverged: bool = False
-    trained: bool = True
+    trained: bool | None = True
     designed: frozenset[str] = frozenset()
 
 
@@ -56,7 +57,9 @@ class Evidence:
     put out changes a layer; ``balance`` the least relative gradient of a weight over the median one. ``update`` is the
     median of ||dW|| / ||W|| over layers and steps, ``largest_update`` the largest median of a layer. ``dead`` is the
     largest share of dead channels in a layer now, ``dead_before`` at the start; ``varies`` the standard deviation of a
-    logit over pictures. ``mode_gap`` is the loss with running statistics above that with a batch's own.
+    logit over pictures. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
+    norms ``norms_frozen`` used running statistics in training, and in ``norms_unset`` these are as they were made.
+    ``trained`` is 1, 0, or 0.5 where nobody knows; ``start_loss`` is measured where the first network is known.
     """
 
     guess: float
@@ -82,6 +85,7 @@ class Evidence:
     saturated: float = math.nan
     mode_gap: float = math.nan
     norms_frozen: float = math.nan
+    norms_unset: float = math.nan
     batch_size: float = math.nan
     steps: float = math.nan
     diverged: float = 0.0
@@ -106,34 +110,41 @@ def collect(material: Material) -> Evidence:
     found: dict[str, float] = {
         "guess": math.log(max(material.classes, 2)),
         "diverged": float(material.diverged),
-        "trained": float(material.trained),
+        "trained": 0.5 if material.trained is None else float(material.trained),
     }
     names: dict[str, str] = {}
     if material.batch_size is not None:
         found["batch_size"] = material.batch_size
     found |= _losses(material, found["guess"])
-    worst = found.get("worst_loss")
-    names["ran"] = "until it was no number" if worst is None else f"to {worst:.2g} times that of guessing"
+    worst = found.get("worst_loss", math.nan) if np.isfinite(_numbers(material.losses)).all() else math.nan
+    names["ran"] = f"to {worst:.2g} times that of guessing" if math.isfinite(worst) else "until it was no number"
     bad = not_numbers(material.network)
     if bad:
         found["not_numbers"], names["not_numbers"] = len(bad), bad[0]
     else:
-        found |= _scores(material, found["guess"], names) | _activations(material.network, material.images, names)
+        found |= _scores(material, found, names) | _activations(material.network, material.images, names)
     first = material.start if material.start is not None else None if bad else material.network
     weights: tuple[Weight, ...] = ()
     if first is not None:
         at_start, weights = _at_start(first, material, found["guess"], names)
         found |= at_start
+    names["before"] = names["moved"] = ""
     if material.start is not None:
         found["dead_before"] = _activations(material.start, material.images, {})["dead"]
+        names["before"] = f"; {found['dead_before']:.0%} of a layer were at the start"
         found |= _unlearned(material, weights, names)
     if material.watched is not None:
         found |= _from_watching(material.watched, names)
     return Evidence(**found, names=names)
 
 
+def _numbers(losses: Sequence[float | None]) -> np.ndarray:
+    return np.array([x for x in losses if x is not None], np.float64)
+
+
 def _losses(material: Material, guess: float) -> dict[str, float]:
-    losses = np.array([x for x in material.losses if x is not None], np.float64)
+    losses = _numbers(material.losses)
+    losses = losses[np.isfinite(losses)]
     if not len(losses):
         return {}
     count = max(1, min(len(losses) // 2, math.ceil(END * len(losses))))
@@ -143,12 +154,13 @@ def _losses(material: Material, guess: float) -> dict[str, float]:
     return {"first_loss": first, "last_loss": last, "worst_loss": worst, "progress": 1 - last, "steps": len(losses)}
 
 
-def _scores(material: Material, guess: float, names: dict[str, str]) -> dict[str, float]:
+def _scores(material: Material, known: Mapping[str, float], names: dict[str, str]) -> dict[str, float]:
     """Accuracy with running statistics, and how much the loss differs from that with the batch's own."""
+    guess = known["guess"]
     loss, top1, varies = _evaluated(material.network, material.images, material.labels)
-    found = {"top1": top1, "varies": varies}
-    if material.trained:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
-        both = (1 - loss / guess, _losses(material, guess).get("progress", math.nan))
+    found = {"top1": top1, "varies": varies, "last_loss": known.get("last_loss", loss / guess)}
+    if material.trained is not False:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
+        both = (1 - loss / guess, known.get("progress", math.nan))
         found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
     else:
         found["progress"] = 0.0
@@ -157,8 +169,11 @@ def _scores(material: Material, guess: float, names: dict[str, str]) -> dict[str
         found["gap"] = top1 - found["held_out_top1"]
         chance = float(torch.bincount(material.held_out[1]).max()) / len(material.held_out[1])
         found["above_chance"] = found["held_out_top1"] - chance
-    norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in material.network.modules())
-    if norms and material.trained:  # a fresh network's running statistics are of nothing yet
+    norms = [m for m in material.network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if norms:
+        found["norms_unset"] = float(np.mean([_as_made(m) for m in norms]))
+    if norms and material.trained is not False and (material.trained or found["norms_unset"] < 1):
+        # a fresh network's running statistics are of nothing yet
         copy = ready(deepcopy(material.network))
         with torch.no_grad():
             block = slice(0, BLOCK)
@@ -168,6 +183,12 @@ def _scores(material: Material, guess: float, names: dict[str, str]) -> dict[str
     if math.isnan(loss):
         found["not_numbers"], names["not_numbers"] = 1.0, "the answer, though no weight,"
     return found
+
+
+def _as_made(norm: _BatchNorm) -> bool:
+    """Whether running statistics have seen no batch."""
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is None or variance is None or bool((mean == 0).all() and (variance == 1).all())
 
 
 def _evaluated(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
@@ -189,12 +210,11 @@ def _at_start(
     relative = np.array([w.relative for w in measured.weights])
     inner = measured.norms[1:] if len(measured.norms) > 2 else measured.norms
     factors = len(inner) - 1
-    found = {
-        "start_loss": measured.loss / guess,
-        "reach": inner[0] / inner[-1] if inner[-1] > NOTHING else 0.0,
-    }
+    found = {"reach": inner[0] / inner[-1] if inner[-1] > NOTHING else 0.0}
+    if material.start is not None or material.trained is False:
+        found["start_loss"] = measured.loss / guess
     found["shrink"] = found["reach"] ** (1 / max(1, factors))
-    names["when"] = "before the first step" if material.start is not None or not material.trained else "now"
+    names["when"] = "before the first step" if "start_loss" in found else "now"
     names["first"] = measured.names[1 if len(measured.names) > 1 else 0]
     if len(relative):
         middle = float(np.median(relative))
@@ -223,19 +243,22 @@ def _activations(network: nn.Module, images: Tensor, names: dict[str, str]) -> d
     """The largest share of dead channels, and of saturated values, of a layer, over all the pictures."""
     alive: dict[str, Tensor] = {}
     flat: dict[str, list[float]] = {}
+    calls: Counter[str] = Counter()  # one module may be called more than once in a pass
 
     def look(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
         if not isinstance(output, Tensor) or output.ndim < 2:
             return
+        calls[name] += 1
+        name = call_name(name, calls[name] - 1)
         if isinstance(module, RECTIFIERS):
             seen = (output != 0).transpose(0, 1).flatten(1).any(1)
             alive[name] = alive[name] | seen if name in alive else seen
         if isinstance(module, (nn.Sigmoid, nn.Tanh)):
-            slope = 4 * output * (1 - output) if isinstance(module, nn.Sigmoid) else 1 - output**2
-            flat.setdefault(name, []).append(float((slope < LEAST_SLOPE).float().mean()))
+            flat.setdefault(name, []).append(saturated_share(module, output))
 
     with evaluating(network), torch.no_grad(), observe(network, look, leaves_only=True):
         for start in range(0, len(images), BLOCK):
+            calls.clear()
             logits_of(network, images[start : start + BLOCK])
     found = {"dead": math.nan}
     if alive:
@@ -279,7 +302,8 @@ def _from_watching(watched: Watched, names: dict[str, str]) -> dict[str, float]:
     if update.size:
         medians = np.nanmedian(update, axis=0)
         found["update"] = float(np.nanmedian(medians))
-        found["largest_update"] = float(np.nanmax(medians))
+        found["largest_update"] = largest = float(np.nanmax(medians))
+        names["moved"] = f"; the largest update of a layer was {largest:.2g} of its weight"
     norms, training = watched.of("training")
     if training.size:
         found["norms_frozen"] = float(np.mean(training == 0))

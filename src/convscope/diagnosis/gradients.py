@@ -79,10 +79,10 @@ def gradients(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor, 
     logits = cuts[-1].y.detach().requires_grad_()
     loss = F.cross_entropy(logits, labels_B)
     flowing = torch.autograd.grad(loss, logits)[0]
-    norms = [float(flowing.norm())]
+    norms = [_norm(flowing)]
     for segment in reversed(cuts):
         flowing = torch.autograd.grad(segment.y, segment.x, flowing)[0]
-        norms.append(float(flowing.norm()))
+        norms.append(_norm(flowing))
     del cuts
     measured, weights, value = _undivided(network, images_BCHW, labels_B)
     return Gradients(tuple(f.name for f in chain), tuple(reversed(norms)), measured, weights, value)
@@ -96,14 +96,19 @@ def _undivided(network: nn.Module, images_BCHW: Tensor, labels_B: Tensor) -> tup
         logits = logits_of(network, x.clone())
         loss = F.cross_entropy(logits, labels_B)
         found = torch.autograd.grad(loss, [x, logits, *named.values()], allow_unused=True)
-    at_pictures, at_logits = (0.0 if g is None else float(g.norm()) for g in found[:2])
+    at_pictures, at_logits = (0.0 if g is None else _norm(g) for g in found[:2])
     weights = tuple(_weight(name, p, g) for (name, p), g in zip(named.items(), found[2:], strict=True))
     return at_pictures / at_logits if at_logits else 0.0, weights, float(loss.detach())
 
 
+def _norm(tensor: Tensor) -> float:
+    """In float64: the squares of an exploding gradient do not fit into float32."""
+    return float(tensor.norm(dtype=torch.float64))
+
+
 def _weight(name: str, parameter: Tensor, gradient: Tensor | None) -> Weight:
-    size = 0.0 if gradient is None else float(gradient.norm())
-    return Weight(name, float(parameter.detach().norm()), size, size / math.sqrt(parameter.numel()))
+    size = 0.0 if gradient is None else _norm(gradient)
+    return Weight(name, _norm(parameter.detach()), size, size / math.sqrt(parameter.numel()))
 
 
 def ready(network: nn.Module, images_BCHW: Tensor | None = None) -> nn.Module:

@@ -156,9 +156,9 @@ def _spectrum(linear: _Linear, seed: int, least: bool = False) -> Spectrum:
     inputs, outputs = x[0].numel(), y[0].numel()
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(0, 2, (pictures * vectors, inputs), generator=generator).to(x) * 2 - 1
-    squares = linear.forward(draws.reshape(x.shape)).reshape(pictures, vectors, outputs).square().sum(-1)
+    squares = linear.forward(draws.reshape(x.shape)).reshape(pictures, vectors, outputs).double().square().sum(-1)
     frobenius = squares.mean(1).sqrt()
-    spread = squares.std(1) / math.sqrt(vectors) / (2 * frobenius).clamp_min(torch.finfo(x.dtype).tiny)
+    spread = squares.std(1) / math.sqrt(vectors) / (2 * frobenius).clamp_min(torch.finfo(torch.float64).tiny)
     values = _krylov(linear, generator, least)
     largest = tuple(values[:, :SHOWN].median(0).values.tolist())
     smallest = float(values[:, -1].median()) if outputs >= inputs else 0.0
@@ -169,6 +169,8 @@ def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
     """Approximate singular values (P, d), the largest first; exact when the space has all dimensions.
 
     The values are those of J on the space: the largest come out from below, and the least from above and later.
+    Products are taken in units of a power of two, for squares of an exploding network's do not fit into float32.
+    UsageError where the products do not either.
     """
     x, vectors = linear.x, linear.vectors
     pictures, inputs = len(x) // vectors, x[0].numel()
@@ -178,19 +180,30 @@ def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
     block = _orthonormal(torch.randn(pictures, inputs, vectors, generator=generator).to(x)[..., :inputs], None)
     basis, images = block, linear.y.new_zeros(pictures, linear.y[0].numel(), 0)
     gram = images.new_zeros(pictures, 0, 0)
+    unit = None
     wanted: list[Tensor] = []
     while True:
         put_out = _apply(linear.forward, block, x.shape, vectors)
+        unit = _unit(put_out) if unit is None else unit
+        put_out = put_out / unit
         images = torch.cat([images, put_out], 2)
         cross = images.transpose(1, 2) @ put_out
         gram = torch.cat([torch.cat([gram, cross[:, : gram.shape[1]].transpose(1, 2)], 1), cross], 2)
-        values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt().flip(1)
+        if not torch.isfinite(gram).all():
+            raise UsageError(f"the Jacobians hold numbers beyond {str(x.dtype).removeprefix('torch.')}.")
+        values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt().flip(1) * unit
         wanted.append(values[:, [0, -1]] if least else values[:, :1])
         if basis.shape[2] >= most or _stand_still(wanted, 1e-10 if double else STILL):
             return values
         back = _apply(linear.backward, put_out, linear.y.shape, vectors)
         block = _orthonormal(back[..., : most - basis.shape[2]], basis)
         basis = torch.cat([basis, block], 2)
+
+
+def _unit(values: Tensor) -> float:
+    """The power of two below the largest: dividing by it costs no digit."""
+    largest = float(values.abs().max())
+    return 2.0 ** math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0
 
 
 def _stand_still(wanted: list[Tensor], still: float) -> bool:

@@ -9,23 +9,26 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+from ..storage import finite
 from .evidence import Evidence
 
 
 @dataclass(frozen=True)
 class Condition:
-    """``field`` of the evidence is above or below ``threshold``, and why there. NaN is neither."""
+    """``field`` of the evidence is above or below ``threshold``, and why there. NaN, what nobody could measure, is
+    neither, unless ``or_unknown``."""
 
     field: str
     above: bool
     threshold: float
     reason: str
+    or_unknown: bool = False
 
     def holds(self, evidence: Evidence) -> bool:
         """Whether it is so."""
         value = getattr(evidence, self.field)
         if math.isnan(value):
-            return False
+            return self.or_unknown
         return value > self.threshold if self.above else value < self.threshold
 
 
@@ -61,10 +64,9 @@ class Verdict:
 
     def to_json(self) -> dict[str, object]:
         """The stable JSON form; what could not be measured is null."""
-        numbers = {
-            k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in asdict(self.evidence).items()
-        }
-        return {"fault": self.fault, "findings": [asdict(f) for f in self.findings], "evidence": numbers}
+        return finite(
+            {"fault": self.fault, "findings": [asdict(f) for f in self.findings], "evidence": asdict(self.evidence)}
+        )
 
 
 HEALTHY = "healthy"
@@ -74,12 +76,12 @@ def _above(field: str, threshold: float, reason: str) -> Condition:
     return Condition(field, True, threshold, reason)
 
 
-def _below(field: str, threshold: float, reason: str) -> Condition:
-    return Condition(field, False, threshold, reason)
+def _below(field: str, threshold: float, reason: str, or_unknown: bool = False) -> Condition:
+    return Condition(field, False, threshold, reason, or_unknown)
 
 
 _NOT_LEARNING = _below("progress", 0.35, "a network that has taken away a third of the loss of guessing is learning")
-_TRAINED = _above("trained", 0.5, "before the first step there is nothing to tell of labels")
+_TRAINED = _above("trained", 0.75, "before the first step there is nothing to tell of labels")
 _HARDLY = _below("progress", 0.12, "an eighth of the loss of guessing is little for any labels that mean something")
 
 RULES: tuple[Rule, ...] = (
@@ -92,6 +94,18 @@ RULES: tuple[Rule, ...] = (
         "{names[when]} the loss was {start_loss:.3g} times that of guessing: what layers put out grows "
         "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
+    ),
+    Rule(
+        "exploding",
+        (
+            _above("trained", 0.25, "of a network known to be fresh its first loss is known"),
+            _below("trained", 0.75, "in a trained one it may be the training that went wrong"),
+            _above("last_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.6 times that loss"),
+            _NOT_LEARNING,
+        ),
+        "the loss is {last_loss:.3g} times that of guessing: what layers put out grows x{signal:.2g} a layer, to a "
+        "scale of {logits:.3g} at the logits.",
+        "if it was not trained yet, initialise it by He's rule; if it was, give its first weights as start=.",
     ),
     Rule(
         "rate-too-high",
@@ -107,14 +121,32 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "not-a-number",
+        (
+            _above("not_numbers", 0, "one is enough: it spreads to all"),
+            _below("trained", 0.75, "without a training there is none to go back in"),
+        ),
+        "{names[not_numbers]} holds what is no number, so every answer is none.",
+        "initialise by He's rule (a deviation of sqrt(2 / inputs)), and look at how the weights were made or loaded.",
+    ),
+    Rule(
+        "not-a-number",
         (_above("not_numbers", 0, "one is enough: it spreads to all"),),
-        "{names[not_numbers]} holds what is no number, so every answer is none; the largest update of a layer was "
-        "{largest_update:.2g} of its weight.",
+        "{names[not_numbers]} holds what is no number, so every answer is none{names[moved]}.",
         "go back to the last checkpoint, with a third of the learning rate, or with --clip.",
     ),
     Rule(
         "norm-mode",
-        (_above("norms_frozen", 0.5, "in training every batch norm uses its batch"),),
+        (
+            _above("norms_frozen", 0.5, "in training every batch norm uses its batch, unless it is kept on purpose"),
+            _above("norms_unset", 0.5, "and nobody keeps statistics of nothing"),
+        ),
+        "{names[norms_frozen]} used its running statistics while it trained, and they are of no pictures yet: the "
+        "network was in evaluation mode.",
+        "call network.train() before each epoch, and after each validation.",
+    ),
+    Rule(
+        "norm-mode",
+        (_above("norms_frozen", 0.5, "in training every batch norm uses its batch"), _NOT_LEARNING),
         "{names[norms_frozen]} used its running statistics while it trained: the network was in evaluation mode.",
         "call network.train() before each epoch, and after each validation.",
     ),
@@ -142,6 +174,18 @@ RULES: tuple[Rule, ...] = (
         "train with network.train(), evaluate with network.eval(), and let the statistics settle for 100 batches.",
     ),
     Rule(
+        "dead-units",
+        (
+            _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
+            _below("dead_before", 0.6, "else it is the initialisation, and not the training, that killed them", True),
+            _below("varies", 1e-3, "with noise for labels layers die too, but answers go on to vary with the picture"),
+            _NOT_LEARNING,
+        ),
+        "{dead:.0%} of the channels of {names[dead]} are zero for every picture, and get no gradient any "
+        "more{names[before]}.",
+        "take a third of the learning rate, with --warmup 0.2; dead units do not come back: start anew.",
+    ),
+    Rule(
         "vanishing",
         (
             _below("reach", 1e-4, "sound networks had 0.07 to 12"),
@@ -150,18 +194,6 @@ RULES: tuple[Rule, ...] = (
         "{names[when]} the gradient shrank x{shrink:.2g} a factor: what reaches {names[first]} is {reach:.1g} "
         "of what left the top.",
         "put a batch norm behind each convolution, or take ReLUs with He's initialisation, or residual blocks.",
-    ),
-    Rule(
-        "dead-units",
-        (
-            _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
-            _below("dead_before", 0.6, "else it is the initialisation, and not the training, that killed them"),
-            _below("varies", 1e-3, "with noise for labels layers die too, but answers go on to vary with the picture"),
-            _NOT_LEARNING,
-        ),
-        "{dead:.0%} of the channels of {names[dead]} are zero for every picture, and get no gradient any more; "
-        "{dead_before:.0%} of a layer were at the start.",
-        "take a third of the learning rate, with --warmup 0.2; dead units do not come back: start anew.",
     ),
     Rule(
         "saturated",

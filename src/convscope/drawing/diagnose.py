@@ -43,12 +43,12 @@ def factors(ways: Sequence[tuple[str, Way]]) -> Drawing:
     names = ways[0][1].names
     x = np.arange(len(names))
     for number, ((label, way), colour) in enumerate(zip(ways, colours, strict=True)):
-        norms = np.maximum(np.array(way.norms, float), 1e-45)
+        norms = _shown(way.norms, 1e-45)
         style = "--" if len(ways) > 1 and number == 0 else "-"
         upper.plot(np.arange(len(norms)), norms, style, marker="o", markersize=3, color=colour, label=label)
         if way.gain:
             moved = x + (number - (len(ways) - 1) / 2) * 0.3
-            gain, bound = (np.maximum(np.array(v, float), 1e-6) for v in (way.gain, way.bound))
+            gain, bound = (_shown(v, 1e-6) for v in (way.gain, way.bound))
             lower.vlines(moved, gain, bound, color=colour, alpha=0.35, linewidth=3)
             lower.plot(moved, gain, "o", markersize=4.5, color=colour, label=f"{label}: a random gradient")
             lower.plot(moved, bound, "_", markersize=7, color=colour, label=f"{label}: at most (spectral norm)")
@@ -69,6 +69,12 @@ def factors(ways: Sequence[tuple[str, Way]]) -> Drawing:
     upper.set_xticks(x[::every], [""] * len(x[::every]))
     lower.set_xticks(x[::every], [shorten(plain(n), 16) for n in names[::every]], rotation=60, ha="right", fontsize=8)
     return finished(figure)
+
+
+def _shown(values: Sequence[float], least: float) -> np.ndarray:
+    """On a log scale: nothing below ``least``, and no point for what is no finite number."""
+    found = np.array(values, float)
+    return np.where(np.isfinite(found), np.maximum(found, least), np.nan)
 
 
 # A quantity's name, title, and the fixed ends of its scale, the same in every picture.

@@ -29,7 +29,7 @@ from ..models import build
 from ..prediction import logits
 from ..randomness import seed_of
 from ..recipes import Recipe
-from ..storage import commit_tensors, read_tensors, sha256, tensor_hash
+from ..storage import commit_tensors, finite, read_tensors, sha256, tensor_hash
 from ..training import Diverged, TrainState, make_optimizer, prepare, train
 from ..version import __version__
 from .claim import Arm, Fit, Plan, words_of
@@ -247,10 +247,7 @@ def _write(path: Path, found: Trained) -> None:
         "parameters": found.parameters,
         "diverged": found.diverged,
     }
-    for name in FIGURES:
-        value = getattr(found, name)
-        meta[name] = value if math.isfinite(value) else None
-    commit_tensors(path, tensors, meta)
+    commit_tensors(path, tensors, meta | finite({name: getattr(found, name) for name in FIGURES}))
 
 
 def _read(path: Path, arm: str) -> Trained:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..storage import finite
 
 Limits = tuple[float | None, float | None]
 HOLDS, FAILS, OPEN = VERDICTS = ("holds", "does not hold", "inconclusive")
@@ -64,7 +65,7 @@ class Part:
 
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form; infinite ends, of a quantity without an interval, are null."""
-        numbers = {k: v if math.isfinite(v) else None for k, v in asdict(self.estimate).items()}
+        numbers = finite(asdict(self.estimate))
         return {
             "quantity": self.quantity,
             "unit": self.unit,
