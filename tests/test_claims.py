@@ -92,38 +92,43 @@ def test_gradients_of_the_usual_start_vanish_and_of_his_start_do_not(data: Datas
 def test_the_maps_that_a_logit_rests_on_are_counted(data: Dataset) -> None:
     torch.manual_seed(0)
     network = global_pooling.pooled(6, 16, width=4, depth=4).eval()
-    found = float(global_pooling.measure(network, data, data)["few"])
+    found = global_pooling.measure(network, data, data)
     images = pictures(data, "test")
     with torch.no_grad():
         maps = network[:-2](images).flatten(1)
         linear = network.get_submodule("linear")
-        counts = []
+        counts, of_sum = [], []
         for values, winner in zip(maps, network(images).argmax(1), strict=True):
             terms = sorted((values * linear.weight[winner]).tolist(), reverse=True)
             sums = np.cumsum(terms)
-            enough = np.flatnonzero(sums >= 0.9 * sums[-1] - 1e-7)
-            counts.append((enough[0] + 1 if len(enough) else len(terms)) / len(terms))
-    assert found == pytest.approx(float(np.mean(counts)), abs=0.01)
+            for whole, kept in ((sum(t for t in terms if t > 0), counts), (sums[-1], of_sum)):
+                enough = np.flatnonzero(sums >= 0.9 * whole - 1e-7)
+                kept.append((enough[0] + 1 if whole > 0 else len(terms)) / len(terms))
+    assert float(found["few"]) == pytest.approx(float(np.mean(counts)), abs=0.01)
+    assert float(found["few_of_sum"]) == pytest.approx(float(np.mean(of_sum)), abs=0.01)
+    assert float(found["few_of_sum"]) < float(found["few"])
     assert global_pooling.measure(build("vgg", 6, 16, {"width": 2, "depth": 3}, seed=0), data, data) == {}
 
 
 def test_small_changes_and_the_filter_that_is_missed_most(data: Dataset) -> None:
     network = build("vgg", 6, 16, {"width": 2, "depth": 3}, seed=0).eval()
     found = overfitting.measure(network, data, data)
-    index = data.parts["test"]
-    labels = torch.from_numpy(data.labels[index])
+
+    def right(part: str) -> torch.Tensor:
+        return network(pictures(data, part)).argmax(1) == torch.from_numpy(data.labels[data.parts[part]])
+
+    index, last = data.parts["test"], [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    plain, of_val, of_test = right("test"), [], []
     with torch.no_grad():
-        right = network(pictures(data, "test")).argmax(1) == labels
-        rate = []
-        last = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
         for k in range(last.num_features):
             kept = last.weight[k].item(), last.bias[k].item()
             last.weight[k] = last.bias[k] = 0
-            rate.append(float((network(pictures(data, "test")).argmax(1) == labels).double().mean()))
+            of_val.append(int(right("val").sum()))
+            of_test.append(right("test"))
             last.weight[k], last.bias[k] = kept
-    assert float(found["most_lost"]) == pytest.approx(float(right.double().mean()) - min(rate))
+    assert torch.equal(found["silenced"], of_test[int(np.argmin(of_val))])
     mean = torch.stack([found[kind].float() for kind in overfitting.CHANGES]).mean(0)
-    assert torch.allclose(found["drop"], right.float() - mean)
+    assert torch.allclose(found["drop"], plain.float() - mean)
     assert all(found[kind].shape == (len(index),) for kind in overfitting.CHANGES)
 
 

@@ -123,6 +123,16 @@ def test_what_would_decide_does_decide() -> None:
     words = [needed(over_seeds(generator.normal(0.5, 1, 5)), 0.0) for _ in range(50)]
     seeds = np.median([int(w.split()[1]) for w in words if w.startswith("About")])
     assert 20 <= seeds <= 60  # 2.58 / 0.5 squared is 27, and Student's t wants a few more
+    enough = []  # seeds alone decide where what is measured of a picture is noise: more seeds make it steadier too
+    for _ in range(50):
+        noisy = over_seeds_and_pictures(generator.normal(0.05, 1, (3, 400)))
+        words = needed(noisy, 0.0)
+        if words.startswith("About") and "pictures" not in words:
+            seeds = int(words.split()[1])
+            again = [over_seeds_and_pictures(generator.normal(noisy.value, 1, (seeds, 400))).low > 0 for _ in range(9)]
+            enough.append(np.mean(again))
+    assert len(enough) >= 20
+    assert 0.3 < np.mean(enough) < 0.9  # a half width of the distance decides half of the time
     few = over_seeds_and_pictures(answers(generator, 0.05, 5, 100))
     assert "test pictures" in needed(few, few.value - 0.01)
     assert needed(few, few.value).startswith("It is too close")

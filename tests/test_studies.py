@@ -18,6 +18,7 @@ from convscope.errors import StorageError, UnknownName
 from convscope.studies import CLAIMS, SIZES, Arm, Done, Outcome, Plan, Task, run_claim
 from convscope.studies import running as running_module
 from convscope.studies.arms import Place, Stretch, Training, chosen, trials
+from convscope.studies.claims import overfitting
 from convscope.studies.judging import FAILS, HOLDS, OPEN
 from convscope.studies.results import Results, Trained, running
 from convscope.studies.tasks import load_task, only_classes, shuffled, some_a_class
@@ -179,6 +180,34 @@ def test_stopping_loses_nothing_that_was_done(tmp_path: Path) -> None:
     run(PLAN, tmp_path)
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert len(list((tmp_path / "trainings").iterdir())) == 10
+
+
+def test_a_run_that_is_cut_short_leaves_a_whole_outcome_alone(tmp_path: Path) -> None:
+    run(PLAN, tmp_path)
+    path = tmp_path / f"{CLAIM.name}-small.json"
+    before = path.read_bytes()
+    for kept in (tmp_path / "trainings").iterdir():
+        kept.unlink()
+    _, cut = run(PLAN, tmp_path, minutes=0.0)
+    assert cut.interrupted
+    assert path.read_bytes() == before
+
+
+def test_pictures_that_a_mirror_changes_are_never_mirrored(tmp_path: Path) -> None:
+    plan = replace(PLAN, recipe={**PLAN.recipe, "augment": "standard"})
+    for name, flip in (("shapes", "alternating"), ("digits", "none")):
+        task = Task(name, 16, train=60, val=20, test=40)
+        place = Place(replace(plan, task=task), load_task(task), tmp_path, CPU)
+        assert Training(place, plan.arms[0], 1, 0.1, 2).recipe.augment.flip == flip
+
+
+def test_a_trial_is_not_measured_and_shared_by_claims_that_measure_otherwise(tmp_path: Path) -> None:
+    one, other = (replace(PLAN, measure=m) for m in (None, overfitting.measure))
+    places = [Place(p, load_task(p.task), tmp_path, CPU) for p in (one, other)]
+    keys = [[t.key for t in trials(place, PLAN.arms[0])] for place in places]
+    assert keys[0] == keys[1]
+    assert len({Training(place, PLAN.arms[0], 1, 0.1, 2).key for place in places}) == 2
+    assert not trials(places[0], PLAN.arms[0])[0].result().measured
 
 
 def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:

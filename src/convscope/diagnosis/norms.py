@@ -25,8 +25,8 @@ SHOWN = 20_000  # values of a distribution that are kept
 @dataclass(frozen=True)
 class BatchSize:
     """What batches of ``size`` give: the spread (standard deviation over batches) of mu_c and of sigma_c, both over the
-    sigma_c of all pictures, and ``noise``: how far what is put out in training is from that at test time, root mean
-    square over gamma_c."""
+    sigma_c of all pictures, and ``noise``: how far what is put out in training is from what the statistics of all the
+    pictures would give, root mean square over gamma_c."""
 
     size: int
     mean_spread: float

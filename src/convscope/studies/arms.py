@@ -35,7 +35,7 @@ from ..version import __version__
 from .claim import Arm, Fit, Plan, words_of
 from .results import START, Trained
 
-MEASURED_BY = 1  # raised whenever what is measured here changes its meaning
+MEASURED_BY = 2  # raised whenever what is measured here changes its meaning
 TRAIN_ASKED = 2_000  # training pictures that the clean loss and accuracy are measured on
 TRIAL_SEED = 0
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
@@ -86,13 +86,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Training:
-    """One training to be made, or read where it was made already."""
+    """One training to be made, or read where it was made already; a ``trial`` chooses a rate and is not measured."""
 
     place: Place
     arm: Arm
     seed: int
     rate: float | None
     steps: int
+    trial: bool = False
 
     @cached_property
     def data(self) -> Dataset:
@@ -105,6 +106,8 @@ class Training:
         plan = self.place.plan
         fixed: dict[str, Any] = {"seed": self.seed, "batch_size": plan.batch_size, "epochs": 1, "lr": self.rate}
         fixed["precision"] = pick_precision(plan.precision, self.place.device)
+        if not self.data.mirror:
+            fixed["flip"] = "none"  # what a level of augmentation adds must not change what a picture means
         return Recipe().with_options({**BASE, **plan.recipe, **self.arm.recipe}).with_options(fixed)
 
     def network(self) -> torch.nn.Module:
@@ -129,7 +132,7 @@ class Training:
             "fit": words_of(self.arm.fit),
             "data": self.data.fingerprint,
             "plan_data": self.place.dataset.fingerprint,
-            "measure": [words_of(plan.measure), plan.measure_start],
+            "measure": None if self.trial else [words_of(plan.measure), plan.measure_start],
             "steps": self.steps,
             "seed": self.seed,
             "device": self.place.device.type,
@@ -204,7 +207,7 @@ class Training:
 
     def _measure(self, network: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
         measure = self.place.plan.measure
-        if measure is None:
+        if measure is None or self.trial:
             return {}
         return {prefix + name: value for name, value in measure(network, self.data, self.place.dataset).items()}
 
@@ -215,7 +218,7 @@ def trials(place: Place, arm: Arm) -> list[Training]:
     if arm.fit is not None or len(rates) == 1:
         return []
     steps = max(1, round(place.plan.trial_share * place.plan.steps))
-    return [Training(place, arm, TRIAL_SEED, rate, steps) for rate in rates]
+    return [Training(place, arm, TRIAL_SEED, rate, steps, trial=True) for rate in rates]
 
 
 def judged(place: Place, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:

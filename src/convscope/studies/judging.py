@@ -237,12 +237,13 @@ def needed(estimate: Estimate, boundary: float) -> str:
     parts = (estimate.seed_part, estimate.picture_part, estimate.noise)
     if not math.isfinite(parts[0]):
         return "More than one seed would have to be trained to the end."
-    # More pictures make the mean of a seed steadier too: its part without what is noise and pictures.
+    # More pictures make the mean of a seed steadier, and more seeds that of a picture: each part without its noise.
+    by_picture = max(0.0, parts[1] - parts[2] / max(estimate.seeds, 1))
     for times in (1, 3, 10, 30, 100, 1_000, MOST_TIMES) if estimate.pictures else (1,):
         more = estimate.pictures * times
         steady = max(0.0, parts[0] - parts[2] / max(estimate.pictures, 1)) + parts[2] / max(more, 1)
         for seeds in _steps(max(estimate.seeds, 2)):
-            if half_width(seeds, more, (steady, *parts[1:])) < distance:
+            if half_width(seeds, more, (steady, by_picture + parts[2] / seeds, parts[2])) < distance:
                 pictures = f" and about {more} test pictures" if times > 1 else ""
                 return f"About {seeds} seeds{pictures} would decide, if the difference is as measured."
     return "It is too close to the margin for any size within reach to decide."

@@ -112,7 +112,7 @@ class Results:
 
     def difference(self, a: str, b: str, name: str) -> Estimate:
         """The mean over seeds of a figure of ``a`` minus that of ``b``."""
-        return _safe([_scalar(x, name) - _scalar(y, name) for x, y in self.whole(a, b)])
+        return seeds_only([_scalar(x, name) - _scalar(y, name) for x, y in self.whole(a, b)])
 
     def accuracy(self, weights: Mapping[str, float], name: str = "test") -> Estimate:
         """A weighted sum of the arms' accuracies over the test pictures, {"a": 1, "b": -1} say.
@@ -122,7 +122,7 @@ class Results:
         rows = [
             sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self.whole(*weights)
         ]
-        return _safe_pictures(rows)
+        return seeds_and_pictures(rows)
 
     def accuracy_between(self, weights: Mapping[str, float], name: str, other: str) -> Estimate:
         """As ``accuracy`` of ``name``, less that of ``other``, on the same pictures."""
@@ -130,7 +130,7 @@ class Results:
         for trainings in self.whole(*weights):
             pairs = zip(weights.values(), trainings, strict=True)
             rows.append(sum(weight * (_right(t, name) - _right(t, other)) for weight, t in pairs))
-        return _safe_pictures(rows)
+        return seeds_and_pictures(rows)
 
     def gap(self, weights: Mapping[str, float]) -> Estimate:
         """A weighted sum of the arms' gaps: accuracy on training pictures minus that on test pictures."""
@@ -140,7 +140,7 @@ class Results:
                 w * (t.train_accuracy - _right(t, "test")) for w, t in zip(weights.values(), trainings, strict=True)
             ]
             rows.append(sum(gaps))
-        return _safe_pictures(rows)
+        return seeds_and_pictures(rows)
 
     def sooner(self, fast: str, slow: str) -> Estimate:
         """The updates that ``slow`` needs over those of ``fast``: the mean log2 of the ratio, over seeds.
@@ -153,7 +153,7 @@ class Results:
             target = max(float(one[-1]), float(other[-1]))
             updates = [1 + int(np.argmax(losses <= target)) for losses in (one, other)]
             values.append(math.log2(updates[1] / updates[0]))
-        return _safe(values)
+        return seeds_only(values)
 
     def measured(self, arm: str) -> dict[str, float | list[float]]:
         """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""
@@ -198,9 +198,11 @@ def _right(trained: Trained, name: str) -> np.ndarray:
 NOTHING = Estimate(0.0, -np.inf, np.inf, 0, 0, np.inf)  # where no pair of trainings is whole
 
 
-def _safe(values: Sequence[float]) -> Estimate:
+def seeds_only(values: Sequence[float]) -> Estimate:
+    """Over the seeds that are whole; NOTHING where none is."""
     return over_seeds(values) if values else NOTHING
 
 
-def _safe_pictures(rows: Sequence[Any]) -> Estimate:
+def seeds_and_pictures(rows: Sequence[Any]) -> Estimate:
+    """Over the seeds that are whole, a row of pictures each; NOTHING where none is."""
     return over_seeds_and_pictures(np.stack(rows)) if rows else NOTHING

@@ -14,7 +14,7 @@ import torch
 
 from ..datasets import Dataset
 from ..machine import describe, pick_device
-from ..storage import commit_json, lock, make_folder, sweep_temporaries
+from ..storage import commit_json, lock, make_folder, read_json, sweep_temporaries
 from ..version import __version__
 from .arms import MEASURED_BY, Place, Training, judged, trials
 from .claim import Claim, Plan, words_of
@@ -124,8 +124,11 @@ def _without_data(claim: Claim, size: str) -> Outcome:
 
 
 def _commit(claim: Claim, size: str, results: Results, place: Place, start: float) -> Outcome:
+    """Judge and keep the outcome; one that was cut short does not take the place of one that was not."""
     outcome = _judge(claim, size, results, place, time.perf_counter() - start)
-    commit_json(place.folder / f"{claim.name}-{size}.json", outcome.to_json())
+    path = place.folder / f"{claim.name}-{size}.json"
+    if not (outcome.interrupted and path.exists() and not read_json(path)["interrupted"]):
+        commit_json(path, outcome.to_json())
     return outcome
 
 

@@ -18,13 +18,13 @@ from ...models.alexnet import Layers, initialise
 from ...models.vgg import vgg
 from ...taps import evaluating, reach
 from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
-from ..judging import Judgement, alike, below, exactly, greater, over_seeds, together
-from ..results import NOTHING, Results
+from ..judging import Judgement, alike, below, exactly, greater, together
+from ..results import Results, seeds_only
 
 DENSE, POOLED = "fully connected head", "global average pooling"
 RATES = (0.01, 0.03, 0.1)
 MARGIN = 0.02
-SHARE = 0.9  # of the winning logit
+SHARE = 0.9  # of what speaks for the winning class
 FEW = 0.25  # of the maps
 ASKED = 256  # test pictures
 
@@ -41,9 +41,11 @@ def pooled(num_classes: int, image_size: int, *, width: int, depth: int) -> nn.S
 
 
 def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
-    """ "few": the share of the last maps that 90 % of the winning logit, less its bias, rests on; mean over pictures.
+    """ "few": the share of the last maps that 90 % of what speaks for the winning class rests on; mean over pictures.
 
-    The largest terms are taken first. Nothing for a network without a pooled linear head.
+    The logit less its bias is a sum of a term a map; what speaks for it are the terms above 0, the largest taken first.
+    "few_of_sum" counts those that reach 90 % of the sum itself: terms below 0 make that small, so that a tenth of the
+    maps reaches it with random weights too. Nothing for a network without a pooled linear head.
     """
     index = data.subset("test", ASKED)
     images = data.preprocess.normalise(to_tensor(data.pictures[index]).to(device_of(network)))
@@ -56,9 +58,15 @@ def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
         winners = network(images).argmax(1)
         maps = reach(network, images, [head.features])[0].mean((2, 3))
     terms = (maps * linear.weight.detach()[winners]).sort(1, descending=True).values
-    enough = terms.cumsum(1) >= SHARE * terms.sum(1, keepdim=True)
-    needed = torch.where(enough.any(1), enough.float().argmax(1) + 1, terms.shape[1])
-    return {"few": (needed.double() / terms.shape[1]).mean().cpu()}
+    return {"few": _reaching(terms, terms.clamp_min(0).sum(1)), "few_of_sum": _reaching(terms, terms.sum(1))}
+
+
+def _reaching(terms_BC: torch.Tensor, whole_B: torch.Tensor) -> torch.Tensor:
+    """The share of the maps whose terms, the largest first, reach SHARE of the whole; all where there is none."""
+    maps = terms_BC.shape[1]
+    enough = terms_BC.cumsum(1) >= SHARE * whole_B[:, None]
+    needed = torch.where((whole_B > 0) & enough.any(1), enough.float().argmax(1) + 1, maps)
+    return (needed.double() / maps).mean().cpu()
 
 
 def plan(size: str) -> Plan:
@@ -74,13 +82,17 @@ def judge(results: Results) -> Judgement:
     """The accuracy within the margin, the parameters saved, and the maps a picture rests on."""
     cost = results.accuracy({POOLED: 1.0, DENSE: -1.0})
     dense, pooled_size = (results.trained[arm][0].parameters for arm in (DENSE, POOLED))
-    few = [*results.scalar(POOLED, "few").values()]
-    rests = over_seeds(few) if few else NOTHING
+    rests = seeds_only([*results.scalar(POOLED, "few").values()])
     return together(
         [
             alike("test accuracy with global pooling minus without", cost, margin=MARGIN, unit="accuracy"),
             greater("parameters saved", exactly(1 - pooled_size / dense), least=0.05, unit="share"),
-            below(f"maps that {100 * SHARE:.0f} % of the winning logit rests on", rests, limit=FEW, unit="share"),
+            below(
+                f"maps that {100 * SHARE:.0f} % of what speaks for the winning class rests on",
+                rests,
+                limit=FEW,
+                unit="share",
+            ),
         ]
     )
 

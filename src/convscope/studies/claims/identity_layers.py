@@ -19,8 +19,8 @@ from ...models.alexnet import Layers, add_convolution, initialise
 from ...prediction import logits
 from ..arms import TRAIN_ASKED
 from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
-from ..judging import Judgement, greater, no_less, over_seeds, together
-from ..results import NOTHING, Results
+from ..judging import Judgement, greater, no_less, together
+from ..results import Results, seeds_only
 
 SHALLOW, BEGUN, SCRATCH = "shallow", "as deep, begun as identity", "as deep from scratch"
 RATES = (0.003, 0.01, 0.03)
@@ -97,9 +97,9 @@ def plan(size: str) -> Plan:
 def judge(results: Results) -> Judgement:
     """The clean training loss after the last update; what is begun as identity and trained on is told beside it."""
     added = [(t.train_loss, float(t.measured["added"])) for (t,) in results.whole(SHALLOW)]
-    as_well = over_seeds([before - after for before, after in added]) if added else NOTHING
+    as_well = seeds_only([before - after for before, after in added])
     rows = [scratch.train_loss - float(t.measured["added"]) for t, scratch in results.whole(SHALLOW, SCRATCH)]
-    worse = over_seeds(rows) if rows else NOTHING
+    worse = seeds_only(rows)
     begun = results.difference(BEGUN, SHALLOW, "train_loss")
     quantity = "training loss of the trained shallow network minus that once identity layers are put in"
     return together(

@@ -20,8 +20,8 @@ from ...images import to_tensor
 from ...machine import device_of
 from ...models import build
 from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
-from ..judging import Judgement, below, no_less, over_seeds, together
-from ..results import NOTHING, Results
+from ..judging import Judgement, below, no_less, together
+from ..results import Results, seeds_only
 
 LAYERS = 56
 PLAIN, HE, NORM = "torch's own start", "He's start", "batch norm"
@@ -77,9 +77,7 @@ def plan(size: str) -> Plan:
 def judge(results: Results) -> Judgement:
     """At the start, where nothing has been chosen yet; after training beside it."""
     found = {arm: results.scalar(arm, "start decades") for arm in (PLAIN, NORM)}
-    lost, kept = ([*found[arm].values()] for arm in (PLAIN, NORM))
-    gone = over_seeds(lost) if lost else NOTHING
-    healthy = over_seeds(kept) if kept else NOTHING
+    gone, healthy = (seeds_only([*found[arm].values()]) for arm in (PLAIN, NORM))
     return together(
         [
             below("gradients at the first over the last, no batch norm", gone, limit=-WANTED, unit="decades"),
