@@ -141,13 +141,32 @@ def test_the_rate_is_chosen_with_a_seed_that_is_not_judged(tmp_path: Path) -> No
 
 
 def test_the_best_validated_rate_is_chosen() -> None:
-    def tried(rate: float, right: int, loss: float, diverged: str | None = None) -> Trained:
+    def tried(rate: float, right: int, loss: float, diverged: str | None = None, seed: int = 0) -> Trained:
         val = torch.arange(4) < right
-        return Trained("a", 0, rate, 1, 0.0, torch.zeros(1), val_loss=loss, val=val, diverged=diverged)
+        return Trained("a", seed, rate, 1, 0.0, torch.zeros(1), val_loss=loss, val=val, diverged=diverged)
 
     assert chosen((tried(0.1, 3, 1.0), tried(0.2, 4, 2.0), tried(0.3, 4, 1.0))) == 0.3
     assert chosen((tried(0.1, 1, 1.0), tried(0.2, 4, 0.0, "ran away"))) == 0.1
     assert chosen((tried(0.2, 0, 0.0, "ran away"), tried(0.1, 0, 0.0, "ran away"))) == 0.1
+    lucky, steady = (tried(0.1, 4, 0.5), tried(0.1, 1, 0.5, seed=7)), (tried(0.2, 3, 1.0), tried(0.2, 3, 1.0, seed=7))
+    assert chosen((*lucky, *steady)) == 0.2
+    assert chosen((*lucky, tried(0.2, 4, 0.0), tried(0.2, 4, 0.0, "ran away", 7))) == 0.1
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_no_seed_that_chooses_a_rate_is_judged(name: str, tmp_path: Path) -> None:
+    for size, count in (("small", 3), ("medium", 1)):
+        plan = CLAIMS[name].plan(size)
+        if plan is not None:
+            assert len(plan.trial_seeds) == count
+            assert not set(plan.trial_seeds) & set(plan.seeds)
+
+
+def test_each_rate_is_tried_with_each_seed_that_chooses(tmp_path: Path) -> None:
+    events, outcome = run(replace(PLAN, trial_seeds=(0, 101)), tmp_path)
+    tried = [(e.trained.seed, e.trained.rate) for e in events if e.trial and e.trained.arm == "wide"]
+    assert tried == [(0, 0.01), (0, 0.1), (101, 0.01), (101, 0.1)]
+    assert outcome.to_json()["plan"]["trial_seeds"] == [0, 101]
 
 
 def test_a_result_is_found_again_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,5 +24,5 @@ def wider_is_better(results: Results) -> Judgement:
 
 
 ARMS = (Arm("narrow", narrow), Arm("wide", narrow, {"width": 4}))
-PLAN = Plan(TASK, ARMS, steps=6, rates=(0.01, 0.1), seeds=(1, 2, 3), batch_size=16)
+PLAN = Plan(TASK, ARMS, steps=6, rates=(0.01, 0.1), seeds=(1, 2, 3), batch_size=16, trial_seeds=(0,))
 CLAIM = Claim("toy", "Wide is better.", "Is it?", "holds", ("shapes",), MINUTES, lambda size: PLAN, wider_is_better)

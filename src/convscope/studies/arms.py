@@ -1,4 +1,4 @@
-"""Trains the arms of a plan: each chooses its rate from the same few with seed 0, then trains every seed.
+"""Trains the arms of a plan: each chooses its rate from the same few with seeds set apart, then trains the rest.
 
 Each training is committed as soon as it is done, under a key of all that decides it. So an interrupted study loses
 one training at most, and claims that share an arm share its trainings.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,7 +38,6 @@ from .results import START, Trained
 
 MEASURED_BY = 2  # raised whenever what is measured here changes its meaning
 TRAIN_ASKED = 2_000  # training pictures that the clean loss and accuracy are measured on
-TRIAL_SEED = 0
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
 
 # What every arm shares unless the plan says otherwise: no augmentation, no smoothing, so that a loss is the loss.
@@ -218,7 +218,7 @@ def trials(place: Place, arm: Arm) -> list[Training]:
     if arm.fit is not None or len(rates) == 1:
         return []
     steps = max(1, round(place.plan.trial_share * place.plan.steps))
-    return [Training(place, arm, TRIAL_SEED, rate, steps, trial=True) for rate in rates]
+    return [Training(place, arm, seed, rate, steps, trial=True) for seed in place.plan.trial_seeds for rate in rates]
 
 
 def judged(place: Place, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:
@@ -229,13 +229,21 @@ def judged(place: Place, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]
 
 
 def chosen(tried: tuple[Trained, ...]) -> float:
-    """The rate of the best validation accuracy, and of the least loss among equals; the least rate if all diverged."""
-    good = [t for t in tried if t.diverged is None and t.rate is not None]
-    if not good:
-        return min(t.rate for t in tried if t.rate is not None)
-    best = max(good, key=lambda t: (t.val_accuracy, -t.val_loss))
-    assert best.rate is not None
-    return best.rate
+    """The rate of the best validation accuracy, and of the least loss among equals, each the mean over the trials.
+
+    A rate that a trial diverged at is not chosen; the least, if none is left.
+    """
+    by_rate: dict[float, list[Trained]] = {}
+    for trained in tried:
+        if trained.rate is not None:
+            by_rate.setdefault(trained.rate, []).append(trained)
+    good = {rate: several for rate, several in by_rate.items() if all(t.diverged is None for t in several)}
+
+    def standing(rate: float) -> tuple[float, float]:
+        several = good[rate]
+        return statistics.fmean(t.val_accuracy for t in several), -statistics.fmean(t.val_loss for t in several)
+
+    return max(good, key=standing) if good else min(by_rate)
 
 
 def _write(path: Path, found: Trained) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SIZES = ("small", "medium", "large")
 WIDTHS = {"small": 8, "medium": 32, "large": 64}  # filters of a network's first layer; the lecture's have 64
 
+ON_CIFAR: dict[str, Any] = {"trial_share": 0.3, "trial_seeds": (0,)}  # what a choice costs there
+
 Builder = Callable[..., "torch.nn.Module"]  # (classes, image size, options by name) -> fresh weights
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
 Measured = dict[str, "torch.Tensor"]
@@ -85,8 +87,8 @@ class Arm:
 class Plan:
     """What is trained: arms, the seeds that are judged, updates, and what is measured of each trained network.
 
-    ``rates`` are those that every arm chooses from, on validation, with seed 0, which is not judged. The choice
-    costs ``trial_share`` of the updates for each rate. ``recipe`` are options that all arms share;
+    ``rates`` are those that every arm chooses from, on validation, with the ``trial_seeds``, none of which is judged.
+    The choice costs ``trial_share`` of the updates for each rate and seed. ``recipe`` are options that all arms share;
     ``precision`` is that of a recipe's loop, "auto" what the machine is fastest in. ``by_place`` says what a measured
     vector is, and from where to where it goes.
     """
@@ -101,6 +103,7 @@ class Plan:
     measure: Measure | None = None
     measure_start: bool = False
     trial_share: float = 0.5
+    trial_seeds: tuple[int, ...] = (0, 101, 102)
     precision: str = "float32"
     by_place: tuple[str, str] = ("", "")
 
@@ -108,7 +111,9 @@ class Plan:
         """The same arms with two updates, one seed and one rate: to see that a plan runs."""
         arms = tuple(replace(arm, rates=None if arm.rates is None else arm.rates[:1]) for arm in self.arms)
         task = replace(self.task, train=60, val=20, test=40)
-        return replace(self, task=task, arms=arms, steps=2, rates=self.rates[:1], seeds=(1,), batch_size=8)
+        return replace(
+            self, task=task, arms=arms, steps=2, rates=self.rates[:1], seeds=(1,), batch_size=8, trial_seeds=(0,)
+        )
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
         task, batch_size, steps = Task("cifar10", 32, train=train, val=1_000), 64, updates[0]
     else:
         task, batch_size, steps, seeds = Task("cifar10", 32), 128, updates[1], seeds[:3]
-    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=0.3, **options)
+    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", **ON_CIFAR, **options)
 
 
 def words_of(function: Any) -> str | None:

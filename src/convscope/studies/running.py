@@ -201,6 +201,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "batch_size": plan.batch_size,
         "rates": list(plan.rates),
         "trial_share": plan.trial_share,
+        "trial_seeds": list(plan.trial_seeds),
         "recipe": dict(plan.recipe),
         "precision": plan.precision,
         "measure": words_of(plan.measure),
