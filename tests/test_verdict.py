@@ -158,7 +158,7 @@ def test_a_fresh_network_is_told_what_will_happen():
 
 
 def test_a_network_that_nobody_calls_trained_is_not_told_that_its_labels_are_noise():
-    assert judge(collect(material(small(), trained=None))).fault == HEALTHY  # its running statistics are of nothing yet
+    assert judge(collect(material(small(norm=False), trained=None))).fault == HEALTHY
     large = small(norm=False)
     planted.scaled(30.0)(large)
     found = judge(collect(material(large, trained=None))).findings[0]

@@ -18,7 +18,7 @@ from ..classifier import load_weight_file
 from ..datasets import Dataset, Progress
 from ..diagnosed import DiagnoseReport, State
 from ..diagnosis.chain import Factor, find_chain
-from ..diagnosis.evidence import Material, collect, frozen_parameters, not_numbers
+from ..diagnosis.evidence import Material, collect, frozen_parameters, norms_unset, not_numbers
 from ..diagnosis.gradients import gradients, ready
 from ..diagnosis.jacobian import PICTURES, jacobians
 from ..diagnosis.norms import NormView, batch_norms, look_at_norm
@@ -84,6 +84,7 @@ class _Diagnosis:
     start: nn.Module | None = None
     watched: Watched | None = None
     designed: frozenset[str] = frozenset()
+    trained: bool | None = None  # None where nobody knows
 
     def __post_init__(self) -> None:
         dataset, labels = self.subject.dataset, self.subject.labels
@@ -108,6 +109,10 @@ class _Diagnosis:
         self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
         if start is not None:
             self.designed = frozen_parameters(start)
+        unknown = self.subject.own and start is None and watched is None
+        self.trained = (
+            False if self.subject.fresh or (unknown and norms_unset(self.network) == 1) else not unknown or None
+        )
         if self.designed:
             self.notes.append(f"frozen from the start, and taken for meant so: {_some(sorted(self.designed))}.")
         run = self.subject.run
@@ -162,15 +167,9 @@ class _Diagnosis:
             losses=losses,
             batch_size=run.recipe().loop.batch_size if run is not None else None,
             diverged=diverged is not None,
-            trained=self._trained(),
+            trained=self.trained,
             designed=self.designed,
         )
-
-    def _trained(self) -> bool | None:
-        """None of a network that came without a word of its training."""
-        if self.subject.fresh:
-            return False
-        return None if self.subject.own and self.start is None and self.watched is None else True
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:
         """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these pictures'."""
@@ -189,8 +188,8 @@ class _Diagnosis:
         tell = progress or (lambda what, done, total: None)
         states: dict[str, State] = {}
         broken = not_numbers(self.network)
-        whole = {"start": self.network if self.subject.fresh else self.start}
-        if not self.subject.fresh:
+        whole = {"start": self.network if self.trained is False else self.start}
+        if self.trained is not False:
             whole["now"] = None if broken else self.network
         for number, (when, network) in enumerate(whole.items()):
             if network is not None:

@@ -105,6 +105,13 @@ def not_numbers(network: nn.Module) -> list[str]:
     return [n for n, t in network.state_dict().items() if t.is_floating_point() and not torch.isfinite(t).all()]
 
 
+def norms_unset(network: nn.Module) -> float:
+    """The share of batch norms whose running statistics have seen no batch; NaN where none keeps any."""
+    found = [(m.running_mean, m.running_var) for m in network.modules() if isinstance(m, _BatchNorm)]
+    kept = [(mean, var) for mean, var in found if mean is not None and var is not None]
+    return float(np.mean([bool((m == 0).all() and (v == 1).all()) for m, v in kept])) if kept else math.nan
+
+
 def collect(material: Material) -> Evidence:
     """Measure the evidence. Networks are left as they are; UsageError where one cannot be called."""
     found: dict[str, float] = {
@@ -169,11 +176,8 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
         found["gap"] = top1 - found["held_out_top1"]
         chance = float(torch.bincount(material.held_out[1]).max()) / len(material.held_out[1])
         found["above_chance"] = found["held_out_top1"] - chance
-    norms = [m for m in material.network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if norms:
-        found["norms_unset"] = float(np.mean([_as_made(m) for m in norms]))
-    if norms and material.trained is not False and (material.trained or found["norms_unset"] < 1):
-        # a fresh network's running statistics are of nothing yet
+    found["norms_unset"] = norms_unset(material.network)
+    if not math.isnan(found["norms_unset"]) and material.trained is not False:  # else they are of nothing yet
         copy = ready(deepcopy(material.network))
         with torch.no_grad():
             block = slice(0, BLOCK)
@@ -183,12 +187,6 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
     if math.isnan(loss):
         found["not_numbers"], names["not_numbers"] = 1.0, "the answer, though no weight,"
     return found
-
-
-def _as_made(norm: _BatchNorm) -> bool:
-    """Whether running statistics have seen no batch."""
-    mean, variance = norm.running_mean, norm.running_var
-    return mean is None or variance is None or bool((mean == 0).all() and (variance == 1).all())
 
 
 def _evaluated(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
