@@ -75,8 +75,8 @@ def flow_sentence(found: Gradients) -> str:
     if not math.isfinite(found.reach):
         return f"the gradient grows beyond what its numbers can hold on its way through {count} factors"
     return (
-        f"the gradient changes x{found.typical:.2f} a factor; what reaches {found.names[0]}'s pictures through {count} "
-        f"factors is {found.reach:.2g} of what left the logits"
+        f"the gradient changes x{found.typical:.2f} a factor; what reaches the pictures through {count} factors is "
+        f"{found.reach:.2g} of what left the logits"
     )
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SIZES = ("small", "medium", "large")
 WIDTHS = {"small": 8, "medium": 32, "large": 64}  # filters of a network's first layer; the lecture's have 64
 
-ON_CIFAR: dict[str, Any] = {"trial_share": 0.3, "trial_seeds": (0,)}  # what a choice costs there
-
 Builder = Callable[..., "torch.nn.Module"]  # (classes, image size, options by name) -> fresh weights
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
 Measured = dict[str, "torch.Tensor"]
@@ -168,7 +166,7 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
         task, batch_size, steps = Task("cifar10", 32, train=train, val=1_000), 64, updates[0]
     else:
         task, batch_size, steps, seeds = Task("cifar10", 32), 128, updates[1], seeds[:3]
-    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", **ON_CIFAR, **options)
+    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=0.3, **options)
 
 
 def words_of(function: Any) -> str | None:

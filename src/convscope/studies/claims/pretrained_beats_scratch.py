@@ -13,7 +13,7 @@ from ...datasets import Dataset, Unsplit
 from ...datasets.dataset import listing
 from ...transferring.features import FeatureOptions, extract
 from ...transferring.head import train_head
-from ..claim import ON_CIFAR, WIDTHS, Arm, Claim, Fitted, Plan, Task
+from ..claim import WIDTHS, Arm, Claim, Fitted, Plan, Task
 from ..judging import Judgement, greater, together
 from ..results import Results
 from ..tasks import some_a_class
@@ -68,7 +68,7 @@ def plan(size: str) -> Plan:
         return Plan(task, tuple(arms), 200, RATES, recipe=shared)
     test = 2_000 if size == "medium" else None
     task = Task("cifar10", 32, train=10_000, val=1_000, test=test)
-    return Plan(task, tuple(arms), 1_000, RATES, recipe=shared, batch_size=64, precision="auto", **ON_CIFAR)
+    return Plan(task, tuple(arms), 1_000, RATES, recipe=shared, batch_size=64, precision="auto", trial_share=0.3)
 
 
 def _scratch(count: int) -> str:
