@@ -154,7 +154,7 @@ def test_the_best_validated_rate_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
-def test_no_seed_that_chooses_a_rate_is_judged(name: str, tmp_path: Path) -> None:
+def test_no_seed_that_chooses_a_rate_is_judged(name: str) -> None:
     for size in SIZES:
         plan = CLAIMS[name].plan(size)
         if plan is not None:
@@ -210,6 +210,9 @@ def test_a_run_that_is_cut_short_leaves_a_whole_outcome_alone(tmp_path: Path) ->
     _, cut = run(PLAN, tmp_path, minutes=0.0)
     assert cut.interrupted
     assert path.read_bytes() == before
+    path.write_text("{")
+    run(PLAN, tmp_path, minutes=0.0)
+    assert json.loads(path.read_text())["interrupted"]
 
 
 def test_pictures_that_a_mirror_changes_are_never_mirrored(tmp_path: Path) -> None:

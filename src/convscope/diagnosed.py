@@ -17,7 +17,7 @@ from .diagnosis.jacobian import FactorJacobian, Jacobians
 from .diagnosis.norms import NormView
 from .diagnosis.verdict import Verdict
 from .report import page, uri
-from .storage import commit_bytes, commit_json, commit_text, make_folder
+from .storage import commit_bytes, commit_json, commit_text, finite, make_folder
 from .watch import Watched
 
 NAMES = {"start": "before the first step", "now": "now"}
@@ -111,9 +111,9 @@ def factor_json(jacobian: FactorJacobian) -> dict[str, Any]:
 
 
 def state_json(state: State) -> dict[str, Any]:
-    """A state as JSON values."""
+    """A state as JSON values; what is beyond all numbers is null."""
     found, jacobians = state.gradients, state.jacobians
-    return {
+    values = {
         "loss": found.loss,
         "factors": list(found.names),
         "gradient_norms": list(found.norms),
@@ -127,6 +127,7 @@ def state_json(state: State) -> dict[str, Any]:
         "norm_bound": None if jacobians is None else jacobians.bound,
         "norm_end_to_end": None if jacobians is None else jacobians.end_to_end.norm,
     }
+    return finite(values)
 
 
 def norm_json(view: NormView | None) -> dict[str, Any] | None:
@@ -134,7 +135,7 @@ def norm_json(view: NormView | None) -> dict[str, Any] | None:
     if view is None:
         return None
     names = "layer channel channels mean scale running_mean running_scale gamma delta eps off".split()
-    return {name: getattr(view, name) for name in names} | {"batches": [asdict(b) for b in view.batches]}
+    return finite({name: getattr(view, name) for name in names} | {"batches": [asdict(b) for b in view.batches]})
 
 
 def write(report: DiagnoseReport) -> DiagnoseReport:

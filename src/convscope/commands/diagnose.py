@@ -26,7 +26,7 @@ from ..diagnosis.verdict import judge
 from ..errors import DataError, UsageError
 from ..images import to_tensor
 from ..session import WATCHED, training_batches
-from ..storage import finite, lock, make_folder
+from ..storage import lock, make_folder
 from ..training import prepare
 from ..watch import Watched
 from .subject import Subject, open_subject
@@ -109,10 +109,10 @@ class _Diagnosis:
         self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
         if start is not None:
             self.designed = frozen_parameters(start)
-        unknown = self.subject.own and start is None and watched is None
-        self.trained = (
-            False if self.subject.fresh or (unknown and norms_unset(self.network) == 1) else not unknown or None
-        )
+        if self.subject.own and start is None and watched is None:  # unless its norms say that it is fresh, who knows?
+            self.trained = False if norms_unset(self.network) == 1 else None
+        else:
+            self.trained = not self.subject.fresh
         if self.designed:
             self.notes.append(f"frozen from the start, and taken for meant so: {_some(sorted(self.designed))}.")
         run = self.subject.run
@@ -209,9 +209,9 @@ class _Diagnosis:
                 "data": self.subject.dataset.name,
                 **verdict.to_json(),
                 "sentence": diagnosed.verdict_sentence(verdict, states),
-                "states": finite({when: diagnosed.state_json(state) for when, state in states.items()}),
+                "states": {when: diagnosed.state_json(state) for when, state in states.items()},
                 "watched": self._watched_json(),
-                "norm": finite(diagnosed.norm_json(view)),
+                "norm": diagnosed.norm_json(view),
                 "notes": self.notes,
                 "seconds": time.perf_counter() - began,
             },

@@ -165,8 +165,9 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
     """Accuracy with running statistics, and how much the loss differs from that with the batch's own."""
     guess = known["guess"]
     loss, top1, varies = _evaluated(material.network, material.images, material.labels)
-    found = {"top1": top1, "varies": varies, "last_loss": known.get("last_loss", loss / guess)}
+    found = {"top1": top1, "varies": varies}
     if material.trained is not False:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
+        found["last_loss"] = known.get("last_loss", loss / guess)
         both = (1 - loss / guess, known.get("progress", math.nan))
         found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
     else:

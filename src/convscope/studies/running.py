@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..datasets import Dataset
+from ..errors import DamagedFile
 from ..machine import describe, pick_device
 from ..storage import commit_json, lock, make_folder, read_json, sweep_temporaries
 from ..version import __version__
@@ -127,9 +128,17 @@ def _commit(claim: Claim, size: str, results: Results, place: Place, start: floa
     """Judge and keep the outcome; one that was cut short does not take the place of one that was not."""
     outcome = _judge(claim, size, results, place, time.perf_counter() - start)
     path = place.folder / f"{claim.name}-{size}.json"
-    if not (outcome.interrupted and path.exists() and not read_json(path)["interrupted"]):
+    if not (outcome.interrupted and _is_whole(path)):
         commit_json(path, outcome.to_json())
     return outcome
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an outcome was kept there that nothing cut short."""
+    try:
+        return not read_json(path)["interrupted"]
+    except DamagedFile:
+        return False
 
 
 def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[Done]:
