@@ -1,4 +1,4 @@
-"""Silencing each of the 256 filters of AlexNet's conv3 on 1,000 pictures, against evaluating the whole network on them.
+"""Silencing each of the 256 filters of AlexNet's conv3 on 1,000 images, against evaluating the whole network on them.
 
 Claim: all 256 cost at most 10 evaluation passes.
 
@@ -23,25 +23,25 @@ from convscope.models import build
 from convscope.prediction import logits
 from convscope.taps import tapping
 
-TARGET, PICTURES, ROUNDS = 10.0, 1_000, 4
+TARGET, IMAGES, ROUNDS = 10.0, 1_000, 4
 
 
 def main() -> None:
     options = arguments(__doc__)
     data = assemble(load_shapes(6_000))
-    index = data.subset("train")[:PICTURES]
+    index = data.subset("train")[:IMAGES]
     network = build("alexnet", 6, 32, seed=0).eval().to(memory_format=torch.channels_last)
     layer = find_layers(network, torch.zeros(1, 3, 32, 32))[-1]
 
     def ours() -> float:
         start = time.perf_counter()
-        ablate(network, data.pictures, data.labels, data.preprocess, layer, index)
+        ablate(network, data.images, data.labels, data.preprocess, layer, index)
         return time.perf_counter() - start
 
     def peer() -> float:
         start = time.perf_counter()
         for _ in range(4):  # a pass is short
-            logits(network, data.pictures, data.preprocess, index)
+            logits(network, data.images, data.preprocess, index)
         return (time.perf_counter() - start) / 4
 
     assert_equal(network, data, layer, index)
@@ -59,7 +59,7 @@ def main() -> None:
         "target": TARGET,
         "filters": layer.filters,
         "one_by_one": layer.filters,
-        "pictures": len(index),
+        "images": len(index),
     }
     tell(result, options.json)
 
@@ -67,8 +67,8 @@ def main() -> None:
 def assert_equal(network: torch.nn.Module, data, layer, index: np.ndarray) -> None:
     """What is fed to the logits equals a whole pass with the filter at 0."""
     chosen = [0, 17, 255]
-    ours = ablate(network, data.pictures, data.labels, data.preprocess, layer, index[:64], chosen)
-    images = data.preprocess.normalise(to_tensor(data.pictures[index[:64]]))
+    ours = ablate(network, data.images, data.labels, data.preprocess, layer, index[:64], chosen)
+    images = data.preprocess.normalise(to_tensor(data.images[index[:64]]))
     with torch.no_grad():
         whole = network(images)
         for row, k in enumerate(chosen):

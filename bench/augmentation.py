@@ -63,7 +63,7 @@ def main() -> None:
         "high": float(bounds[1]),
         "ours": float(1e6 * inside.sum() / steps / BATCH),
         "peer": None,
-        "unit": "microseconds a picture; ratio: seconds in augmentation / seconds of the rest",
+        "unit": "microseconds an image; ratio: seconds in augmentation / seconds of the rest",
         "better": "lower",
         "target": TARGET,
         "precision": recipe.loop.precision,

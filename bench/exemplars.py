@@ -1,9 +1,9 @@
 """Exemplars of all filters against the bare prediction pass: what the top-k, its places and the firing rates cost.
 
-Claim: at most 1.15 times the pass on alexnet and 1.35 times on resnet20, over 40,000 pictures; memory stays flat.
+Claim: at most 1.15 times the pass on alexnet and 1.35 times on resnet20, over 40,000 images; memory stays flat.
 
 Accounted inside one run (seconds in the bookkeeping over seconds of the rest), and checked by whole passes in ABBA
-order. With CIFAR-10 at $CONVSCOPE_DATA its training pictures are used, else drawn shapes.
+order. With CIFAR-10 at $CONVSCOPE_DATA its training images are used, else drawn shapes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from convscope.models import build
 from convscope.prediction import logits
 
 TARGETS = {"alexnet": 1.15, "resnet20": 1.35}
-PICTURES, QUICK, ROUNDS, ABBA_PICTURES, COUNT = 40_000, 4_000, 4, 10_000, 9
-SMALL = 5_000  # pictures whose memory is compared with that of all
+IMAGES, QUICK, ROUNDS, ABBA_IMAGES, COUNT = 40_000, 4_000, 4, 10_000, 9
+SMALL = 5_000  # images whose memory is compared with that of all
 
 
-def pictures() -> Dataset:
+def images() -> Dataset:
     """CIFAR-10 where it lies, else as many drawn shapes."""
     try:
         return load("cifar10")
@@ -38,14 +38,14 @@ def pictures() -> Dataset:
 
 def main() -> None:
     options = arguments(__doc__)
-    data = pictures()
-    index = np.resize(data.subset("train"), QUICK if options.quick else PICTURES)
+    data = images()
+    index = np.resize(data.subset("train"), QUICK if options.quick else IMAGES)
     torch.set_grad_enabled(False)
     shares, checks, memory = {}, {}, {}
     for name in TARGETS:
         network = build(name, len(data.class_names), 32, seed=0).eval().to(memory_format=torch.channels_last)
         shares[name] = accounted(network, data, index)
-        checks[name] = checked(network, data, index[: QUICK if options.quick else ABBA_PICTURES])
+        checks[name] = checked(network, data, index[: QUICK if options.quick else ABBA_IMAGES])
         memory[name] = [peak(network, data, index[:n]) for n in (SMALL, len(index))]
     worst = max(TARGETS, key=lambda name: shares[name] / TARGETS[name])
     low, high = checks[worst][1:]
@@ -61,7 +61,7 @@ def main() -> None:
         "accounted": shares,
         "abba": checks,
         "resident_gb_5k_and_all": memory,
-        "pictures": len(index),
+        "images": len(index),
         "data": data.name,
     }
     tell(result, options.json)
@@ -81,7 +81,7 @@ def accounted(network: torch.nn.Module, data: Dataset, index: np.ndarray) -> flo
     setattr(stream, "_take", timed)  # noqa: B010 - to the type checker this is an assignment of another type
     start = time.perf_counter()
     with stream.watching(network, index):
-        logits(network, data.pictures, data.preprocess, index)
+        logits(network, data.images, data.preprocess, index)
     whole = time.perf_counter() - start
     return whole / (whole - inside)
 
@@ -89,17 +89,17 @@ def accounted(network: torch.nn.Module, data: Dataset, index: np.ndarray) -> flo
 def checked(network: torch.nn.Module, data: Dataset, index: np.ndarray) -> tuple[float, float, float]:
     """The median ratio of whole passes, with and without, in ABBA order; the logits must be the same bits."""
     kept: dict[str, torch.Tensor] = {}
-    stream = Stream(layers_of(network), COUNT)  # it goes on from block to block, as it does over many pictures
+    stream = Stream(layers_of(network), COUNT)  # it goes on from block to block, as it does over many images
 
     def bare() -> float:
         start = time.perf_counter()
-        kept["bare"] = logits(network, data.pictures, data.preprocess, index)
+        kept["bare"] = logits(network, data.images, data.preprocess, index)
         return time.perf_counter() - start
 
     def ours() -> float:
         start = time.perf_counter()
         with stream.watching(network, index):
-            kept["ours"] = logits(network, data.pictures, data.preprocess, index)
+            kept["ours"] = logits(network, data.images, data.preprocess, index)
         return time.perf_counter() - start
 
     ours()  # the first lists are filled in every block: that is accounted for above
@@ -113,7 +113,7 @@ def peak(network: torch.nn.Module, data: Dataset, index: np.ndarray) -> float:
     with watched() as most:
         stream = Stream(layers_of(network), COUNT)
         with stream.watching(network, index):
-            logits(network, data.pictures, data.preprocess, index)
+            logits(network, data.images, data.preprocess, index)
     return most[0] / 1e9
 
 

@@ -1,7 +1,7 @@
 """Features of a folder of JPEG files by lite0: against timm with a DataLoader as people write it, and against OpenVINO.
 
 Claim: at least 3 times timm with two workers in eager float32 on the same files, features equal to 1e-4 of the largest;
-at least 0.9 times the pictures a second of OpenVINO's throughput mode in float32 on decoded pictures; and from the
+at least 0.9 times the images a second of OpenVINO's throughput mode in float32 on decoded images; and from the
 store at least 100 times timm.
 """
 
@@ -23,7 +23,7 @@ from paired import abba, arguments, median_ratio, tell
 from PIL import Image
 
 from convscope.classifier import Classifier
-from convscope.datasets import Listing, list_pictures
+from convscope.datasets import Listing, list_images
 from convscope.exporting import to_onnx
 from convscope.models.heads import head_place
 from convscope.storage import cache_folder
@@ -31,20 +31,20 @@ from convscope.transferring.engines import TOLERANCE, Wanted, make_engine
 from convscope.transferring.features import BLOCK, FeatureOptions, extract
 
 TARGET, OPENVINO_TARGET, CACHE_TARGET = 3.0, 0.9, 100.0
-PICTURES, QUICK, ROUNDS, WORKERS, BATCH = 600, 100, 3, 2, 64
+IMAGES, QUICK, ROUNDS, WORKERS, BATCH = 600, 100, 3, 2, 64
 CPU = torch.device("cpu")
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """JPEG files of 500 x 375 pixels: smooth fields with some noise, about as large as photographs."""
     rng = np.random.default_rng(0)
     for i in range(count):
         field = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        picture = np.asarray(Image.fromarray(field).resize((500, 375), Image.Resampling.BICUBIC), np.int16)
-        picture = (picture + rng.integers(-12, 13, picture.shape)).clip(0, 255).astype(np.uint8)
+        image = np.asarray(Image.fromarray(field).resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        image = (image + rng.integers(-12, 13, image.shape)).clip(0, 255).astype(np.uint8)
         place = folder / "ab"[i % 2]
         place.mkdir(exist_ok=True)
-        Image.fromarray(picture).save(place / f"{i:05d}.jpg", quality=85)
+        Image.fromarray(image).save(place / f"{i:05d}.jpg", quality=85)
 
 
 class Files(torch.utils.data.Dataset):
@@ -85,7 +85,7 @@ def timed(work: Any, *given: Any) -> float:
 
 
 def openvino_seconds(classifier: Classifier, images: np.ndarray) -> tuple[Any, Any]:
-    """OpenVINO's own throughput mode on normalised pictures, one a request: a block to time, and one call's answer."""
+    """OpenVINO's own throughput mode on normalised images, one a request: a block to time, and one call's answer."""
     openvino = importlib.import_module("openvino")
     place, _ = head_place(classifier.network)
     network = Classifier.pretrained("lite0").network
@@ -106,14 +106,14 @@ def openvino_seconds(classifier: Classifier, images: np.ndarray) -> tuple[Any, A
     return block, lambda: compiled([images[:1]])[0]
 
 
-def engine_seconds(classifier: Classifier, pictures: np.ndarray) -> Any:
-    """Our engine alone, on decoded pictures, as the extraction calls it: a block to time."""
+def engine_seconds(classifier: Classifier, images: np.ndarray) -> Any:
+    """Our engine alone, on decoded images, as the extraction calls it: a block to time."""
     run, threads = make_engine("auto", classifier, Wanted(), CPU).run, torch.get_num_threads()
 
     def block() -> float:
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(run, [pictures[i : i + BLOCK] for i in range(0, len(pictures), BLOCK)]))
+            list(pool.map(run, [images[i : i + BLOCK] for i in range(0, len(images), BLOCK)]))
         return time.perf_counter() - start
 
     return block
@@ -121,13 +121,13 @@ def engine_seconds(classifier: Classifier, pictures: np.ndarray) -> Any:
 
 def main() -> None:
     options = arguments(__doc__)
-    count, rounds = (QUICK, 1) if options.quick else (PICTURES, ROUNDS)
+    count, rounds = (QUICK, 1) if options.quick else (IMAGES, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CONVSCOPE_CACHE"] = f"{folder}/cache"
-        root = Path(folder) / "pictures"
+        root = Path(folder) / "images"
         root.mkdir()
-        write_pictures(root, count)
-        lite0, listing = Classifier.pretrained("lite0"), list_pictures(root)
+        write_images(root, count)
+        lite0, listing = Classifier.pretrained("lite0"), list_images(root)
         classifier = replace(lite0, preprocess=replace(lite0.preprocess, fit="squash"))
         paths = list(listing.unsplit.files)
         ours, peer = our_features(classifier, listing), peer_features(classifier, paths)  # the engine is made here
@@ -136,23 +136,23 @@ def main() -> None:
 
         def fresh() -> float:
             shutil.rmtree(cache_folder() / "features")
-            return timed(lambda: our_features(classifier, list_pictures(root)))
+            return timed(lambda: our_features(classifier, list_images(root)))
 
         seconds, peers = abba(fresh, lambda: timed(peer_features, classifier, paths), rounds)
         ratio, low, high = median_ratio(peers, seconds)
-        kept = min(timed(lambda: our_features(classifier, list_pictures(root))) for _ in range(5))
-        pictures = np.stack([classifier.preprocess.picture(p) for p in paths[:200]])
-        images = classifier.preprocess.normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2)).contiguous().numpy()
-        block, one = openvino_seconds(classifier, images)
+        kept = min(timed(lambda: our_features(classifier, list_images(root))) for _ in range(5))
+        images = np.stack([classifier.preprocess.fit_image(p) for p in paths[:200]])
+        inputs = classifier.preprocess.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)).contiguous().numpy()
+        block, one = openvino_seconds(classifier, inputs)
         assert np.abs(one() - peer[:1]).max() <= TOLERANCE * most
-        network, other = abba(engine_seconds(classifier, pictures), block, 1 if options.quick else 5)
+        network, other = abba(engine_seconds(classifier, images), block, 1 if options.quick else 5)
     result = {
         "ratio": ratio,
         "low": low,
         "high": high,
         "ours": count / float(np.median(seconds)),
         "peer": count / float(np.median(peers)),
-        "unit": "pictures/s",
+        "unit": "images/s",
         "better": "higher",
         "target": TARGET,
         "max_abs_difference": difference,
@@ -161,11 +161,11 @@ def main() -> None:
         "from_the_store_target": CACHE_TARGET,
         "against_openvino": median_ratio(other, network),
         "against_openvino_target": OPENVINO_TARGET,
-        "network_pictures_per_second": {
-            "ours": len(pictures) / float(np.median(network)),
-            "openvino": len(pictures) / float(np.median(other)),
+        "network_images_per_second": {
+            "ours": len(images) / float(np.median(network)),
+            "openvino": len(images) / float(np.median(other)),
         },
-        "pictures": count,
+        "images": count,
     }
     tell(result, options.json)
 

@@ -1,9 +1,9 @@
-"""Peak anonymous memory of recording features, for 1,000, 10,000 and 40,000 pictures, in fresh processes.
+"""Peak anonymous memory of recording features, for 1,000, 10,000 and 40,000 images, in fresh processes.
 
-Claim: the peak of 40,000 is at most 1.05 times that of fewer: memory does not grow with the number of pictures. Linux
+Claim: the peak of 40,000 is at most 1.05 times that of fewer: memory does not grow with the number of images. Linux
 only.
 
-Pictures are drawn PNG files of 64 x 64 pixels, taken at 64 pixels; the engine is the one that is installed.
+Images are drawn PNG files of 64 x 64 pixels, taken at 64 pixels; the engine is the one that is installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMES = 3  # of the smaller counts: what making the session takes varies
 COUNTS, QUICK = (1_000, 10_000, 40_000), (200, 1_000)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     for i in range(count):
         place = folder / str(i % 10)
@@ -35,7 +35,7 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def child(folder: str, limit: int) -> None:
-    """Record the features of so many pictures while a thread watches; print the peak."""
+    """Record the features of so many images while a thread watches; print the peak."""
     import convscope
 
     with watched() as peak:
@@ -52,14 +52,14 @@ def main() -> None:
     counts = QUICK if options.quick else COUNTS
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder) / "pictures", counts[-1])
+        write_images(Path(folder) / "images", counts[-1])
         # The first one makes the engine, which takes memory of its own, and is not counted.
         order = [counts[0]] + [c for c in counts for _ in range(1 if c == counts[-1] else TIMES)]
         for count in order:
             environment = os.environ | {"CONVSCOPE_CACHE": f"{folder}/cache"}
             for path in Path(folder).glob("cache/features/*/*.safetensors"):
                 path.unlink()
-            command = [sys.executable, __file__, "child", f"{folder}/pictures", str(count)]
+            command = [sys.executable, __file__, "child", f"{folder}/images", str(count)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             runs.append(json.loads(done.stdout) | {"count": count})
     every = {count: [run["peak"] / 1e9 for run in runs[1:] if run["count"] == count] for count in counts}
@@ -71,10 +71,10 @@ def main() -> None:
         "high": max(peaks),
         "ours": growth,
         "peer": None,
-        "unit": "the peak of the most pictures over the smallest; low and high in GB",
+        "unit": "the peak of the most images over the smallest; low and high in GB",
         "better": "lower",
         "target": TARGET,
-        "pictures": list(counts),
+        "images": list(counts),
         "peaks_gb": every,
         "engine": runs[-1]["engine"],
         "seconds": [run["seconds"] for run in runs[1:]],

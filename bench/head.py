@@ -4,7 +4,7 @@ Claim: at least 15 times as fast for 10,000 x 1280 features of 10 classes, 7 str
 at most 1 + 1e-6 times scikit-learn's (tol=1e-6, max_iter=5000), in float64.
 
 With CIFAR-10 at $CONVSCOPE_DATA the features are lite0's at 128 pixels, else drawn ones with a spectrum that falls. One
-fit of 40,000 pictures is timed once beside it.
+fit of 40,000 images is timed once beside it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from paired import abba, arguments, median_ratio, tell
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
 from convscope.classifier import Classifier
-from convscope.datasets import list_pictures
+from convscope.datasets import list_images
 from convscope.errors import ConvscopeError
 from convscope.transferring.features import FeatureOptions, extract
 from convscope.transferring.head import Problem, Standard, cross_validate, folds_of
 
 TARGET, GAP = 15.0, 1e-6
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # C times the number of pictures
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # C times the number of images
 KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # the peer gets the kernels that its library chooses itself
-PICTURES, LARGE, QUICK, CHANNELS, CLASSES = 10_000, 40_000, 1_000, 1280, 10
+IMAGES, LARGE, QUICK, CHANNELS, CLASSES = 10_000, 40_000, 1_000, 1280, 10
 
 
 def features(count: int) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Standardised features (N, C), labels, and what they are."""
     try:
-        listing = list_pictures("cifar10", limit=count)
+        listing = list_images("cifar10", limit=count)
     except ConvscopeError:
         rng = np.random.default_rng(0)
         labels = rng.integers(0, CLASSES, count)
@@ -64,7 +64,7 @@ def main() -> None:
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {k: v for k, v in os.environ.items() if k not in KERNELS}
         )
-    x, y, what = features(QUICK if options.quick else PICTURES)
+    x, y, what = features(QUICK if options.quick else IMAGES)
     fold = folds_of(np.arange(len(y), dtype=np.uint64), y.numpy(), 5)
     strengths = [s / len(y) for s in STRENGTHS]
     splits: Any = [(np.flatnonzero(fold != j), np.flatnonzero(fold == j)) for j in range(5)]
@@ -101,7 +101,7 @@ def main() -> None:
         "better": "higher",
         "target": TARGET,
         "features": what,
-        "pictures": len(y),
+        "images": len(y),
         "strengths": strengths,
         "largest_gap_to_scikit_learn": max(gaps),
         "smallest_gap_to_scikit_learn": min(gaps),
@@ -125,7 +125,7 @@ def compared(kept: dict[str, Any], x: torch.Tensor, y: torch.Tensor, fold: np.nd
 
 
 def one_fit(count: int) -> dict[str, float]:
-    """Seconds of a single fit of more pictures, once, and the gap of the objectives."""
+    """Seconds of a single fit of more images, once, and the gap of the objectives."""
     x, y, _ = features(count)
     c = 30.0 / len(y)
     start = time.perf_counter()
@@ -138,7 +138,7 @@ def one_fit(count: int) -> dict[str, float]:
     model = LogisticRegression(C=c, tol=1e-6, max_iter=5000).fit(wide, y.numpy())
     peer = time.perf_counter() - start
     gap = mine / objective(model.coef_, model.intercept_, x, y, c) - 1
-    return {"pictures": len(y), "ours": ours, "peer": peer, "ratio": peer / ours, "gap": gap}
+    return {"images": len(y), "ours": ours, "peer": peer, "ratio": peer / ours, "gap": gap}
 
 
 if __name__ == "__main__":

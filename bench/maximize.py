@@ -1,11 +1,11 @@
 """Activation maximization of all 448 filters of the lecture's AlexNet, and of 24 of them against torch-lucent 0.1.8.
 
-Claim: at most 60 seconds for one picture a filter, 240 with four seeds and verdicts; at least 100 times as fast a
+Claim: at most 60 seconds for one image a filter, 240 with four seeds and verdicts; at least 100 times as fast a
 filter as torch-lucent with its default number of steps, to a legal activation that is higher for most of them.
 
 Give a trained run with --run NAME (in $CONVSCOPE_RUNS); without one the network is random, which costs the same but
 says less. The peer needs `pip install --group bench-lucent`; without it only our own seconds are measured. Its
-pictures are scored as ours are: at 32 x 32 pixels, rounded to 8 bits, through the network's own preprocess.
+images are scored as ours are: at 32 x 32 pixels, rounded to 8 bits, through the network's own preprocess.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     network, preprocess, data = subject(options.run)
     layers = find_layers(network, torch.zeros(1, 3, 32, 32))
-    colours = palette(data.pictures[data.subset("train", 1_000)])
+    colours = palette(data.images[data.subset("train", 1_000)])
     ours, ours_values, inside = climb(network, preprocess, layers, colours, seeds=1)
     agreed, classes_inside = classes(network, options.second, preprocess, colours, len(data.class_names))
-    found = exemplars(network, data.pictures, preprocess, layers, data.subset("train"))
+    found = exemplars(network, data.images, preprocess, layers, data.subset("train"))
     four, beaten, n = with_verdicts(network, preprocess, layers, colours, found)
     chosen = [(layer, k) for layer in layers for k in range(0, layer.filters, layer.filters // options.filters)]
     peers = {}
@@ -74,8 +74,8 @@ def main() -> None:
         "four_seeds_and_verdicts_seconds": four,
         "beat_best_real": beaten,
         "variation_in_range": inside,
-        "class_pictures_right_in_second_net": agreed,
-        "class_pictures_variation_in_range": classes_inside,
+        "class_images_right_in_second_net": agreed,
+        "class_images_variation_in_range": classes_inside,
         "filters": n,
         "peer_seconds_at_its_own_size": float(np.median([s for s, _ in peers[None]])) if peers else None,
         "reached_by_ours": [float(v) for v in reached],
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def subject(run: str | None):
-    """The network, its preprocess and the pictures."""
+    """The network, its preprocess and the images."""
     try:
         data = load("cifar10")
     except ConvscopeError:
@@ -101,26 +101,26 @@ def subject(run: str | None):
 
 
 def climb(network, preprocess: Preprocess, layers, colours, seeds: int):
-    """Seconds for one picture of every filter, and what each reaches as a legal picture."""
+    """Seconds for one image of every filter, and what each reaches as a legal image."""
     values, inside, start = {}, {}, time.perf_counter()
     for layer in layers:
         objectives = [neuron(layer, k) for k in range(layer.filters)]
-        pictures = maximize(network, objectives, preprocess, colours).pictures
-        values[layer.name] = score(network, preprocess, layer, pictures).diagonal()
-        inside[layer.name] = in_range(pictures, colours)
+        images = maximize(network, objectives, preprocess, colours).images
+        values[layer.name] = score(network, preprocess, layer, images).diagonal()
+        inside[layer.name] = in_range(images, colours)
     return time.perf_counter() - start, values, inside
 
 
-def in_range(pictures: np.ndarray, colours) -> float:
-    """The share of pictures whose total variation lies between the 5 and the 95 % point of real ones."""
-    variation = total_variation(to_tensor(pictures).float() / 255)
+def in_range(images: np.ndarray, colours) -> float:
+    """The share of images whose total variation lies between the 5 and the 95 % point of real ones."""
+    variation = total_variation(to_tensor(images).float() / 255)
     low, _, high = colours.variation
     return float(((variation >= low) & (variation <= high)).float().mean())
 
 
 def classes(network, second: str | None, preprocess: Preprocess, colours, n: int):
-    """Of how many classes a second network takes the class picture for that class, and the share within range."""
-    made = maximize(network, [logit(n, k) for k in range(n)], preprocess, colours).pictures
+    """Of how many classes a second network takes the class image for that class, and the share within range."""
+    made = maximize(network, [logit(n, k) for k in range(n)], preprocess, colours).images
     if second is None:
         return None, in_range(made, colours)
     other, _ = open_classifier(second)
@@ -129,14 +129,14 @@ def classes(network, second: str | None, preprocess: Preprocess, colours, n: int
 
 
 def with_verdicts(network, preprocess: Preprocess, layers, colours, found):
-    """Seconds for four seeds of every filter with its verdict; how many beat the best real picture, and of how many."""
+    """Seconds for four seeds of every filter with its verdict; how many beat the best real image, and of how many."""
     beaten, n, start = 0, 0, time.perf_counter()
     for layer, exemplar in zip(layers, found, strict=True):
         filters = list(range(layer.filters))
         climbed = [
             maximize(network, [neuron(layer, k) for k in filters], preprocess, colours, seed=seed) for seed in range(4)
         ]
-        answers = torch.stack([score(network, preprocess, layer, m.pictures) for m in climbed])
+        answers = torch.stack([score(network, preprocess, layer, m.images) for m in climbed])
         gains = torch.stack([m.gains for m in climbed])
         said = verdicts(exemplar, answers, torch.zeros(layer.filters), gains, filters)
         beaten += sum((v.ratio or 0) > 1 for v in said)
@@ -144,10 +144,10 @@ def with_verdicts(network, preprocess: Preprocess, layers, colours, found):
     return time.perf_counter() - start, beaten, n
 
 
-def score(network, preprocess: Preprocess, layer, pictures_NHWC: np.ndarray) -> torch.Tensor:
-    """The highest value of each filter in legal pictures: (N, C)."""
+def score(network, preprocess: Preprocess, layer, images_NHWC: np.ndarray) -> torch.Tensor:
+    """The highest value of each filter in legal images: (N, C)."""
     with torch.inference_mode():
-        blocks = to_tensor(pictures_NHWC).split(64)
+        blocks = to_tensor(images_NHWC).split(64)
         return torch.cat([highest(reach(network, preprocess.normalise(b), [layer.tap])[0]) for b in blocks])
 
 
@@ -163,7 +163,7 @@ def lucent(network, preprocess: Preprocess, chosen, size: int | None, quick: boo
     for layer, k in chosen:
         start = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of the fully connected layers that its pictures do not fit
+            warnings.simplefilter("ignore")  # it warns of the fully connected layers that its images do not fit
             images = render.render_vis(
                 network, f"{layer.tap.module}:{k}", thresholds=(steps,), show_image=False, progress=False, **sized
             )

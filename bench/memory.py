@@ -1,4 +1,4 @@
-"""Peak anonymous memory of a training: the lecture's AlexNet, 50,000 pictures of 32 x 32, batch 512, fresh processes.
+"""Peak anonymous memory of a training: the lecture's AlexNet, 50,000 images of 32 x 32, batch 512, fresh processes.
 
 Claim: under 2 GB (RssAnon: what the process allocated itself, without mapped files). Linux only.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from paired import arguments, tell
 
 TARGET = 2.0  # GB of 10^9 bytes
-STEPS, BATCH, PICTURES = 30, 512, 50_000
+STEPS, BATCH, IMAGES = 30, 512, 50_000
 
 
 def rss_anon() -> int:
@@ -66,10 +66,10 @@ def train_some(steps: int) -> str:
     from convscope.recipes import Recipe
     from convscope.training import TrainState, make_optimizer, train
 
-    pictures = np.random.default_rng(0).integers(0, 256, (PICTURES, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
     names = tuple("0123456789")
-    unsplit = Unsplit("noise", names, np.arange(PICTURES) % 10, np.full(PICTURES, "", "U5"), 32, arrays=pictures)
-    del pictures
+    unsplit = Unsplit("noise", names, np.arange(IMAGES) % 10, np.full(IMAGES, "", "U5"), 32, arrays=images)
+    del images
     data = assemble(unsplit)
     device = torch.device("cpu")
     recipe = Recipe().with_options({"precision": pick_precision("auto", device), "batch_size": BATCH})

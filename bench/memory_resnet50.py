@@ -30,8 +30,8 @@ def child(save_memory: bool, size: int) -> None:
         from convscope.training import TrainState, make_optimizer, train
 
         count = 4 * size
-        pictures = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
-        unsplit = Unsplit("noise", ("a", "b"), np.arange(count) % 2, np.full(count, "", "U5"), SIDE, arrays=pictures)
+        images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+        unsplit = Unsplit("noise", ("a", "b"), np.arange(count) % 2, np.full(count, "", "U5"), SIDE, arrays=images)
         data = assemble(unsplit)
         device = torch.device("cpu")
         options = {"precision": pick_precision("auto", device), "batch_size": size, "save_memory": save_memory}

@@ -31,8 +31,8 @@ NAME, BATCH, TARGET, SLOWER = "resnet110", 128, 0.4, 1.4
 
 def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(size, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
-    return pictures, torch.randint(10, (size,), generator=generator)
+    images = torch.rand(size, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    return images, torch.randint(10, (size,), generator=generator)
 
 
 def network() -> torch.nn.Module:

@@ -4,7 +4,7 @@ The peer: float32, channels last, Muon as it is published (each iteration multip
 batches of ours that were made before. Ours: what `convscope train --size medium` does here. The same weights, batches,
 rates and number of steps, one process, A B B A. The time of an epoch is that of its steps: both have as many.
 
-Claim: at least 1.2 times the pictures a second.
+Claim: at least 1.2 times the images a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from convscope.muon import COEFFICIENTS, ITERATIONS, Muon
 from convscope.recipes import Recipe, find_recipe
 from convscope.training import TrainState, make_optimizer, prepare, train
 
-BATCH, PICTURES, TARGET = 512, 6_000, 1.2
+BATCH, IMAGES, TARGET = 512, 6_000, 1.2
 CPU = torch.device("cpu")
 
 
@@ -132,7 +132,7 @@ def run(loop: Eager | Ours, steps: int) -> float:
 def main() -> None:
     options = arguments(__doc__)
     rounds, steps = (1, 1) if options.quick else (6, 5)
-    data = assemble(load_shapes(PICTURES))
+    data = assemble(load_shapes(IMAGES))
     precision = pick_precision("auto", CPU)
     for kind in {"float32", precision}:
         assert_equal_results(data, kind)
@@ -151,7 +151,7 @@ def main() -> None:
         "high": high,
         "ours": steps * BATCH / float(np.median(mine)),
         "peer": steps * BATCH / float(np.median(theirs)),
-        "unit": "pictures/s",
+        "unit": "images/s",
         "better": "higher",
         "target": TARGET,
         "precision": precision,

@@ -1,12 +1,12 @@
 """Training the lecture's AlexNet: ours against the way a course notebook does it.
 
-The peer: a DataLoader with 2 workers over per-picture torchvision transforms (reflected crop, flip), NCHW, eager,
+The peer: a DataLoader with 2 workers over per-image torchvision transforms (reflected crop, flip), NCHW, eager,
 float32.
 Ours: what `convscope train` does here by default, with standard augmentation, which does more than the peer's. The same
 network, weights, optimizer, batch size and number of steps, one process, A B B A. The workers' prefetched batches are
 waited for before each block of the peer and not counted, which favours the peer.
 
-Claim: at least 2.0 times the pictures a second, end to end.
+Claim: at least 2.0 times the images a second, end to end.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from convscope.models import build
 from convscope.recipes import AUGMENTS, Recipe
 from convscope.training import TrainState, make_optimizer, train
 
-BATCH, PICTURES, TARGET = 128, 6_000, 2.0
+BATCH, IMAGES, TARGET = 128, 6_000, 2.0
 CPU = torch.device("cpu")
 
 
-class Pictures(TorchDataset):
-    """One picture at a time through torchvision transforms, as a notebook writes it."""
+class Images(TorchDataset):
+    """One image at a time through torchvision transforms, as a notebook writes it."""
 
     def __init__(self, data: Dataset) -> None:
-        self.pictures, self.labels = data.pictures, data.labels
+        self.images, self.labels = data.images, data.labels
         self.transform = v2.Compose(
             [
                 v2.ToPILImage(),
@@ -57,7 +57,7 @@ class Pictures(TorchDataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(self.pictures[index]), int(self.labels[index])
+        return self.transform(self.images[index]), int(self.labels[index])
 
 
 class Notebook:
@@ -118,7 +118,7 @@ def batches_forever(data: Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]
 
 def assert_equal_results(data: Dataset, precision: str) -> None:
     """On one and the same batch both loops compute the same loss, and one step moves the weights alike."""
-    images = data.preprocess.normalise(to_tensor(data.pictures[:BATCH]))
+    images = data.preprocess.normalise(to_tensor(data.images[:BATCH]))
     labels = torch.from_numpy(data.labels[:BATCH])
 
     class OneBatch(Batches):
@@ -156,11 +156,11 @@ def run(loop: Notebook | Ours, steps: int) -> float:
 def main() -> None:
     options = arguments(__doc__)
     rounds, steps = (1, 5) if options.quick else (6, 16)
-    data = assemble(load_shapes(PICTURES))
+    data = assemble(load_shapes(IMAGES))
     precision = pick_precision("auto", CPU)
     for kind in {"float32", precision}:
         assert_equal_results(data, kind)
-    loader = DataLoader(Pictures(data), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True)
+    loader = DataLoader(Images(data), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True)
     peer = Notebook(lambda: iter(loader), torch.contiguous_format)
     loops = {
         "ours": Ours(data, precision),
@@ -187,7 +187,7 @@ def main() -> None:
         "high": high,
         "ours": steps * BATCH / float(np.median(mine)),
         "peer": steps * BATCH / float(np.median(theirs)),
-        "unit": "pictures/s",
+        "unit": "images/s",
         "better": "higher",
         "target": TARGET,
         "precision": precision,

@@ -1,4 +1,4 @@
-"""Train on handwritten digits, evaluate, and ask about one picture. Usage: python examples/01_train.py [RUNS]"""
+"""Train on handwritten digits, evaluate, and ask about one image. Usage: python examples/01_train.py [RUNS]"""
 
 import sys
 from pathlib import Path
@@ -14,16 +14,16 @@ def main() -> None:
     session = convscope.prepare_training(convscope.TrainRequest("digits", options=options, runs=runs))
     for event in session.events():
         if isinstance(event, dict):  # an epoch's row; everything else is a single update
-            print(f"epoch {event['epoch']}: {100 * event['val_top1']:.1f} % of the validation pictures right")
+            print(f"epoch {event['epoch']}: {100 * event['val_top1']:.1f} % of the validation images right")
 
-    # The test pictures are opened once, at the end.
+    # The test images are opened once, at the end.
     result = convscope.evaluate("last", runs=runs)
     low, high = result.summary["top1_low"], result.summary["top1_high"]
     print(f"test: {100 * result.summary['top1']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
 
-    # A classifier is asked about files; here about one of its own test pictures.
-    picture, truth = convscope.save_example(session.dataset, session.run.folder)
-    answer = convscope.predict("last", [str(picture)], runs=runs)[0]
+    # A classifier is asked about files; here about one of its own test images.
+    image, truth = convscope.save_example(session.dataset, session.run.folder)
+    answer = convscope.predict("last", [str(image)], runs=runs)[0]
     print(f"a handwritten {truth}: {answer}")
 
 

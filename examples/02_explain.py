@@ -17,13 +17,13 @@ def main() -> None:
 
     # One card: frozen dataclasses with every number, and the same in words.
     card = explained.card("conv1", 3)
-    (explained.folder / "card.png").write_bytes(card.picture.png)
+    (explained.folder / "card.png").write_bytes(card.drawing.png)
     print("\n".join(card.card.sentences()))
-    print("its best picture reaches", card.card.exemplars[0].value, "in", card.card.exemplars[0].origin)
+    print("its best image reaches", card.card.exemplars[0].value, "in", card.card.exemplars[0].origin)
 
-    # Why is this picture taken for what it is?
-    picture, truth = convscope.save_example(convscope.load_dataset("digits"), run.folder)
-    taken = convscope.explain_picture(str(run.folder), picture)
+    # Why is this image taken for what it is?
+    image, truth = convscope.save_example(convscope.load_dataset("digits"), run.folder)
+    taken = convscope.explain_image(str(run.folder), image)
     found = taken.summary
     print(f"a handwritten {truth}: {found['target']} leads {found['against']} by {found['lead']:.2f}")
     for term in found["terms"][:3]:

@@ -1,4 +1,4 @@
-"""A classifier from a pretrained network in seconds. Usage: python examples/04_transfer.py [RUNS] [PICTURES]"""
+"""A classifier from a pretrained network in seconds. Usage: python examples/04_transfer.py [RUNS] [IMAGES]"""
 
 import sys
 from pathlib import Path
@@ -22,9 +22,9 @@ def main() -> None:
 
     # It is a classifier like any other.
     run = str(found.run.folder)
-    picture, truth = convscope.save_example(found.dataset, found.run.folder)
-    print(f"a {truth}:", convscope.predict(run, [str(picture)])[0])
-    for row in convscope.similar(run, picture, count=3, runs=runs).summary["nearest"]:
+    image, truth = convscope.save_example(found.dataset, found.run.folder)
+    print(f"a {truth}:", convscope.predict(run, [str(image)])[0])
+    for row in convscope.similar(run, image, count=3, runs=runs).summary["nearest"]:
         print(f"near: {row['label']} {row['origin']} {row['cosine']:.2f}")
 
     # The recorded features are an array that can be read in parts: for your own head, say.

@@ -53,16 +53,16 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def shapes_folder(tmp_path: Path) -> Path:
-    """A folder of pictures as a user has one: 20 of each of three shapes, as PNG files in one folder a class."""
+    """A folder of images as a user has one: 20 of each of three shapes, as PNG files in one folder a class."""
     from PIL import Image
 
     from convscope.datasets.shapes import load_shapes
 
     box = load_shapes(120)
     assert box.arrays is not None
-    for i, (picture, label) in enumerate(zip(box.arrays, box.labels, strict=True)):
+    for i, (image, label) in enumerate(zip(box.arrays, box.labels, strict=True)):
         name = box.class_names[label]
         if name in ("circle", "ring", "cross"):
-            (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{i}.png")
-    return tmp_path / "pictures"
+            (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "images" / name / f"{i}.png")
+    return tmp_path / "images"

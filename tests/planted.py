@@ -37,13 +37,13 @@ class Training:
     spoil: Callable[[nn.Module], None] = lambda network: None
 
 
-def pictures(data: str) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Training pictures, their labels, and held-out ones, normalised."""
+def images_of(data: str) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Training images, their labels, and held-out ones, normalised."""
     found: Dataset = load(data, image_size=SIDE)
     parts = []
     for part in ("train", "val"):
         index = found.subset(part)
-        images = found.preprocess.normalise(to_tensor(np.asarray(found.pictures[index])))
+        images = found.preprocess.normalise(to_tensor(np.asarray(found.images[index])))
         parts.append((images, torch.from_numpy(found.labels[index])))
     return (*parts[0], parts[1])
 
@@ -54,8 +54,8 @@ _CACHE: dict[str, tuple[Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
 def train(t: Training) -> Material:
     """Run it, watched, in a plain loop of torch."""
     if t.data not in _CACHE:
-        _CACHE[t.data] = pictures(t.data)
-    images, labels, held_out = _CACHE[t.data]
+        _CACHE[t.data] = images_of(t.data)
+    inputs, labels, held_out = _CACHE[t.data]
     generator = torch.Generator().manual_seed(t.seed)
     if t.labels == "shuffled":
         labels = labels[torch.randperm(len(labels), generator=generator)]
@@ -74,7 +74,7 @@ def train(t: Training) -> Material:
                     break
                 for group in optimizer.param_groups:
                     group["lr"] = t.rate * min(1.0, 1.2 - len(losses) / t.steps)
-                loss = F.cross_entropy(network(images[chosen]), labels[chosen])
+                loss = F.cross_entropy(network(inputs[chosen]), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 if t.clip:
@@ -89,7 +89,7 @@ def train(t: Training) -> Material:
     classes = int(labels.max()) + 1
     diverged = not np.isfinite(losses[-1])
     kept = [x for x in losses if np.isfinite(x)]
-    known = (network, images[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size)
+    known = (network, inputs[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size)
     return Material(*known, diverged, designed=designed)
 
 

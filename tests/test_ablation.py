@@ -52,14 +52,14 @@ def data(side: int, n: int = 20) -> tuple[np.ndarray, np.ndarray]:
     return generator.integers(0, 256, (n, side, side, 3), np.uint8), np.arange(n) % CLASSES
 
 
-def slowly(network: nn.Module, layer, pictures: np.ndarray, preprocess: Preprocess, k: int) -> Tensor:
+def slowly(network: nn.Module, layer, images: np.ndarray, preprocess: Preprocess, k: int) -> Tensor:
     """The logits of a whole pass with the filter at 0."""
 
     def silence(_number: int, maps: Tensor) -> Tensor:
         return maps.index_fill(1, torch.tensor([k]), 0.0)
 
     with tapping(network, [layer.tap], silence):
-        return logits(network, pictures, preprocess)
+        return logits(network, images, preprocess)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def slowly(network: nn.Module, layer, pictures: np.ndarray, preprocess: Preproce
 )
 def test_a_replay_equals_a_whole_pass(name: str, side: int) -> None:
     network, preprocess = network_of(name, side), Preprocess(side)
-    pictures, labels = data(side)
+    images, labels = data(side)
     layers = find_layers(network, torch.zeros(1, 3, side, side))
-    whole = logits(network, pictures, preprocess)
+    whole = logits(network, images, preprocess)
     for layer in {layers[i].name: layers[i] for i in (0, 1, len(layers) // 2, -1)}.values():
         filters = [layer.filters - 1, 0, layer.filters // 2]
-        found = ablate(network, pictures, labels, preprocess, layer, np.arange(len(pictures)), filters)
+        found = ablate(network, images, labels, preprocess, layer, np.arange(len(images)), filters)
         for row, k in enumerate(filters):
-            without = slowly(network, layer, pictures, preprocess, k)
+            without = slowly(network, layer, images, preprocess, k)
             scale = float(whole.abs().max())
             assert torch.allclose(found.logit_lost[row], (whole - without).mean(0), atol=1e-5 * scale), (layer.name, k)
             right, still = (scores.argmax(1) == torch.from_numpy(labels) for scores in (whole, without))
@@ -97,32 +97,32 @@ def test_a_replay_equals_a_whole_pass(name: str, side: int) -> None:
 
 def test_the_order_of_the_filters_changes_nothing() -> None:
     network, preprocess = network_of("resnet20", 16), Preprocess(16)
-    pictures, labels = data(16)
+    images, labels = data(16)
     layer = find_layers(network, torch.zeros(1, 3, 16, 16))[4]
-    index = np.arange(len(pictures))
-    one = ablate(network, pictures, labels, preprocess, layer, index)
-    other = ablate(network, pictures, labels, preprocess, layer, index, list(range(layer.filters))[::-1])
+    index = np.arange(len(images))
+    one = ablate(network, images, labels, preprocess, layer, index)
+    other = ablate(network, images, labels, preprocess, layer, index, list(range(layer.filters))[::-1])
     assert torch.equal(one.logit_lost, other.logit_lost.flip(0))
 
 
-def test_a_class_without_pictures_has_no_recall() -> None:
+def test_a_class_without_images_has_no_recall() -> None:
     network, preprocess = network_of("alexnet", 16), Preprocess(16)
-    pictures, labels = data(16)
+    images, labels = data(16)
     layer = find_layers(network, torch.zeros(1, 3, 16, 16))[-1]
-    found = ablate(network, pictures, np.minimum(labels, 2), preprocess, layer, np.arange(len(pictures)), [0])
+    found = ablate(network, images, np.minimum(labels, 2), preprocess, layer, np.arange(len(images)), [0])
     assert [math.isnan(x) for x in found.recall_lost[0].tolist()] == [False, False, False, True]
 
 
 def test_the_network_is_as_it_was_after_success_and_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     network, preprocess = network_of("torchvision:resnet18", 32).train(), Preprocess(32)
-    pictures, labels = data(32)
+    images, labels = data(32)
     layer = find_layers(network, torch.zeros(1, 3, 32, 32))[2]
     before = {name: t.clone() for name, t in network.state_dict().items()}
     own = network.layer4.forward
     network.layer4.__dict__["forward"] = own  # a user's own
-    ablate(network, pictures, labels, preprocess, layer, np.arange(4), [0, 1])
+    ablate(network, images, labels, preprocess, layer, np.arange(4), [0, 1])
     with pytest.raises(IndexError):
-        ablate(network, pictures, labels, preprocess, layer, np.arange(4), [layer.filters + 5])
+        ablate(network, images, labels, preprocess, layer, np.arange(4), [layer.filters + 5])
     assert network.layer4.__dict__["forward"] is own
     assert [name for name, m in network.named_modules() if "forward" in m.__dict__] == ["layer4"]
     assert count_hooks(network) == 0

@@ -24,7 +24,7 @@ from convscope.models.resnet import cifar_resnet
 from convscope.models.speednet import speednet
 from convscope.taps import count_hooks, tapping
 
-K, N = 5, 30  # classes, of which the last has no pictures; pictures
+K, N = 5, 30  # classes, of which the last has no images; images
 
 
 class Body(nn.Module):
@@ -211,11 +211,11 @@ NOT_YET = {("activated skip in place", layer) for layer in ("stem", "conv", "las
 
 @cache
 def subject(name: str) -> tuple[nn.Module, np.ndarray, np.ndarray, Preprocess]:
-    """A network with lively statistics, 2 N pictures and labels: of the even pictures its own answers, shifted by one
+    """A network with lively statistics, 2 N images and labels: of the even images its own answers, shifted by one
     for every third of them; class 4 is never a label."""
     build, side, _ = NETWORKS[name]
-    pictures = np.random.default_rng(0).integers(0, 256, (2 * N, side, side, 3), np.uint8)
-    pictures[::2] //= np.arange(1, N + 1, dtype=np.uint8)[:, None, None, None]  # so that they differ as a whole
+    images = np.random.default_rng(0).integers(0, 256, (2 * N, side, side, 3), np.uint8)
+    images[::2] //= np.arange(1, N + 1, dtype=np.uint8)[:, None, None, None]  # so that they differ as a whole
     preprocess = Preprocess(side)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -225,17 +225,17 @@ def subject(name: str) -> tuple[nn.Module, np.ndarray, np.ndarray, Preprocess]:
             norm.momentum = 1.0
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias, 0, 0.5)
-        images = preprocess.normalise(to_tensor(pictures))
-        network.train()(images)
+        inputs = preprocess.normalise(to_tensor(images))
+        network.train()(inputs)
         for norm in norms:
             norm.running_mean.add_(0.1 * torch.randn_like(norm.running_mean) * norm.running_var.sqrt())
             norm.running_var.mul_(0.8 + 0.4 * torch.rand_like(norm.running_var))
-        scores = network.eval()(images)
+        scores = network.eval()(inputs)
         for matrix in [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == K][-1:]:
             if matrix.bias is not None:
                 matrix.bias.sub_(scores.mean(0))  # so that every class is an answer
-        answers = network(images).argmax(1).numpy()
-    return network, pictures, np.where(np.arange(2 * N) % 3, answers, answers + 1) % (K - 1), preprocess
+        answers = network(inputs).argmax(1).numpy()
+    return network, images, np.where(np.arange(2 * N) % 3, answers, answers + 1) % (K - 1), preprocess
 
 
 @pytest.fixture(autouse=True)
@@ -253,14 +253,14 @@ def layer_of(name: str, layer: str) -> Layer:
 
 def whole_passes(name: str, layer: Layer, index: np.ndarray, filters: list[int]) -> tuple[Tensor, Tensor]:
     """The logits (N, K) as they are, and (C, N, K) of whole passes with one filter at 0."""
-    network, pictures, _, preprocess = subject(name)
-    images = preprocess.normalise(to_tensor(pictures[index]))
+    network, images, _, preprocess = subject(name)
+    inputs = preprocess.normalise(to_tensor(images[index]))
     without = []
     with torch.no_grad():
-        whole = network(images)
+        whole = network(inputs)
         for k in filters:
             with tapping(network, [layer.tap], lambda _, maps, k=k: maps.index_fill(1, torch.tensor([k]), 0.0)):
-                without.append(network(images))
+                without.append(network(inputs))
     return whole, torch.stack(without)
 
 
@@ -268,7 +268,7 @@ def check(found: Ablated, whole_NK: Tensor, without_CNK: Tensor, truth_N: np.nda
     """Every figure, counted by hand."""
     truth = torch.from_numpy(truth_N)
     before, after = whole_NK.argmax(1) == truth, without_CNK.argmax(2) == truth
-    assert found.pictures == len(truth)
+    assert found.images == len(truth)
     assert found.accuracy == pytest.approx(before.double().mean().item(), abs=1e-12)
     assert found.broken.tolist() == [int((before & ~row).sum()) for row in after]
     assert found.mended.tolist() == [int((~before & row).sum()) for row in after]
@@ -292,19 +292,19 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "at"), CASES)
 def test_figures_are_those_of_whole_passes(name: str, at: str) -> None:
-    network, pictures, labels, preprocess = subject(name)
+    network, images, labels, preprocess = subject(name)
     layer, index = layer_of(name, at), np.arange(0, 2 * N, 2)
     filters = sorted({0, layer.filters // 2, layer.filters - 1})
     whole, without = whole_passes(name, layer, index, filters)
     assert (whole - without).abs().max() > 1e-6, "there is something to lose"
-    found = ablate(network, pictures, labels, preprocess, layer, index, filters)
+    found = ablate(network, images, labels, preprocess, layer, index, filters)
     check(found, whole, without, labels[index])
     assert [name for name, m in network.named_modules() if "forward" in m.__dict__] == []
 
 
-def test_answers_are_broken_and_mended_and_a_class_without_pictures_has_no_recall() -> None:
-    network, pictures, labels, preprocess = subject("alexnet")
-    found = ablate(network, pictures, labels, preprocess, layer_of("alexnet", "conv3"), np.arange(2 * N))
+def test_answers_are_broken_and_mended_and_a_class_without_images_has_no_recall() -> None:
+    network, images, labels, preprocess = subject("alexnet")
+    found = ablate(network, images, labels, preprocess, layer_of("alexnet", "conv3"), np.arange(2 * N))
     assert found.broken.sum() > 3
     assert found.mended.sum() > 3
     assert 0.1 < found.accuracy < 0.9
@@ -315,22 +315,20 @@ def test_answers_are_broken_and_mended_and_a_class_without_pictures_has_no_recal
 @pytest.mark.parametrize("most", [1, 7, 2 * N])
 def test_blocks_are_added_up(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "MOST_IN_BLOCK", most)
-    network, pictures, labels, preprocess = subject("resnet20")
+    network, images, labels, preprocess = subject("resnet20")
     layer, index = layer_of("resnet20", "layer1.0.conv1"), np.random.default_rng(0).permutation(2 * N)[:25]
     told: list[tuple[int, int]] = []
-    found = ablate(
-        network, pictures, labels, preprocess, layer, index, [3, 1], lambda done, of: told.append((done, of))
-    )
+    found = ablate(network, images, labels, preprocess, layer, index, [3, 1], lambda done, of: told.append((done, of)))
     check(found, *whole_passes("resnet20", layer, index, [3, 1]), labels[index])
     assert told == [(min(start + most, 25), 25) for start in range(0, 25, most)]
 
 
 def test_a_block_holds_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablation, "BLOCK_BYTES", 4 * 4 * 16 * 16 * 3 + 5)  # three pictures
-    network, pictures, labels, preprocess = subject("alexnet")
+    monkeypatch.setattr(ablation, "BLOCK_BYTES", 4 * 4 * 16 * 16 * 3 + 5)  # three images
+    network, images, labels, preprocess = subject("alexnet")
     told: list[int] = []
     layer = layer_of("alexnet", "conv1")
-    ablate(network, pictures, labels, preprocess, layer, np.arange(8), [0], lambda done, _: told.append(done))
+    ablate(network, images, labels, preprocess, layer, np.arange(8), [0], lambda done, _: told.append(done))
     assert told == [3, 6, 8]
 
 
@@ -339,30 +337,30 @@ def test_a_block_holds_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     [("alexnet", "conv2"), ("speednet", "conv1_1"), ("resnet18", "layer3.1.conv2"), ("in place", "stem")],
 )
 def test_one_filter_does_not_change_what_another_gives(name: str, at: str) -> None:
-    network, pictures, labels, preprocess = subject(name)
+    network, images, labels, preprocess = subject(name)
     layer, index = layer_of(name, at), np.arange(12)
     order = np.random.default_rng(1).permutation(min(layer.filters, 8)).tolist()
-    found = ablate(network, pictures, labels, preprocess, layer, index, sorted(order))
-    other = ablate(network, pictures, labels, preprocess, layer, index, [*order, order[0]])
+    found = ablate(network, images, labels, preprocess, layer, index, sorted(order))
+    other = ablate(network, images, labels, preprocess, layer, index, [*order, order[0]])
     for part in ("broken", "mended", "recall_lost", "logit_lost"):
         wanted = getattr(found, part)[[*order, order[0]]]
         assert torch.equal(getattr(other, part).nan_to_num(9), wanted.nan_to_num(9)), part
 
 
 def test_no_filters_named_is_all_of_them() -> None:
-    network, pictures, labels, preprocess = subject("chain")
+    network, images, labels, preprocess = subject("chain")
     layer, index = layer_of("chain", "conv1"), np.arange(10)
-    found = ablate(network, pictures, labels, preprocess, layer, index)
+    found = ablate(network, images, labels, preprocess, layer, index)
     check(found, *whole_passes("chain", layer, index, list(range(6))), labels[index])
     assert found.layer is layer
 
 
 def test_it_works_in_inference_mode() -> None:
-    network, pictures, labels, preprocess = subject("chain")
+    network, images, labels, preprocess = subject("chain")
     layer, index = layer_of("chain", "conv1"), np.arange(10)
-    wanted = ablate(network, pictures, labels, preprocess, layer, index)
+    wanted = ablate(network, images, labels, preprocess, layer, index)
     with torch.inference_mode():
-        found = ablate(network, pictures, labels, preprocess, layer, index)
+        found = ablate(network, images, labels, preprocess, layer, index)
     assert torch.equal(found.logit_lost, wanted.logit_lost)
 
 
@@ -375,21 +373,21 @@ def forwards(network: nn.Module) -> list[str]:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3", "in place"])
 def test_the_network_is_as_it_was(name: str) -> None:
-    network, pictures, labels, preprocess = subject(name)
-    images = preprocess.normalise(to_tensor(pictures[:4]))
+    network, images, labels, preprocess = subject(name)
+    inputs = preprocess.normalise(to_tensor(images[:4]))
     state = {key: t.clone() for key, t in network.state_dict().items()}
     with torch.no_grad():
-        before = network(images)
+        before = network(inputs)
     network.train()
     next(network.children()).eval()
     modes = [module.training for module in network.modules()]
-    ablate(network, pictures, labels, preprocess, layer_of(name, NETWORKS[name][2][1]), np.arange(9), [0, 2])
+    ablate(network, images, labels, preprocess, layer_of(name, NETWORKS[name][2][1]), np.arange(9), [0, 2])
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(t, state[key]) for key, t in network.state_dict().items())
     assert not any(p.grad is not None for p in network.parameters())
     assert (forwards(network), count_hooks(network)) == ([], 0)
     with torch.no_grad():
-        assert torch.equal(network.eval()(images), before)
+        assert torch.equal(network.eval()(inputs), before)
 
 
 class Breaking(nn.Module):
@@ -417,19 +415,19 @@ def test_nothing_is_left_after_an_error_in_the_network(at: int) -> None:
     network = Breaking().train()
     (layer, _) = find_layers(network, torch.zeros(1, 3, 12, 12))
     network.calls, network.at = 0, at
-    _, pictures, labels, preprocess = subject("chain")
+    _, images, labels, preprocess = subject("chain")
     with pytest.raises(ValueError, match="on purpose"):
-        ablate(network, pictures, labels, preprocess, layer, np.arange(4))
+        ablate(network, images, labels, preprocess, layer, np.arange(4))
     assert (forwards(network), count_hooks(network), network.training) == ([], 0, True)
 
 
 def test_nothing_is_left_after_an_error_of_the_caller() -> None:
-    network, pictures, labels, preprocess = subject("chain")
+    network, images, labels, preprocess = subject("chain")
     layer = layer_of("chain", "conv1")
     with pytest.raises(ZeroDivisionError):
-        ablate(network, pictures, labels, preprocess, layer, np.arange(4), progress=lambda *_: 1 / 0)
+        ablate(network, images, labels, preprocess, layer, np.arange(4), progress=lambda *_: 1 / 0)
     with pytest.raises(IndexError):
-        ablate(network, pictures, labels, preprocess, layer, np.arange(4), [0, 6])
+        ablate(network, images, labels, preprocess, layer, np.arange(4), [0, 6])
     assert (forwards(network), count_hooks(network)) == ([], 0)
 
 
@@ -443,7 +441,7 @@ def test_nothing_is_left_after_an_error_of_the_caller() -> None:
     ],
 )
 def test_a_forward_that_a_user_set_is_used_and_kept(at: str) -> None:
-    network, pictures, labels, preprocess = subject("chain")
+    network, images, labels, preprocess = subject("chain")
     module = network.get_submodule(at)
     plain, layer, index = module.forward, layer_of("chain", "conv1" if at != "fc" else "conv2"), np.arange(10)
 
@@ -452,7 +450,7 @@ def test_a_forward_that_a_user_set_is_used_and_kept(at: str) -> None:
 
     module.forward = doubled
     try:
-        found = ablate(network, pictures, labels, preprocess, layer, index, [0, 5])
+        found = ablate(network, images, labels, preprocess, layer, index, [0, 5])
         assert module.__dict__["forward"] is doubled
         assert forwards(network) == [at]
         check(found, *whole_passes("chain", layer, index, [0, 5]), labels[index])
@@ -465,11 +463,11 @@ def test_a_forward_that_a_user_set_is_used_and_kept(at: str) -> None:
     ["conv2", "fc"],
 )
 def test_a_hook_of_a_users_is_applied_once(at: str) -> None:
-    network, pictures, labels, preprocess = subject("chain")
+    network, images, labels, preprocess = subject("chain")
     layer, index = layer_of("chain", "conv1"), np.arange(10)
     handle = network.get_submodule(at).register_forward_hook(lambda _module, _inputs, output: 3 * output + 1)
     try:
-        found = ablate(network, pictures, labels, preprocess, layer, index, [0, 5])
+        found = ablate(network, images, labels, preprocess, layer, index, [0, 5])
         check(found, *whole_passes("chain", layer, index, [0, 5]), labels[index])
         assert count_hooks(network) == 1
     finally:

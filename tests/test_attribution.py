@@ -67,7 +67,7 @@ def a_timm_resnet18() -> nn.Module:
     return timm.create_model("resnet18", num_classes=10)
 
 
-# name: build, side of the picture, the last convolution that is called, side and stride of the occluding square
+# name: build, side of the image, the last convolution that is called, side and stride of the occluding square
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, str, tuple[int, int]]] = {
     "alexnet": (lambda: alexnet(10, 16, width=4), 16, "conv3", (4, 2)),
     "resnet20": (lambda: cifar_resnet(20, 10, 16, width=4), 16, "layer3.2.conv2", (5, 3)),  # cut at the border
@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, str, tuple[int, int]]] =
 
 @cache
 def built(name: str) -> tuple[nn.Module, Tensor]:
-    """A network in float64 and evaluation mode, and a picture for it."""
+    """A network in float64 and evaluation mode, and an image for it."""
     build, side, *_ = NETWORKS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -131,7 +131,7 @@ def awkward() -> Awkward:
         return network
 
 
-def picture(side: int = 12) -> Tensor:
+def random_image(side: int = 12) -> Tensor:
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(5))
 
 
@@ -212,7 +212,7 @@ def test_occlusion_cuts_the_last_square_where_captum_does(side: int, stride: int
 
 def test_the_default_square_is_a_quarter_of_the_side() -> None:
     network = awkward()
-    default, named = occlusion(network, picture(17), 0), occlusion(network, picture(17), 0, side=4, stride=2)
+    default, named = occlusion(network, random_image(17), 0), occlusion(network, random_image(17), 0, side=4, stride=2)
     assert torch.equal(default.map_HW, named.map_HW)
 
 
@@ -254,9 +254,9 @@ class _Times(nn.Module):
 
 def test_cam_finds_features_that_no_module_puts_out() -> None:
     network = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(3, 2)))
-    image = picture(4)
+    image = random_image(4)
     ours = cam(network, image, 1)
-    assert ours.layer == "pool", "which is given the picture"
+    assert ours.layer == "pool", "which is given the image"
     torch.testing.assert_close(ours.coarse_hw, (network.fc.weight[1, :, None, None] * image[0]).sum(dim=0).detach())
 
 
@@ -315,7 +315,7 @@ def test_upsampling_is_bilinear_between_centres() -> None:
 
 def test_integrated_gradients_on_paper() -> None:
     # The logit is the mean of 4 x^2: of each pixel x^2, and from a baseline b the integral x^2 - b^2. The gradient at
-    # the picture alone would give twice that.
+    # the image alone would give twice that.
     network = nn.Sequential(Square(), *two_channels())
     ours = integrated_gradients(network, GREY, 0, steps=2)  # two points are exact for a polynomial of degree 3
     torch.testing.assert_close(ours.map_HW, GREY[0, 0] ** 2)
@@ -348,7 +348,7 @@ def test_occlusion_on_paper() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(12, 12), (9, 14)])
-def test_a_method_gives_a_finite_map_of_the_pictures_size(method: str, size: tuple[int, int]) -> None:
+def test_a_method_gives_a_finite_map_of_the_images_size(method: str, size: tuple[int, int]) -> None:
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     answer = METHODS[method](awkward(), image, 3, None)
     assert isinstance(answer, Attribution)
@@ -367,7 +367,7 @@ def test_a_method_works_for_each_of_our_networks_or_says_why_not(method: str) ->
     for network, side in zip(networks, (40, 12, 12), strict=True):
         if method == "cam" and network is networks[-1]:
             continue  # above
-        answer = METHODS[method](network, picture(side), 4, None)
+        answer = METHODS[method](network, random_image(side), 4, None)
         assert answer.map_HW.isfinite().all()
         assert answer.map_HW.shape == (side, side)
 
@@ -375,7 +375,7 @@ def test_a_method_works_for_each_of_our_networks_or_says_why_not(method: str) ->
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_method_works_inside_a_callers_no_grad(method: str, mode: Callable[[], torch.no_grad]) -> None:
-    network, image = awkward(), picture()
+    network, image = awkward(), random_image()
     expected = METHODS[method](network, image, 0, None).map_HW
     with mode():
         answer = METHODS[method](network, image.clone(), 0, None).map_HW
@@ -387,14 +387,14 @@ def test_a_method_works_inside_a_callers_no_grad(method: str, mode: Callable[[],
 
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_weights_change_nothing(method: str) -> None:
-    network, image = awkward(), picture()
+    network, image = awkward(), random_image()
     expected = METHODS[method](network, image, 0, None).map_HW
     torch.testing.assert_close(METHODS[method](network.requires_grad_(False), image, 0, None).map_HW, expected)
 
 
 def state_of(network: nn.Module, image: Tensor) -> dict[str, object]:
     """Everything that a method could leave changed, as values that can be compared."""
-    tensors = {**network.state_dict(), "picture": image}
+    tensors = {**network.state_dict(), "image": image}
     return {
         "tensors": {name: t.detach().clone().numpy().tobytes() for name, t in tensors.items()},
         "versions": {name: t._version for name, t in tensors.items()},
@@ -411,7 +411,7 @@ def state_of(network: nn.Module, image: Tensor) -> dict[str, object]:
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_behind(method: str, broken: bool, checked: bool) -> None:
-    network, image = awkward().train(), picture()
+    network, image = awkward().train(), random_image()
     network.norm.eval()
     network.conv2.weight.requires_grad_(False)
     network.fc.bias.grad = torch.ones(4)
@@ -430,29 +430,29 @@ def test_nothing_is_left_behind(method: str, broken: bool, checked: bool) -> Non
 def test_a_class_that_does_not_exist(method: str, target: int) -> None:
     network = awkward()
     with pytest.raises(UsageError, match=rf"^the network has 4 classes, counted from 0, and class {target} is not one"):
-        METHODS[method](network, picture(), target, None)
+        METHODS[method](network, random_image(), target, None)
     assert count_hooks(network) == 0
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_or_a_network_that_does_not_fit(method: str) -> None:
-    for image in (picture()[0], picture().repeat(2, 1, 1, 1), picture().to(torch.uint8)):
-        with pytest.raises(UsageError, match=r"needs one picture \(1, C, H, W\) of floating-point"):
+def test_an_image_or_a_network_that_does_not_fit(method: str) -> None:
+    for image in (random_image()[0], random_image().repeat(2, 1, 1, 1), random_image().to(torch.uint8)):
+        with pytest.raises(UsageError, match=r"needs one image \(1, C, H, W\) of floating-point"):
             METHODS[method](awkward(), image, 0, None)
     with pytest.raises(UsageError, match=r"puts out \(B, K\) logits, and this one puts out \(1, 3, 12, 12\)"):
-        METHODS[method](nn.Conv2d(3, 3, 1), picture(), 0, None)
+        METHODS[method](nn.Conv2d(3, 3, 1), random_image(), 0, None)
 
 
 @pytest.mark.parametrize("method", ["cam", "grad-cam"])
 def test_an_unknown_layer_offers_the_nearest(method: str) -> None:
     with pytest.raises(UnknownName, match=r"no layer named 'conv3'\. Did you mean"):
-        METHODS[method](awkward(), picture(), 0, "conv3")
+        METHODS[method](awkward(), random_image(), 0, "conv3")
 
 
 @pytest.mark.parametrize("method", ["integrated-gradients", "occlusion"])
-def test_a_method_that_looks_at_the_picture_takes_no_layer(method: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{method} looks at the picture itself and takes no layer, and got 'conv1'"):
-        METHODS[method](awkward(), picture(), 0, "conv1")
+def test_a_method_that_looks_at_the_image_takes_no_layer(method: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{method} looks at the image itself and takes no layer, and got 'conv1'"):
+        METHODS[method](awkward(), random_image(), 0, "conv1")
 
 
 def test_grad_cam_of_a_named_layer() -> None:
@@ -466,13 +466,13 @@ def test_grad_cam_of_a_named_layer() -> None:
 
 def test_grad_cam_says_what_a_layer_puts_out() -> None:
     with pytest.raises(UsageError, match=r"puts out \(1, C, h, w\), and 'fc' puts out \(1, 4\)"):
-        grad_cam(awkward(), picture(), 0, "fc")
+        grad_cam(awkward(), random_image(), 0, "fc")
     unused = nn.Sequential(OrderedDict(first=nn.Conv2d(3, 4, 3), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
     unused.first.spare = nn.Conv2d(3, 3, 1)  # never called
     with pytest.raises(UsageError, match=r"'first\.spare' is not called"):
-        grad_cam(unused, picture(), 0, "first.spare")
+        grad_cam(unused, random_image(), 0, "first.spare")
     with pytest.raises(UsageError, match="no 2-D convolution"):
-        grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)), picture(), 0)
+        grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)), random_image(), 0)
 
 
 class Cut(nn.Module):
@@ -484,17 +484,17 @@ class Cut(nn.Module):
 def test_a_network_that_cuts_the_gradient(method: str) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), Cut(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(UsageError, match="no gradient leads from the logit back"):
-        METHODS[method](network, picture(), 0, None)
+        METHODS[method](network, random_image(), 0, None)
 
 
 def test_options_that_cannot_be() -> None:
-    network, image = awkward(), picture()
+    network, image = awkward(), random_image()
     with pytest.raises(UsageError, match="at least 1 step, and got 0"):
         integrated_gradients(network, image, 0, steps=0)
     with pytest.raises(UsageError, match=r"shape \(1, 3, 12, 12\), and got \(1, 3, 6, 6\)"):
-        integrated_gradients(network, image, 0, baseline_1CHW=picture(6))
+        integrated_gradients(network, image, 0, baseline_1CHW=random_image(6))
     for side, stride in ((13, 1), (0, 1), (4, 5), (4, 0)):
-        with pytest.raises(UsageError, match=rf"got stride {stride}, side {side} and a picture of 12 x 12 pixels"):
+        with pytest.raises(UsageError, match=rf"got stride {stride}, side {side} and an image of 12 x 12 pixels"):
             occlusion(network, image, 0, side=side, stride=stride)
 
 
@@ -505,7 +505,7 @@ def test_randomising_goes_from_the_output_down_and_the_maps_change() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = lively(cifar_resnet(8, 10, 32, width=8))
-    image = picture(32)
+    image = random_image(32)
     checks = sanity_check(network, image, 2, "grad-cam")
     named = [name for name, module in network.named_modules() if list(module.parameters(recurse=False))]
     assert [check.layer for check in checks] == named[::-1]
@@ -525,7 +525,7 @@ def test_randomising_cascades_and_keeps_the_mean_and_spread(monkeypatch: pytest.
 
     monkeypatch.setitem(METHODS, "spy", spy)
     network = alexnet(10, 16, width=4)
-    checks = sanity_check(network, picture(16), 0, "spy")
+    checks = sanity_check(network, random_image(16), 0, "spy")
     weights = [f"{check.layer}.weight" for check in checks]
     assert weights[0] == "fc6.weight"
     for stage, state in enumerate(seen):
@@ -542,7 +542,7 @@ def test_a_method_that_looks_at_the_input_only_fails(monkeypatch: pytest.MonkeyP
         return Attribution("contrast", target, image_1CHW.abs().sum(dim=1)[0])
 
     monkeypatch.setitem(METHODS, "contrast", contrast)
-    checks = sanity_check(awkward(), picture(), 0, "contrast")
+    checks = sanity_check(awkward(), random_image(), 0, "contrast")
     assert [check.correlation for check in checks] == pytest.approx([1.0] * 4)
     assert not passes(checks)
 
@@ -570,4 +570,4 @@ def test_a_map_without_ranks_counts_as_zero() -> None:
 
 def test_an_unknown_method_offers_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no method named 'gradcam'\. Did you mean 'grad-cam'"):
-        sanity_check(awkward(), picture(), 0, "gradcam")
+        sanity_check(awkward(), random_image(), 0, "gradcam")

@@ -25,7 +25,7 @@ EVERYTHING = Augment(
 RECIPES = AUGMENTS | {"everything": EVERYTHING}
 
 
-def pictures(count: int = 40, height: int = 32, width: int = 32) -> torch.Tensor:
+def random_images(count: int = 40, height: int = 32, width: int = 32) -> torch.Tensor:
     raw = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
     return torch.from_numpy(raw).permute(0, 3, 1, 2)
 
@@ -40,19 +40,19 @@ def smooth(count: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("level", AUGMENTS)
 def test_every_level_keeps_shape_type_and_memory(level: str) -> None:
-    given_pictures = pictures()
-    before = given_pictures.clone()
-    varied = augment(given_pictures, AUGMENTS[level], 0, 0, KEYS)
+    given_images = random_images()
+    before = given_images.clone()
+    varied = augment(given_images, AUGMENTS[level], 0, 0, KEYS)
     assert varied.dtype == torch.uint8
-    assert varied.shape == given_pictures.shape
+    assert varied.shape == given_images.shape
     assert varied.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(given_pictures, before)
+    assert torch.equal(given_images, before)
     if level == "none":
-        assert varied is given_pictures
+        assert varied is given_images
     else:
-        assert not torch.equal(varied, augment(given_pictures, AUGMENTS[level], 0, 1, KEYS))
-        assert not torch.equal(varied, augment(given_pictures, AUGMENTS[level], 1, 0, KEYS))
-        assert torch.equal(varied, augment(given_pictures, AUGMENTS[level], 0, 0, KEYS))
+        assert not torch.equal(varied, augment(given_images, AUGMENTS[level], 0, 1, KEYS))
+        assert not torch.equal(varied, augment(given_images, AUGMENTS[level], 1, 0, KEYS))
+        assert torch.equal(varied, augment(given_images, AUGMENTS[level], 0, 0, KEYS))
 
 
 @settings(deadline=None, max_examples=80)
@@ -62,21 +62,21 @@ def test_every_level_keeps_shape_type_and_memory(level: str) -> None:
     st.integers(0, 3),
     st.sampled_from([(32, 32), *SIDES]),
 )
-def test_a_picture_is_the_same_bits_in_any_batch(
+def test_an_image_is_the_same_bits_in_any_batch(
     level: str, picked: list[int], epoch: int, sides: tuple[int, int]
 ) -> None:
-    whole = augment(pictures(40, *sides), RECIPES[level], 5, epoch, KEYS)
-    part = augment(pictures(40, *sides)[picked], RECIPES[level], 5, epoch, KEYS[picked])
+    whole = augment(random_images(40, *sides), RECIPES[level], 5, epoch, KEYS)
+    part = augment(random_images(40, *sides)[picked], RECIPES[level], 5, epoch, KEYS[picked])
     assert torch.equal(part, whole[picked])
 
 
 @pytest.mark.parametrize("sides", [(32, 32), (31, 37), (1, 7)])
 @pytest.mark.parametrize("level", RECIPES)
-def test_a_picture_is_the_same_bits_alone(level: str, sides: tuple[int, int]) -> None:
-    given_pictures = pictures(40, *sides)
-    whole = augment(given_pictures, RECIPES[level], 5, 1, KEYS)
+def test_an_image_is_the_same_bits_alone(level: str, sides: tuple[int, int]) -> None:
+    given_images = random_images(40, *sides)
+    whole = augment(given_images, RECIPES[level], 5, 1, KEYS)
     for i in range(40):
-        assert torch.equal(augment(given_pictures[i : i + 1], RECIPES[level], 5, 1, KEYS[i : i + 1])[0], whole[i])
+        assert torch.equal(augment(given_images[i : i + 1], RECIPES[level], 5, 1, KEYS[i : i + 1])[0], whole[i])
 
 
 @pytest.fixture
@@ -90,72 +90,72 @@ def threads() -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("level", RECIPES)
 def test_the_number_of_threads_changes_no_bit(level: str) -> None:
-    given_pictures = pictures(40, 61, 67)  # enough pixels that torch shares the work, in pieces of odd sizes
+    given_images = random_images(40, 61, 67)  # enough pixels that torch shares the work, in pieces of odd sizes
     several = []
     for number in (1, 2, 3, 7):
         torch.set_num_threads(number)
-        several.append(augment(given_pictures, RECIPES[level], 5, 1, KEYS))
-        several.append(torch.cat([augment(given_pictures[:3], RECIPES[level], 5, 1, KEYS[:3]), several[0][3:]]))
+        several.append(augment(given_images, RECIPES[level], 5, 1, KEYS))
+        several.append(torch.cat([augment(given_images[:3], RECIPES[level], 5, 1, KEYS[:3]), several[0][3:]]))
     assert all(torch.equal(varied, several[0]) for varied in several)
 
 
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("level", RECIPES)
 def test_odd_sides_work(level: str, sides: tuple[int, int]) -> None:
-    varied = augment(pictures(5, *sides), RECIPES[level], 0, 0, KEYS[:5])
+    varied = augment(random_images(5, *sides), RECIPES[level], 0, 0, KEYS[:5])
     assert varied.shape == (5, 3, *sides)
     assert varied.dtype == torch.uint8
     assert varied.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_picture_of_one_pixel_has_nowhere_to_go() -> None:
-    recipe, given_pictures = Augment(flip="random", translate=0.9, zoom=1, rotate=180), pictures(40, 1, 1)
-    assert torch.equal(augment(given_pictures, recipe, 0, 0, KEYS), given_pictures)
+def test_an_image_of_one_pixel_has_nowhere_to_go() -> None:
+    recipe, given_images = Augment(flip="random", translate=0.9, zoom=1, rotate=180), random_images(40, 1, 1)
+    assert torch.equal(augment(given_images, recipe, 0, 0, KEYS), given_images)
 
 
 @pytest.mark.parametrize("sides", [(1, 7), (7, 1), (13, 32)])
 def test_a_flip_of_odd_sides_is_a_flip(sides: tuple[int, int]) -> None:
-    given_pictures, recipe = pictures(40, *sides), Augment(flip="alternating")
+    given_images, recipe = random_images(40, *sides), Augment(flip="alternating")
     flips = module._flips("alternating", 0, 0, KEYS)
-    varied = augment(given_pictures, recipe, 0, 0, KEYS)
-    for picture, before, flipped in zip(varied, given_pictures, flips, strict=True):
-        assert torch.equal(picture, before.flip(-1) if flipped else before)
+    varied = augment(given_images, recipe, 0, 0, KEYS)
+    for image, before, flipped in zip(varied, given_images, flips, strict=True):
+        assert torch.equal(image, before.flip(-1) if flipped else before)
 
 
 def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
-    recipe, given_pictures = Augment(flip="alternating"), pictures()
-    epochs = [augment(given_pictures, recipe, 3, epoch, KEYS) for epoch in range(4)]
+    recipe, given_images = Augment(flip="alternating"), random_images()
+    epochs = [augment(given_images, recipe, 3, epoch, KEYS) for epoch in range(4)]
     for first, second in itertools.pairwise(epochs):
         assert torch.equal(first, second.flip(-1))
-    turned = (epochs[0] != given_pictures).flatten(1).any(1)
+    turned = (epochs[0] != given_images).flatten(1).any(1)
     assert 8 < int(turned.sum()) < 32
-    assert torch.equal(epochs[0][turned], given_pictures[turned].flip(-1))
+    assert torch.equal(epochs[0][turned], given_images[turned].flip(-1))
 
 
 def test_a_random_flip_turns_about_half_and_anew_each_epoch() -> None:
-    recipe, given_pictures = Augment(flip="random"), pictures()
-    turned = [(augment(given_pictures, recipe, 0, e, KEYS) != given_pictures).flatten(1).any(1) for e in range(20)]
+    recipe, given_images = Augment(flip="random"), random_images()
+    turned = [(augment(given_images, recipe, 0, e, KEYS) != given_images).flatten(1).any(1) for e in range(20)]
     assert 0.4 < torch.stack(turned).float().mean() < 0.6
     assert len({tuple(t.tolist()) for t in turned}) == 20
 
 
 def test_translation_is_a_reflected_crop() -> None:
-    recipe, given_pictures = Augment(translate=0.2), pictures(40, 32, 20)
-    varied = augment(given_pictures, recipe, 0, 0, KEYS)
+    recipe, given_images = Augment(translate=0.2), random_images(40, 32, 20)
+    varied = augment(given_images, recipe, 0, 0, KEYS)
     u = uniforms(0, 0, KEYS, module.SLOTS)
     seen = set()
-    for i, picture in enumerate(given_pictures.numpy()):
+    for i, image in enumerate(given_images.numpy()):
         dx = math.floor(u[i, module.SHIFT_X] * 9) - 4
         dy = math.floor(u[i, module.SHIFT_Y] * 13) - 6
-        padded = np.pad(picture, ((0, 0), (6, 6), (4, 4)), mode="reflect")
+        padded = np.pad(image, ((0, 0), (6, 6), (4, 4)), mode="reflect")
         assert np.array_equal(varied[i].numpy(), padded[:, 6 + dy : 38 + dy, 4 + dx : 24 + dx])
         seen |= {("x", dx), ("y", dy)}
     assert {("x", 4), ("x", -4), ("y", 6), ("y", -6)} <= seen
 
 
-def slow_warp(picture: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -> np.ndarray:
-    """One picture (3, H, W), pixel by pixel in float64: where does each output pixel come from?"""
-    _, height, width = picture.shape
+def slow_warp(image: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -> np.ndarray:
+    """One image (3, H, W), pixel by pixel in float64: where does each output pixel come from?"""
+    _, height, width = image.shape
     scale = 1 / (1 + recipe.zoom * u[module.ZOOM])
     angle = math.radians(recipe.rotate) * (2 * u[module.ROTATE] - 1)
     reach_x, reach_y = round(recipe.translate * width), round(recipe.translate * height)
@@ -163,18 +163,18 @@ def slow_warp(picture: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -
     move_y = (2 * u[module.ZOOM_Y] - 1) * (1 - scale) * (height - 1) / 2
     move_x += math.floor(u[module.SHIFT_X] * (2 * reach_x + 1)) - reach_x
     move_y += math.floor(u[module.SHIFT_Y] * (2 * reach_y + 1)) - reach_y
-    out = np.empty(picture.shape)
+    out = np.empty(image.shape)
     for row in range(height):
         for column in range(width):
             x = (column - (width - 1) / 2) * (-1 if flip else 1)
             y = row - (height - 1) / 2
             from_x = scale * (math.cos(angle) * x - math.sin(angle) * y) + (width - 1) / 2 + move_x
             from_y = scale * (math.sin(angle) * x + math.cos(angle) * y) + (height - 1) / 2 + move_y
-            out[:, row, column] = sample(picture, from_x, from_y)
+            out[:, row, column] = sample(image, from_x, from_y)
     return np.rint(out)
 
 
-def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
+def sample(image: np.ndarray, x: float, y: float) -> np.ndarray:
     """Bilinear, reflected about the border pixels' centres."""
 
     def fold(place: float, size: int) -> float:
@@ -183,11 +183,11 @@ def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
         place = abs(place) % (2 * (size - 1))
         return min(place, 2 * (size - 1) - place)
 
-    _, height, width = picture.shape
+    _, height, width = image.shape
     x, y = fold(x, width), fold(y, height)
     left, top = int(x), int(y)
     fx, fy = x - left, y - top
-    corners = np.pad(picture, ((0, 0), (0, 1), (0, 1)))[:, top : top + 2, left : left + 2].astype(float)
+    corners = np.pad(image, ((0, 0), (0, 1), (0, 1)))[:, top : top + 2, left : left + 2].astype(float)
     return (
         corners[:, 0, 0] * (1 - fx) * (1 - fy)
         + corners[:, 0, 1] * fx * (1 - fy)
@@ -208,25 +208,25 @@ def sample(picture: np.ndarray, x: float, y: float) -> np.ndarray:
 )
 @pytest.mark.parametrize("sides", [(20, 24), (17, 9), (1, 12), (12, 1)])
 def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment, sides: tuple[int, int]) -> None:
-    given_pictures = smooth(6, *sides)
-    varied = augment(given_pictures, recipe, 2, 1, KEYS[:6])
+    given_images = smooth(6, *sides)
+    varied = augment(given_images, recipe, 2, 1, KEYS[:6])
     u = uniforms(2, 1, KEYS[:6], module.SLOTS)
     flips = module._flips(recipe.flip, 2, 1, KEYS[:6])
-    for i, picture in enumerate(given_pictures.numpy()):
-        expected = slow_warp(picture, recipe, u[i], bool(flips[i]))
+    for i, image in enumerate(given_images.numpy()):
+        expected = slow_warp(image, recipe, u[i], bool(flips[i]))
         assert abs(varied[i].numpy() - expected).max() <= 1
 
 
 @pytest.mark.parametrize("nothing", [{"zoom": 1e-9}, {"rotate": 1e-9}, {"zoom": 1e-9, "rotate": 1e-9}])
 @pytest.mark.parametrize("sides", [(32, 32), (13, 32), (33, 5), (1, 7)])
 def test_a_warp_of_nothing_is_a_shift(nothing: dict[str, float], sides: tuple[int, int]) -> None:
-    given_pictures = pictures(40, *sides)
-    shifted = augment(given_pictures, Augment(translate=0.2, flip="random"), 0, 0, KEYS)
-    warped = augment(given_pictures, Augment(translate=0.2, flip="random", **nothing), 0, 0, KEYS)
+    given_images = random_images(40, *sides)
+    shifted = augment(given_images, Augment(translate=0.2, flip="random"), 0, 0, KEYS)
+    warped = augment(given_images, Augment(translate=0.2, flip="random", **nothing), 0, 0, KEYS)
     assert (shifted.int() - warped.int()).abs().max() <= 1
 
 
-def test_zoom_stays_inside_the_picture() -> None:
+def test_zoom_stays_inside_the_image() -> None:
     """Without translation nothing is reflected: a bright border seen from inside stays on its side."""
     ramp = torch.arange(32, dtype=torch.uint8).repeat(32, 1).expand(40, 3, 32, 32)
     rows = augment(ramp.contiguous(memory_format=torch.channels_last), Augment(zoom=0.5), 0, 0, KEYS)[:, 0, 16].int()
@@ -237,27 +237,27 @@ def test_zoom_stays_inside_the_picture() -> None:
 
 
 def test_brightness_and_contrast_are_the_formula() -> None:
-    recipe, given_pictures = Augment(brightness=0.3, contrast=0.4), pictures()
-    varied = augment(given_pictures, recipe, 0, 0, KEYS)
+    recipe, given_images = Augment(brightness=0.3, contrast=0.4), random_images()
+    varied = augment(given_images, recipe, 0, 0, KEYS)
     u = uniforms(0, 0, KEYS, module.SLOTS)
     contrast = 1 + 0.4 * (2 * u[:, module.CONTRAST] - 1)
     brightness = 255 * 0.3 * (2 * u[:, module.BRIGHTNESS] - 1)
-    values = (given_pictures.numpy().astype(float) - 128) * contrast[:, None, None, None] + 128
+    values = (given_images.numpy().astype(float) - 128) * contrast[:, None, None, None] + 128
     expected = np.rint(values + brightness[:, None, None, None]).clip(0, 255)
     assert abs(varied.numpy() - expected).max() <= 1
 
 
 def test_cutout_leaves_the_rest_alone() -> None:
-    given_pictures = pictures()
-    varied = augment(given_pictures, Augment(cutout=0.5), 0, 0, KEYS)
-    changed = (varied != given_pictures).any(1)
+    given_images = random_images()
+    varied = augment(given_images, Augment(cutout=0.5), 0, 0, KEYS)
+    changed = (varied != given_images).any(1)
     assert (varied.permute(0, 2, 3, 1)[changed] == 128).all()
     assert changed.sum() > 40 * 250  # of 256 pixels each, a few may have been grey
 
 
 def test_cutout_is_one_grey_square_of_the_right_size_inside() -> None:
-    given_pictures = torch.full((40, 3, 32, 24), 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    grey = augment(given_pictures, Augment(cutout=0.25), 0, 0, KEYS) == 128
+    given_images = torch.full((40, 3, 32, 24), 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    grey = augment(given_images, Augment(cutout=0.25), 0, 0, KEYS) == 128
     assert (grey.sum((1, 2, 3)) == 3 * 8 * 6).all()
     rows, columns = grey.any(3).any(1), grey.any(2).any(1)
     assert (rows.sum(1) == 8).all()

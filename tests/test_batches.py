@@ -1,4 +1,4 @@
-"""Batches: every picture once an epoch, in a seeded order, and the same pictures whatever the batch size."""
+"""Batches: every image once an epoch, in a seeded order, and the same images whatever the batch size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDEX = DATA.subset("train")
 WHOLE = Batches(DATA, INDEX, 16, 0, AUGMENTS["strong"], torch.device("cpu"))
 
 
-def test_every_picture_is_seen_once_an_epoch_in_another_order() -> None:
+def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
     orders = [np.concatenate([b.index for b in WHOLE.epoch(epoch)]) for epoch in (0, 1)]
     for seen in orders:
         assert sorted(seen) == sorted(INDEX)
@@ -46,7 +46,7 @@ def test_an_epoch_can_start_anywhere() -> None:
             assert torch.equal(a.labels, b.labels)
 
 
-def test_another_batch_size_sees_the_same_pictures() -> None:
+def test_another_batch_size_sees_the_same_images() -> None:
     def by_index(size: int) -> dict[int, torch.Tensor]:
         batches = replace(WHOLE, batch_size=size).epoch(1)
         return {int(i): image for b in batches for i, image in zip(b.index, b.images, strict=True)}
@@ -56,13 +56,13 @@ def test_another_batch_size_sees_the_same_pictures() -> None:
     assert all(torch.equal(few[i], many[i]) for i in few)
 
 
-def test_a_picture_is_varied_by_its_own_key_anew_each_epoch() -> None:
-    """What a batch holds is the picture varied all by itself; its place in the dataset has no say."""
+def test_an_image_is_varied_by_its_own_key_anew_each_epoch() -> None:
+    """What a batch holds is the image varied all by itself; its place in the dataset has no say."""
     epochs = []
     for epoch in (0, 1):
         for batch in WHOLE.epoch(epoch):
             for i, image in zip(batch.index, batch.images, strict=True):
-                alone = torch.from_numpy(DATA.pictures[i : i + 1].copy()).permute(0, 3, 1, 2)
+                alone = torch.from_numpy(DATA.images[i : i + 1].copy()).permute(0, 3, 1, 2)
                 varied = augment(alone, WHOLE.recipe, WHOLE.seed, epoch, DATA.keys[i : i + 1])
                 assert torch.equal(image, DATA.preprocess.normalise(varied)[0])
         epochs.append({int(i): image for b in WHOLE.epoch(epoch) for i, image in zip(b.index, b.images, strict=True)})
@@ -74,11 +74,11 @@ def test_another_seed_is_another_order() -> None:
     assert not np.array_equal(*orders)
 
 
-def test_copies_of_a_picture_are_not_side_by_side_and_differ() -> None:
-    data = replace(DATA, keys=DATA.keys.copy(), pictures=np.array(DATA.pictures))
+def test_copies_of_an_image_are_not_side_by_side_and_differ() -> None:
+    data = replace(DATA, keys=DATA.keys.copy(), images=np.array(DATA.images))
     copies = INDEX[:10]
     data.keys[copies] = data.keys[copies[0]]
-    data.pictures[copies] = data.pictures[copies[0]]
+    data.images[copies] = data.images[copies[0]]
     batches = replace(WHOLE, dataset=data)
     seen = np.concatenate([b.index for b in batches.epoch(0)])
     places = np.flatnonzero(np.isin(seen, copies))
@@ -89,16 +89,16 @@ def test_copies_of_a_picture_are_not_side_by_side_and_differ() -> None:
 
 def test_images_are_normalised_and_labels_match() -> None:
     plain = replace(WHOLE, recipe=AUGMENTS["none"])
-    before = DATA.pictures.copy()
+    before = DATA.images.copy()
     mean, std = (np.array(v)[:, None, None] for v in (DATA.preprocess.mean, DATA.preprocess.std))
     for batch in plain.epoch(0):
-        expected = (DATA.pictures[batch.index].transpose(0, 3, 1, 2) / 255 - mean) / std
+        expected = (DATA.images[batch.index].transpose(0, 3, 1, 2) / 255 - mean) / std
         np.testing.assert_allclose(batch.images.numpy(), expected, atol=1e-5)
         assert batch.labels.dtype == torch.int64
         assert batch.labels.tolist() == DATA.labels[batch.index].tolist()
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.images.dtype == torch.float32
-    assert np.array_equal(DATA.pictures, before)
+    assert np.array_equal(DATA.images, before)
 
 
 @pytest.mark.parametrize("level", AUGMENTS)

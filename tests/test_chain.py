@@ -73,12 +73,12 @@ class Halves(nn.Module):
         return self.head((a * b).mean((2, 3)))
 
 
-def pictures(side: int = 16) -> Tensor:
+def random_images(side: int = 16) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def names(network: nn.Module, side: int = 16) -> list[str]:
-    return [factor.name for factor in find_chain(network, pictures(side))]
+    return [factor.name for factor in find_chain(network, random_images(side))]
 
 
 def test_a_plain_network_is_its_layers():
@@ -89,7 +89,7 @@ def test_a_plain_network_is_its_layers():
 
 @pytest.mark.parametrize("name", ["plain20", "resnet20"])
 def test_a_residual_network_and_its_plain_twin_have_the_same_factors(name: str):
-    found = find_chain(build(name, 3, 16, {"width": 4}, seed=0).eval(), pictures())
+    found = find_chain(build(name, 3, 16, {"width": 4}, seed=0).eval(), random_images())
     blocks = [f"layer{stage}.{place}" for stage in (1, 2, 3) for place in (0, 1, 2)]
     assert [factor.name for factor in found] == ["conv1", *blocks, "linear"]
     skips = [factor.name for factor in found if factor.total is not None]
@@ -103,7 +103,7 @@ def test_a_residual_network_and_its_plain_twin_have_the_same_factors(name: str):
 )
 def test_networks_of_others(name: str, side: int, factors: int, skips: int):
     network = build(name, 3, side, seed=0).eval()
-    found = find_chain(network, pictures(side))
+    found = find_chain(network, random_images(side))
     assert (len(found), sum(factor.total is not None for factor in found)) == (factors, skips)
     assert count_hooks(network) == 0
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -112,7 +112,7 @@ def test_networks_of_others(name: str, side: int, factors: int, skips: int):
 def test_the_segments_join_and_end_at_their_inputs():
     layers = {"first": nn.Conv2d(3, 4, 3, padding=1), "block": Residual(4), "pool": nn.AdaptiveAvgPool2d(1)}
     network = nn.Sequential(OrderedDict(layers | {"flat": nn.Flatten(), "head": nn.Linear(4, 2)}))
-    images = pictures()
+    images = random_images()
     cuts = segments(network, find_chain(network, images), images)
     assert [cut.factor.name for cut in cuts] == ["first", "block", "head"]
     for before, after in itertools.pairwise(cuts):
@@ -131,13 +131,13 @@ def test_a_block_whose_output_is_the_sum():
             return x + self.conv(self.act(x.clone()))
 
     network = nn.Sequential(nn.Conv2d(3, 4, 1), Plain(4), nn.Flatten(), nn.Linear(4 * 256, 2))
-    assert find_chain(network, pictures())[1].total == Tap("1")
+    assert find_chain(network, random_images())[1].total == Tap("1")
 
 
 def test_a_module_used_twice_and_a_dict_of_outputs():
     network = Twice()
     assert names(network) == ["layer", "layer (call 2)", "head"]
-    cuts = segments(network, find_chain(network, pictures()), pictures())
+    cuts = segments(network, find_chain(network, random_images()), random_images())
     assert cuts[-1].y.shape == (2, 2)
 
 
@@ -145,7 +145,7 @@ def test_a_network_with_a_skip_around_everything_is_one_factor():
     network = Around()
     assert names(network) == ["head"]
     with pytest.raises(UsageError, match=r"not everything passes through 'one'"):
-        find_chain(network, pictures(), ["one"])
+        find_chain(network, random_images(), ["one"])
 
 
 def test_a_split_output_is_no_place_that_everything_passes():
@@ -154,20 +154,20 @@ def test_a_split_output_is_no_place_that_everything_passes():
 
 def test_named_modules_in_their_order():
     network = build("plain20", 3, 16, {"width": 4}, seed=0).eval()
-    found = find_chain(network, pictures(), ["layer1.0", "layer1.2"])
+    found = find_chain(network, random_images(), ["layer1.0", "layer1.2"])
     assert [factor.name for factor in found] == ["layer1.0", "layer1.2", "the rest"]
-    assert len(segments(network, found, pictures())) == 3
+    assert len(segments(network, found, random_images())) == 3
     with pytest.raises(UsageError, match=r"'layer1.0' comes before 'layer1.2'"):
-        find_chain(network, pictures(), ["layer1.2", "layer1.0"])
+        find_chain(network, random_images(), ["layer1.2", "layer1.0"])
     with pytest.raises(UnknownName, match=r"layer1\.9"):
-        find_chain(network, pictures(), ["layer1.9"])
+        find_chain(network, random_images(), ["layer1.9"])
     with pytest.raises(UsageError, match=r"does not call 'layer1.0' 2 times"):
-        find_chain(network, pictures(), ["layer1.0", "layer1.0"])
+        find_chain(network, random_images(), ["layer1.0", "layer1.0"])
 
 
-def test_a_network_that_needs_more_than_pictures_is_told():
-    with pytest.raises(UsageError, match=r"Needy could not be called with one batch of pictures.*temperature"):
-        find_chain(Needy(), pictures())
+def test_a_network_that_needs_more_than_images_is_told():
+    with pytest.raises(UsageError, match=r"Needy could not be called with one batch of images.*temperature"):
+        find_chain(Needy(), random_images())
 
 
 def test_a_network_that_depends_on_nothing_is_told():
@@ -175,8 +175,8 @@ def test_a_network_that_depends_on_nothing_is_told():
         def forward(self, x: Tensor) -> Tensor:
             return torch.zeros(len(x), 2)
 
-    with pytest.raises(UsageError, match="does not depend on its pictures"):
-        find_chain(Constant(), pictures())
+    with pytest.raises(UsageError, match="does not depend on its images"):
+        find_chain(Constant(), random_images())
 
 
 def test_a_network_without_an_answer_is_told():
@@ -185,4 +185,4 @@ def test_a_network_without_an_answer_is_told():
             return None
 
     with pytest.raises(UsageError, match="puts out no tensor"):
-        find_chain(Silent(), pictures())
+        find_chain(Silent(), random_images())

@@ -52,12 +52,12 @@ def test_folder_and_archive_are_the_same(official: Path, tmp_path: Path) -> None
     sets = [load("cifar10", data_root=root) for root in roots]
     assert len({s.fingerprint for s in sets}) == 1
     for s in sets:
-        assert np.array_equal(s.pictures, sets[0].pictures)
+        assert np.array_equal(s.images, sets[0].images)
     assert {p: len(i) for p, i in sets[0].parts.items()} == {"train": 178, "val": 22, "test": 40}
-    lowest = np.argsort(sets[0].keys[:200])[:22]  # of the training pictures; official files want 5,000
+    lowest = np.argsort(sets[0].keys[:200])[:22]  # of the training images; official files want 5,000
     assert sets[0].parts["val"].tolist() == sorted(lowest)
     first = batch(0)[b"data"][0].reshape(3, 32, 32).transpose(1, 2, 0)
-    assert np.array_equal(sets[0].pictures[0], first)
+    assert np.array_equal(sets[0].images[0], first)
     assert sets[0].origins(0) == "data_batch_1[0]"
     assert sets[0].origins(200) == "test_batch[0]"
 

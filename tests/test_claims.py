@@ -30,8 +30,8 @@ def data() -> Dataset:
     return load_task(Task("shapes", 16, train=48, val=24, test=48))
 
 
-def pictures(data: Dataset, part: str) -> torch.Tensor:
-    return data.preprocess.normalise(to_tensor(np.asarray(data.pictures[data.parts[part]])))
+def images_of(data: Dataset, part: str) -> torch.Tensor:
+    return data.preprocess.normalise(to_tensor(np.asarray(data.images[data.parts[part]])))
 
 
 def test_the_fully_connected_network_is_as_large_as_the_convolutional_one() -> None:
@@ -46,7 +46,7 @@ def test_added_identity_layers_change_no_logit_and_the_rest_begins_alike(data: D
     for name, options in (("shallow", {}), ("added", {"extra": 5, "identity": True}), ("scratch", {"extra": 5})):
         torch.manual_seed(3)
         networks[name] = identity_layers.tower(6, 16, width=4, **options).eval()
-    images = pictures(data, "test")
+    images = images_of(data, "test")
     with torch.no_grad():
         outputs = {name: network(images) for name, network in networks.items()}
     assert torch.equal(outputs["shallow"], outputs["added"])
@@ -72,8 +72,8 @@ def test_gradients_relative_to_weights_by_the_obvious_way(data: Dataset) -> None
     assert not network.training
     assert all(p.grad is None for p in network.parameters())
     network.train()
-    index = data.subset("train", vanishing_gradients.PICTURES)
-    images = data.preprocess.normalise(to_tensor(np.asarray(data.pictures[index])))
+    index = data.subset("train", vanishing_gradients.IMAGES)
+    images = data.preprocess.normalise(to_tensor(np.asarray(data.images[index])))
     nn.functional.cross_entropy(network(images), torch.from_numpy(data.labels[index])).backward()
     wanted = [m.weight.grad.norm() / m.weight.norm() for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert torch.allclose(found["relative"], torch.stack(wanted).detach(), rtol=1e-4)
@@ -93,7 +93,7 @@ def test_the_maps_that_a_logit_rests_on_are_counted(data: Dataset) -> None:
     torch.manual_seed(0)
     network = global_pooling.pooled(6, 16, width=4, depth=4).eval()
     found = global_pooling.measure(network, data, data)
-    images = pictures(data, "test")
+    images = images_of(data, "test")
     with torch.no_grad():
         maps = network[:-2](images).flatten(1)
         linear = network.get_submodule("linear")
@@ -115,7 +115,7 @@ def test_small_changes_and_the_filter_that_is_missed_most(data: Dataset) -> None
     found = overfitting.measure(network, data, data)
 
     def right(part: str) -> torch.Tensor:
-        return network(pictures(data, part)).argmax(1) == torch.from_numpy(data.labels[data.parts[part]])
+        return network(images_of(data, part)).argmax(1) == torch.from_numpy(data.labels[data.parts[part]])
 
     index, last = data.parts["test"], [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)][-1]
     plain, of_val, of_test = right("test"), [], []

@@ -54,7 +54,7 @@ def test_train_json_ends_with_the_summary(tmp_path: Path, capsys: pytest.Capture
     assert code == 0
     assert [row.get("epoch") for row in rows] == [1, 2, None]
     last = rows[-1]
-    assert {"run", "epochs", "val_top1", "pictures_per_second", "percent_of_peak"} <= set(last)
+    assert {"run", "epochs", "val_top1", "images_per_second", "percent_of_peak"} <= set(last)
     assert last["epochs"] == 2
     assert 0 <= last["val_top1"] <= 1
     assert 0 < last["percent_of_peak"] <= 100
@@ -77,7 +77,7 @@ def test_evaluate_json_holds_what_is_promised_and_repeats_to_the_last_digit(
     assert {p.name for p in folder.iterdir()} >= {"evaluation.json", "confusion.png", "calibration.png", "mistakes.png"}
 
 
-def test_train_never_opens_the_test_pictures(tmp_path: Path) -> None:
+def test_train_never_opens_the_test_images(tmp_path: Path) -> None:
     cli.run(["train", "shapes", *TINY, "--name", "r", "--runs", str(tmp_path)])
     assert Run(tmp_path / "r").openings() == []
 
@@ -204,7 +204,7 @@ def test_predict_folders_globs_and_standard_input(
     assert piped[0]["probability"] == pytest.approx(globbed[0]["probability"], rel=1e-5)
 
 
-def test_grey_and_tiny_pictures_are_predicted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_grey_and_tiny_images_are_predicted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (1, 1), 90).save(tmp_path / "a.png")
     Image.new("RGBA", (500, 3), (9, 9, 9, 0)).save(tmp_path / "b.png")
     code, out, _ = ask(capsys, "predict", "tiny", str(tmp_path), "--runs", str(runs), "--json")
@@ -265,7 +265,7 @@ def test_a_net_of_ones_own_trains_and_runs_only_when_named(tmp_path: Path, capsy
         (["train", "shapes", "--name", "../x"], 2, "cannot be a run's name"),
         (["trian", "shapes"], 2, 'Did you mean "train"'),
         (["train", "no/such/folder"], 65, "does not exist"),
-        (["train", "shapes", "--limit", "1"], 65, "pictures"),
+        (["train", "shapes", "--limit", "1"], 65, "images"),
         (["evaluate", "nothing"], 2, "no run named 'nothing'"),
         (["evaluate", "last"], 2, "no last run"),
         (["predict", "nothing", "x.png"], 2, "no run named"),
@@ -312,11 +312,11 @@ def test_folders_that_cannot_be_trained_on(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "class folders" in refused(capsys, 65, "train", str(empty))
-    (shapes_folder / "ring" / "x.png").write_bytes(b"not a picture at all")
+    (shapes_folder / "ring" / "x.png").write_bytes(b"not an image at all")
     said = refused(capsys, 65, "train", str(shapes_folder), *TINY[:-2])
     assert "ring/x.png" in said
-    assert "--bad-pictures skip" in said
-    code, _, err = ask(capsys, "train", str(shapes_folder), *TINY[:-2], "--bad-pictures", "skip")
+    assert "--bad-images skip" in said
+    code, _, err = ask(capsys, "train", str(shapes_folder), *TINY[:-2], "--bad-images", "skip")
     assert code == 0
     assert "left out" in err
     (shapes_folder / "void").mkdir()

@@ -12,7 +12,7 @@ from convscope.recipes import Recipe
 RECIPE_OPTIONS = set(
     "model epochs batch_size lr optimizer momentum weight_decay schedule warmup label_smoothing clip patience augment "
     "flip mixup cutmix balance ema save_memory width depth batch_norm dropout stem shortcut weights image_size fit "
-    "limit bad_pictures seed precision compile".split()
+    "limit bad_images seed precision compile".split()
 )
 OPTIONS = {
     "train": RECIPE_OPTIONS
@@ -32,22 +32,22 @@ OPTIONS = {
         "json",
     },
     "evaluate": {"run", "data", "part", "limit", "views", "model", "weights", "data_root", "runs", "json"},
-    "predict": {"run", "pictures", "top", "views", "model", "weights", "runs", "json", "csv"},
+    "predict": {"run", "images", "top", "views", "model", "weights", "runs", "json", "csv"},
     "explain": set(
-        "run data layer filter picture target method sanity count least seeds ablate limit from_exemplar seed weights "
+        "run data layer filter image target method sanity count least seeds ablate limit from_exemplar seed weights "
         "model data_root runs json".split()
     ),
-    "diagnose": set("run data layer norm pictures double weights model data_root runs json".split()),
+    "diagnose": set("run data layer norm images double weights model data_root runs json".split()),
     "features": set(
-        "data backbone weights layer maps augment level dtype engine image_size fit limit bad_pictures seed device "
+        "data backbone weights layer maps augment level dtype engine image_size fit limit bad_images seed device "
         "data_root json".split()
     ),
     "transfer": set(
-        "data backbone weights budget augment level balance cards engine image_size fit limit bad_pictures seed device "
+        "data backbone weights budget augment level balance cards engine image_size fit limit bad_images seed device "
         "name data_root runs json".split()
     ),
     "study": set("claims size list html minutes device data_root runs json".split()),
-    "similar": set("run picture data count engine model weights data_root runs json".split()),
+    "similar": set("run image data count engine model weights data_root runs json".split()),
     "export": {"run", "format", "output", "model", "weights", "runs", "json"},
     "models": set("name classes image_size width depth batch_norm dropout stem shortcut pretrained json".split()),
     "demo": {"runs"},

@@ -17,7 +17,7 @@ from convscope.errors import DataError, UnknownName, UsageError
 
 @pytest.fixture(autouse=True)
 def _small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CIFAR-10's layout with few pictures, found through the environment."""
+    """CIFAR-10's layout with few images, found through the environment."""
     (tmp_path / FOLDER).mkdir()
     for seed, name in enumerate((*TRAIN_FILES, "test_batch")):
         rows = np.random.default_rng(seed).integers(0, 256, (60, 3072), np.uint8)
@@ -30,14 +30,14 @@ def _small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_dataset_keeps_the_contract(name: str) -> None:
     data = load(name)
     assert data.name == name
-    assert data.pictures.dtype == np.uint8
-    assert data.pictures.shape == (len(data), 32, 32, 3)
+    assert data.images.dtype == np.uint8
+    assert data.images.shape == (len(data), 32, 32, 3)
     assert len(set(data.class_names)) == len(data.class_names)
     assert set(np.unique(data.labels)) == set(range(len(data.class_names)))
     together = np.concatenate([data.parts[p] for p in PARTS])
     assert sorted(together) == list(range(len(data)))
     assert sum(sum(c.values()) for c in data.counts().values()) == len(data)
-    train = data.pictures[data.parts["train"]] / 255
+    train = data.images[data.parts["train"]] / 255
     assert np.allclose(train.mean((0, 1, 2)), data.preprocess.mean, atol=1e-9)
     assert np.allclose(train.std((0, 1, 2)), data.preprocess.std, atol=1e-9)
     for part in PARTS:
@@ -53,7 +53,7 @@ def test_every_dataset_keeps_the_contract(name: str) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_limit_and_size(name: str) -> None:
     data = load(name, limit=80, image_size=16)
-    assert data.pictures.shape == (80, 16, 16, 3)
+    assert data.images.shape == (80, 16, 16, 3)
     assert max(np.bincount(data.labels)) - min(np.bincount(data.labels)) <= 4
     assert all(len(data.parts[part]) for part in PARTS)
     whole = load(name, image_size=16)
@@ -63,7 +63,7 @@ def test_limit_and_size(name: str) -> None:
     served = sum("would have missed" in note for note in data.notes)
     assert strangers == 0 or (
         served and not data.test_given
-    )  # what a limited run trains on is no validation picture of the whole
+    )  # what a limited run trains on is no validation image of the whole
 
 
 def made(count: int = 60) -> Unsplit:
@@ -88,12 +88,12 @@ def test_the_fingerprint_knows_content_and_not_listing_order() -> None:
     assert len({fingerprint, *(assemble(o).fingerprint for o in others)}) == 6
 
 
-def test_pictures_follow_their_labels_through_limits() -> None:
+def test_images_follow_their_labels_through_limits() -> None:
     unsplit = made()
     assert unsplit.arrays is not None
     data = assemble(unsplit, limit=20)
-    for picture, label in zip(data.pictures, data.labels, strict=True):
-        (i,) = np.flatnonzero((unsplit.arrays == picture).all((1, 2, 3)))
+    for image, label in zip(data.images, data.labels, strict=True):
+        (i,) = np.flatnonzero((unsplit.arrays == image).all((1, 2, 3)))
         assert unsplit.labels[i] == label
 
 
@@ -106,14 +106,14 @@ def test_subset_is_stratified_and_says_what_is_missing() -> None:
     with pytest.raises(UsageError, match="'tset'"):
         data.subset("tset")
     empty = replace(data, parts=data.parts | {"test": np.array([], int)})
-    with pytest.raises(DataError, match="no test pictures"):
+    with pytest.raises(DataError, match="no test images"):
         empty.subset("test")
 
 
 def test_keys_are_the_hash_of_the_content() -> None:
     data = assemble(made())
     assert len(np.unique(data.keys)) == 60
-    digest = hashlib.sha256(data.pictures[3].tobytes()).digest()
+    digest = hashlib.sha256(data.images[3].tobytes()).digest()
     assert data.keys[3] == int.from_bytes(digest[:8], "little")
     doubled = made()
     assert doubled.arrays is not None
@@ -121,7 +121,7 @@ def test_keys_are_the_hash_of_the_content() -> None:
     assert assemble(doubled).keys[0] == assemble(doubled).keys[1]
 
 
-def test_the_statistics_are_those_of_the_training_pictures_alone() -> None:
+def test_the_statistics_are_those_of_the_training_images_alone() -> None:
     arrays = np.zeros((30, 8, 8, 3), np.uint8)
     arrays[:10] = np.arange(10)[:, None, None, None]  # different contents
     arrays[10:, 0, 0] = np.arange(20)[:, None]
@@ -139,7 +139,7 @@ def test_values_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="size"):
         assemble(made(), image_size=0)
     with pytest.raises(UnknownName, match="Did you mean 'skip'"):
-        assemble(made(), bad_pictures="skpi")
+        assemble(made(), bad_images="skpi")
     with pytest.raises(UnknownName, match="'squash'"):
         assemble(made(), fit="sqush")
     assert len(assemble(made(), limit=1)) == 1

@@ -1,4 +1,4 @@
-"""What `decoding` promises: any picture comes out right, anything else comes out as a PictureError."""
+"""What `decoding` promises: any image comes out right, anything else comes out as a ImageError."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from convscope import decoding
 from convscope.decoding import EXTENSIONS, FORMATS, decode
-from convscope.errors import PictureError
+from convscope.errors import ImageError
 from convscope.images import Preprocess
 
 BROKEN = Path(__file__).parents[2] / "shared" / "data" / "broken"
@@ -29,7 +29,7 @@ def noise(width=24, height=16, seed=0, channels=3):
 
 
 def blocks(width=40, height=24, seed=0):
-    """Flat 8 x 8 blocks, which a JPEG keeps the same whichever way the picture is turned."""
+    """Flat 8 x 8 blocks, which a JPEG keeps the same whichever way the image is turned."""
     return np.kron(noise(width // 8, height // 8, seed), np.ones((8, 8, 1), np.uint8))
 
 
@@ -52,7 +52,7 @@ def over_white(rgba):
 
 
 def refused(source):
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(source)
     assert caught.value.exit_code == 65
     return caught.value.reason
@@ -82,7 +82,7 @@ def test_extensions_are_lower_case_endings():
     assert {".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".ppm"} <= EXTENSIONS
 
 
-def test_an_mpo_is_its_first_picture():
+def test_an_mpo_is_its_first_image():
     first, second = (Image.fromarray(blocks(seed=s)) for s in (1, 2))
     raw = encoded(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling=0)
     with Image.open(io.BytesIO(raw)) as opened:
@@ -94,9 +94,9 @@ def test_an_mpo_is_its_first_picture():
     ("head", "reason"),
     [
         (b"", "empty file"),
-        (b"\x89", "not a picture"),
-        (b"just some words", "not a picture"),
-        (b"<html>", "not a picture"),
+        (b"\x89", "not an image"),
+        (b"just some words", "not an image"),
+        (b"<html>", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "format EPS is not allowed"),
         (b"%PDF-1.7", "format PDF is not allowed"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x">', "format SVG is not allowed"),
@@ -106,19 +106,19 @@ def test_an_mpo_is_its_first_picture():
         (b"\xff\xd8\xff", "corrupt: its header tells no size"),
     ],
 )
-def test_what_is_no_picture_says_why(head, reason, tmp_path):
-    path = tmp_path / "picture.jpg"
+def test_what_is_no_image_says_why(head, reason, tmp_path):
+    path = tmp_path / "image.jpg"
     path.write_bytes(head)
     assert refused(path).startswith(reason)
     assert refused(head).startswith(reason)
 
 
-def test_errors_name_the_picture(tmp_path):
-    with pytest.raises(PictureError, match=r"^picture: empty file$"):
+def test_errors_name_the_image(tmp_path):
+    with pytest.raises(ImageError, match=r"^image: empty file$"):
         decode(b"")
-    with pytest.raises(PictureError, match=r"^third upload: empty file$"):
+    with pytest.raises(ImageError, match=r"^third upload: empty file$"):
         decode(b"", where="third upload")
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         decode(tmp_path / "absent.png")
     assert caught.value.where == str(tmp_path / "absent.png")
 
@@ -299,13 +299,13 @@ def test_each_orientation_gives_the_same_pixels(kind):
         shown.append(np.asarray(image))
         assert np.array_equal(np.asarray(decoding.upright_rgb(image)), shown[-1])
         with Image.open(io.BytesIO(raw)) as opened:
-            assert np.array_equal(Preprocess(size=16).picture(opened), Preprocess(size=16).picture(raw))
+            assert np.array_equal(Preprocess(size=16).fit_image(opened), Preprocess(size=16).fit_image(raw))
     assert all(np.array_equal(shown[0], other) for other in shown)
     assert np.abs(shown[0].astype(int) - np.asarray(base)).max() <= (3 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0", b"x" * 60_000])
-def test_a_corrupt_exif_block_leaves_the_picture_as_it_stands(exif):
+def test_a_corrupt_exif_block_leaves_the_image_as_it_stands(exif):
     image = Image.fromarray(blocks())
     plain = pixels(encoded(image, "JPEG", quality=95))
     assert np.array_equal(pixels(encoded(image, "JPEG", quality=95, exif=exif)), plain)
@@ -328,7 +328,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_always_the_same():
     assert decode(raw, at_least=400).size == (800, 600)
     assert decode(raw, at_least=5000).size == (800, 600)
     assert np.array_equal(pixels(raw, at_least=32), pixels(raw, at_least=32))
-    small, full = Preprocess(size=32).picture(raw), Preprocess(size=32).picture(decode(raw))
+    small, full = Preprocess(size=32).fit_image(raw), Preprocess(size=32).fit_image(decode(raw))
     assert np.abs(small.astype(int) - full).max() <= 3
 
 
@@ -366,7 +366,7 @@ def test_a_truncated_file_is_never_shown_in_part(name):
     for cut in cuts:
         try:
             assert np.array_equal(pixels(raw[:cut]), whole), f"{name} cut at {cut} of {len(raw)} decodes in part"
-        except PictureError as error:
+        except ImageError as error:
             refusals.append(error.reason)
     assert len(refusals) >= 0.9 * len(cuts)
     assert "truncated" in refusals
@@ -374,7 +374,7 @@ def test_a_truncated_file_is_never_shown_in_part(name):
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_a_corrupt_file_is_a_picture_or_a_picture_error(name):
+def test_a_corrupt_file_is_an_image_or_an_image_error(name):
     random, reasons = np.random.default_rng(7), []
     for _ in range(40):
         mutant = bytearray(BASES[name])
@@ -383,7 +383,7 @@ def test_a_corrupt_file_is_a_picture_or_a_picture_error(name):
             mutant[place] = random.integers(0, 256)
         try:
             assert pixels(bytes(mutant)).shape[2] == 3
-        except PictureError as error:
+        except ImageError as error:
             reasons.append(error.reason)
     assert reasons or name in ("BMP", "PPM", "PFM")  # formats without any check
     assert all(reason.isprintable() and len(reason) < 120 for reason in reasons)
@@ -408,7 +408,7 @@ def bilevel_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def test_a_gigapixel_picture_is_refused_from_its_header(tmp_path):
+def test_a_gigapixel_image_is_refused_from_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bilevel_png(30_000, 30_000))
     resource = pytest.importorskip("resource")
@@ -436,10 +436,10 @@ def test_threads_do_not_disturb_each_other():
     expected = {name: pixels(raw) for name, raw in BASES.items()}
     with ThreadPoolExecutor(8) as pool:
         shown = list(pool.map(lambda name: pixels(BASES[name]), names))
-    assert all(np.array_equal(picture, expected[name]) for name, picture in zip(names, shown, strict=True))
+    assert all(np.array_equal(image, expected[name]) for name, image in zip(names, shown, strict=True))
 
 
-# --- pictures from elsewhere ------------------------------------------------------------------------------------------
+# --- images from elsewhere ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not (BROKEN / "pngsuite").is_dir(), reason="shared/data/broken/pngsuite is not here")
@@ -472,8 +472,8 @@ def test_png_suite_equals_its_rgba_references():
 def test_a_scene_looks_the_same_in_each_orientation(scene):
     paths = sorted((BROKEN / "exif_orientation").glob(f"{scene}_*.jpg"))
     assert len(paths) == 9
-    shown = [Preprocess(size=64, fit="squash").picture(path).astype(int) for path in paths]
-    assert max(np.abs(picture - shown[0]).mean() for picture in shown) < 4
+    shown = [Preprocess(size=64, fit="squash").fit_image(path).astype(int) for path in paths]
+    assert max(np.abs(image - shown[0]).mean() for image in shown) < 4
 
 
 def test_pillow_is_left_as_it_was():

@@ -80,12 +80,12 @@ def test_a_run_that_was_not_watched_says_so(runs: Path):
 
 def test_the_network_of_the_run_is_as_it_was(runs: Path):
     before = (runs / "seen" / "classifier.safetensors").read_bytes()
-    commands.diagnose("seen", runs=runs, pictures=1)
+    commands.diagnose("seen", runs=runs, images=1)
     assert (runs / "seen" / "classifier.safetensors").read_bytes() == before
 
 
 def test_a_model_by_name_is_looked_at_before_it_is_trained(tmp_path: Path):
-    found = commands.diagnose("plain20", "digits", runs=tmp_path, pictures=1)
+    found = commands.diagnose("plain20", "digits", runs=tmp_path, images=1)
     assert list(found.states) == ["start"]
     assert found.folder == tmp_path / "plain20" / "diagnose" / "digits"
     assert "random" in found.summary["notes"][0]
@@ -132,7 +132,7 @@ def test_a_network_of_ones_own_with_what_was_seen_of_its_training(tmp_path: Path
 
 
 def test_layers_can_be_named(runs: Path):
-    found = commands.diagnose("seen", layer=["layer1.2", "layer3.2"], runs=runs, pictures=1)
+    found = commands.diagnose("seen", layer=["layer1.2", "layer3.2"], runs=runs, images=1)
     assert found.states["now"].gradients.names == ("layer1.2", "layer3.2", "the rest")
     with pytest.raises(UnknownName, match="layer9"):
         commands.diagnose("seen", layer=["layer9"], runs=runs)
@@ -140,7 +140,7 @@ def test_layers_can_be_named(runs: Path):
 
 def test_what_cannot_be_asked_is_told(runs: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="leaves nothing to measure"):
-        commands.diagnose("seen", pictures=0, runs=runs)
+        commands.diagnose("seen", images=0, runs=runs)
     with pytest.raises(UsageError, match=r"such as bn1:3"):
         commands.diagnose("seen", norm="bn1:x", runs=runs)
     with pytest.raises(UnknownName, match="no batch norm named 'conv1'"):
@@ -152,7 +152,7 @@ def test_what_cannot_be_asked_is_told(runs: Path, tmp_path: Path):
         def forward(self, x: Tensor, more: Tensor) -> Tensor:
             return x + more
 
-    with pytest.raises(UsageError, match="Needy cannot take pictures"):
+    with pytest.raises(UsageError, match="Needy cannot take images"):
         commands.diagnose(Needy(), "shapes", runs=tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_weights_that_are_no_numbers_are_named(runs: Path, tmp_path: Path):
     assert json.dumps(found.summary, allow_nan=False)
 
 
-def test_one_picture_in_training_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_one_image_in_training_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys.modules["convscope.commands.diagnose"], "SAMPLE", 1)
 
     class Flat(nn.Module):
@@ -189,17 +189,17 @@ def test_a_full_disk_is_told_and_leaves_nothing_torn(runs: Path, monkeypatch: py
     before = (runs / "seen" / "diagnose" / "diagnose.json").read_bytes()
     monkeypatch.setattr("convscope.diagnosed.commit_bytes", full)
     with pytest.raises(StorageError, match="no room"):
-        commands.diagnose("seen", runs=runs, pictures=1)
+        commands.diagnose("seen", runs=runs, images=1)
     assert (runs / "seen" / "diagnose" / "diagnose.json").read_bytes() == before
 
 
 def test_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]):
-    assert cli.run(["diagnose", "seen", "--norm", "bn1:1", "--pictures", "1", "--runs", str(runs)]) == 0
+    assert cli.run(["diagnose", "seen", "--norm", "bn1:1", "--images", "1", "--runs", str(runs)]) == 0
     out = capsys.readouterr().out
     assert "start:" in out
     assert "now:" in out
     assert "bn1:1: mu" in out
-    assert cli.run(["diagnose", "seen", "--pictures", "1", "--runs", str(runs), "--json"]) == 0
+    assert cli.run(["diagnose", "seen", "--images", "1", "--runs", str(runs), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert np.isfinite(summary["states"]["now"]["reach"])
 
@@ -219,13 +219,13 @@ def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
 def test_a_run_that_got_past_its_divergence_is_not_accused_of_it(tmp_path: Path):
     commands.train("shapes", options=OPTIONS, name="tamed", runs=tmp_path)
     run = Run(tmp_path / "tamed")
-    details = {"step": 2, "lr": 0.1, "loss": "inf", "pictures": []}
+    details = {"step": 2, "lr": 0.1, "loss": "inf", "images": []}
     run.log_divergence({"epoch": len(run.log()), **details})
     assert run.diverged() is None
-    assert "ran away" not in commands.diagnose("tamed", runs=tmp_path, pictures=1).sentence()
+    assert "ran away" not in commands.diagnose("tamed", runs=tmp_path, images=1).sentence()
     run.log_divergence({"epoch": len(run.log()) + 1, **details})
     assert run.diverged() is not None
-    assert "ran away" in commands.diagnose("tamed", runs=tmp_path, pictures=1).sentence()
+    assert "ran away" in commands.diagnose("tamed", runs=tmp_path, images=1).sentence()
 
 
 @pytest.mark.parametrize("name", ["pretrained:nonsense", "lost.safetensors", "shapes-alexnt"])
@@ -276,8 +276,8 @@ def test_what_was_frozen_at_the_start_is_a_note_and_no_fault(tmp_path: Path):
 
 def test_a_network_whose_norms_have_seen_nothing_is_taken_for_fresh(tmp_path: Path):
     """At test time a fresh residual network doubles its signal at each block; that is no fault of the network."""
-    pictures = load("shapes", image_size=8)
-    found = commands.diagnose(build("resnet44", 6, 8, {"width": 4}, seed=0), pictures, runs=tmp_path)
+    images = load("shapes", image_size=8)
+    found = commands.diagnose(build("resnet44", 6, 8, {"width": 4}, seed=0), images, runs=tmp_path)
     assert found.verdict.fault == "healthy"
     assert list(found.states) == ["start"]
     assert found.states["start"].jacobians is not None

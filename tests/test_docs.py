@@ -149,19 +149,19 @@ def answer(*words: str, code: int = 0) -> list[Any]:
 def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What every command prints of one small training: {heading of the JSON page: objects}."""
     runs = str(tmp_path_factory.mktemp("runs"))
-    picture = str(ROOT / "docs" / "images" / "digits.png")
+    image = str(ROOT / "docs" / "images" / "digits.png")
     trained = answer(*"train shapes --width 4 --epochs 1 --limit 150 --runs".split(), runs)
     (score,) = answer("evaluate", "last", "--runs", runs)
     (unopened,) = answer("evaluate", "last", "--part", "val", "--runs", runs)
-    ((good, bad),) = answer("predict", "last", picture, "no-such-file.png", "--runs", runs, code=65)
-    (sick,) = answer(*"diagnose last --pictures 1 --runs".split(), runs)
+    ((good, bad),) = answer("predict", "last", image, "no-such-file.png", "--runs", runs, code=65)
+    (sick,) = answer(*"diagnose last --images 1 --runs".split(), runs)
     (explained,) = answer(*"explain last --layer conv1 --ablate 50 --least --runs".split(), runs)
     cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
-    (taken,) = answer("explain", "last", "--picture", picture, "--method", "grad-cam", "--sanity", "--runs", runs)
+    (taken,) = answer("explain", "last", "--image", image, "--method", "grad-cam", "--sanity", "--runs", runs)
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
     (*rungs, moved) = answer(*"transfer shapes --limit 300 --image-size 64 --runs".split(), runs)
     (features,) = answer(*"features shapes --limit 300 --image-size 64".split())
-    (near,) = answer("similar", "last", picture, "--runs", runs)
+    (near,) = answer("similar", "last", image, "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
@@ -178,7 +178,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "An explanation": [explained],
         "An explained layer": explained["layers"],
         "A card": cards,
-        "One picture": [taken],
+        "One image": [taken],
         "A rung": [*rungs, *moved["rungs"]],
         "transfer": [moved],
         "features": [features, moved["features"] | {k: features[k] for k in ("data", "backbone", "notes")}],
@@ -316,10 +316,10 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
 @pytest.mark.parametrize(
     ("example", "said"),
     [
-        ("01_train.py", ["of the validation pictures right", "test:"]),
+        ("01_train.py", ["of the validation images right", "test:"]),
         ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
         ("03_diagnose.py", ["plain56: exploding", "resnet56: healthy", "start loss", "|I + J_F|", "updates: 0.0"]),
-        ("04_transfer.py", ["twice the pictures", "test: 0.9", "near: ", "features: (600, 1280)"]),
+        ("04_transfer.py", ["twice the images", "test: 0.9", "near: ", "features: (600, 1280)"]),
     ],
 )
 def test_the_examples_run(example: str, said: list[str], tmp_path: Path) -> None:

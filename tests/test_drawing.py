@@ -19,9 +19,9 @@ ODD_NAMES = ["$x_1$ costs $5", "a_b^c \\frac{", "日本語", "\U0001f600", "tab\
 
 
 def opened(result: drawing.Drawing) -> Image.Image:
-    picture = Image.open(io.BytesIO(result.png))
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(result.png))
+    image.load()
+    return image
 
 
 def log_of(epochs: int) -> list[dict]:
@@ -58,7 +58,7 @@ EVERY = {
     "curves": lambda: drawing.curves(log_of(20)),
     "rate range": lambda: drawing.rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
     "confusion": lambda: drawing.confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
-    "picture_grid": lambda: drawing.picture_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
+    "image_grid": lambda: drawing.image_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
     "card_rows": lambda: drawing.card_rows(
         [drawing.Row("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
     ),
@@ -86,7 +86,7 @@ EVERY = {
         [0, 10, 20], {"scale": ["a", "b"], "dead": ["a", "b"]}, {"scale": np.ones((3, 2)), "dead": np.zeros((3, 2))}
     ),
     "norm": lambda: drawing.norm(
-        drawing.NormPicture("$bn", *(np.linspace(-1, k, 99) for k in (1, 2, 3)), [1, 64], [0.5, 0.0], [0.3, 0.0])
+        drawing.NormImage("$bn", *(np.linspace(-1, k, 99) for k in (1, 2, 3)), [1, 64], [0.5, 0.0], [0.3, 0.0])
     ),
 }
 
@@ -102,11 +102,11 @@ def test_same_bytes_whatever_the_settings(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_readable_size_on_white(name):
-    picture = opened(EVERY[name]())
-    assert 400 <= picture.width <= 1200
-    assert 300 <= picture.height <= 1200
-    corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1), (picture.width - 1, picture.height - 1)]
-    assert {picture.convert("RGB").getpixel(corner) for corner in corners} == {(255, 255, 255)}
+    image = opened(EVERY[name]())
+    assert 400 <= image.width <= 1200
+    assert 300 <= image.height <= 1200
+    corners = [(0, 0), (image.width - 1, 0), (0, image.height - 1), (image.width - 1, image.height - 1)]
+    assert {image.convert("RGB").getpixel(corner) for corner in corners} == {(255, 255, 255)}
 
 
 def test_a_notebook_and_a_page_can_show_it():
@@ -153,9 +153,9 @@ def test_curves_leave_out_what_is_missing():
 
 @pytest.mark.parametrize("k", [1, 2, 15, 60, 100, 120])
 def test_confusion_of_any_size(k):
-    picture = opened(drawing.confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
-    assert k * 15 * (k <= 100) < picture.width < 1900
-    assert picture.height < 1900
+    image = opened(drawing.confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
+    assert k * 15 * (k <= 100) < image.width < 1900
+    assert image.height < 1900
 
 
 def test_confusion_shows_a_mistake_in_a_hundred():
@@ -176,15 +176,15 @@ def test_confusion_of_absent_classes_and_of_nothing():
 
 def test_odd_names_are_drawn_as_they_are():
     opened(drawing.confusion(np.eye(8, dtype=int), ODD_NAMES))
-    opened(drawing.picture_grid(noise(8, 8, 8, 3), ODD_NAMES, 4, heading="$\\alpha$ 日", row_labels=["$a$", "日"]))
-    dollars, plain = (drawing.picture_grid(noise(1, 32, 32, 3), [title], 1) for title in ("$x^2$", "x2"))
+    opened(drawing.image_grid(noise(8, 8, 8, 3), ODD_NAMES, 4, heading="$\\alpha$ 日", row_labels=["$a$", "日"]))
+    dollars, plain = (drawing.image_grid(noise(1, 32, 32, 3), [title], 1) for title in ("$x^2$", "x2"))
     assert dollars != plain
 
 
-def test_long_names_do_not_take_the_picture():
-    picture = opened(drawing.confusion(np.eye(3, dtype=int), ["a very long name of a class " * 5] * 3))
-    assert picture.width < 800
-    assert opened(drawing.picture_grid(noise(2, 32, 32, 3), ["wide name " * 30 + "→dog 97 %", ""], 2)).width < 320
+def test_long_names_do_not_take_the_image():
+    image = opened(drawing.confusion(np.eye(3, dtype=int), ["a very long name of a class " * 5] * 3))
+    assert image.width < 800
+    assert opened(drawing.image_grid(noise(2, 32, 32, 3), ["wide name " * 30 + "→dog 97 %", ""], 2)).width < 320
 
 
 def test_titles_break_after_the_arrow_and_keep_the_number():
@@ -202,24 +202,24 @@ def test_titles_break_after_the_arrow_and_keep_the_number():
         assert second.endswith("… 97 %")
 
 
-def test_small_pictures_are_enlarged_exactly():
-    picture = noise(1, 8, 8, 3)
-    sheet = np.asarray(opened(drawing.picture_grid(picture, [], 1)).convert("RGB"))
+def test_small_images_are_enlarged_exactly():
+    image = noise(1, 8, 8, 3)
+    sheet = np.asarray(opened(drawing.image_grid(image, [], 1)).convert("RGB"))
     inside = sheet[13 : 13 + 96, 13 : 13 + 96]  # the margin and the thin line
-    np.testing.assert_array_equal(inside, picture[0].repeat(12, 0).repeat(12, 1))
+    np.testing.assert_array_equal(inside, image[0].repeat(12, 0).repeat(12, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28, 1), (1, 300, 200, 3), (64, 32, 32, 3), (5, 1, 500, 3)])
 def test_sheets_of_any_shape(shape):
-    sheet = opened(drawing.picture_grid(noise(*shape), [], 8))
+    sheet = opened(drawing.image_grid(noise(*shape), [], 8))
     assert sheet.width < 1000
     rows = -(-shape[0] // 8)
-    labelled = opened(drawing.picture_grid(noise(*shape), ["t"] * shape[0], 8, row_labels=["row"] * rows))
+    labelled = opened(drawing.image_grid(noise(*shape), ["t"] * shape[0], 8, row_labels=["row"] * rows))
     assert labelled.width > sheet.width
 
 
 @pytest.mark.parametrize(
-    ("pictures", "titles", "message"),
+    ("images", "titles", "message"),
     [
         (np.zeros((1, 8, 8, 3)), [], "uint8"),
         (noise(1, 3, 8, 8), [], "uint8"),
@@ -227,11 +227,11 @@ def test_sheets_of_any_shape(shape):
         (noise(2, 8, 8, 3), ["one"], "1 titles"),
     ],
 )
-def test_sheets_that_do_not_fit_say_so(pictures, titles, message):
+def test_sheets_that_do_not_fit_say_so(images, titles, message):
     with pytest.raises(ValueError, match=message):
-        drawing.picture_grid(pictures, titles, 4)
+        drawing.image_grid(images, titles, 4)
 
 
-def test_calibration_of_a_single_picture():
+def test_calibration_of_a_single_image():
     opened(drawing.calibration(metrics.calibration([[0.0, 1.0]], [1])))
     opened(drawing.calibration(metrics.calibration(np.zeros((1, 1)), [0])))

@@ -34,7 +34,7 @@ def lite() -> Classifier:
     return classifier_of("timm:tf_efficientnet_lite0")
 
 
-def pictures(count: int, size: int = SIZE) -> np.ndarray:
+def random_images(count: int, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
@@ -43,11 +43,11 @@ def features_by(run, images: np.ndarray, batch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
-def test_a_picture_has_the_same_bits_in_any_batch_and_place(lite: Classifier, engine: str):
+def test_an_image_has_the_same_bits_in_any_batch_and_place(lite: Classifier, engine: str):
     if engine == "onnxruntime":
         pytest.importorskip("onnxruntime")
     run = make_engine(engine, lite, Wanted(), CPU).run
-    images = pictures(12)
+    images = random_images(12)
     alone = features_by(run, images, 1)
     for batch in (2, 5, 12):
         assert np.array_equal(features_by(run, images, batch), alone)
@@ -57,7 +57,7 @@ def test_a_picture_has_the_same_bits_in_any_batch_and_place(lite: Classifier, en
 
 def test_the_engines_agree_and_features_are_what_the_last_layer_is_given(lite: Classifier):
     pytest.importorskip("onnxruntime")
-    images = pictures(4)
+    images = random_images(4)
     one, other = (make_engine(name, lite, Wanted(), CPU).run(images) for name in ("torch", "onnxruntime"))
     assert np.abs(one - other).max() <= TOLERANCE * max(1.0, np.abs(one).max())
     place, channels = head_place(lite.network)
@@ -102,7 +102,7 @@ def test_a_norm_that_is_not_alone_fed_is_left_as_it_is():
 
 
 def test_maps_and_other_layers(lite: Classifier):
-    images = pictures(2)
+    images = random_images(2)
     maps = make_engine("torch", lite, Wanted(maps=True), CPU).run(images)
     pooled = make_engine("torch", lite, Wanted(), CPU).run(images)
     assert maps.shape == (2, 1280, 2, 2)

@@ -25,7 +25,7 @@ def network_of(name: str, side: int, classes: int = 5) -> nn.Module:
     return lively(network)
 
 
-def picture(side: int) -> Tensor:
+def random_image(side: int) -> Tensor:
     return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(3))
 
 
@@ -39,7 +39,7 @@ POOLED = [
 
 @pytest.mark.parametrize(("name", "side", "pool", "features", "owner"), POOLED)
 def test_terms_and_bias_add_up_to_the_logit(name: str, side: int, pool: str, features: str, owner: str | None) -> None:
-    network, image = network_of(name, side), picture(side)
+    network, image = network_of(name, side), random_image(side)
     head = find_head(network, image)
     assert head is not None
     assert (head.pool, head.features.module, head.owner) == (pool, features, owner)
@@ -54,7 +54,7 @@ def test_terms_and_bias_add_up_to_the_logit(name: str, side: int, pool: str, fea
 
 
 def test_a_term_is_what_the_logit_loses_without_the_filter() -> None:
-    network, image = network_of("resnet20", 16), picture(16)
+    network, image = network_of("resnet20", 16), random_image(16)
     found = evidence(network, image)
     with torch.no_grad():
         before = network(image)[0]
@@ -64,7 +64,7 @@ def test_a_term_is_what_the_logit_loses_without_the_filter() -> None:
 
 
 def test_for_another_head_the_rest_is_told() -> None:
-    network, image = network_of("alexnet", 16), picture(16)
+    network, image = network_of("alexnet", 16), random_image(16)
     assert find_head(network, image) is None
     found = evidence(network, image, target=2)
     assert not found.exact
@@ -82,7 +82,7 @@ def test_for_another_head_the_rest_is_told() -> None:
 
 
 def test_a_class_that_does_not_exist_is_refused_and_nothing_is_left_behind() -> None:
-    network, image = network_of("resnet20", 16).train(), picture(16)
+    network, image = network_of("resnet20", 16).train(), random_image(16)
     with pytest.raises(UsageError, match="no class numbered 9: they go from 0 to 4"):
         evidence(network, image, target=9)
     evidence(network, image)
@@ -92,17 +92,17 @@ def test_a_class_that_does_not_exist_is_refused_and_nothing_is_left_behind() -> 
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
 
 
-def test_the_nearest_picture_to_a_picture_is_itself() -> None:
+def test_the_nearest_image_to_an_image_is_itself() -> None:
     network, preprocess = network_of("resnet20", 16), Preprocess(16)
-    pictures = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 3), np.uint8)
-    image = preprocess.normalise(torch.from_numpy(pictures[33:34]).permute(0, 3, 1, 2))
-    found = nearest(network, pictures, preprocess, np.arange(20, 80), image, count=4)
+    images = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 3), np.uint8)
+    image = preprocess.normalise(torch.from_numpy(images[33:34]).permute(0, 3, 1, 2))
+    found = nearest(network, images, preprocess, np.arange(20, 80), image, count=4)
     assert found[0] == (33, pytest.approx(1.0, abs=1e-5))
     assert [c for _, c in found] == sorted((c for _, c in found), reverse=True)
 
 
 def test_maps_are_what_passes_and_are_ordered_by_their_peak() -> None:
-    network, image = network_of("alexnet", 16), picture(16)
+    network, image = network_of("alexnet", 16), random_image(16)
     layers = find_layers(network, image)
     found = feature_maps(network, image, layers)[0]
     with torch.no_grad():

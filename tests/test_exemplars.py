@@ -21,7 +21,7 @@ from lively import lively
 N = 2 * BATCH + 9  # over two borders of a batch, and a part of one
 
 
-def pictures(side: int, n: int = N) -> np.ndarray:
+def random_images(side: int, n: int = N) -> np.ndarray:
     """Noise with copies among it, so that there are ties."""
     made = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8)
     made[3], made[n // 2], made[n - 1] = made[1], made[1], made[n // 3]
@@ -43,7 +43,7 @@ def stored(network: nn.Module, layers, made: np.ndarray, preprocess: Preprocess)
 
 
 def brute_force(maps_NCHW: Tensor, k: int, index: np.ndarray) -> tuple[list, list, list]:
-    """For each filter: values, pictures and places, by sorting everything there is."""
+    """For each filter: values, images and places, by sorting everything there is."""
     values, chosen, places = [], [], []
     width = maps_NCHW.shape[3]
     for c in range(maps_NCHW.shape[1]):
@@ -67,7 +67,7 @@ def brute_force(maps_NCHW: Tensor, k: int, index: np.ndarray) -> tuple[list, lis
     ],
 )
 def test_the_lists_are_those_of_brute_force(name: str, side: int, options: dict[str, object]) -> None:
-    network, preprocess, made = network_of(name, side, **options), Preprocess(side), pictures(side)
+    network, preprocess, made = network_of(name, side, **options), Preprocess(side), random_images(side)
     layers = find_layers(network, torch.zeros(1, 3, side, side))
     layers = layers if len(layers) < 8 else layers[::5]
     everything = stored(network, layers, made, preprocess)
@@ -82,7 +82,7 @@ def test_the_lists_are_those_of_brute_force(name: str, side: int, options: dict[
 
 
 def test_the_least_exciting_are_those_of_brute_force_too() -> None:
-    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), pictures(16)
+    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), random_images(16)
     layers = find_layers(network, torch.zeros(1, 3, 16, 16))
     everything = stored(network, layers, made, preprocess)
     for found, maps in zip(exemplars(network, made, preprocess, layers, count=4, least=True), everything, strict=True):
@@ -95,7 +95,7 @@ def test_the_least_exciting_are_those_of_brute_force_too() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_of_equal_values_the_picture_with_the_lower_index_wins_in_any_order(backwards: bool) -> None:
+def test_of_equal_values_the_image_with_the_lower_index_wins_in_any_order(backwards: bool) -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     nn.init.dirac_(network[0].weight)
     made = np.repeat(np.arange(40, dtype=np.uint8) // 10, 4).reshape(-1, 1, 1, 1).repeat(3, 3)  # 40 of each value
@@ -105,17 +105,17 @@ def test_of_equal_values_the_picture_with_the_lower_index_wins_in_any_order(back
 
 
 def test_a_subset_is_searched_by_its_indices() -> None:
-    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), pictures(16)
+    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), random_images(16)
     layers = find_layers(network, torch.zeros(1, 3, 16, 16))
     index = np.array([50, 3, 99, 7, 60])
     (found, *_) = exemplars(network, made, preprocess, layers, index, count=9)
     assert found.values.shape == (4, 5)
     assert sorted(found.index[0].tolist()) == sorted(index.tolist())
-    assert found.pictures == 5
+    assert found.images == 5
 
 
 def test_a_dead_filter_is_told() -> None:
-    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), pictures(16)
+    network, preprocess, made = network_of("alexnet", 16, width=4), Preprocess(16), random_images(16)
     with torch.no_grad():
         network.norm1.weight[2], network.norm1.bias[2] = 0.0, -1.0
     layers = find_layers(network, torch.zeros(1, 3, 16, 16))
@@ -126,7 +126,7 @@ def test_a_dead_filter_is_told() -> None:
 
 
 def test_a_pass_that_is_cut_goes_on_from_its_state() -> None:
-    network, preprocess, made = network_of("resnet20", 8, width=4), Preprocess(8), pictures(8)
+    network, preprocess, made = network_of("resnet20", 8, width=4), Preprocess(8), random_images(8)
     layers = find_layers(network, torch.zeros(1, 3, 8, 8))
     whole = exemplars(network, made, preprocess, layers, count=4, least=True)
     state: dict[str, Tensor] = {}
@@ -152,7 +152,7 @@ def test_the_state_does_not_grow_and_fits_its_layers_only() -> None:
 
 
 def test_the_network_is_as_it_was_after_success_and_after_an_error() -> None:
-    network, preprocess, made = network_of("resnet20", 8, width=4).train(), Preprocess(8), pictures(8, 70)
+    network, preprocess, made = network_of("resnet20", 8, width=4).train(), Preprocess(8), random_images(8, 70)
     layers = find_layers(network, torch.zeros(1, 3, 8, 8))
     before = {name: t.clone() for name, t in network.state_dict().items()}
     exemplars(network, made, preprocess, layers)

@@ -30,7 +30,7 @@ TIES = [-2.0, -1.0, -0.0, 0.0, 1.0, 1.5]
 
 
 class Lookup(nn.Module):
-    """Puts out the maps of a table (M, C, h, w): a picture's red and green say which."""
+    """Puts out the maps of a table (M, C, h, w): an image's red and green say which."""
 
     def __init__(self, table_MCHW: Tensor) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class Lookup(nn.Module):
 
 
 def planted(table_MCHW: Tensor) -> tuple[nn.Module, np.ndarray, tuple[Layer, ...]]:
-    """A network whose layer "0" puts out the table, a picture for each row of it, and the layer."""
+    """A network whose layer "0" puts out the table, an image for each row of it, and the layer."""
     network = nn.Sequential(Lookup(table_MCHW), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     numbers = np.arange(len(table_MCHW))
-    pictures = np.stack([numbers % 256, numbers // 256, 0 * numbers], -1).astype(np.uint8).reshape(-1, 1, 1, 3)
-    return network, pictures, find_layers(network, torch.zeros(1, 3, 1, 1), ["0"])
+    images = np.stack([numbers % 256, numbers // 256, 0 * numbers], -1).astype(np.uint8).reshape(-1, 1, 1, 3)
+    return network, images, find_layers(network, torch.zeros(1, 3, 1, 1), ["0"])
 
 
 def sorted_out(maps_NCHW: Tensor, index_N: np.ndarray, k: int, least: bool = False) -> tuple[np.ndarray, ...]:
-    """Values (C, k), pictures (C, k) and places (C, k, 2) by sorting all there is, with NumPy."""
+    """Values (C, k), images (C, k) and places (C, k, 2) by sorting all there is, with NumPy."""
     n, c, _, width = maps_NCHW.shape
     flat = maps_NCHW.numpy().reshape(n, c, -1).transpose(1, 0, 2)
     peaks = flat.max(2)
@@ -65,7 +65,7 @@ def check(found: Exemplars, maps_NCHW: Tensor, index_N: np.ndarray, k: int) -> N
     above = (maps_NCHW.numpy() > 0).sum((0, 2, 3), dtype=np.float64)
     np.testing.assert_array_equal(found.firing.numpy(), above / maps_NCHW[:, 0].numel())
     np.testing.assert_array_equal(found.dead.numpy(), maps_NCHW.numpy().max((0, 2, 3)) <= 0)
-    assert found.pictures == len(index_N)
+    assert found.images == len(index_N)
     assert not any(t.isnan().any() for t in (found.values, found.firing))
     if found.least_values is not None and found.least_index is not None:
         values, index, _ = sorted_out(maps_NCHW, index_N, k, least=True)
@@ -82,14 +82,14 @@ def test_any_values_in_any_order_give_what_sorting_gives(data: st.DataObject) ->
     n, c, h, w, k = (data.draw(st.integers(1, most)) for most in (20, 3, 2, 3, 6))
     values = st.sampled_from(TIES) if data.draw(st.booleans()) else st.floats(width=32, allow_nan=False)
     table = torch.tensor(data.draw(st.lists(values, min_size=n * c * h * w, max_size=n * c * h * w)))
-    network, pictures, layers = planted(table.view(n, c, h, w))
+    network, images, layers = planted(table.view(n, c, h, w))
     index = np.array(data.draw(st.permutations(range(n)))[: data.draw(st.integers(1, n))])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prediction, "BATCH", data.draw(st.integers(1, 5)))
         patch.setattr(streaming, "CACHED", data.draw(st.sampled_from([1, 20, 10**6])))
         patch.setattr(streaming, "WAITING", data.draw(st.integers(1, 4)))
         patch.setattr(streaming, "MANY", data.draw(st.sampled_from([0.0, 0.5, 10.0])))
-        (found,) = exemplars(network, pictures, PLAIN, layers, index, k, least=True)
+        (found,) = exemplars(network, images, PLAIN, layers, index, k, least=True)
     assert found.values.shape == (c, min(k, len(index)))
     check(found, network[0].table[index], index, k)
 
@@ -99,10 +99,10 @@ def test_ties_over_many_batches(order: str) -> None:
     rng = np.random.default_rng(1)
     table = torch.from_numpy(rng.choice(np.array(TIES, np.float32), (4 * BATCH + 7, 5, 2, 2)))
     table[:, 3], table[:, 4] = -0.0, -1.0  # filters that are equal everywhere
-    network, pictures, layers = planted(table)
+    network, images, layers = planted(table)
     index = np.arange(len(table))
     index = {"forwards": index, "backwards": index[::-1].copy(), "shuffled": rng.permutation(index)}[order]
-    (found,) = exemplars(network, pictures, PLAIN, layers, index, 9, least=True)
+    (found,) = exemplars(network, images, PLAIN, layers, index, 9, least=True)
     check(found, table[index], index, 9)
     assert found.dead.tolist() == [False, False, False, True, True]
     assert found.index[3:].tolist() == [list(range(9))] * 2
@@ -111,19 +111,19 @@ def test_ties_over_many_batches(order: str) -> None:
 
 def test_infinities_have_their_place() -> None:
     table = torch.tensor([-torch.inf, 1.0, torch.inf, -torch.inf, -1.0]).view(5, 1, 1, 1)
-    network, pictures, layers = planted(table)
-    (found,) = exemplars(network, pictures, PLAIN, layers, count=9, least=True)
+    network, images, layers = planted(table)
+    (found,) = exemplars(network, images, PLAIN, layers, count=9, least=True)
     assert found.index.tolist() == [[2, 1, 4, 0, 3]]
     check(found, table, np.arange(5), 9)
 
 
-def test_numbers_of_pictures_may_fill_32_bits() -> None:
+def test_numbers_of_images_may_fill_32_bits() -> None:
     table = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
-    network, pictures, layers = planted(table)
+    network, images, layers = planted(table)
     numbers = np.array([2**32 - 1, 2**31, 2**31 - 1, 0])
     stream = Stream(layers, 3)
     with stream.watching(network, numbers):
-        logits(network, pictures, PLAIN)
+        logits(network, images, PLAIN)
     assert stream.results()[0].index.tolist() == [[2**31 - 1, 2**32 - 1, 0]]
 
 
@@ -168,7 +168,7 @@ N = 2 * BATCH + 9
 
 @cache
 def subject(name: str) -> tuple[nn.Module, np.ndarray, Preprocess, tuple[Layer, ...]]:
-    """A network, pictures that repeat and of which some are of one colour, and layers, one of them with a dead filter.
+    """A network, images that repeat and of which some are of one colour, and layers, one of them with a dead filter.
 
     The weights of filter 0 of the first convolution are 0: it is equal everywhere.
     """
@@ -186,47 +186,47 @@ def subject(name: str) -> tuple[nn.Module, np.ndarray, Preprocess, tuple[Layer, 
 
 def kept(name: str, index: np.ndarray) -> list[Tensor]:
     """All activations of all layers, recorded without taps: the norm's output, or the convolution's."""
-    network, pictures, preprocess, layers = subject(name)
+    network, images, preprocess, layers = subject(name)
     with record(network, [str(c.norm or c.convolution) for c in layers], clone=True) as taps:
-        logits(network, pictures, preprocess, index)
+        logits(network, images, preprocess, index)
     return [torch.cat(taps.every_output[str(c.norm or c.convolution)]) for c in layers]
 
 
 @pytest.mark.parametrize("k", [1, 9])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_lists_are_those_of_sorting_everything(name: str, k: int) -> None:
-    network, pictures, preprocess, layers = subject(name)
+    network, images, preprocess, layers = subject(name)
     index = np.random.default_rng(3).permutation(N)[: N - 4]  # more than two batches, shuffled, a few left out
     for found, maps in zip(
-        exemplars(network, pictures, preprocess, layers, index, k, least=True), kept(name, index), strict=True
+        exemplars(network, images, preprocess, layers, index, k, least=True), kept(name, index), strict=True
     ):
         check(found, maps, index, k)
     assert found.layer is layers[-1]
 
 
-def test_repeated_pictures_tie() -> None:
-    network, pictures, preprocess, layers = subject("alexnet")
-    found = exemplars(network, pictures, preprocess, layers)[0]
+def test_repeated_images_tie() -> None:
+    network, images, preprocess, layers = subject("alexnet")
+    found = exemplars(network, images, preprocess, layers)[0]
     ties = (found.values[:, 1:] == found.values[:, :-1]) & (found.index[:, 1:] > found.index[:, :-1])
     assert ties[1:].any(), "there is something to settle"
     assert found.index[0].tolist() == list(range(9)), "the filter that is equal everywhere"
 
 
-def test_with_fewer_pictures_than_asked_for_the_lists_are_short() -> None:
-    network, pictures, preprocess, layers = subject("resnet20")
+def test_with_fewer_images_than_asked_for_the_lists_are_short() -> None:
+    network, images, preprocess, layers = subject("resnet20")
     index = np.array([41, 7, 12])
-    found = exemplars(network, pictures, preprocess, layers, index, 9, least=True)
+    found = exemplars(network, images, preprocess, layers, index, 9, least=True)
     for one, maps in zip(found, kept("resnet20", index), strict=True):
         assert one.values.shape == one.index.shape == one.least_index.shape == (one.layer.filters, 3)
         check(one, maps, index, 9)
 
 
 def test_a_layer_of_any_module_and_the_same_layer_twice() -> None:
-    network, pictures, preprocess, layers = subject("alexnet")
+    network, images, preprocess, layers = subject("alexnet")
     (pool,) = find_layers(network, torch.zeros(1, 3, 16, 16), ["pool2"])
-    found = exemplars(network, pictures, preprocess, [pool, layers[1], layers[1]])
+    found = exemplars(network, images, preprocess, [pool, layers[1], layers[1]])
     with record(network, ["pool2"]) as taps:
-        logits(network, pictures, preprocess)
+        logits(network, images, preprocess)
     check(found[0], torch.cat(taps.every_output["pool2"]), np.arange(N), 9)
     assert torch.equal(found[1].index, found[2].index)
 
@@ -235,16 +235,16 @@ def test_a_layer_of_any_module_and_the_same_layer_twice() -> None:
 
 
 def run(stream: Stream, name: str, index: np.ndarray) -> None:
-    network, pictures, preprocess, _ = subject(name)
+    network, images, preprocess, _ = subject(name)
     with stream.watching(network, index):
-        logits(network, pictures, preprocess, index)
+        logits(network, images, preprocess, index)
 
 
 def same(found: tuple[Exemplars, ...], wanted: tuple[Exemplars, ...]) -> None:
     for one, other in zip(found, wanted, strict=True):
         for part in ("values", "index", "places", "firing", "least_values", "least_index"):
             assert torch.equal(getattr(one, part), getattr(other, part)), part
-        assert one.pictures == other.pictures
+        assert one.images == other.images
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_stream_goes_on_from_a_state_however_often(copied: bool) -> None:
     for _ in range(2):
         other = Stream(layers, 4, least=True)
         other.restore({name: t.clone() if copied else t for name, t in state.items()})
-        assert other.pictures == BATCH
+        assert other.images == BATCH
         run(other, "resnet20", parts[1])
         same(other.results(), wanted)
 
@@ -291,7 +291,7 @@ def test_a_state_of_something_else_is_refused(other: str) -> None:
     stream = Stream(layers, 4)
     with pytest.raises(DamagedFile, match="of other layers"):
         stream.restore(OTHERS[other](layers))
-    assert stream.pictures == 0
+    assert stream.images == 0
 
 
 def test_a_state_of_layers_of_the_same_size_is_refused() -> None:
@@ -300,7 +300,7 @@ def test_a_state_of_layers_of_the_same_size_is_refused() -> None:
         Stream(layers[1:2], 4).restore(state_of(layers[2:3]))
 
 
-def test_memory_does_not_grow_with_the_pictures() -> None:
+def test_memory_does_not_grow_with_the_images() -> None:
     _, _, _, layers = subject("alexnet")
     sizes = []
     for n in (5, N):
@@ -320,13 +320,13 @@ def test_memory_does_not_grow_with_the_pictures() -> None:
     ids=["no grad, inference", "inference, no grad", "grad, no grad"],
 )
 def test_a_stream_watches_passes_of_any_mode(modes: list[Callable[[], object]]) -> None:
-    network, pictures, preprocess, layers = subject("alexnet")
-    images = preprocess.normalise(torch.from_numpy(pictures[:20]).permute(0, 3, 1, 2))
+    network, images, preprocess, layers = subject("alexnet")
+    inputs = preprocess.normalise(torch.from_numpy(images[:20]).permute(0, 3, 1, 2))
     stream = Stream(layers, 4)
     for mode in modes:
         with stream.watching(network, np.arange(20)), mode():
-            network(images)
-    assert stream.pictures == 40
+            network(inputs)
+    assert stream.images == 40
     assert not stream.results()[0].values.requires_grad
 
 
@@ -335,17 +335,17 @@ def test_a_stream_watches_passes_of_any_mode(modes: list[Callable[[], object]]) 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
 def test_the_network_is_as_it_was(name: str) -> None:
-    network, pictures, preprocess, layers = subject(name)
+    network, images, preprocess, layers = subject(name)
     network.train()
     network.fc4.eval() if name == "alexnet" else network.layer1.eval()
     modes = [module.training for module in network.modules()]
     state = {key: t.clone() for key, t in network.state_dict().items()}
-    before = logits(network, pictures[:70], preprocess)
+    before = logits(network, images[:70], preprocess)
     with Stream(layers).watching(network, np.arange(70)):
         assert count_hooks(network) == len(layers) + 1
-        assert torch.equal(logits(network, pictures[:70], preprocess), before), "while it is watched"
-    exemplars(network, pictures[:70], preprocess, layers)
-    assert torch.equal(logits(network, pictures[:70], preprocess), before)
+        assert torch.equal(logits(network, images[:70], preprocess), before), "while it is watched"
+    exemplars(network, images[:70], preprocess, layers)
+    assert torch.equal(logits(network, images[:70], preprocess), before)
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(t, state[key]) for key, t in network.state_dict().items())
     assert count_hooks(network) == 0
@@ -353,12 +353,12 @@ def test_the_network_is_as_it_was(name: str) -> None:
 
 
 def test_nothing_is_left_after_an_error() -> None:
-    network, pictures, preprocess, layers = subject("alexnet")
+    network, images, preprocess, layers = subject("alexnet")
     stream = Stream(layers)
     with pytest.raises(ZeroDivisionError), stream.watching(network, np.arange(5)):
         raise ZeroDivisionError
-    assert (count_hooks(network), stream.pictures) == (0, 0)
+    assert (count_hooks(network), stream.images) == (0, 0)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        exemplars(network, pictures[:, :8, :8], preprocess, layers)  # fc4 cannot take these
+        exemplars(network, images[:, :8, :8], preprocess, layers)  # fc4 cannot take these
     assert count_hooks(network) == 0
     assert not any(module.training for module in network.modules())

@@ -40,10 +40,10 @@ def planted() -> nn.Sequential:
 def patches(n: int = 900) -> Dataset:
     """Grey noise with a patch in it: red ones are of class "red", black and white stripes of class "striped"."""
     generator = np.random.default_rng(0)
-    pictures = generator.integers(110, 140, (n, 20, 20, 1)).repeat(3, 3).astype(np.uint8)
+    images = generator.integers(110, 140, (n, 20, 20, 1)).repeat(3, 3).astype(np.uint8)
     labels = np.arange(n) % 2
-    for picture, label, (top, left) in zip(pictures, labels, generator.integers(0, 12, (n, 2)), strict=True):
-        spot = picture[top : top + 8, left : left + 8]
+    for image, label, (top, left) in zip(images, labels, generator.integers(0, 12, (n, 2)), strict=True):
+        spot = image[top : top + 8, left : left + 8]
         size = generator.uniform(0.5, 1.0)
         if label == 0:
             spot[...] = spot * (1 - size) + np.array([250, 20, 20]) * size
@@ -51,7 +51,7 @@ def patches(n: int = 900) -> Dataset:
             spot[:, 4:] = spot[:, 4:] * (1 - size) + 250 * size
             spot[:, :4] = spot[:, :4] * (1 - size) + 5 * size
     names = ("red", "striped")
-    return assemble(Unsplit("patches", names, labels, np.full(n, "", "U5"), 20, arrays=pictures))
+    return assemble(Unsplit("patches", names, labels, np.full(n, "", "U5"), 20, arrays=images))
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_a_planted_colour_detector_gets_the_right_card(cards: LayerCards, data: 
     assert card.usage.feeds[0][0] == "red"
     assert card.usage.broken > 0
     best = card.exemplars[0]
-    picture = np.asarray(data.pictures[best.index], float)
-    red, others = picture[..., 0], picture[..., 1:]
+    image = np.asarray(data.images[best.index], float)
+    red, others = image[..., 0], image[..., 1:]
     top, left, bottom, right = best.box
     assert (red - others.mean(2))[max(0, top) : bottom, max(0, left) : right].mean() > 50
 
@@ -111,7 +111,7 @@ def test_both_reach_the_known_optimum_and_say_so(cards: LayerCards, data: Datase
 
 def test_a_dead_filter_says_so_and_nothing_else(cards: LayerCards) -> None:
     assert cards.dead == (DEAD,)
-    assert cards.cards[DEAD].sentences() == ["Dead: it was never above 0 on any of the pictures."]
+    assert cards.cards[DEAD].sentences() == ["Dead: it was never above 0 on any of the images."]
     assert cards.cards[DEAD].maximized.ratio is None
     assert cards.unbelieved == ()
 
@@ -212,9 +212,7 @@ def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(module._Keeper, "streamed", killed)
     with pytest.raises(KeyboardInterrupt):
-        commands.explain(
-            str(run), count=3, ablate=0, seeds=0, on_layer=lambda page, found: shown.append(found.pictures)
-        )
+        commands.explain(str(run), count=3, ablate=0, seeds=0, on_layer=lambda page, found: shown.append(found.images))
     assert shown == [64, 64, 64]  # the first cards, while the pass goes on
     assert "so far" in (run / "explain" / "conv1.html").read_text(encoding="utf-8")
     monkeypatch.setattr(module._Keeper, "streamed", streamed)
@@ -222,13 +220,13 @@ def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Explaining, "_pass", _noting(Explaining._pass, starts))
     report = commands.explain(str(run), count=3, ablate=0, seeds=0)
     assert starts[0] == 192
-    assert report.summary["layers"][0]["pictures"] == report.summary["layers"][0]["of"]
+    assert report.summary["layers"][0]["images"] == report.summary["layers"][0]["of"]
     assert "so far" not in (run / "explain" / "conv1.html").read_text(encoding="utf-8")
 
 
 def _noting(original, starts: list[int]):
     def noting(self, stream, part) -> None:
-        starts.append(stream.pictures)
+        starts.append(stream.images)
         original(self, stream, part)
 
     return noting
@@ -243,7 +241,7 @@ def test_some_layers_and_filters_and_a_card_in_a_notebook(run: Path) -> None:
         report.card("conv2", 4)
 
 
-def test_fewer_pictures_than_exemplars(run: Path) -> None:
+def test_fewer_images_than_exemplars(run: Path) -> None:
     report = convscope.explain(str(run), layer=["conv1"], limit=4, count=9, ablate=0, seeds=0)
     assert {len(card.exemplars) for card in report.layers["conv1"].cards} == {4}
 
@@ -264,7 +262,7 @@ def test_a_maximization_can_begin_at_an_exemplar(run: Path) -> None:
         (["--limit", "0"], "--limit must be 1 or more"),
         (["--seeds", "-1"], "--seeds must be 0 or more"),
         (["--weights", "w.safetensors"], "--weights is for a model's name"),
-        (["--picture", "x.png", "--target", "circl"], "no class named 'circl'. Did you mean 'circle'"),
+        (["--image", "x.png", "--target", "circl"], "no class named 'circl'. Did you mean 'circle'"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -284,7 +282,7 @@ def test_data_of_other_classes_is_explained_with_a_note(run: Path, shapes_folder
     assert "'my-circle'" in note
     assert report.layers["conv1"].cards[0].usage is None
     assert report.layers["conv1"].cards[0].classes[0].name.startswith("my-")
-    assert report.folder == run / "explain" / "pictures"
+    assert report.folder == run / "explain" / "images"
 
 
 def test_a_models_name_is_explained_with_random_weights_and_a_note(tmp_path: Path) -> None:
@@ -303,36 +301,36 @@ def test_any_module_is_explained(data: Dataset, tmp_path: Path) -> None:
     assert network.training
     with pytest.raises(UsageError, match="name a dataset"):
         convscope.explain(network)
-    with pytest.raises(UsageError, match="cannot take pictures of 20 pixels"):
+    with pytest.raises(UsageError, match="cannot take images of 20 pixels"):
         convscope.explain(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), data, runs=tmp_path)
 
 
-def test_a_picture_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
-    picture = tmp_path / "p.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(picture)
-    assert cli.run(["explain", str(run), "--picture", str(picture), "--sanity"]) == 0
+    image = tmp_path / "p.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(image)
+    assert cli.run(["explain", str(run), "--image", str(image), "--sanity"]) == 0
     said = capsys.readouterr()
     assert "the filters of conv3 explain" in said.out
     assert "(approximate)" in said.out
     assert "sanity of occlusion" in said.out
     assert "cam needs a network that ends in global average pooling" in said.err
-    folder = run / "explain" / "picture-p"
+    folder = run / "explain" / "image-p"
     assert {p.name for p in folder.iterdir()} >= {"evidence.png", "looks.png", "maps.png", "maps-conv1.jpg"}
-    summary = json.loads((folder / "picture.json").read_text())
+    summary = json.loads((folder / "image.json").read_text())
     assert summary["methods"] == ["grad-cam", "integrated-gradients", "occlusion"]
     assert sum(n["label"] in summary["logits"] for n in summary["nearest"]) == 8
-    assert cli.run(["explain", str(run), "--picture", str(picture), "--method", "cam"]) == 2
-    assert cli.run(["explain", str(run), "--picture", str(picture), "--method", "gradcam"]) == 2
+    assert cli.run(["explain", str(run), "--image", str(image), "--method", "cam"]) == 2
+    assert cli.run(["explain", str(run), "--image", str(image), "--method", "gradcam"]) == 2
     assert "Did you mean 'grad-cam'" in capsys.readouterr().err
-    assert cli.run(["explain", str(run), "--picture", "no-such.png"]) == 65
+    assert cli.run(["explain", str(run), "--image", "no-such.png"]) == 65
 
 
-def test_maximized_pictures_vary_no_more_than_real_ones(run: Path) -> None:
+def test_maximized_images_vary_no_more_than_real_ones(run: Path) -> None:
     report = convscope.explain(str(run), layer=["conv3"], count=2, ablate=0)
     found = report.layers["conv3"]
     assert found.maximized is not None
-    real = palette(report.dataset.pictures[report.dataset.subset("train", 300)])
+    real = palette(report.dataset.images[report.dataset.subset("train", 300)])
     variation = total_variation(to_tensor(found.maximized[:, 0]).float() / 255)
     assert float((variation <= 1.05 * real.variation[2]).float().mean()) > 0.9

@@ -21,7 +21,7 @@ from PIL import Image
 from convscope import commands, exporting, storage
 from convscope.classifier import Architecture, Classifier
 from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
-from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_pictures, to_onnx
+from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_images, to_onnx
 from convscope.images import Preprocess
 from convscope.models.heads import put_head
 from convscope.prediction import logits, predict
@@ -67,10 +67,10 @@ def test_the_safetensors_form_is_an_ordinary_classifier_with_a_seal(tmp_path: Pa
     assert check_seal(made()) is None
     with torch.no_grad():
         next(again.network.parameters()).mul_(1.5)
-    with pytest.raises(DamagedFile, match="sealed pictures"):
+    with pytest.raises(DamagedFile, match="sealed images"):
         check_seal(again)
     again.save(tmp_path / "altered.safetensors")
-    with pytest.raises(DamagedFile, match="sealed pictures"):
+    with pytest.raises(DamagedFile, match="sealed images"):
         commands.open_classifier(str(tmp_path / "altered.safetensors"))
 
 
@@ -84,7 +84,7 @@ def test_the_onnx_file_says_all_that_is_needed(exported: Path):
     assert images.name == "images"
     assert images.shape == ["batch", 32, 32, 3]
     assert [o.name for o in session.get_outputs()] == ["logits"]
-    assert session.run(None, {"images": seal_pictures(32)[:3]})[0].shape == (3, 6)
+    assert session.run(None, {"images": seal_images(32)[:3]})[0].shape == (3, 6)
 
 
 def test_the_onnx_file_names_nothing_of_this_machine_and_comes_out_the_same_again(exported: Path, tmp_path: Path):
@@ -134,11 +134,11 @@ def test_a_network_in_training_stays_in_training():
     assert all(module.training for module in network.modules())
 
 
-def test_the_script_makes_the_same_sealed_pictures():
-    theirs = runpy.run_path(str(SCRIPT), run_name="script")["seal_pictures"]
+def test_the_script_makes_the_same_sealed_images():
+    theirs = runpy.run_path(str(SCRIPT), run_name="script")["seal_images"]
     for size in (1, 16, 33):
-        assert np.array_equal(theirs(size), seal_pictures(size))
-    assert len({p.tobytes() for p in seal_pictures(16)}) == 16
+        assert np.array_equal(theirs(size), seal_images(size))
+    assert len({p.tobytes() for p in seal_images(16)}) == 16
 
 
 def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -154,20 +154,20 @@ def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def write_pictures(folder: Path) -> list[Path]:
+def write_images(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8)).resize((500, 400))
+    image = Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8)).resize((500, 400))
     turned = Image.Exif()
     turned[0x0112] = 6
-    picture.save(folder / "large.jpg", quality=95)
-    picture.resize((60, 44)).save(folder / "turned.jpg", exif=turned)
-    picture.convert("L").resize((40, 90)).save(folder / "grey.png")
-    picture.convert("P").resize((64, 40)).save(folder / "palette.png")
-    clear = picture.resize((48, 48)).convert("RGBA")
+    image.save(folder / "large.jpg", quality=95)
+    image.resize((60, 44)).save(folder / "turned.jpg", exif=turned)
+    image.convert("L").resize((40, 90)).save(folder / "grey.png")
+    image.convert("P").resize((64, 40)).save(folder / "palette.png")
+    clear = image.resize((48, 48)).convert("RGBA")
     clear.putalpha(Image.fromarray(rng.integers(0, 256, (48, 48), dtype=np.uint8)))
     clear.save(folder / "clear.png")
     Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(folder / "deep.png")
-    picture.convert("CMYK").resize((80, 60)).save(folder / "cmyk.jpg")
+    image.convert("CMYK").resize((80, 60)).save(folder / "cmyk.jpg")
     return sorted(folder.iterdir())
 
 
@@ -178,8 +178,8 @@ def write_pictures(folder: Path) -> list[Path]:
 def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, preprocess: dict):
     classifier = made(**preprocess)
     export_classifier(classifier, tmp_path, "net", "onnx")
-    (tmp_path / "pictures").mkdir()
-    files = [str(p) for p in write_pictures(tmp_path / "pictures")]
+    (tmp_path / "images").mkdir()
+    files = [str(p) for p in write_images(tmp_path / "images")]
     answer = run_script(tmp_path, "--json", *files)
     assert answer.returncode == 0, answer.stderr
     ours = [p.to_json() for p in predict(classifier, [(f, Path(f)) for f in files])]
@@ -190,11 +190,11 @@ def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, prepro
 
 
 def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_path: Path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    good = write_pictures(pictures)[-1]
-    (tmp_path / "none.png").write_bytes(b"no picture")
-    (tmp_path / "cut.png").write_bytes((pictures / "clear.png").read_bytes()[:3000])
+    images = tmp_path / "images"
+    images.mkdir()
+    good = write_images(images)[-1]
+    (tmp_path / "none.png").write_bytes(b"no image")
+    (tmp_path / "cut.png").write_bytes((images / "clear.png").read_bytes()[:3000])
     header = b"IHDR" + (30_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"  # too large, which Pillow says in its own way
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4)
     (tmp_path / "huge.png").write_bytes(huge + b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4))
@@ -211,7 +211,7 @@ def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_pa
     answer = run_script(exported, str(deep))
     assert (answer.returncode, answer.stdout) == (65, said)
     assert run_script(exported, "--top", "0", str(good)).returncode == 2
-    assert run_script(exported, "--check").stdout == "net.onnx answers the sealed pictures as when it was exported.\n"
+    assert run_script(exported, "--check").stdout == "net.onnx answers the sealed images as when it was exported.\n"
 
 
 def test_the_script_refuses_what_was_altered(exported: Path, tmp_path: Path):
@@ -247,7 +247,7 @@ def test_the_script_refuses_another_description(exported: Path, tmp_path: Path, 
 
 
 def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(exporting, "_run", lambda data, pictures: np.full((16, 6), 7.0))
+    monkeypatch.setattr(exporting, "_run", lambda data, images: np.full((16, 6), 7.0))
     with pytest.raises(ConvscopeError, match="is not written: as ONNX its logits differ"):
         export_classifier(made(), tmp_path / "new", "net", "onnx")
     assert not (tmp_path / "new").exists()
@@ -313,7 +313,7 @@ def test_the_logits_of_every_flower_are_the_same_without_torch(shared_data: Path
     subprocess.run([sys.executable, "-c", code, str(tmp_path), *map(str, files)], check=True, timeout=280)
     theirs = np.load(tmp_path / "logits.npy")
     ours = logits(
-        classifier.network, np.stack([classifier.preprocess.picture(f) for f in files]), classifier.preprocess
+        classifier.network, np.stack([classifier.preprocess.fit_image(f) for f in files]), classifier.preprocess
     )
     assert np.abs(theirs - ours.numpy()).max() <= 1e-4 * max(1.0, float(ours.abs().max()))
     first_five = [np.argsort(-rows, 1, kind="stable")[:, :5] for rows in (theirs, ours.numpy())]

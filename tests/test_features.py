@@ -21,7 +21,7 @@ from PIL import Image
 
 from convscope import commands, storage
 from convscope.classifier import Architecture, Classifier
-from convscope.datasets import Listing, list_pictures
+from convscope.datasets import Listing, list_images
 from convscope.errors import DataError, LockedError, StorageError, UnknownName, UsageError
 from convscope.images import Preprocess
 from convscope.recipes import AUGMENTS
@@ -74,9 +74,9 @@ def test_never_stale(
     """After any edits only what is new is computed, and every row is that of a fresh run."""
     root = tmp_path_factory.mktemp("edited")
     folder_of(root)
-    seen = {d.tobytes() for d in list_pictures(root).digests}
+    seen = {d.tobytes() for d in list_images(root).digests}
     monkeypatch.setenv("CONVSCOPE_CACHE", str(root.parent / f"{root.name}-cache"))
-    assert extract(list_pictures(root), small, TORCH, CPU).computed == 12
+    assert extract(list_images(root), small, TORCH, CPU).computed == 12
     for number, (kind, which) in enumerate(edits):
         files = sorted(root.rglob("*.png"))
         path = files[which % len(files)]
@@ -92,7 +92,7 @@ def test_never_stale(
             path.rename(path.with_name(f"z{number}-{path.name}"))
         else:
             shutil.copy(path, path.with_name(f"copy{number}.png"))
-    listing = list_pictures(root)
+    listing = list_images(root)
     found = extract(listing, small, TORCH, CPU)
     now = {d.tobytes() for d in listing.digests}
     assert found.computed == len(now - seen)
@@ -100,7 +100,7 @@ def test_never_stale(
 
 
 def test_whatever_a_feature_depends_on_is_in_its_key(small: Classifier, tmp_path: Path):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     first = extract(listing, small, TORCH, CPU)
     assert extract(listing, small, TORCH, CPU).computed == 0
     other = Classifier.load(_saved(small, tmp_path / "c.safetensors"))
@@ -127,7 +127,7 @@ def _saved(classifier: Classifier, path: Path) -> Path:
 
 
 def test_order_and_repetition_are_of_no_matter(small: Classifier, tmp_path: Path):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     straight = extract(listing, small, TORCH, CPU).features.array()
     order = np.random.default_rng(0).permutation(12)
     again = extract(listing.take(np.concatenate([order, order])), small, TORCH, CPU)
@@ -137,11 +137,11 @@ def test_order_and_repetition_are_of_no_matter(small: Classifier, tmp_path: Path
 
 
 def test_copies_have_keys_of_their_own_and_vary(small: Classifier, tmp_path: Path):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     plain = extract(listing, small, TORCH, CPU).features.array()
     options = replace(TORCH, copies=2, augment=AUGMENTS["standard"])
     found = extract(listing, small, options, CPU)
-    assert found.computed == 24  # the pictures as they are were there
+    assert found.computed == 24  # the images as they are were there
     rows = found.features.array().reshape(3, 12, -1)
     assert np.array_equal(rows[0], plain)
     assert not np.array_equal(rows[1], rows[2])
@@ -151,7 +151,7 @@ def test_copies_have_keys_of_their_own_and_vary(small: Classifier, tmp_path: Pat
 
 
 def test_a_damaged_shard_is_as_good_as_absent(small: Classifier, tmp_path: Path):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     found = extract(listing, small, TORCH, CPU)
     straight = found.features.array()
     (shard,) = found.folder.glob("*.safetensors")
@@ -164,25 +164,25 @@ def test_a_damaged_shard_is_as_good_as_absent(small: Classifier, tmp_path: Path)
     assert len(list(again.folder.glob("*.safetensors"))) == 1
 
 
-def test_pictures_that_cannot_be_read(small: Classifier, tmp_path: Path):
+def test_images_that_cannot_be_read(small: Classifier, tmp_path: Path):
     root = folder_of(tmp_path / "data")
-    (root / "odd" / "broken.png").write_bytes(b"not a picture")
+    (root / "odd" / "broken.png").write_bytes(b"not an image")
     shutil.copy(root / "odd" / "broken.png", root / "odd" / "broken2.png")
-    listing = list_pictures(root)
+    listing = list_images(root)
     found = extract(listing, small, TORCH, CPU)
     assert [listing.unsplit.origin(i) for i, _ in found.bad] == ["odd/broken.png", "odd/broken2.png"]
     assert found.computed == 12
-    with pytest.raises(DataError, match="2 of 14 pictures cannot be read"):
+    with pytest.raises(DataError, match="2 of 14 images cannot be read"):
         commands.features(root, engine="torch", image_size=32)
-    report = commands.features(root, engine="torch", image_size=32, bad_pictures="skip")
+    report = commands.features(root, engine="torch", image_size=32, bad_images="skip")
     assert len(report.listing) == 12
-    assert "2 pictures are left out" in report.summary["notes"][-1]
+    assert "2 images are left out" in report.summary["notes"][-1]
 
 
 def test_two_at_once_and_a_disk_that_is_full_or_read_only(
     small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     description = features.store_description(small, TORCH, features.engine_identity("torch", Wanted(), CPU))
     key = features.hashlib.sha256(features.to_json(description).encode()).hexdigest()[:40]
     with lock(storage.cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
@@ -204,7 +204,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
 
 
 def test_a_cache_that_has_everything_may_be_read_only(small: Classifier, tmp_path: Path, monkeypatch):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
     straight = extract(listing, small, TORCH, CPU).features.array()
 
     def refuse(*_: object) -> None:
@@ -219,7 +219,7 @@ def test_a_cache_that_has_everything_may_be_read_only(small: Classifier, tmp_pat
 def test_what_is_refused(small: Classifier, tmp_path: Path):
     root = folder_of(tmp_path / "data")
     with pytest.raises(UnknownName, match="float32"):
-        extract(list_pictures(root), small, replace(TORCH, dtype="float8"), CPU)
+        extract(list_images(root), small, replace(TORCH, dtype="float8"), CPU)
     with pytest.raises(UsageError, match="copies"):
         commands.features(root, augment=-1)
     with pytest.raises(UsageError, match="standard"):
@@ -227,7 +227,7 @@ def test_what_is_refused(small: Classifier, tmp_path: Path):
 
 
 def test_an_interrupt_keeps_what_was_done(small: Classifier, tmp_path: Path):
-    listing = list_pictures(folder_of(tmp_path / "data"))
+    listing = list_images(folder_of(tmp_path / "data"))
 
     def stop(what: str, done: int, total: int) -> None:
         if what == "features" and done == 5:
@@ -243,10 +243,10 @@ KILLED = """
 import sys, torch
 from pathlib import Path
 from convscope.classifier import Classifier
-from convscope.datasets import list_pictures
+from convscope.datasets import list_images
 from convscope.transferring import features
 features.SHARD_ROWS = 8
-found = features.extract(list_pictures(sys.argv[1]), Classifier.load(Path(sys.argv[2])),
+found = features.extract(list_images(sys.argv[1]), Classifier.load(Path(sys.argv[2])),
                          features.FeatureOptions(engine="torch"), torch.device("cpu"))
 """
 
@@ -255,7 +255,7 @@ def kill_and_resume(small: Classifier, tmp_path: Path, times: int, seed: int) ->
     """Kill an extraction at random moments; what it leaves is whole, and resumes to what an undisturbed one makes."""
     root, rng = folder_of(tmp_path / "data", 200), random.Random(seed)
     weights = _saved(small, tmp_path / "c.safetensors")
-    listing = list_pictures(root)
+    listing = list_images(root)
     for number in range(times):
         cache = tmp_path / f"cache{number}"
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Layers of any network: what they are called, where their values pass, and how much of the picture they see."""
+"""Layers of any network: what they are called, where their values pass, and how much of the image they see."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def dilated() -> nn.Sequential:
 
 
 def measured(network: nn.Module, layer, side: int, place: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box of pixels that change a place's value: the gradient is not 0 for some picture of many."""
+    """The box of pixels that change a place's value: the gradient is not 0 for some image of many."""
     touched = torch.zeros(side, side)
     for seed in range(6):
         x = torch.rand(8, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -180,10 +180,10 @@ def test_fields_are_those_that_gradients_measure(name: str, side: int) -> None:
 def test_a_crop_is_the_field_and_what_lies_beyond_the_border_is_grey() -> None:
     (layer, *_) = find_layers(network_of("alexnet", 16), noise(16, 1))
     assert crop_box(layer, (0, 15), 16) == (-3, 12, 4, 19)
-    picture = torch.arange(16 * 16 * 3).remainder(100).to(torch.uint8).view(16, 16, 3).numpy()
-    crop = cut(picture, (-3, 12, 4, 19))
+    image = torch.arange(16 * 16 * 3).remainder(100).to(torch.uint8).view(16, 16, 3).numpy()
+    crop = cut(image, (-3, 12, 4, 19))
     assert crop.shape == (7, 7, 3)
-    assert (crop[3:, :4] == picture[:4, 12:]).all()
+    assert (crop[3:, :4] == image[:4, 12:]).all()
     assert (crop[:3] == 128).all()
     assert (crop[:, 4:] == 128).all()
     assert crop_box(layer, (3, 3), 6) == (0, 0, 6, 6)  # the field is larger than that

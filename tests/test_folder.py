@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: nested, linked, half hidden, oddly named, with a bad picture in between."""
+"""Folders of images as people have them: nested, linked, half hidden, oddly named, with a bad image in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convscope.errors import DataError
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
-def picture(path: Path, seed: int) -> None:
+def write_image(path: Path, seed: int) -> None:
     """PPM, whatever the name says: every version of Pillow writes the same bytes, so the parts are always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)).save(path, "PPM")
@@ -27,18 +27,18 @@ def picture(path: Path, seed: int) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for seed in range(60):
-        picture(tmp_path / "pictures" / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
-    return tmp_path / "pictures"
+        write_image(tmp_path / "images" / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
+    return tmp_path / "images"
 
 
 @pytest.fixture
 def split_folder(folder: Path) -> Path:
-    """train and test above the class folders; 30 and 5 pictures a class."""
+    """train and test above the class folders; 30 and 5 images a class."""
     root = folder.parent / "split"
     root.mkdir()
     folder.rename(root / "train")
     for seed in range(100, 110):
-        picture(root / "test" / ("dog", "cat")[seed % 2] / f"{seed}.png", seed)
+        write_image(root / "test" / ("dog", "cat")[seed % 2] / f"{seed}.png", seed)
     return root
 
 
@@ -53,13 +53,13 @@ def refused(path: Path, **options: str) -> str:
 
 def test_one_folder_a_class(folder: Path) -> None:
     data = load(folder)
-    assert data.name == "pictures"
+    assert data.name == "images"
     assert data.class_names == ("cat", "dog")
-    assert data.pictures.shape == (60, 64, 64, 3)
+    assert data.images.shape == (60, 64, 64, 3)
     assert {data.origins(i).split("/")[0] for i in np.flatnonzero(data.labels == 1)} == {"dog"}
     for i in (0, 31, 59):
-        expected = data.preprocess.picture(folder / data.origins(i))
-        assert np.array_equal(data.pictures[i], expected)
+        expected = data.preprocess.fit_image(folder / data.origins(i))
+        assert np.array_equal(data.images[i], expected)
     assert data.notes == ()
     assert not data.test_given
 
@@ -67,9 +67,9 @@ def test_one_folder_a_class(folder: Path) -> None:
 def test_a_folder_is_named_in_any_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = load(folder)
     monkeypatch.chdir(folder)
-    for way in (".", "../pictures", str(folder) + "/"):
+    for way in (".", "../images", str(folder) + "/"):
         data = load(way)
-        assert (data.name, data.fingerprint) == ("pictures", plain.fingerprint)
+        assert (data.name, data.fingerprint) == ("images", plain.fingerprint)
 
 
 def test_names_of_files_and_their_order_do_not_count(folder: Path) -> None:
@@ -102,22 +102,22 @@ def test_train_and_test_folders_above(split_folder: Path, names: tuple[str, str]
 
 def test_classes_go_by_name_and_not_by_their_place(split_folder: Path) -> None:
     """Test folders lack a class: by place the labels would shift."""
-    picture(split_folder / "train" / "ant" / "1.png", 300)
+    write_image(split_folder / "train" / "ant" / "1.png", 300)
     data = load(split_folder)
     assert data.class_names == ("ant", "cat", "dog")
     assert data.counts()["test"] == {"ant": 0, "cat": 5, "dog": 5}
     for i in data.parts["test"]:
         assert data.origins(i).split("/")[1] == data.class_names[data.labels[i]]
-    assert "class 'ant': no picture in test." in data.notes
+    assert "class 'ant': no image in test." in data.notes
 
 
 def test_a_class_that_training_does_not_know_is_refused(split_folder: Path) -> None:
-    picture(split_folder / "test" / "Dog" / "1.png", 500)
+    write_image(split_folder / "test" / "Dog" / "1.png", 500)
     assert "'Dog' " in refused(split_folder)
     assert refused(split_folder).endswith("Did you mean 'dog'?")
 
 
-def test_copies_of_test_pictures_are_dropped_from_training(split_folder: Path) -> None:
+def test_copies_of_test_images_are_dropped_from_training(split_folder: Path) -> None:
     for i in range(100, 104):
         source = split_folder / "test" / ("dog", "cat")[i % 2] / f"{i}.png"
         (split_folder / "train" / source.parent.name / f"copy{i}.png").write_bytes(source.read_bytes())
@@ -125,11 +125,11 @@ def test_copies_of_test_pictures_are_dropped_from_training(split_folder: Path) -
     dropped = set(range(len(data))) - {int(i) for part in data.parts.values() for i in part}
     assert {data.origins(i) for i in dropped} == {f"train/{('dog', 'cat')[i % 2]}/copy{i}.png" for i in range(100, 104)}
     (note,) = data.notes
-    assert note.startswith("4 training pictures (the first: train/cat/copy101.png)")
+    assert note.startswith("4 training images (the first: train/cat/copy101.png)")
 
 
 def test_split_folders_with_something_beside_them_are_not_taken_for_classes(split_folder: Path) -> None:
-    picture(split_folder / "extra" / "1.png", 1)
+    write_image(split_folder / "extra" / "1.png", 1)
     assert "also 'extra'" in refused(split_folder)
     (split_folder / "extra").rename(split_folder / ".extra")
     assert load(split_folder).class_names == ("cat", "dog")
@@ -145,21 +145,21 @@ def test_a_class_may_be_called_train(folder: Path) -> None:
     assert load(folder).class_names == ("invalid", "valid")
 
 
-def test_what_is_no_picture_is_ignored_with_a_count(folder: Path) -> None:
+def test_what_is_no_image_is_ignored_with_a_count(folder: Path) -> None:
     (folder / ".ipynb_checkpoints").mkdir()
-    picture(folder / ".ipynb_checkpoints" / "x.png", 0)
+    write_image(folder / ".ipynb_checkpoints" / "x.png", 0)
     (folder / "cat" / ".DS_Store").write_bytes(b"x")
-    picture(folder / "cat" / "__MACOSX" / "y.png", 0)
+    write_image(folder / "cat" / "__MACOSX" / "y.png", 0)
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "LICENCE").write_text("x")
-    picture(folder / "stray.png", 400)
+    write_image(folder / "stray.png", 400)
     data = load(folder)
     assert data.class_names == ("cat", "dog")
     assert len(data) == 60
     assert data.notes == (
         "3 hidden files or folders were ignored (the first: '.ipynb_checkpoints').",
-        "2 files whose names are not a picture's were ignored (the first: 'LICENCE').",
-        "1 picture outside the class folders was ignored ('stray.png').",
+        "2 files whose names are not an image's were ignored (the first: 'LICENCE').",
+        "1 image outside the class folders was ignored ('stray.png').",
     )
 
 
@@ -167,17 +167,17 @@ def test_folders_that_do_not_do(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     assert "holds no class folders: expected one folder a class" in refused(tmp_path / "none")
     (folder / "empty").mkdir()
-    assert "empty holds no picture" in refused(folder)
+    assert "empty holds no image" in refused(folder)
     (folder / "empty" / "notes.txt").touch()
-    assert "empty holds no picture" in refused(folder)
-    picture(tmp_path / "one" / "only" / "1.png", 1)
+    assert "empty holds no image" in refused(folder)
+    write_image(tmp_path / "one" / "only" / "1.png", 1)
     assert "one class, 'only'" in refused(tmp_path / "one")
-    picture(tmp_path / "flat" / "1.png", 1)
+    write_image(tmp_path / "flat" / "1.png", 1)
     assert "holds no class folders" in refused(tmp_path / "flat")
     for name in ("train", "test"):
         (tmp_path / "hollow" / name).mkdir(parents=True)
     assert "without class folders in them" in refused(tmp_path / "hollow")
-    picture(tmp_path / "hollow" / "train" / "1.png", 1)
+    write_image(tmp_path / "hollow" / "train" / "1.png", 1)
     assert "without class folders in them" in refused(tmp_path / "hollow")
 
 
@@ -194,7 +194,7 @@ def test_a_folder_wrapped_in_another_is_offered(folder: Path) -> None:
 )
 def test_classes_that_are_spelt_almost_alike_are_noted(tmp_path: Path, one: str, other: str, what: str) -> None:
     for seed, name in enumerate((one, other, "dog") * 10):
-        picture(tmp_path / "p" / name / f"{seed}.png", seed)
+        write_image(tmp_path / "p" / name / f"{seed}.png", seed)
     if len(list((tmp_path / "p").iterdir())) < 3:
         pytest.skip("this file system does not tell the names apart")
     data = load(tmp_path / "p")
@@ -214,13 +214,13 @@ def test_odd_names_and_nested_folders(folder: Path) -> None:
         os.fsdecode(b"\xff.png"),
     ]
     for seed, name in enumerate(names):
-        picture(folder / "cat" / "deep" / "-er\n" / name, 200 + seed)
+        write_image(folder / "cat" / "deep" / "-er\n" / name, 200 + seed)
     data = load(folder)
     assert len(data) == 67
     found = {data.origins(i) for i in range(67) if data.labels[i] == 0}
     assert {f"cat/deep/-er\n/{name}" for name in names} < found
     for name in (" ", "-l\n", "日本", os.fsdecode(b"caf\xe9")):
-        picture(folder / name / "1.png", 300 + len(name))
+        write_image(folder / name / "1.png", 300 + len(name))
     data = load(folder)
     assert set(data.class_names) == {"cat", "dog", " ", "-l\n", "日本", os.fsdecode(b"caf\xe9")}
     assert len(data.fingerprint) == 64
@@ -231,7 +231,7 @@ def test_loops_do_not_hang_and_are_no_class(folder: Path) -> None:
     (folder / "up").symlink_to(folder.parent)
     (folder / "cat" / "loop").symlink_to(folder / "cat")
     (folder / "cat" / "self.png").symlink_to("self.png")
-    data = load(folder, bad_pictures="skip")
+    data = load(folder, bad_images="skip")
     assert data.class_names == ("cat", "dog")
     assert len(data) == 60
     assert "3 linked folders were ignored (the first: 'round')." in data.notes
@@ -245,18 +245,18 @@ def test_a_link_to_itself_among_the_classes_is_ignored(folder: Path) -> None:
     assert any("'knot'" in note for note in data.notes)
 
 
-def test_linked_class_folders_and_pictures_are_followed(folder: Path, tmp_path: Path) -> None:
-    picture(tmp_path / "elsewhere" / "1.png", 300)
+def test_linked_class_folders_and_images_are_followed(folder: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "elsewhere" / "1.png", 300)
     (folder / "bird").symlink_to(tmp_path / "elsewhere")
     (folder / "cat" / "linked.png").symlink_to(tmp_path / "elsewhere" / "1.png")
     data = load(folder)
     assert data.class_names == ("bird", "cat", "dog")
     assert data.counts()["train"]["bird"] == 1
     assert {"bird/1.png", "cat/linked.png"} < {data.origins(i) for i in range(62)}
-    assert "2 pictures (the first: bird/1.png) are under more than one class." in data.notes
+    assert "2 images (the first: bird/1.png) are under more than one class." in data.notes
 
 
-def test_a_pipe_named_as_a_picture_is_not_opened(folder: Path) -> None:
+def test_a_pipe_named_as_an_image_is_not_opened(folder: Path) -> None:
     os.mkfifo(folder / "cat" / "pipe.png")
     (folder / "cat" / "gone.png").symlink_to("nowhere.png")
     said = refused(folder)
@@ -264,41 +264,41 @@ def test_a_pipe_named_as_a_picture_is_not_opened(folder: Path) -> None:
     assert "cat/gone.png: does not exist" in said
 
 
-def test_a_bad_picture_is_named_or_left_out_without_shifting_labels(folder: Path) -> None:
+def test_a_bad_image_is_named_or_left_out_without_shifting_labels(folder: Path) -> None:
     (folder / "cat" / "10.png").write_bytes((folder / "cat" / "10.png").read_bytes()[:100])
     (folder / "dog" / "11.png").write_text("<html>")
     assert refused(folder) == (
-        "2 of 60 pictures cannot be read: cat/10.png: truncated; "
-        "dog/11.png: not a picture (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM). "
-        "Mend or remove them, or leave them out with --bad-pictures skip."
+        "2 of 60 images cannot be read: cat/10.png: truncated; "
+        "dog/11.png: not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM). "
+        "Mend or remove them, or leave them out with --bad-images skip."
     )
-    data = load(folder, bad_pictures="skip")
+    data = load(folder, bad_images="skip")
     assert len(data) == 58
     (note,) = data.notes
-    assert note.startswith("2 pictures cannot be read and are left out: cat/10.png: truncated; dog/11.png")
+    assert note.startswith("2 images cannot be read and are left out: cat/10.png: truncated; dog/11.png")
     for i in range(58):
-        assert np.array_equal(data.pictures[i], data.preprocess.picture(folder / data.origins(i)))
+        assert np.array_equal(data.images[i], data.preprocess.fit_image(folder / data.origins(i)))
         assert data.origins(i).startswith(data.class_names[data.labels[i]])
 
 
-def test_many_bad_pictures_make_no_long_message(folder: Path) -> None:
+def test_many_bad_images_make_no_long_message(folder: Path) -> None:
     for path in (folder / "cat").iterdir():
         path.write_bytes(b"")
     said = refused(folder)
-    assert said.startswith("30 of 60 pictures cannot be read: cat/0.png: empty file; ")
+    assert said.startswith("30 of 60 images cannot be read: cat/0.png: empty file; ")
     assert "and 25 more" in said
-    data = load(folder, bad_pictures="skip")
-    assert "class 'cat': without any picture." in data.notes
+    data = load(folder, bad_images="skip")
+    assert "class 'cat': without any image." in data.notes
     for path in (folder / "dog").iterdir():
         path.write_bytes(b"")
-    said = refused(folder, bad_pictures="skip")
-    assert said.startswith("none of the 60 pictures can be read")
+    said = refused(folder, bad_images="skip")
+    assert said.startswith("none of the 60 images can be read")
     assert "skip" not in said
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 def test_what_may_not_be_read_is_named() -> None:
-    """Root reads everything, so somebody else looks at it: with a picture, a class folder and then all of it closed."""
+    """Root reads everything, so somebody else looks at it: with an image, a class folder and then all of it closed."""
     code = """
 import os, sys
 from pathlib import Path
@@ -318,8 +318,8 @@ for path in (root / "cat" / "0.png", root / "cat", root):
 """
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         for seed in range(8):
-            picture(Path(name) / "pictures" / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
-        root, cache = Path(name) / "pictures", Path(name) / "cache"
+            write_image(Path(name) / "images" / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
+        root, cache = Path(name) / "images", Path(name) / "cache"
         cache.mkdir()
         cache.chmod(0o777)
         Path(name).chmod(0o755)
@@ -328,7 +328,7 @@ for path in (root / "cat" / "0.png", root / "cat", root):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.splitlines()
-    assert first.startswith("1 of 8 pictures cannot be read: cat/0.png: cannot be opened: permission denied")
+    assert first.startswith("1 of 8 images cannot be read: cat/0.png: cannot be opened: permission denied")
     assert second == f"{root / 'cat'} cannot be read: Permission denied."
     assert third == f"{root} cannot be read: Permission denied."
 

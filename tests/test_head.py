@@ -104,7 +104,7 @@ def test_awkward_features():
     head = train_head(features, labels, CLASSES, np.arange(20, dtype=np.uint64))
     assert torch.isfinite(head.weight).all()
     assert torch.isfinite(head.bias).all()
-    with pytest.raises(DataError, match="two pictures"):
+    with pytest.raises(DataError, match="two images"):
         train_head(features[:1], labels[:1], CLASSES, np.arange(1, dtype=np.uint64))
     few = train_head(features[:3], torch.tensor([0, 1, 2]), CLASSES, np.arange(3, dtype=np.uint64))
     assert torch.isfinite(few.weight).all()

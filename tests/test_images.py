@@ -1,4 +1,4 @@
-"""What `images` promises: a picture fits its square, travels through JSON, and becomes the tensor it should."""
+"""What `images` promises: an image fits its square, travels through JSON, and becomes the tensor it should."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convscope import images
-from convscope.errors import DamagedFile, DataError, PictureError, UnknownName, UsageError
+from convscope.errors import DamagedFile, DataError, ImageError, UnknownName, UsageError
 from convscope.images import FITS, Preprocess, statistics, to_tensor
 
 
@@ -21,7 +21,7 @@ def noise(width=24, height=16, seed=0, channels=3):
 
 
 def blocks(width=40, height=24, seed=0):
-    """Flat 8 x 8 blocks, which a JPEG keeps the same whichever way the picture is turned."""
+    """Flat 8 x 8 blocks, which a JPEG keeps the same whichever way the image is turned."""
     return np.kron(noise(width // 8, height // 8, seed), np.ones((8, 8, 1), np.uint8))
 
 
@@ -38,45 +38,45 @@ def encoded(image, kind, **options):
 @pytest.mark.parametrize("sides", [(1, 1), (1, 50), (50, 1), (2, 10_000), (10_000, 2), (33, 32), (31, 64)])
 def test_every_shape_fits(fit, sides):
     colour = (10, 200, 30)
-    picture = Preprocess(size=32, fit=fit).picture(Image.new("RGB", sides, colour))
-    assert picture.shape == (32, 32, 3)
-    assert picture.dtype == np.uint8
+    image = Preprocess(size=32, fit=fit).fit_image(Image.new("RGB", sides, colour))
+    assert image.shape == (32, 32, 3)
+    assert image.dtype == np.uint8
     allowed = [colour, images.PAD_COLOUR] if fit == "pad" else [colour]
-    assert {tuple(c) for c in picture.reshape(-1, 3).tolist()} <= set(allowed)
-    assert (picture == colour).all(axis=2).any()
+    assert {tuple(c) for c in image.reshape(-1, 3).tolist()} <= set(allowed)
+    assert (image == colour).all(axis=2).any()
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_picture_of_the_right_size_keeps_its_pixels(fit, tmp_path):
+def test_an_image_of_the_right_size_keeps_its_pixels(fit, tmp_path):
     Image.fromarray(noise(32, 32)).save(tmp_path / "p.png")
-    assert np.array_equal(Preprocess(size=32, fit=fit).picture(tmp_path / "p.png"), noise(32, 32))
+    assert np.array_equal(Preprocess(size=32, fit=fit).fit_image(tmp_path / "p.png"), noise(32, 32))
 
 
 def test_crop_cuts_whole_pixels_from_the_middle():
     wide = noise(45, 32)
-    assert np.array_equal(Preprocess(size=32).picture(Image.fromarray(wide)), wide[:, 6:38])
+    assert np.array_equal(Preprocess(size=32).fit_image(Image.fromarray(wide)), wide[:, 6:38])
 
 
-def test_pad_keeps_the_whole_picture():
+def test_pad_keeps_the_whole_image():
     wide = noise(32, 16)
-    padded = Preprocess(size=32, fit="pad").picture(Image.fromarray(wide))
+    padded = Preprocess(size=32, fit="pad").fit_image(Image.fromarray(wide))
     assert np.array_equal(padded[8:24], wide)
     assert (padded[:8] == images.PAD_COLOUR).all()
     assert (padded[24:] == images.PAD_COLOUR).all()
 
 
-def test_a_very_tall_thin_picture_is_squashed_without_a_huge_step():
+def test_a_very_tall_thin_image_is_squashed_without_a_huge_step():
     tall = np.repeat(np.linspace(0, 255, 2_000_000).astype(np.uint8)[:, None], 1, axis=1)
-    picture = Preprocess(size=32, fit="squash").picture(Image.fromarray(tall))
-    assert np.abs(picture[:, 0, 0] - (np.arange(32) + 0.5) * 255 / 32).max() < 3
+    image = Preprocess(size=32, fit="squash").fit_image(Image.fromarray(tall))
+    assert np.abs(image[:, 0, 0] - (np.arange(32) + 0.5) * 255 / 32).max() < 3
 
 
-def test_a_broken_pillow_image_is_a_picture_error():
+def test_a_broken_pillow_image_is_an_image_error():
     with (
         Image.open(io.BytesIO(encoded(Image.fromarray(noise(200, 150)), "JPEG", quality=90)[:-800])) as image,
-        pytest.raises(PictureError, match="from the page: truncated"),
+        pytest.raises(ImageError, match="from the page: truncated"),
     ):
-        Preprocess(size=8).picture(image, where="from the page")
+        Preprocess(size=8).fit_image(image, where="from the page")
 
 
 numbers = st.floats(-2, 2, allow_nan=False)
@@ -134,20 +134,20 @@ def test_the_decoding_key_names_what_decides_the_pixels():
 def test_normalise_is_the_formula_and_denormalise_its_inverse(mean, std, last):
     preprocess = Preprocess(size=16, mean=mean, std=std)
     memory = torch.channels_last if last else torch.contiguous_format
-    pictures = torch.from_numpy(np.arange(2 * 3 * 16 * 16).astype(np.uint8).reshape(2, 3, 16, 16))
-    pictures = pictures.contiguous(memory_format=memory)
-    kept = pictures.clone()
-    normal = preprocess.normalise(pictures)
+    images = torch.from_numpy(np.arange(2 * 3 * 16 * 16).astype(np.uint8).reshape(2, 3, 16, 16))
+    images = images.contiguous(memory_format=memory)
+    kept = images.clone()
+    normal = preprocess.normalise(images)
     m, s = (np.array(v, np.float64).reshape(1, 3, 1, 1) for v in (mean, std))
-    expected = (pictures.numpy().astype(np.float64) / 255 - m) / s
+    expected = (images.numpy().astype(np.float64) / 255 - m) / s
     assert normal.dtype == torch.float32
     assert normal.is_contiguous(memory_format=memory)
     assert np.abs(normal.numpy() - expected).max() <= 4e-7 * (np.abs(m / s) + 1 / s).max()
     back = preprocess.denormalise(normal)
     assert back.dtype == torch.uint8
     assert back.is_contiguous(memory_format=memory)
-    assert torch.equal(back, pictures)
-    assert torch.equal(pictures, kept)
+    assert torch.equal(back, images)
+    assert torch.equal(images, kept)
 
 
 def test_denormalise_clamps_and_leaves_its_input():
@@ -161,14 +161,14 @@ def test_denormalise_clamps_and_leaves_its_input():
 
 
 def test_to_tensor_is_a_view(tmp_path):
-    pictures = np.stack([noise(seed=s) for s in range(3)])
-    pictures.tofile(tmp_path / "pictures.u8")
-    mapped = np.memmap(tmp_path / "pictures.u8", np.uint8, "r", shape=pictures.shape)
-    read_only = pictures.copy()
+    images = np.stack([noise(seed=s) for s in range(3)])
+    images.tofile(tmp_path / "images.u8")
+    mapped = np.memmap(tmp_path / "images.u8", np.uint8, "r", shape=images.shape)
+    read_only = images.copy()
     read_only.flags.writeable = False
-    for array in (pictures, mapped, read_only, mapped[1:]):
+    for array in (images, mapped, read_only, mapped[1:]):
         tensor = to_tensor(array)
-        assert tensor.shape == (len(array), 3, *pictures.shape[1:3])
+        assert tensor.shape == (len(array), 3, *images.shape[1:3])
         assert tensor.is_contiguous(memory_format=torch.channels_last)
         assert tensor.data_ptr() == array.ctypes.data
         assert np.array_equal(tensor.permute(0, 2, 3, 1).numpy(), array)
@@ -188,16 +188,16 @@ def test_a_tensor_keeps_its_memory_alive():
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (7, 5, 9, 3), (300, 64, 65, 3)])
 def test_statistics_are_numpys(shape):
-    pictures = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8) // np.array([1, 2, 3], np.uint8)
-    mean, std = statistics(pictures)
-    flat = pictures.reshape(-1, 3).astype(np.float64) / 255
+    images = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8) // np.array([1, 2, 3], np.uint8)
+    mean, std = statistics(images)
+    flat = images.reshape(-1, 3).astype(np.float64) / 255
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, np.maximum(flat.std(axis=0), 1 / 255), rtol=1e-10)
-    assert (mean, std) == statistics(pictures[::-1])
+    assert (mean, std) == statistics(images[::-1])
     assert Preprocess(size=8, mean=mean, std=std)
 
 
-def test_statistics_of_constant_and_of_no_pictures():
+def test_statistics_of_constant_and_of_no_images():
     mean, std = statistics(np.full((2, 4, 4, 3), 51, np.uint8))
     assert mean == (0.2, 0.2, 0.2)
     assert std == (1 / 255,) * 3

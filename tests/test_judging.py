@@ -19,25 +19,25 @@ from convscope.studies.judging import (
     needed,
     no_less,
     over_seeds,
-    over_seeds_and_pictures,
+    over_seeds_and_images,
     together,
 )
 
 RUNS = 500
 
 
-def answers(generator: np.random.Generator, effect: float, seeds: int = 5, pictures: int = 300) -> np.ndarray:
-    """Right or not of two networks on the same pictures, as a difference (S, N); on the mean it is ``effect``.
+def answers(generator: np.random.Generator, effect: float, seeds: int = 5, images: int = 300) -> np.ndarray:
+    """Right or not of two networks on the same images, as a difference (S, N); on the mean it is ``effect``.
 
-    A picture is hard or easy for both, and better for one of them; so is a seed.
+    An image is hard or easy for both, and better for one of them; so is a seed.
     """
-    hard = generator.normal(0, 0.15, (1, pictures))
-    own = generator.normal(0, 0.05, (1, pictures))
+    hard = generator.normal(0, 0.15, (1, images))
+    own = generator.normal(0, 0.05, (1, images))
     lucky = generator.normal(0, 0.015, (seeds, 1))
     base = np.clip(0.5 + hard, 0.2, 0.8)
     tilt = np.clip(effect / 2 + own / 2 + lucky / 2, -0.2, 0.2)
-    a = generator.random((seeds, pictures)) < base + tilt
-    b = generator.random((seeds, pictures)) < base - tilt
+    a = generator.random((seeds, images)) < base + tilt
+    b = generator.random((seeds, images)) < base - tilt
     return a.astype(float) - b.astype(float)
 
 
@@ -49,7 +49,7 @@ def test_student_on_paper() -> None:
 
 def test_one_seed_has_no_interval() -> None:
     assert over_seeds([1.0]).low == -math.inf
-    found = over_seeds_and_pictures(np.ones((1, 50)))
+    found = over_seeds_and_images(np.ones((1, 50)))
     assert greater("gain", found, least=0.1).verdict == OPEN
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_number_is_refused(bad: list[float]) -> None:
     with pytest.raises(DataError):
         over_seeds(bad)
     with pytest.raises(DataError):
-        over_seeds_and_pictures(np.array([bad]))
+        over_seeds_and_images(np.array([bad]))
 
 
 def test_the_interval_over_seeds_covers_the_truth() -> None:
@@ -68,10 +68,10 @@ def test_the_interval_over_seeds_covers_the_truth() -> None:
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.08])
-def test_the_interval_over_seeds_and_pictures_covers_the_truth(effect: float) -> None:
+def test_the_interval_over_seeds_and_images_covers_the_truth(effect: float) -> None:
     generator = np.random.default_rng(1)
     truth = np.mean([answers(generator, effect, 50, 3_000).mean() for _ in range(20)])
-    found = [over_seeds_and_pictures(answers(generator, effect)) for _ in range(RUNS)]
+    found = [over_seeds_and_images(answers(generator, effect)) for _ in range(RUNS)]
     hits = [e.low <= truth <= e.high for e in found]
     assert 0.975 <= np.mean(hits) <= 1.0
     spread = np.std([e.value for e in found])
@@ -80,25 +80,25 @@ def test_the_interval_over_seeds_and_pictures_covers_the_truth(effect: float) ->
 
 def test_without_an_effect_a_claim_seldom_holds_and_with_a_large_one_it_does() -> None:
     generator = np.random.default_rng(2)
-    false = [greater("d", over_seeds_and_pictures(answers(generator, 0.0)), least=0.02).verdict for _ in range(RUNS)]
+    false = [greater("d", over_seeds_and_images(answers(generator, 0.0)), least=0.02).verdict for _ in range(RUNS)]
     assert np.mean([v == HOLDS for v in false]) <= 0.01
-    true = [greater("d", over_seeds_and_pictures(answers(generator, 0.15)), least=0.02).verdict for _ in range(300)]
+    true = [greater("d", over_seeds_and_images(answers(generator, 0.15)), least=0.02).verdict for _ in range(300)]
     assert np.mean([v == HOLDS for v in true]) >= 0.9
 
 
 def test_equal_ones_are_alike_and_unequal_ones_are_not() -> None:
     generator = np.random.default_rng(3)
-    equal = [alike("d", over_seeds_and_pictures(answers(generator, 0.0, 8, 2_000)), margin=0.05) for _ in range(100)]
+    equal = [alike("d", over_seeds_and_images(answers(generator, 0.0, 8, 2_000)), margin=0.05) for _ in range(100)]
     assert np.mean([p.verdict == HOLDS for p in equal]) >= 0.95
-    edge = [alike("d", over_seeds_and_pictures(answers(generator, 0.06)), margin=0.05).verdict for _ in range(500)]
+    edge = [alike("d", over_seeds_and_images(answers(generator, 0.06)), margin=0.05).verdict for _ in range(500)]
     assert np.mean([v == HOLDS for v in edge]) <= 0.01
 
 
-def test_two_that_never_differ_are_alike_only_as_far_as_the_pictures_go() -> None:
-    found = over_seeds_and_pictures(np.zeros((5, 100)))
+def test_two_that_never_differ_are_alike_only_as_far_as_the_images_go() -> None:
+    found = over_seeds_and_images(np.zeros((5, 100)))
     assert found.half == pytest.approx(-math.log(0.005) / 100)
     assert alike("d", found, margin=0.02).verdict == OPEN
-    assert alike("d", over_seeds_and_pictures(np.zeros((5, 1_000))), margin=0.02).verdict == HOLDS
+    assert alike("d", over_seeds_and_images(np.zeros((5, 1_000))), margin=0.02).verdict == HOLDS
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_what_would_decide_does_decide() -> None:
     words = [needed(over_seeds(generator.normal(0.5, 1, 5)), 0.0) for _ in range(50)]
     seeds = np.median([int(w.split()[1]) for w in words if w.startswith("About")])
     assert 20 <= seeds <= 60  # 2.58 / 0.5 squared is 27, and Student's t wants a few more
-    enough = []  # seeds alone decide where what is measured of a picture is noise: more seeds make it steadier too
+    enough = []  # seeds alone decide where what is measured of an image is noise: more seeds make it steadier too
     for _ in range(50):
-        noisy = over_seeds_and_pictures(generator.normal(0.05, 1, (3, 400)))
+        noisy = over_seeds_and_images(generator.normal(0.05, 1, (3, 400)))
         words = needed(noisy, 0.0)
-        if words.startswith("About") and "pictures" not in words:
+        if words.startswith("About") and "images" not in words:
             seeds = int(words.split()[1])
-            again = [over_seeds_and_pictures(generator.normal(noisy.value, 1, (seeds, 400))).low > 0 for _ in range(9)]
+            again = [over_seeds_and_images(generator.normal(noisy.value, 1, (seeds, 400))).low > 0 for _ in range(9)]
             enough.append(np.mean(again))
     assert len(enough) >= 20
     assert 0.3 < np.mean(enough) < 0.9  # a half width of the distance decides half of the time
-    few = over_seeds_and_pictures(answers(generator, 0.05, 5, 100))
-    assert "test pictures" in needed(few, few.value - 0.01)
+    few = over_seeds_and_images(answers(generator, 0.05, 5, 100))
+    assert "test images" in needed(few, few.value - 0.01)
     assert needed(few, few.value).startswith("It is too close")
     assert needed(over_seeds([1.0]), 0.0).startswith("More than one seed")
 

@@ -104,7 +104,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 @cache
 def built(name: str) -> tuple[nn.Module, Tensor]:
-    """A network in float64 and evaluation mode, and two pictures for it."""
+    """A network in float64 and evaluation mode, and two images for it."""
     build, side = NETWORKS[name]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(7)
@@ -382,11 +382,11 @@ def made_inside() -> Tensor:
     return torch.zeros(1, 3, 16, 16)
 
 
-@pytest.mark.parametrize("picture", [made_outside, made_inside])
-def test_layers_are_found_in_inference_mode(picture: Callable[[], Tensor]) -> None:
+@pytest.mark.parametrize("image", [made_outside, made_inside])
+def test_layers_are_found_in_inference_mode(image: Callable[[], Tensor]) -> None:
     network = Twice().eval()
     with torch.inference_mode():
-        found = find_layers(network, picture())
+        found = find_layers(network, image())
     assert found == layers_of("twice")
 
 
@@ -449,7 +449,7 @@ def transparent(network: nn.Module) -> nn.Module:
 
 
 def seen_by(network: nn.Module, layer: Layer, places: Sequence[tuple[int, int]], side: int) -> Tensor:
-    """bool (P, H, W): the pixels that the places see, by their gradients; a place a picture, so one pass is enough."""
+    """bool (P, H, W): the pixels that the places see, by their gradients; a place an image, so one pass is enough."""
     images = 0.5 + torch.rand(len(places), 3, side, side, dtype=torch.float64)
     images.requires_grad_(True)
     maps = reach(network, images, [layer.tap])[0]
@@ -458,7 +458,7 @@ def seen_by(network: nn.Module, layer: Layer, places: Sequence[tuple[int, int]],
 
 
 def box_of(field: Field, place: tuple[int, int]) -> list[tuple[int, int]]:
-    """The first and one behind the last row, and column, that a place sees; they may lie beyond the picture."""
+    """The first and one behind the last row, and column, that a place sees; they may lie beyond the image."""
     firsts = [start + p * step for start, p, step in zip(field.start, place, field.step, strict=True)]
     return [(first, first + size) for first, size in zip(firsts, field.size, strict=True)]
 

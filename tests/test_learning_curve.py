@@ -43,7 +43,7 @@ def test_intervals_hold_what_they_promise():
     assert 82 <= hit <= 100
 
 
-def test_more_pictures_are_never_said_to_harm_and_nothing_leaves_0_to_1():
+def test_more_images_are_never_said_to_harm_and_nothing_leaves_0_to_1():
     for law in ((0.6, 0.7, 0.02), (1e-3, 1.0, 0.0), (4.0, 0.05, 0.9)):
         found = curve(*law, n=50)
         values = [found.predict(n) for n in (1, 10, 100, 10_000)]
@@ -67,7 +67,7 @@ def test_subsets_are_nested_stratified_and_decided_by_content():
     assert set(nested_subsets(labels, keys, [4], 8)[0]) != set(small)
 
 
-def test_measuring_asks_only_pictures_that_were_left_out():
+def test_measuring_asks_only_images_that_were_left_out():
     labels = np.repeat(np.arange(4), 30)
     keys = np.arange(120, dtype=np.uint64)
 
@@ -83,6 +83,6 @@ def test_measuring_asks_only_pictures_that_were_left_out():
     assert found.to_json()["gain"]["value"] < 0.01
 
 
-def test_too_few_pictures_have_no_curve():
+def test_too_few_images_have_no_curve():
     with pytest.raises(UsageError, match="needs 7"):
         measure_curve(np.repeat([0, 1], 3), np.arange(6, dtype=np.uint64), lambda a, b: b)

@@ -132,9 +132,9 @@ def test_kinds_and_geometry() -> None:
     assert len(lecture_rows(ledger(network, 32))) == 6
 
 
-def reached(picture: Tensor, output: Tensor, place: int) -> tuple[int, int]:
-    """First and last row of the picture that a place of a layer's map sees, by the gradient of its sum of channels."""
-    (gradient,) = torch.autograd.grad(output[..., place, place].sum(), picture, retain_graph=True)
+def reached(image: Tensor, output: Tensor, place: int) -> tuple[int, int]:
+    """First and last row of the image that a place of a layer's map sees, by the gradient of its sum of channels."""
+    (gradient,) = torch.autograd.grad(output[..., place, place].sum(), image, retain_graph=True)
     rows = gradient.abs().sum((0, 1, 3)).nonzero().flatten()
     return int(rows[0]), int(rows[-1])
 
@@ -155,14 +155,14 @@ def transparent(network: nn.Module) -> nn.Module:
 def test_receptive_fields_are_the_gradients(name: str) -> None:
     network = transparent(NETWORKS[name]())
     image_size = 32 if name in ("alexnet", "vgg") else 64
-    picture = torch.rand(1, 3, image_size, image_size, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(1, 3, image_size, image_size, dtype=torch.float64, requires_grad=True)
     with record(network, None) as taps:
-        network(picture)
+        network(image)
     checked = 0
     for layer, row in rows_of(network, image_size).items():
         if not isinstance(row.out_size, int) or row.receptive_field is None or row.receptive_field > image_size:
             continue
-        first, last = reached(picture, taps.outputs[layer], row.out_size // 2)
+        first, last = reached(image, taps.outputs[layer], row.out_size // 2)
         if first > 0 and last < image_size - 1:  # not cut by a border
             assert last - first + 1 == row.receptive_field, layer
             checked += 1
@@ -215,9 +215,9 @@ def test_a_shared_module_has_a_row_a_call_and_counts_once() -> None:
     assert rows[0].multiply_adds == rows[1].multiply_adds == 4 * 4 * 9 * 32 * 32
 
 
-def test_a_picture_that_does_not_fit_is_one_sentence() -> None:
+def test_an_image_that_does_not_fit_is_one_sentence() -> None:
     network = build("alexnet", 10, 32, {"width": 8}, seed=0).train()
-    sentence = "a picture of 3 x 16 x 16: layer 'fc4' was given 128 and raised RuntimeError"
+    sentence = "an image of 3 x 16 x 16: layer 'fc4' was given 128 and raised RuntimeError"
     with pytest.raises(UsageError, match=sentence) as caught:
         ledger(network, 16)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Objectives and activation maximization: against obvious versions, and planted filters whose best picture is known."""
+"""Objectives and activation maximization: against obvious versions, and planted filters whose best image is known."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ def neurons(layer: Layer) -> list[Objective]:
     return [neuron(layer, k) for k in range(layer.filters)]
 
 
-def normalised(pictures_NHWC: np.ndarray, preprocess: Preprocess = PREPROCESS) -> Tensor:
-    return preprocess.normalise(torch.from_numpy(pictures_NHWC).permute(0, 3, 1, 2))
+def normalised(images_NHWC: np.ndarray, preprocess: Preprocess = PREPROCESS) -> Tensor:
+    return preprocess.normalise(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2))
 
 
-def maps_at(network: nn.Module, layer: Layer, pictures_NHWC: np.ndarray) -> Tensor:
-    """What the layer puts out for clean pictures, in one ordinary pass."""
+def maps_at(network: nn.Module, layer: Layer, images_NHWC: np.ndarray) -> Tensor:
+    """What the layer puts out for clean images, in one ordinary pass."""
     with torch.no_grad():
-        return reach(network, normalised(pictures_NHWC), [layer.tap])[0]
+        return reach(network, normalised(images_NHWC), [layer.tap])[0]
 
 
 def middle(maps: Tensor) -> Tensor:
@@ -220,19 +220,19 @@ def test_what_does_not_exist_is_no_objective(build: Callable[[], Objective], mes
         build()
 
 
-# What real pictures are like
+# What real images are like
 
 
-def slow_variation(picture_CHW: np.ndarray) -> float:
-    channels, height, width = picture_CHW.shape
+def slow_variation(image_CHW: np.ndarray) -> float:
+    channels, height, width = image_CHW.shape
     down = [
-        abs(picture_CHW[c, y + 1, x] - picture_CHW[c, y, x])
+        abs(image_CHW[c, y + 1, x] - image_CHW[c, y, x])
         for c in range(channels)
         for y in range(height - 1)
         for x in range(width)
     ]
     across = [
-        abs(picture_CHW[c, y, x + 1] - picture_CHW[c, y, x])
+        abs(image_CHW[c, y, x + 1] - image_CHW[c, y, x])
         for c in range(channels)
         for y in range(height)
         for x in range(width - 1)
@@ -243,17 +243,17 @@ def slow_variation(picture_CHW: np.ndarray) -> float:
 @pytest.mark.parametrize("shape", [(2, 3, 7, 5), (1, 3, 2, 9)])
 def test_total_variation_is_that_of_a_slow_version(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).random(shape)
-    assert total_variation(torch.from_numpy(x)).tolist() == pytest.approx([slow_variation(picture) for picture in x])
+    assert total_variation(torch.from_numpy(x)).tolist() == pytest.approx([slow_variation(image) for image in x])
 
 
 def test_a_palette_holds_mean_covariance_and_variation() -> None:
     rng = np.random.default_rng(0)
-    pictures = (rng.random((40, 9, 9, 1)) * [200, 100, 50] + rng.random((40, 9, 9, 3)) * 50).astype(np.uint8)
-    ours = palette(pictures)
-    pixels = pictures.reshape(-1, 3) / 255
+    images = (rng.random((40, 9, 9, 1)) * [200, 100, 50] + rng.random((40, 9, 9, 3)) * 50).astype(np.uint8)
+    ours = palette(images)
+    pixels = images.reshape(-1, 3) / 255
     np.testing.assert_allclose(ours.mean, pixels.mean(0), rtol=1e-5)
     np.testing.assert_allclose(ours.mixing @ ours.mixing.T, np.cov(pixels.T) + 1e-5 * np.eye(3), rtol=1e-3, atol=1e-6)
-    variation = [slow_variation(picture.transpose(2, 0, 1) / 255) for picture in pictures]
+    variation = [slow_variation(image.transpose(2, 0, 1) / 255) for image in images]
     assert ours.variation == pytest.approx(np.quantile(variation, [0.05, 0.5, 0.95]).tolist(), rel=1e-5)
 
 
@@ -279,21 +279,21 @@ def test_a_window_shows_the_middle_place_all_that_it_sees(name: str) -> None:
     build, side = WINDOWED[name]
     network = seeded(build).double()
     layers = find_layers(network, torch.randn(1, 3, side, side, dtype=torch.float64))
-    picture = torch.randn(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    image = torch.randn(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        whole = reach(network, picture, [layer.tap for layer in layers])
+        whole = reach(network, image, [layer.tap for layer in layers])
         for layer, seen in zip(layers, whole, strict=True):
             expected = middle(seen)
             for window in {window_of(layer, side, margin) for margin in range(5)}:
                 (top, left), (height, width), (row, column) = window.start, window.size, window.place
-                part = picture[:, :, top : top + height, left : left + width]
+                part = image[:, :, top : top + height, left : left + width]
                 ours = reach(network, part, [layer.tap])[0][:, :, row, column]
                 torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7, msg=f"{layer.name} in {window}")
 
 
 @pytest.mark.parametrize("name", WINDOWED)
 @pytest.mark.parametrize("margin", range(5))
-def test_a_window_lies_in_the_picture_and_holds_its_box_and_margin(name: str, margin: int) -> None:
+def test_a_window_lies_in_the_image_and_holds_its_box_and_margin(name: str, margin: int) -> None:
     build, side = WINDOWED[name]
     for layer in layers_of(seeded(build), side):
         window, field = window_of(layer, side, margin), layer.field
@@ -308,14 +308,14 @@ def test_a_window_lies_in_the_picture_and_holds_its_box_and_margin(name: str, ma
             assert low - margin - start < field.step[axis] or start == 0, "no larger than it must be"
 
 
-def test_without_a_layer_or_its_field_the_window_is_the_picture() -> None:
+def test_without_a_layer_or_its_field_the_window_is_the_image() -> None:
     layer = Layer("conv", Tap("conv"), 4, (7, 6), None)
     window = window_of(layer, 28, 3)
     assert (window.start, window.size, window.place, window.box) == ((0, 0), (28, 28), (3, 3), (0, 0, 28, 28))
     assert window_of(None, 28, 3).size == (28, 28)
 
 
-# Planted filters: what is linear in the picture has one best picture, of which every pixel is 0 or 255
+# Planted filters: what is linear in the image has one best image, of which every pixel is 0 or 255
 
 
 def filters(kind: str, size: int, count: int = 5) -> Tensor:
@@ -348,7 +348,7 @@ def planted(weight: Tensor, stride: int = 1, norm: bool = False) -> nn.Sequentia
 
 
 def extremes(weight: Tensor, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
-    """The least and the most that weights (N, 3, h, w) of normalised pixels can make of a legal picture: (N,) each."""
+    """The least and the most that weights (N, 3, h, w) of normalised pixels can make of a legal image: (N,) each."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
     black, white = weight * (0 - mean) / std, weight * (1 - mean) / std
     return torch.minimum(black, white).sum((1, 2, 3)), torch.maximum(black, white).sum((1, 2, 3))
@@ -365,7 +365,7 @@ def share_of_best(values: Tensor, shift: Tensor, weight: Tensor, preprocess: Pre
 @pytest.mark.parametrize(
     ("size", "stride", "norm"), [(3, 1, False), (5, 1, True), (7, 1, True), (7, 2, True), (3, 2, False)]
 )
-def test_a_planted_filter_reaches_its_best_legal_picture(kind: str, size: int, stride: int, norm: bool) -> None:
+def test_a_planted_filter_reaches_its_best_legal_image(kind: str, size: int, stride: int, norm: bool) -> None:
     weight = filters(kind, size)
     network = planted(weight, stride, norm)
     layer = layers_of(network)[0]
@@ -375,12 +375,12 @@ def test_a_planted_filter_reaches_its_best_legal_picture(kind: str, size: int, s
         bn = network[1]
         scale = (bn.weight / (bn.running_var + bn.eps).sqrt()).detach()
         shift = ((shift - bn.running_mean) * scale + bn.bias).detach()
-    values = middle(maps_at(network, layer, found.pictures)).diagonal()
+    values = middle(maps_at(network, layer, found.images)).diagonal()
     share = share_of_best(values, shift, weight * scale.view(-1, 1, 1, 1))
     assert share.min() > 0.99
     assert share.max() < 1 + 1e-5, "the yardstick is right"
     top, left, bottom, right = found.box
-    part = found.pictures[:, top:bottom, left:right]
+    part = found.images[:, top:bottom, left:right]
     assert np.isin(part, (0, 255)).mean() > 0.99
 
 
@@ -402,26 +402,26 @@ def smooth_noise(count: int, side: int = 32) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(side, side))
 
 
-@pytest.mark.parametrize(("preset", "least"), [(None, 0.5), (LINEAR, 0.99)])  # by default pictures vary as real ones do
-def test_a_planted_logit_reaches_much_of_its_best_picture(preset: Preset | None, least: float) -> None:
+@pytest.mark.parametrize(("preset", "least"), [(None, 0.5), (LINEAR, 0.99)])  # by default images vary as real ones do
+def test_a_planted_logit_reaches_much_of_its_best_image(preset: Preset | None, least: float) -> None:
     weight = smooth_noise(4)
     network = LinearHead(weight).eval()
     found = maximize(network, [logit(4, k) for k in range(4)], PREPROCESS, colours(), preset=preset)
     with torch.no_grad():
-        values = network(normalised(found.pictures)).diagonal()
+        values = network(normalised(found.images)).diagonal()
     share = share_of_best(values, network.fc.bias.detach(), weight)
     assert share.min() > least
     assert share.max() < 1 + 1e-5
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet20", "speednet"])
-def test_filters_are_excited_more_than_by_real_pictures(name: str) -> None:
+def test_filters_are_excited_more_than_by_real_images(name: str) -> None:
     network = seeded(WINDOWED[name][0])
     layers = layers_of(network)
     for layer in (layers[0], layers[len(layers) // 2]):
         preset = replace(pick_preset(network, layer, 32, CPU), shift=0.0)
         found = maximize(network, neurons(layer), PREPROCESS, colours(), preset=preset)
-        ours = middle(maps_at(network, layer, found.pictures)).diagonal()
+        ours = middle(maps_at(network, layer, found.images)).diagonal()
         assert (ours > maps_at(network, layer, real()).amax((0, 2, 3))).all()
 
 
@@ -444,9 +444,9 @@ def test_any_objective_is_climbed(
 ) -> None:
     layers = layers_of(small)
     found = maximize(small, [build(layers, 5)], PREPROCESS, colours(), preset=STILL)
-    pictures = np.concatenate([found.pictures, real()])
+    images = np.concatenate([found.images, real()])
     with torch.no_grad():
-        values = last(small(normalised(pictures)), [maps_at(small, layer, pictures) for layer in layers])
+        values = last(small(normalised(images)), [maps_at(small, layer, images) for layer in layers])
     assert values[0] > values[1:].max()
 
 
@@ -458,27 +458,27 @@ def test_neurons_of_two_layers_are_climbed_at_the_middle_of_both(small: Small) -
     both = neuron(first, 1) + neuron(second, 1)
     found = maximize(small, [both], PREPROCESS, colours(), preset=STILL)
     for layer in (first, second):
-        values = maps_at(small, layer, found.pictures)[0, 1]
+        values = maps_at(small, layer, found.images)[0, 1]
         assert values[layer.places[0] // 2, layer.places[1] // 2] > values.quantile(0.97)
 
 
 def test_a_neuron_beside_a_channel_is_climbed_in_the_middle(small: Small) -> None:
     layer = layers_of(small)[1]
     found = maximize(small, [neuron(layer, 1), channel(layer, 2)], PREPROCESS, colours(), preset=STILL)
-    values = maps_at(small, layer, found.pictures)[0, 1]
+    values = maps_at(small, layer, found.images)[0, 1]
     assert values[layer.places[0] // 2, layer.places[1] // 2] > values.quantile(0.97)
 
 
 def test_a_logit_and_a_channel_are_climbed_together(small: Small) -> None:
     layer = layers_of(small)[1]
     found = maximize(small, [logit(5, 1) + 0.1 * channel(layer, 2)], PREPROCESS, colours(), preset=SHORT)
-    assert found.pictures.shape == (1, 32, 32, 3)
+    assert found.images.shape == (1, 32, 32, 3)
 
 
-# What is a picture a function of
+# What is an image a function of
 
 
-def test_a_picture_is_a_function_of_seed_and_key(small: Small) -> None:
+def test_an_image_is_a_function_of_seed_and_key(small: Small) -> None:
     chosen = neurons(layers_of(small)[1])
 
     def climbed(seed: int = 0, rows: Sequence[int] = range(6), keys: Sequence[int] | None = None) -> Maximized:
@@ -487,31 +487,31 @@ def test_a_picture_is_a_function_of_seed_and_key(small: Small) -> None:
     whole = climbed()
     torch.manual_seed(5)
     again = climbed()
-    assert again.pictures.tobytes() == whole.pictures.tobytes()
+    assert again.images.tobytes() == whole.images.tobytes()
     assert torch.equal(again.gains, whole.gains)
     other = climbed(seed=1)
-    assert all(difference(a, b) > 10 for a, b in zip(whole.pictures, other.pictures, strict=True))
+    assert all(difference(a, b) > 10 for a, b in zip(whole.images, other.images, strict=True))
     part = climbed(rows=[1, 4], keys=[1, 4])
-    assert difference(part.pictures, whole.pictures[[1, 4]]) < 1
+    assert difference(part.images, whole.images[[1, 4]]) < 1
     keyed = climbed(rows=[1, 4], keys=[1, 7])
-    assert difference(keyed.pictures[0], whole.pictures[1]) < 1
-    assert difference(keyed.pictures[1], whole.pictures[4]) > 10
+    assert difference(keyed.images[0], whole.images[1]) < 1
+    assert difference(keyed.images[1], whole.images[4]) > 10
 
 
-def test_a_picture_does_not_depend_on_which_others_are_done_before(small: Small) -> None:
+def test_an_image_does_not_depend_on_which_others_are_done_before(small: Small) -> None:
     layer = layers_of(small)[1]
     whole = maximize(small, neurons(layer), PREPROCESS, colours())
     assert len(whole.steps.unique()) > 1
     longest = int(whole.steps.argmax())
     alone = maximize(small, [neuron(layer, longest)], PREPROCESS, colours(), keys=[longest])
     assert alone.steps[0] == whole.steps[longest]
-    assert difference(alone.pictures[0], whole.pictures[longest]) < 1
+    assert difference(alone.images[0], whole.images[longest]) < 1
 
 
 def test_the_moves_are_a_function_of_the_seed_too(small: Small) -> None:
     chosen, given = [neuron(layers_of(small)[1], 0)], real()[:1]
     a, b = (maximize(small, chosen, PREPROCESS, colours(), seed=s, starts_NHWC=given, preset=SHORT) for s in (0, 1))
-    assert difference(a.pictures, b.pictures) > 1
+    assert difference(a.images, b.images) > 1
 
 
 def test_batches_change_nearly_nothing(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,8 +519,8 @@ def test_batches_change_nearly_nothing(small: Small, monkeypatch: pytest.MonkeyP
     whole = maximize(small, chosen, PREPROCESS, colours(), preset=SHORT)
     monkeypatch.setattr(under_test, "LARGEST_CHUNK", 3)
     parts = maximize(small, chosen, PREPROCESS, colours(), preset=SHORT)
-    assert difference(parts.pictures, whole.pictures) < 1
-    assert parts.pictures.shape == whole.pictures.shape
+    assert difference(parts.images, whole.images) < 1
+    assert parts.images.shape == whole.images.shape
     assert len(parts.gains) == len(parts.steps) == len(chosen)
 
 
@@ -531,30 +531,30 @@ def test_a_callers_no_grad_changes_nothing(small: Small, mode: Callable[[], torc
     with mode():
         found = maximize(small, [neuron(layer, 0)], PREPROCESS, colours(), preset=SHORT)
         assert not torch.is_grad_enabled()
-    assert found.pictures.tobytes() == expected.pictures.tobytes()
+    assert found.images.tobytes() == expected.images.tobytes()
 
 
 # Where a climb begins, and what it leaves alone
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-def test_a_climb_begins_at_the_given_pictures(small: Small, pixels: bool) -> None:
+def test_a_climb_begins_at_the_given_images(small: Small, pixels: bool) -> None:
     layer, given = layers_of(small)[1], real()[:3]
     chosen = neurons(layer)[:3]
     few = Preset(BLOCK, 0.01, decay=0.0, shift=0.0, pixels=pixels)
     found = maximize(small, chosen, PREPROCESS, colours(), starts_NHWC=given, preset=few)
-    values = [middle(maps_at(small, layer, pictures)).diagonal() for pictures in (given, found.pictures)]
+    values = [middle(maps_at(small, layer, images)).diagonal() for images in (given, found.images)]
     assert (values[1] > values[0]).all()
-    assert 0 < difference(found.pictures, given) < 10
+    assert 0 < difference(found.images, given) < 10
     still = maximize(small, chosen, PREPROCESS, colours(), starts_NHWC=given, preset=replace(few, rate=1e-6))
-    assert difference(still.pictures, given) < 0.01
+    assert difference(still.images, given) < 0.01
 
 
-def test_the_contrast_of_given_pictures_is_not_that_of_the_noise(small: Small) -> None:
+def test_the_contrast_of_given_images_is_not_that_of_the_noise(small: Small) -> None:
     given, faint = real()[:1], Preset(BLOCK, 1e-6, decay=0.0, start=0.25)
     chosen = [channel(layers_of(small)[1], 0)]
     still = maximize(small, chosen, PREPROCESS, colours(), starts_NHWC=given, preset=faint)
-    assert difference(still.pictures, given) < 0.01
+    assert difference(still.images, given) < 0.01
 
 
 @pytest.mark.parametrize("steps", [BLOCK // 2, BLOCK + 1, 2 * BLOCK - 1])
@@ -564,13 +564,13 @@ def test_every_step_counts(small: Small, steps: int) -> None:
     def value(preset: Preset) -> float:
         found = maximize(small, [neuron(layer, 1)], PREPROCESS, colours(), preset=preset)
         assert found.steps.tolist() == [preset.steps]
-        return float(middle(maps_at(small, layer, found.pictures))[0, 1])
+        return float(middle(maps_at(small, layer, found.images))[0, 1])
 
     blocks = steps // BLOCK * BLOCK
     assert value(Preset(steps, 0.05)) > (value(Preset(blocks, 0.05)) if blocks else value(Preset(BLOCK, 1e-6)))
 
 
-def test_read_only_pictures_are_not_written_to(small: Small) -> None:
+def test_read_only_images_are_not_written_to(small: Small) -> None:
     given = real()[:1].copy()
     given.setflags(write=False)
     maximize(small, [neuron(layers_of(small)[1], 0)], PREPROCESS, colours(), starts_NHWC=given, preset=SHORT)
@@ -579,7 +579,7 @@ def test_read_only_pictures_are_not_written_to(small: Small) -> None:
 
 @pytest.mark.parametrize("preset", [SHORT, LINEAR, replace(SHORT, zoom=0.1, turn=0.1)])
 @pytest.mark.parametrize("number", [0, 1])
-def test_outside_the_window_a_picture_stays_as_it_was(small: Small, number: int, preset: Preset) -> None:
+def test_outside_the_window_an_image_stays_as_it_was(small: Small, number: int, preset: Preset) -> None:
     layer, given = layers_of(small)[number], real()[:2]
     window = window_of(layer, 32, 0 if preset.pixels else 2)
     (top, left), (height, width) = window.start, window.size
@@ -588,11 +588,11 @@ def test_outside_the_window_a_picture_stays_as_it_was(small: Small, number: int,
     assert outside.any()
     chosen = neurons(layer)[:2]
     found = maximize(small, chosen, PREPROCESS, colours(), starts_NHWC=given, preset=preset)
-    assert (found.pictures[:, outside] == given[:, outside]).all()
-    assert (found.pictures[:, ~outside] != given[:, ~outside]).mean() > 0.3
+    assert (found.images[:, outside] == given[:, outside]).all()
+    assert (found.images[:, ~outside] != given[:, ~outside]).mean() > 0.3
     assert found.box == window.box
     noise = maximize(small, chosen, PREPROCESS, colours(), keys=[3, 3], preset=preset)
-    assert (noise.pictures[0][outside] == noise.pictures[1][outside]).all(), "one key, one noise"
+    assert (noise.images[0][outside] == noise.images[1][outside]).all(), "one key, one noise"
 
 
 @pytest.mark.parametrize("side", [20, 33])
@@ -601,8 +601,8 @@ def test_what_is_found_is_legal(small: Small, side: int) -> None:
     bright = palette(np.full((2, 8, 8, 3), 250, np.uint8))
     for chosen in (neurons(layers[0])[:2], neurons(layers[1])[:2], [logit(5, 0), logit(5, 1)]):
         found = maximize(small, chosen, preprocess, bright, preset=SHORT)
-        assert (found.pictures.dtype, found.pictures.shape) == (np.uint8, (2, side, side, 3))
-        assert found.pictures.flags.c_contiguous
+        assert (found.images.dtype, found.images.shape) == (np.uint8, (2, side, side, 3))
+        assert found.images.flags.c_contiguous
         top, left, bottom, right = found.box
         assert 0 <= top < bottom <= side
         assert 0 <= left < right <= side
@@ -610,9 +610,9 @@ def test_what_is_found_is_legal(small: Small, side: int) -> None:
         assert (found.steps.dtype, found.steps.tolist()) == (torch.int64, [SHORT.steps] * 2)
 
 
-def test_a_picture_varies_no_more_than_real_ones(small: Small) -> None:
+def test_an_image_varies_no_more_than_real_ones(small: Small) -> None:
     found = maximize(small, [logit(5, k) for k in range(5)], PREPROCESS, colours())
-    variation = total_variation(torch.from_numpy(found.pictures).permute(0, 3, 1, 2) / 255)
+    variation = total_variation(torch.from_numpy(found.images).permute(0, 3, 1, 2) / 255)
     assert variation.max() < 1.05 * colours().variation[2]
 
 
@@ -652,36 +652,36 @@ def test_nothing_is_left_behind(small: Small, what: str, broken: bool) -> None:
 # Diversity
 
 
-def gram_cosine(network: nn.Module, layer: Layer, pictures: np.ndarray) -> float:
-    flat = maps_at(network, layer, pictures).flatten(2)
+def gram_cosine(network: nn.Module, layer: Layer, images: np.ndarray) -> float:
+    flat = maps_at(network, layer, images).flatten(2)
     a, b = (flat @ flat.transpose(1, 2)).flatten(1)
     return float(F.cosine_similarity(a, b, dim=0))
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_diversity_makes_two_pictures_of_one_filter_less_alike(small: Small, k: int) -> None:
+def test_diversity_makes_two_images_of_one_filter_less_alike(small: Small, k: int) -> None:
     layer = layers_of(small)[1]
 
     def alike(diversity: float) -> tuple[float, Tensor]:
         found = maximize(small, [channel(layer, k)] * 2, PREPROCESS, colours(), preset=SHORT, diversity=diversity)
-        return gram_cosine(small, layer, found.pictures), maps_at(small, layer, found.pictures)[:, k].mean((1, 2))
+        return gram_cosine(small, layer, found.images), maps_at(small, layer, found.images)[:, k].mean((1, 2))
 
     (usual, _), (diverse, values) = alike(0.0), alike(8.0)
     assert diverse < usual - 0.1
     assert values.max() > maps_at(small, layer, real())[:, k].mean((1, 2)).mean(), "and still an answer"
 
 
-def test_diversity_of_one_picture_is_nothing(small: Small) -> None:
+def test_diversity_of_one_image_is_nothing(small: Small) -> None:
     layer = layers_of(small)[1]
     usual, alone = (
         maximize(small, [channel(layer, 0)], PREPROCESS, colours(), preset=SHORT, diversity=d) for d in (0.0, 5.0)
     )
-    assert difference(usual.pictures, alone.pictures) < 1
+    assert difference(usual.images, alone.images) < 1
 
 
-def test_pictures_of_a_class_can_be_diverse(small: Small) -> None:
+def test_images_of_a_class_can_be_diverse(small: Small) -> None:
     found = maximize(small, [logit(5, 1)] * 2, PREPROCESS, colours(), preset=SHORT, diversity=1.0)
-    assert found.pictures.shape == (2, 32, 32, 3)
+    assert found.images.shape == (2, 32, 32, 3)
 
 
 # Presets
@@ -726,7 +726,7 @@ def test_the_preset_suits_the_canvas(
 
 
 @pytest.mark.parametrize(("side", "canvas"), [(32, 48), (48, 48), (64, 112), (112, 112), (224, 10_000)])
-def test_the_preset_of_a_class_suits_the_picture(side: int, canvas: int) -> None:
+def test_the_preset_of_a_class_suits_the_image(side: int, canvas: int) -> None:
     assert pick_preset(nn.Identity(), None, side, CPU) == WHOLE[canvas]
 
 
@@ -750,10 +750,10 @@ def test_layers_of_a_timm_network_whose_norms_activate_too(number: int, known: b
     layer, preprocess = layers_of(network, 64)[number], Preprocess(64)
     assert layer.tap.at_input
     assert (layer.field is not None) == known
-    pictures = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8)
     found = maximize(network, neurons(layer)[:2], preprocess, colours(), preset=STILL)
     with torch.no_grad():
-        maps = reach(network, normalised(np.concatenate([found.pictures, pictures]), preprocess), [layer.tap])[0]
+        maps = reach(network, normalised(np.concatenate([found.images, images]), preprocess), [layer.tap])[0]
     values = middle(maps)[:, :2]
     assert (values[:2].diagonal() > values[2:].amax(0)).all()
     assert (found.box == (0, 0, 64, 64)) == (not known)

@@ -164,7 +164,7 @@ def test_wilson_of_newcombes_table():
 
 
 def test_wilson_of_nothing_and_of_nonsense():
-    with pytest.raises(DataError, match="no pictures to evaluate"):
+    with pytest.raises(DataError, match="no images to evaluate"):
         metrics.wilson(0, 0)
     with pytest.raises(ValueError, match="5 successes among 4"):
         metrics.wilson(5, 4)
@@ -186,13 +186,13 @@ def test_paired_by_hand():
     assert result.p == pytest.approx(2 * (1 + 6) / 2**6)  # six coins, at most one head, both sides
     same = metrics.paired_test(torch.tensor([True, False]), torch.tensor([True, False]))
     assert (same.p, same.difference) == (1.0, 0.0)
-    assert same.low < 0 < same.high  # two pictures prove nothing
+    assert same.low < 0 < same.high  # two images prove nothing
 
 
-def test_paired_needs_the_same_pictures():
-    with pytest.raises(DataError, match="same pictures"):
+def test_paired_needs_the_same_images():
+    with pytest.raises(DataError, match="same images"):
         metrics.paired_test(np.array([True]), np.array([True, False]))
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         metrics.paired_test(np.array([]), np.array([]))
 
 
@@ -356,7 +356,7 @@ def test_one_class():
     assert math.copysign(1, whole.loss) == 1
 
 
-def test_one_picture():
+def test_one_image():
     whole = metrics.evaluate([[0.0, 1.0]], [0], ["a", "b"])
     assert (whole.top1.value, whole.balanced_accuracy.value, whole.scores[1].recall) == (0.0, 0.0, None)
 
@@ -364,7 +364,7 @@ def test_one_picture():
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (np.zeros((0, 3)), np.zeros(0, int), "no pictures to evaluate"),
+        (np.zeros((0, 3)), np.zeros(0, int), "no images to evaluate"),
         ([[0.0, math.nan], [0.0, 1.0], [math.inf, 0.0]], [0, 1, 0], "NaN or infinite for 2 of 3"),
         ([[0.0, 1.0]], [2], "do not fit a network of 2 classes"),
         ([[0.0, 1.0]], [-1], "do not fit"),

@@ -1,4 +1,4 @@
-"""Mixed pictures: stateless, right by area and share, and taught with both labels."""
+"""Mixed images: stateless, right by area and share, and taught with both labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def batches(data: Dataset, size: int, labels: Labels) -> Batches:
 
 
 @pytest.mark.parametrize("labels", [Labels(mixup=0.4), Labels(cutmix=1.0), Labels(mixup=0.2, cutmix=1.0)])
-def test_a_picture_is_mixed_alike_in_any_batch(data: Dataset, labels: Labels) -> None:
+def test_an_image_is_mixed_alike_in_any_batch(data: Dataset, labels: Labels) -> None:
     seen: dict[int, list[tuple[torch.Tensor, int, float]]] = {}
     for size in (8, 31):
         for batch in batches(data, size, labels).epoch(3):
@@ -45,14 +45,14 @@ def test_a_picture_is_mixed_alike_in_any_batch(data: Dataset, labels: Labels) ->
         assert (label, share) == (same_label, same_share)
 
 
-def test_partners_are_spread_over_all_pictures_and_change_with_the_epoch() -> None:
+def test_partners_are_spread_over_all_images_and_change_with_the_epoch() -> None:
     chosen = partners(0, 0, KEYS, 100)
     assert np.bincount(chosen, minlength=100).min() > 10
     assert (partners(0, 1, KEYS, 100) != chosen).mean() > 0.9
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
-def test_the_share_of_mixup_is_beta_and_the_picture_is_the_weighted_sum(alpha: float) -> None:
+def test_the_share_of_mixup_is_beta_and_the_image_is_the_weighted_sum(alpha: float) -> None:
     ones, zeros = torch.ones(len(KEYS), 3, 2, 2), torch.zeros(len(KEYS), 3, 2, 2)
     mixed, share = mix(ones, zeros, Labels(mixup=alpha), 0, 0, KEYS)
     torch.testing.assert_close(mixed, share[:, None, None, None].expand_as(mixed))
@@ -64,15 +64,15 @@ def test_cutmix_copies_a_rectangle_and_its_share_is_the_area_left() -> None:
     mixed, share = mix(own, other, Labels(cutmix=1.0), 0, 0, KEYS[:500])
     assert set(mixed.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(1 - mixed.mean((1, 2, 3)), share)
-    for picture in mixed[:, 0]:
-        rows, columns = picture.any(1).nonzero().flatten(), picture.any(0).nonzero().flatten()
+    for image in mixed[:, 0]:
+        rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
         if len(rows):
-            assert picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all(), "one whole rectangle"
+            assert image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all(), "one whole rectangle"
     assert share.min() < 0.3
     assert share.max() > 0.9
 
 
-def test_with_both_on_each_picture_has_one_of_them() -> None:
+def test_with_both_on_each_image_has_one_of_them() -> None:
     mixed, share = mix(torch.zeros(600, 1, 8, 8), torch.ones(600, 1, 8, 8), Labels(1.0, 1.0), 0, 0, KEYS[:600])
     flat = (mixed.amax((1, 2, 3)) - mixed.amin((1, 2, 3))) == 0
     between = (share > 0.1) & (share < 0.9)
@@ -116,14 +116,12 @@ def test_weights_of_classes_give_each_the_same_say(data: Dataset) -> None:
     np.testing.assert_allclose(totals, len(labels) / len(data.class_names), rtol=1e-5)
     assert weights[labels].mean() == pytest.approx(1.0, abs=1e-5)
     without = Batches(data, rare[data.labels[rare] != 0], 16, 0, AUGMENTS["none"], CPU)
-    assert without.class_weights[0] == 0, "a class without pictures has no say"
+    assert without.class_weights[0] == 0, "a class without images has no say"
 
 
 def test_a_metric_of_mixed_labels_is_refused() -> None:
     shares = torch.full((4, 10), 0.1)
-    with pytest.raises(
-        DataError, match=r"labels of shape \(4, 10\) are shares of classes.*one class a picture, \(4,\)"
-    ):
+    with pytest.raises(DataError, match=r"labels of shape \(4, 10\) are shares of classes.*one class an image, \(4,\)"):
         top_k(torch.rand(4, 10), shares, 1)
 
 

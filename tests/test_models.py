@@ -48,7 +48,7 @@ def test_contract(name: str, image_size: int, batch_norm: bool) -> None:
         network = build(name, CLASSES, image_size, options, seed=3)
     except UsageError as refusal:
         if image_size < 28 and str(image_size) in str(refusal):
-            return  # only small pictures may be refused, and with numbers
+            return  # only small images may be refused, and with numbers
         raise
     logits_BK = network(torch.rand(4, 3, image_size, image_size))
     assert logits_BK.shape == (4, CLASSES)
@@ -70,14 +70,14 @@ def test_saved_and_loaded_it_gives_equal_logits(name: str, tmp_path: Path) -> No
     architecture, network = architecture_of(name, 32, small(name), CLASSES)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pictures = torch.rand(4, 3, 32, 32)
-        network.train()(pictures)  # moves the running statistics, which must come back too
+        images = torch.rand(4, 3, 32, 32)
+        network.train()(images)  # moves the running statistics, which must come back too
     classes = tuple(str(number) for number in range(CLASSES))
     mean = std = (0.5, 0.5, 0.5)
     classifier = Classifier(network.eval(), classes, Preprocess(32, "crop", mean, std), architecture)
     classifier.save(tmp_path / "c.safetensors")
     again = Classifier.load(tmp_path / "c.safetensors").network
-    assert torch.equal(again(pictures), network(pictures))
+    assert torch.equal(again(images), network(images))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -164,19 +164,19 @@ def test_vgg_keeps_the_lectures_three_rules() -> None:
     [
         ("alexnet", 7, {}, "at least 8 pixels a side, and got 7"),
         ("vgg", 4, {}, "at least 8 pixels a side, and got 4"),
-        ("vgg", 64, {"depth": 3}, "has 4 stages for pictures of 64 pixels and needs a depth of at least 4.*got 3"),
+        ("vgg", 64, {"depth": 3}, "has 4 stages for images of 64 pixels and needs a depth of at least 4.*got 3"),
         ("alexnet", 32, {"depth": 4}, "alexnet has no option 'depth'; it takes width, batch_norm, dropout"),
         ("alexnet", 32, {"dropout": 1.0}, "dropout of alexnet is a probability from 0 to below 1, and got 1.0"),
         ("vgg", 32, {"width": 0}, "width of at least 1, and got 10 and 0"),
-        ("resnet", 16, {}, "resnet needs pictures of at least 24 pixels a side, and got 16"),
+        ("resnet", 16, {}, "resnet needs images of at least 24 pixels a side, and got 16"),
         ("resnet", 7, {"stem": "small"}, "at least 8 pixels a side, and got 7"),
         ("resnet", 32, {"stem": 4}, "'small' or an odd filter size of 3 or more, and got 4"),
         ("resnet", 32, {"stem": "large"}, "'small' or an odd filter size of 3 or more, and got 'large'"),
-        ("resnet20", 4, {}, "resnet20 needs pictures of at least 8 pixels a side, and got 4"),
+        ("resnet20", 4, {}, "resnet20 needs images of at least 8 pixels a side, and got 4"),
         ("plain110", 32, {"width": 0}, "plain110 needs at least 1 class and a width of at least 1, and got 10 and 0"),
         ("resnet20", 32, {"shortcut": "none"}, "shortcut of resnet20 is 'pad' or 'projection', and got 'none'"),
         ("plain20", 32, {"shortcut": "pad"}, "plain20 has no option 'shortcut'; it takes width, batch_norm"),
-        ("speednet", 8, {}, "speednet needs pictures of at least 12 pixels a side, and got 8"),
+        ("speednet", 8, {}, "speednet needs images of at least 12 pixels a side, and got 8"),
     ],
 )
 def test_what_cannot_be_built_is_one_sentence(

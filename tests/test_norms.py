@@ -47,7 +47,7 @@ def test_the_running_statistics_stay_as_they_were():
 
 def test_small_batches_are_noisy_and_the_whole_is_not():
     images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    images = images + torch.linspace(-2, 2, 64)[:, None, None, None]  # pictures differ in brightness
+    images = images + torch.linspace(-2, 2, 64)[:, None, None, None]  # images differ in brightness
     rows = look_at_norm(network(), "1", 0, images).batches
     assert [row.size for row in rows] == [1, 2, 8, 64]
     assert rows[0].noise > rows[1].noise > rows[2].noise > 0.01

@@ -24,7 +24,7 @@ from convscope.storage import cache_folder
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 
-def picture(path: Path, seed: int) -> None:
+def write_image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)).save(path, "PPM")
 
@@ -32,37 +32,37 @@ def picture(path: Path, seed: int) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for seed in range(40):
-        picture(tmp_path / "pictures" / ("cat", "dog")[seed % 2] / f"{seed}.ppm", seed)
-    return tmp_path / "pictures"
+        write_image(tmp_path / "images" / ("cat", "dog")[seed % 2] / f"{seed}.ppm", seed)
+    return tmp_path / "images"
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the pictures that were decoded, in the order they were."""
+    """The names of the images that were decoded, in the order they were."""
     names: list[str] = []
-    real = Preprocess.picture
+    real = Preprocess.fit_image
 
     def spy(self: Preprocess, source: object, where: str | None = None) -> np.ndarray:
         names.append(str(where))
         return real(self, source, where)  # pyrefly: ignore
 
-    monkeypatch.setattr(Preprocess, "picture", spy)
+    monkeypatch.setattr(Preprocess, "image", spy)
     return names
 
 
 def files() -> list[Path]:
-    return sorted((cache_folder() / "pictures").glob("*"))
+    return sorted((cache_folder() / "images").glob("*"))
 
 
-def test_each_picture_is_decoded_once_and_mapped_from_then_on(folder: Path, decoded: list[str]) -> None:
+def test_each_image_is_decoded_once_and_mapped_from_then_on(folder: Path, decoded: list[str]) -> None:
     first = load(folder)
     assert sorted(decoded) == sorted(first.origins(i) for i in range(40))
     second = load(folder)
     assert len(decoded) == 40
-    assert np.array_equal(first.pictures, second.pictures)
+    assert np.array_equal(first.images, second.images)
     for data in (first, second):
-        assert isinstance(data.pictures, np.memmap)
-        assert not data.pictures.flags.writeable
+        assert isinstance(data.images, np.memmap)
+        assert not data.images.flags.writeable
     assert second.fingerprint == first.fingerprint
     assert second.preprocess == first.preprocess
 
@@ -70,7 +70,7 @@ def test_each_picture_is_decoded_once_and_mapped_from_then_on(folder: Path, deco
 def test_it_is_the_pixels_in_order_and_nothing_else(folder: Path) -> None:
     data = load(folder, image_size=16)
     (path,) = files()
-    expected = [Preprocess(16).picture(folder / data.origins(i)) for i in range(40)]
+    expected = [Preprocess(16).fit_image(folder / data.origins(i)) for i in range(40)]
     assert path.read_bytes() == np.stack(expected).tobytes()
 
 
@@ -95,7 +95,7 @@ def test_content_size_and_fit_decide_and_names_do_not(
     assert not decoded
     (folder / "cat").rename(folder / "bird")
     assert count() == 0
-    picture(folder / "bird" / "0.ppm", 777)
+    write_image(folder / "bird" / "0.ppm", 777)
     assert count() == 40
     monkeypatch.setattr("convscope.images.PIL.__version__", "0.0")  # another decoder may give other pixels
     assert count() == 40
@@ -103,49 +103,49 @@ def test_content_size_and_fit_decide_and_names_do_not(
 
 @pytest.mark.parametrize("length", [0, 1, 40 * 64 * 64 * 3 - 1, 40 * 64 * 64 * 3 + 1])
 def test_a_file_of_the_wrong_length_is_made_again(folder: Path, decoded: list[str], length: int) -> None:
-    whole = load(folder).pictures.tobytes()
+    whole = load(folder).images.tobytes()
     (path,) = files()
     path.write_bytes((path.read_bytes() + b"x")[:length])
-    assert load(folder).pictures.tobytes() == whole
+    assert load(folder).images.tobytes() == whole
     assert len(decoded) == 80
     assert files() == [path]
 
 
-def test_a_picture_that_was_mended_is_seen(folder: Path) -> None:
+def test_an_image_that_was_mended_is_seen(folder: Path) -> None:
     good = (folder / "cat" / "4.ppm").read_bytes()
     (folder / "cat" / "4.ppm").write_bytes(good[:100])
     with pytest.raises(DataError, match=r"1 of 40 .* cat/4\.ppm: truncated"):
         load(folder)
     assert files() == []
-    assert len(load(folder, bad_pictures="skip")) == 39
+    assert len(load(folder, bad_images="skip")) == 39
     (folder / "cat" / "4.ppm").write_bytes(good)
-    assert len(load(folder, bad_pictures="skip")) == 40
+    assert len(load(folder, bad_images="skip")) == 40
 
 
-def test_bad_pictures_do_not_make_every_start_decode_again(folder: Path, decoded: list[str]) -> None:
+def test_bad_images_do_not_make_every_start_decode_again(folder: Path, decoded: list[str]) -> None:
     for name in ("cat/0.ppm", "dog/1.ppm", "dog/39.ppm"):
         (folder / name).write_bytes(b"x")
-    first = load(folder, bad_pictures="skip")
+    first = load(folder, bad_images="skip")
     decoded.clear()
-    again = load(folder, bad_pictures="skip")
+    again = load(folder, bad_images="skip")
     assert not decoded
     assert again.notes == first.notes
     assert again.fingerprint == first.fingerprint
     assert [again.origins(i) for i in range(37)] == [first.origins(i) for i in range(37)]
     shutil.move(folder / "dog", folder.parent / "dog")
     shutil.move(folder.parent / "dog", folder / "wolf")
-    assert "wolf/1.ppm" in " ".join(load(folder, bad_pictures="skip").notes)
+    assert "wolf/1.ppm" in " ".join(load(folder, bad_images="skip").notes)
     with pytest.raises(DataError, match="3 of 40"):
         load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "7", "[[99, 'x']]", '[[-1, "x"]]', '[["a", "b"]]', "[[1]]"])
-def test_a_damaged_memory_of_bad_pictures_is_not_believed(folder: Path, text: str) -> None:
+def test_a_damaged_memory_of_bad_images_is_not_believed(folder: Path, text: str) -> None:
     (folder / "cat" / "0.ppm").write_bytes(b"x")
-    first = load(folder, bad_pictures="skip")
-    (path,) = (cache_folder() / "pictures").glob("*.bad.json")
+    first = load(folder, bad_images="skip")
+    (path,) = (cache_folder() / "images").glob("*.bad.json")
     path.write_text(text)
-    assert load(folder, bad_pictures="skip").notes == first.notes
+    assert load(folder, bad_images="skip").notes == first.notes
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -194,13 +194,13 @@ def test_two_who_pack_at_once_both_succeed(folder: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(packed, "commit", commit)
     results: list[bytes] = []
-    pair = [threading.Thread(target=lambda: results.append(load(folder).pictures.tobytes())) for _ in range(2)]
+    pair = [threading.Thread(target=lambda: results.append(load(folder).images.tobytes())) for _ in range(2)]
     for thread in pair:
         thread.start()
     for thread in pair:
         thread.join(30)
     assert len(results) == 2
-    assert results[0] == results[1] == load(folder).pictures.tobytes()
+    assert results[0] == results[1] == load(folder).images.tobytes()
     assert len(files()) == 1
 
 
@@ -214,7 +214,7 @@ here, other = Path(sys.argv[1]), Path(sys.argv[2])
 here.touch()
 while not other.exists():
     time.sleep(0.005)
-print(hashlib.sha256(load({str(folder)!r}, image_size=256).pictures.tobytes()).hexdigest())
+print(hashlib.sha256(load({str(folder)!r}, image_size=256).images.tobytes()).hexdigest())
 """
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     names = [str(tmp_path / "a"), str(tmp_path / "b")]
@@ -224,15 +224,15 @@ print(hashlib.sha256(load({str(folder)!r}, image_size=256).pictures.tobytes()).h
     ]
     said = [process.communicate(timeout=100)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
-    assert said[0] == said[1] == hashlib.sha256(load(folder, image_size=256).pictures.tobytes()).hexdigest() + "\n"
+    assert said[0] == said[1] == hashlib.sha256(load(folder, image_size=256).images.tobytes()).hexdigest() + "\n"
     assert len(files()) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    """600 pictures of 256 x 256 are 118 MB when packed; as one block they would all be in memory at once."""
+    """600 images of 256 x 256 are 118 MB when packed; as one block they would all be in memory at once."""
     for i in range(600):
-        path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.ppm"
+        path = tmp_path / "images" / ("cat", "dog")[i % 2] / f"{i}.ppm"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"P6 2 1 255 " + i.to_bytes(6, "big"))
     code = f"""
@@ -243,10 +243,10 @@ from convscope.images import Preprocess
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 packed.BLOCK = 32  # 6 MB
-load({str(tmp_path / "pictures")!r}, limit=8, image_size=256)  # what is loaded once
+load({str(tmp_path / "images")!r}, limit=8, image_size=256)  # what is loaded once
 before, highest = anonymous(), [0]
 data = load(
-    {str(tmp_path / "pictures")!r}, image_size=256,
+    {str(tmp_path / "images")!r}, image_size=256,
     progress=lambda *_: highest.append(anonymous()),
 )
 assert len(data) == 600
@@ -267,7 +267,7 @@ def unsplit(count: int = 30) -> Unsplit:
 
 def test_arrays_of_the_right_size_are_taken_as_they_are() -> None:
     made = unsplit()
-    assert assemble(made).pictures is made.arrays
+    assert assemble(made).images is made.arrays
     assert not files()
 
 
@@ -280,8 +280,8 @@ def test_large_arrays_are_packed_and_small_ones_fitted_in_memory(
     monkeypatch.setattr(packed, "IN_MEMORY", 30 * 16 * 16 * 3 - 1)
     decoded.clear()
     large = assemble(unsplit(), image_size=16)
-    assert isinstance(large.pictures, np.memmap)
-    assert np.array_equal(large.pictures, small.pictures)
+    assert isinstance(large.images, np.memmap)
+    assert np.array_equal(large.images, small.images)
     assert large.fingerprint == small.fingerprint
     assert len(decoded) == 30
     assemble(unsplit(), image_size=16)

@@ -81,7 +81,7 @@ def test_memory_is_given_up_for_time_only_where_it_must_be(data: Dataset) -> Non
     with pytest.raises(MemoryExhausted) as refusal:
         fit_memory(network, recipe, 32, 0.02)
     sentence = str(refusal.value)
-    assert sentence.startswith("a step of resnet56 with 64 pictures needs 0.0")
+    assert sentence.startswith("a step of resnet56 with 64 images needs 0.0")
     assert "and --memory allows 0.02 GB" in sentence
     fitting = int(sentence.split("--batch-size of ")[1].split()[0])
     assert fit_memory(network, recipe.with_options({"batch_size": fitting}), 32, 0.02).loop.save_memory

@@ -1,4 +1,4 @@
-"""The one pass, and test-time views: against slow copies of each picture, and honest about both answers."""
+"""The one pass, and test-time views: against slow copies of each image, and honest about both answers."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Recorder(nn.Module):
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_views_begin_with_the_picture_itself_and_their_weights_add_up(name: str) -> None:
+def test_views_begin_with_the_image_itself_and_their_weights_add_up(name: str) -> None:
     views = find_views(name)
     assert (views[0].mirrored, views[0].moved) == (False, (0, 0))
     assert sum(view.weight for view in views) == pytest.approx(1.0)
     assert not any(view.mirrored for view in VIEWS[UNMIRRORED[name]])
 
 
-def test_each_view_is_the_picture_mirrored_and_moved(pictures: np.ndarray) -> None:
+def test_each_view_is_the_image_mirrored_and_moved(images: np.ndarray) -> None:
     recorder = Recorder()
-    view_logits(recorder, pictures, PREPROCESS, VIEWS["flip-shift"])
-    plain = PREPROCESS.normalise(to_tensor(pictures)).numpy()
+    view_logits(recorder, images, PREPROCESS, VIEWS["flip-shift"])
+    plain = PREPROCESS.normalise(to_tensor(images)).numpy()
     assert len(recorder.seen) == 6
     for view, seen in zip(VIEWS["flip-shift"], recorder.seen, strict=True):
         expected = plain[..., ::-1] if view.mirrored else plain
@@ -58,22 +58,22 @@ def test_each_view_is_the_picture_mirrored_and_moved(pictures: np.ndarray) -> No
         np.testing.assert_array_equal(seen.numpy(), padded[:, :, 1 - down : 33 - down, 1 - right : 33 - right])
 
 
-def test_the_mean_is_the_weighted_sum_and_the_plain_answer_stays(pictures: np.ndarray) -> None:
+def test_the_mean_is_the_weighted_sum_and_the_plain_answer_stays(images: np.ndarray) -> None:
     generator = torch.Generator().manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 6))
     with torch.no_grad():
         network[1].weight.copy_(torch.randn(6, 3072, generator=generator))
     recorder = Recorder()
-    plain, mean = view_logits(network, pictures, PREPROCESS, VIEWS["flip-shift"])
-    view_logits(recorder, pictures, PREPROCESS, VIEWS["flip-shift"])
+    plain, mean = view_logits(network, images, PREPROCESS, VIEWS["flip-shift"])
+    view_logits(recorder, images, PREPROCESS, VIEWS["flip-shift"])
     by_hand = sum(v.weight * network(x) for v, x in zip(VIEWS["flip-shift"], recorder.seen, strict=True))
     torch.testing.assert_close(mean, by_hand, rtol=1e-4, atol=1e-4)
-    assert torch.equal(plain, logits(network, pictures, PREPROCESS))
-    once, same = view_logits(network, pictures, PREPROCESS, VIEWS["none"])
+    assert torch.equal(plain, logits(network, images, PREPROCESS))
+    once, same = view_logits(network, images, PREPROCESS, VIEWS["none"])
     assert torch.equal(once, same)
 
 
-def test_a_move_grows_with_the_picture() -> None:
+def test_a_move_grows_with_the_image() -> None:
     recorder = Recorder()
     large = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), np.uint8)
     view_logits(recorder, large, Preprocess(96, "crop", (0.5,) * 3, (0.25,) * 3), VIEWS["shift"])
@@ -93,10 +93,10 @@ def test_both_numbers_are_told() -> None:
         evaluate(classifier, data, "all", views="flop")
 
 
-def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, pictures: np.ndarray) -> None:
+def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, images: np.ndarray) -> None:
     from PIL import Image
 
-    Image.fromarray(pictures[0]).save(tmp_path / "p.png")
+    Image.fromarray(images[0]).save(tmp_path / "p.png")
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
     classifier = Classifier(network, ("a", "b", "c"), PREPROCESS, Architecture("x", 32))
     source = [("p", tmp_path / "p.png")]
@@ -106,11 +106,11 @@ def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, pictures:
     assert viewed.probability != plain.probability
 
 
-def test_a_network_that_saw_no_mirrored_pictures_is_shown_none(tmp_path: Path) -> None:
+def test_a_network_that_saw_no_mirrored_images_is_shown_none(tmp_path: Path) -> None:
     options = {"limit": 120, "width": 4, "epochs": 1}
     run = commands.train("digits", runs=tmp_path, options=options).run
     summary = commands.evaluate(str(run.folder), views="flip-shift").summary
     assert summary["views"] == "shift"
-    assert any("trained without mirrored pictures" in note for note in summary["notes"])
+    assert any("trained without mirrored images" in note for note in summary["notes"])
     assert summary["views_low"] <= summary["views_top1"] <= summary["views_high"]
     assert commands.evaluate(str(run.folder)).summary["views_top1"] is None

@@ -142,7 +142,7 @@ def _score(classifier: Classifier, table: Path) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_lite0_scores_as_published_on_650_pictures(imagenet: Path):
+def test_lite0_scores_as_published_on_650_images(imagenet: Path):
     top1, top5 = _score(Classifier.pretrained("lite0"), imagenet)
     assert abs(top1 - 529) <= 3  # 81.4 %
     assert abs(top5 - 627) <= 3  # 96.5 %
@@ -162,8 +162,8 @@ def test_the_residual_nets_score_as_their_readme_says(
 
 
 def test_pretrained_is_a_run_for_predict(shapes_folder: Path):
-    picture = next(shapes_folder.rglob("*.png"))
-    (answer,) = commands.predict("pretrained:lite0", [str(picture)], top=2)
+    image = next(shapes_folder.rglob("*.png"))
+    (answer,) = commands.predict("pretrained:lite0", [str(image)], top=2)
     assert not hasattr(answer, "error")
     with pytest.raises(UsageError, match="--weights is for pretrained"):
-        commands.predict("last", [str(picture)], weights=picture)
+        commands.predict("last", [str(image)], weights=image)

@@ -85,13 +85,13 @@ def test_order_does_not_depend_on_the_listing(listing: list[int], seed: int, epo
     assert np.array_equal(keys[order(seed, epoch, keys)], keys[listing][order(seed, epoch, keys[listing])])
 
 
-def test_every_picture_comes_first_about_as_often() -> None:
+def test_every_image_comes_first_about_as_often() -> None:
     first = np.bincount([order(0, e, KEYS[:10])[0] for e in range(2000)], minlength=10)
     assert ((first - 200) ** 2 / 200).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
 
 
 def test_the_order_is_not_the_augmentation() -> None:
-    """A picture early in the epoch must not be one with a small first uniform."""
+    """An image early in the epoch must not be one with a small first uniform."""
     place = np.argsort(order(0, 0, KEYS))
     assert abs(np.corrcoef(place, uniforms(0, 0, KEYS, 1)[:, 0])[0, 1]) < 0.12
 

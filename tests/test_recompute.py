@@ -13,7 +13,7 @@ from convscope.errors import UsageError
 from convscope.models import MODELS, build, options_of
 from convscope.recompute import activation_bytes, recomputing
 
-PICTURES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def narrow(name: str) -> nn.Module:
@@ -27,7 +27,7 @@ def trained(network: nn.Module, save_memory: bool, bfloat16: bool = False) -> nn
     with torch.random.fork_rng():
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), recomputing(network, save_memory):
-            out = network(PICTURES)
+            out = network(IMAGES)
         out.float().square().mean().backward()
     return network
 
@@ -54,7 +54,7 @@ def test_in_bfloat16_too() -> None:
 @pytest.mark.parametrize(("name", "share"), [("resnet110", 0.4), ("plain56", 0.4), ("vgg", 0.8), ("speednet", 0.8)])
 def test_it_takes_less_memory(name: str, share: float) -> None:
     network = build(name, 10, 32, seed=0)
-    plain, saving = (activation_bytes(deepcopy(network), PICTURES, save) for save in (False, True))
+    plain, saving = (activation_bytes(deepcopy(network), IMAGES, save) for save in (False, True))
     assert saving <= share * plain
 
 

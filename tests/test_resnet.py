@@ -57,8 +57,8 @@ def test_published_weights_load_by_name_and_are_used(prefix: str, tmp_path: Path
     load_weight_file(network, tmp_path / "published.safetensors")
     for name, tensor in weights.items():
         assert torch.equal(network.state_dict()[name], tensor), name
-    picture = torch.rand(2, 3, 32, 32, generator=generator)
-    torch.testing.assert_close(network(picture), slow_option_a(picture, weights), rtol=1e-4, atol=1e-5)
+    image = torch.rand(2, 3, 32, 32, generator=generator)
+    torch.testing.assert_close(network(image), slow_option_a(image, weights), rtol=1e-4, atol=1e-5)
     with pytest.raises(DamagedFile, match=r"layer1\.3\.conv1\.weight is missing"):
         load_weight_file(build("resnet32", 10, 32, seed=0), tmp_path / "published.safetensors")
 
@@ -99,13 +99,13 @@ def test_a_plain_twin_differs_in_nothing_but_the_skips(layers: int, batch_norm: 
         if isinstance(block, Block):
             block.downsample = None
     plain.load_state_dict(ours)
-    picture = torch.rand(2, 3, 32, 32)
-    assert torch.equal(skipping(picture), plain(picture))
+    image = torch.rand(2, 3, 32, 32)
+    assert torch.equal(skipping(image), plain(image))
 
 
 def test_without_batch_norm_depth_does_not_blow_the_signal_up() -> None:
-    picture = torch.rand(4, 3, 32, 32)
-    stds = [build("resnet110", 10, 32, {"batch_norm": False}, seed=seed)(picture).std() for seed in (0, 1)]
+    image = torch.rand(4, 3, 32, 32)
+    stds = [build("resnet110", 10, 32, {"batch_norm": False}, seed=seed)(image).std() for seed in (0, 1)]
     assert all(0.1 < std < 10 for std in stds), stds
 
 

@@ -23,14 +23,14 @@ def test_the_lectures_networks() -> None:
     alexnet = rules(build("alexnet", 10, 32, seed=0))
     assert [rule.split(":")[0] for rule in alexnet] == ["conv1", "conv2", "conv3", "fc4"]
     assert "with 27 weights instead of 49" in alexnet[0]
-    assert "sees 26 of the picture's 32 px" in alexnet[2]
+    assert "sees 26 of the image's 32 px" in alexnet[2]
     assert "hold 82 % of the parameters" in alexnet[3]
     lecture = rules(build("resnet", 10, 32, seed=0))
     assert any(
         rule.startswith("conv1 and maxpool: a stem of stride 4 on 32 px discards 15/16 of the positions")
         for rule in lecture
     )
-    assert not any("stem" in rule for rule in rules(build("resnet", 10, 224, seed=0), 224)), "large pictures bear it"
+    assert not any("stem" in rule for rule in rules(build("resnet", 10, 224, seed=0), 224)), "large images bear it"
 
 
 def test_a_pool_without_doubling_is_told_with_its_stage() -> None:

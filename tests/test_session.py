@@ -278,13 +278,13 @@ def test_changed_data_is_refused_by_naming_it(tmp_path: Path, shapes_folder: Pat
     finish(wanted)
     next((shapes_folder / "ring").glob("*.png")).unlink()
     again = commands.TrainRequest(str(shapes_folder), name="r", resume=True, runs=tmp_path)
-    with pytest.raises(DataError, match=r"class 'ring' has \d+ pictures"):
+    with pytest.raises(DataError, match=r"class 'ring' has \d+ images"):
         commands.prepare_training(again)
 
 
 def test_a_difference_without_other_counts_is_still_one() -> None:
     before = {"fingerprint": "a", "counts": {"train": {"x": 1}}}
-    assert "as many pictures" in (data_difference(before, {**before, "fingerprint": "b"}) or "")
+    assert "as many images" in (data_difference(before, {**before, "fingerprint": "b"}) or "")
     assert data_difference(before, before) is None
 
 
@@ -299,12 +299,12 @@ def test_patience_stops_early_and_resuming_a_finished_run_does_nothing(tmp_path:
     assert contents(run) == before
 
 
-def test_a_divergence_names_its_pictures_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"--lr.*shapes picture") as caught:
+def test_a_divergence_names_its_images_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"--lr.*shapes image") as caught:
         finish(request(tmp_path, options=SMALL | {"lr": 1e7, "warmup": 0.9, "epochs": 20}))
     assert caught.value.exit_code == 76
     details = storage.read_json(tmp_path / "r" / "diverged.json")
-    assert len(details["pictures"]) > 20
+    assert len(details["images"]) > 20
     for path in checkpoints(Run(tmp_path / "r")):
         tensors, _ = storage.read_tensors(path)
         assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())

@@ -14,30 +14,30 @@ from convscope.recipes import AUGMENTS, Optimizer
 from convscope.training import make_optimizer, prepare
 
 
-def prepared(pictures: torch.Tensor) -> SpeedNet:
+def prepared(images: torch.Tensor) -> SpeedNet:
     network = build("speednet", 10, 32, {"width": 8}, seed=0)
     assert isinstance(network, SpeedNet)
-    network.prepare(pictures)
+    network.prepare(images)
     return network
 
 
 def test_whitened_patches_have_the_identity_as_covariance() -> None:
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn(64, 3, 32, 32, generator=generator)
-    pictures = (pictures + 2 * pictures.mean(1, keepdim=True)).cumsum(3) / 6  # neighbours and channels go together
-    whiten = prepared(pictures).get_submodule("whiten")
+    images = torch.randn(64, 3, 32, 32, generator=generator)
+    images = (images + 2 * images.mean(1, keepdim=True)).cumsum(3) / 6  # neighbours and channels go together
+    whiten = prepared(images).get_submodule("whiten")
     with torch.no_grad():
-        out = whiten(pictures) - whiten.get_parameter("bias").detach()[:, None, None]
+        out = whiten(images) - whiten.get_parameter("bias").detach()[:, None, None]
     flat = out[:, :12].permute(0, 2, 3, 1).reshape(-1, 12).double()
     covariance = flat.T @ flat / len(flat)
-    patches = torch.nn.functional.unfold(pictures.double(), 2).permute(0, 2, 1).reshape(-1, 12)
+    patches = torch.nn.functional.unfold(images.double(), 2).permute(0, 2, 1).reshape(-1, 12)
     values = torch.linalg.eigvalsh(patches.T @ patches / len(patches))
     torch.testing.assert_close(covariance.diagonal(), values / (values + EPSILON), rtol=1e-4, atol=1e-5)
     assert (covariance - covariance.diagonal().diag()).abs().max() < 1e-4
     torch.testing.assert_close(out[:, :12], -out[:, 12:])
 
 
-def test_a_constant_picture_does_not_break_the_whitening() -> None:
+def test_a_constant_image_does_not_break_the_whitening() -> None:
     weight = prepared(torch.zeros(4, 3, 32, 32)).get_submodule("whiten").get_parameter("weight")
     assert weight.isfinite().all()
 
@@ -63,14 +63,14 @@ def test_filters_begin_as_the_identity() -> None:
     torch.testing.assert_close(network.get_submodule("conv1_1")(maps)[:, :24], maps)
 
 
-def test_pools_stand_before_norms_and_a_larger_picture_has_more_stages() -> None:
+def test_pools_stand_before_norms_and_a_larger_image_has_more_stages() -> None:
     names = list(dict(build("speednet", 10, 64, {"width": 8}, seed=0).named_children()))
     assert names[:5] == ["whiten", "act0", "conv1_1", "pool1", "norm1_1"]
     assert "conv4_2" in names
     assert "conv4_1" not in dict(build("speednet", 10, 32, seed=0).named_children())
 
 
-def test_the_loop_shows_it_the_same_training_pictures_each_time() -> None:
+def test_the_loop_shows_it_the_same_training_images_each_time() -> None:
     data = assemble(load_shapes(60))
     batches = Batches(data, data.subset("train"), 16, 0, AUGMENTS["strong"], torch.device("cpu"))
     networks = [build("speednet", 6, 32, {"width": 8}, seed=0) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Parts by content: copies stay together, nothing moves when pictures are added, and no class is forgotten unsaid."""
+"""Parts by content: copies stay together, nothing moves when images are added, and no class is forgotten unsaid."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_shares_are_about_right_and_follow_the_hash() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 60), st.integers(2, 5))
-def test_adding_pictures_moves_none_but_in_classes_that_had_to_be_served(
+def test_adding_images_moves_none_but_in_classes_that_had_to_be_served(
     seed: int, few: int, more: int, classes: int
 ) -> None:
     dice = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_copies_stay_together_and_every_class_is_served_where_it_can_be(
 ) -> None:
     dice = np.random.default_rng(seed)
     keys = mix(seed, dice.integers(0, different, count))
-    labels = (keys % np.uint64(classes)).astype(np.int64)  # a picture has one class, however often it stands there
+    labels = (keys % np.uint64(classes)).astype(np.int64)  # an image has one class, however often it stands there
     labels = np.unique(labels, return_inverse=True)[1]
     result = cut(keys, labels)
     parts = part_of(result, count)
@@ -130,17 +130,17 @@ def test_a_class_that_is_served_takes_its_lowest_hash_and_is_named() -> None:
     result = cut(np.concatenate([many, three]), np.array([0] * 200 + [1] * 3))
     assert part_of(result, 203)[200:].tolist() == ["train", "val", "test"]
     assert result.notes == (
-        "class 'c1' would have missed val: the picture with the lowest hash was moved there.",
-        "class 'c1' would have missed test: the picture with the lowest hash was moved there.",
+        "class 'c1' would have missed val: the image with the lowest hash was moved there.",
+        "class 'c1' would have missed test: the image with the lowest hash was moved there.",
     )
 
 
 @pytest.mark.parametrize("u", [0.01, 0.2, 0.9])
-def test_a_class_with_one_picture_is_in_train_only(u: float) -> None:
+def test_a_class_with_one_image_is_in_train_only(u: float) -> None:
     many = np.array([key((i + 0.5) / 200, i) for i in range(200)])
     result = cut(np.append(many, [key(u, 999), key(u, 999)]), np.array([0] * 200 + [1] * 2))
     assert part_of(result, 202)[200:].tolist() == ["train"] * 2
-    assert result.notes[-1] == "class 'c1': too few different pictures to stand in val and test."
+    assert result.notes[-1] == "class 'c1': too few different images to stand in val and test."
 
 
 def test_a_note_stays_readable_with_many_classes() -> None:
@@ -149,7 +149,7 @@ def test_a_note_stays_readable_with_many_classes() -> None:
     result = split(replace(unsplit(labels), class_names=names), mix(1, np.arange(3000)))
     assert len(result.notes) < 10
     assert max(map(len, result.notes)) < 300
-    assert any(note.startswith("500 classes (") and "without any picture" in note for note in result.notes)
+    assert any(note.startswith("500 classes (") and "without any image" in note for note in result.notes)
 
 
 def test_given_parts_are_kept_and_training_copies_of_the_test_are_dropped() -> None:
@@ -159,12 +159,12 @@ def test_given_parts_are_kept_and_training_copies_of_the_test_are_dropped() -> N
     result = cut(keys, np.arange(400) % 2, parts)
     assert np.array_equal(result.parts["test"], np.arange(300, 400))
     assert 5 not in np.concatenate([result.parts["train"], result.parts["val"]])
-    assert "1 training picture (made picture 5) is also in validation or test" in " ".join(result.notes)
+    assert "1 training image (made image 5) is also in validation or test" in " ".join(result.notes)
     assert 20 < len(result.parts["val"]) < 90
     assert set(result.parts["train"]) | set(result.parts["val"]) | {5} == set(range(300))
 
 
-def test_a_copy_of_a_test_picture_is_not_cut_into_validation() -> None:
+def test_a_copy_of_a_test_image_is_not_cut_into_validation() -> None:
     keys = np.array([key((i + 0.5) / 100, i) for i in range(100)])
     keys[3] = keys[77] = key(0.01, 999)
     parts = np.array(["train"] * 50 + ["test"] * 50)
@@ -183,10 +183,10 @@ def test_given_validation_is_kept_but_for_copies_of_the_test() -> None:
     keys[7] = keys[25]
     result = cut(keys, labels, parts)
     assert {p: len(i) for p, i in result.parts.items()} == {"train": 19, "val": 9, "test": 10}
-    assert [note.split(" (")[0] for note in result.notes] == ["1 validation picture", "1 training picture"]
+    assert [note.split(" (")[0] for note in result.notes] == ["1 validation image", "1 training image"]
 
 
-def test_a_class_that_loses_all_its_training_pictures_is_named() -> None:
+def test_a_class_that_loses_all_its_training_images_is_named() -> None:
     parts = np.array(["train"] * 20 + ["test"] * 20)
     keys, labels = mix(3, np.arange(40)), np.arange(40) % 2
     keys[1:20:2] = keys[21:40:2]
@@ -198,26 +198,26 @@ def test_a_class_that_loses_all_its_training_pictures_is_named() -> None:
 def test_parts_that_nobody_gave_are_named_once() -> None:
     labels, keys = np.arange(100) % 2, mix(3, np.arange(100))
     for parts, said in (
-        (["train"] * 60 + ["val"] * 40, "no picture is given as test, so there is no test part."),
-        (["train"] * 100, "no picture is given as test, so there is no test part."),
-        (["test"] * 100, "no picture is given as train or val, so there is no train and no val part."),
+        (["train"] * 60 + ["val"] * 40, "no image is given as test, so there is no test part."),
+        (["train"] * 100, "no image is given as test, so there is no test part."),
+        (["test"] * 100, "no image is given as train or val, so there is no train and no val part."),
     ):
         assert cut(keys, labels, np.array(parts)).notes == (said,)
     few = np.array(["train"] * 60 + ["test"] * 40)
     few[(labels == 1) & (few == "test")] = "train"
-    assert cut(keys, labels, few).notes == ("class 'c1': no picture in test.",)
+    assert cut(keys, labels, few).notes == ("class 'c1': no image in test.",)
 
 
-def test_one_picture_under_two_classes_is_named_and_stays_on_one_side() -> None:
+def test_one_image_under_two_classes_is_named_and_stays_on_one_side() -> None:
     keys, labels = mix(5, np.arange(60)), np.arange(60) % 2
     keys[11] = keys[20]
     result = cut(keys, labels)
-    assert "2 pictures (the first: made picture 11) are under more than one class." in result.notes
+    assert "2 images (the first: made image 11) are under more than one class." in result.notes
     assert part_of(result, 60)[11] == part_of(result, 60)[20]
 
 
-def test_a_picture_of_two_classes_is_not_what_serves_a_part() -> None:
-    """It would take the other class's picture along; a class that has nothing else still has something to train on."""
+def test_an_image_of_two_classes_is_not_what_serves_a_part() -> None:
+    """It would take the other class's image along; a class that has nothing else still has something to train on."""
     many = np.array([key((i + 0.5) / 200, i) for i in range(200)])
     keys = np.concatenate([many, [key(0.7), key(0.7), key(0.8), key(0.85), key(0.9), key(0.1, 7), key(0.1, 7)]])
     labels = np.array([0] * 200 + [0, 1, 1, 1, 1, 0, 2])
@@ -272,7 +272,7 @@ def test_a_limit_does_not_prefer_a_part() -> None:
     assert abs((unit(keys[chosen]) < 0.15).mean() - 0.15) < 0.04
 
 
-def test_ten_thousand_classes_of_two_pictures_are_split_at_once() -> None:
+def test_ten_thousand_classes_of_two_images_are_split_at_once() -> None:
     result = cut(mix(1, np.arange(20_000)), np.arange(20_000) % 10_000)
     assert sum(map(len, result.parts.values())) == 20_000
     assert len(np.unique(result.parts["train"] % 10_000)) == 10_000

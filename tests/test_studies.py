@@ -72,7 +72,7 @@ def test_an_arm_that_is_lost_decides_nothing(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_arms_differ_from_one_another_in_one_thing(name: str) -> None:
-    """Each arm can be reached from the first by steps that change one of: network, recipe, pictures, rates."""
+    """Each arm can be reached from the first by steps that change one of: network, recipe, images, rates."""
     for size in SIZES:
         plan = CLAIMS[name].plan(size)
         arms = list(plan.arms) if plan else []
@@ -111,7 +111,7 @@ def test_all_claims_at_size_small_stay_within_their_budget() -> None:
 # ------------------------------------------------------------------------------------------------- running
 
 
-def test_every_arm_sees_the_same_pictures_in_the_same_order(tmp_path: Path) -> None:
+def test_every_arm_sees_the_same_images_in_the_same_order(tmp_path: Path) -> None:
     place = Place(PLAN, load_task(TASK), tmp_path, CPU)
     one, other = (Training(place, arm, 1, 0.01, 6) for arm in ARMS)
     assert one.recipe == other.recipe
@@ -215,7 +215,7 @@ def test_a_run_that_is_cut_short_leaves_a_whole_outcome_alone(tmp_path: Path) ->
     assert json.loads(path.read_text())["interrupted"]
 
 
-def test_pictures_that_a_mirror_changes_are_never_mirrored(tmp_path: Path) -> None:
+def test_images_that_a_mirror_changes_are_never_mirrored(tmp_path: Path) -> None:
     plan = replace(PLAN, recipe={**PLAN.recipe, "augment": "standard"})
     for name, flip in (("shapes", "alternating"), ("digits", "none")):
         task = Task(name, 16, train=60, val=20, test=40)
@@ -295,7 +295,7 @@ def test_one_rate_needs_no_trial(tmp_path: Path) -> None:
     assert trials(Place(plan, load_task(TASK), tmp_path, CPU), ARMS[0]) == []
 
 
-# ---------------------------------------------------------------------------------------- pictures and figures
+# ---------------------------------------------------------------------------------------- images and figures
 
 
 def test_the_parts_of_a_task_are_disjoint_and_as_large_as_asked() -> None:
@@ -312,7 +312,7 @@ def test_the_parts_of_a_task_are_disjoint_and_as_large_as_asked() -> None:
 def test_changes_are_what_they_say_and_change_the_fingerprint() -> None:
     data = load_task(TASK)
     mixed = shuffled(data, 1)
-    sides = (data.pictures[3].reshape(-1, 3), mixed.pictures[3].reshape(-1, 3))
+    sides = (data.images[3].reshape(-1, 3), mixed.images[3].reshape(-1, 3))
     assert not np.array_equal(*sides)
     assert np.array_equal(*(np.sort(s.view("u1,u1,u1").reshape(-1)) for s in map(np.ascontiguousarray, sides)))
     few = some_a_class(data, 1, 2)

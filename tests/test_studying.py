@@ -89,9 +89,9 @@ def test_a_study_from_python(tmp_path: Path) -> None:
     assert report.counts.keys() == set(VERDICTS)
     assert moved[0] == ("toy, narrow", 1, 10)
     assert moved[-1][1:] == (10, 10)
-    picture = report.picture("toy")
-    assert picture is not None
-    assert picture.png[:4] == b"\x89PNG"
+    image = report.drawing("toy")
+    assert image is not None
+    assert image.png[:4] == b"\x89PNG"
 
 
 def test_what_was_trained_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ PUBLIC = [
     "diagnose",
     "evaluate",
     "explain",
-    "explain_picture",
+    "explain_image",
     "export",
     "features",
     "load_dataset",

@@ -43,7 +43,7 @@ def test_a_table_of_names(folder: Path, encoding: str, end: str) -> None:
     assert [data.origins(i) for i in range(60)] == [path for path, _ in ROWS]
     assert data.labels.tolist() == [1 - label for _, label in ROWS]
     for i in (0, 59):
-        assert np.array_equal(data.pictures[i], data.preprocess.picture(folder / data.origins(i)))
+        assert np.array_equal(data.images[i], data.preprocess.fit_image(folder / data.origins(i)))
     assert data.notes == ()
 
 
@@ -60,12 +60,12 @@ def test_numbers_and_given_parts(folder: Path) -> None:
     assert data.class_names == ("0", "1", "2")
     for part in data.parts:
         assert data.counts()[part] == {"0": 10, "1": 0, "2": 10}
-    assert data.notes == ("class '1': without any picture.",)
+    assert data.notes == ("class '1': without any image.",)
     (folder / "classes.txt").write_text("\ufeffdog\r\nbird \nca\u2028t\nfish\n\n", encoding="utf-8", newline="")
     data = load(table(folder, text))
     assert data.class_names == ("dog", "bird", "ca\u2028t", "fish")
     assert data.counts()["test"] == {"dog": 10, "bird": 0, "ca\u2028t": 10, "fish": 0}
-    assert data.notes == ("2 classes ('bird', 'fish'): without any picture.",)
+    assert data.notes == ("2 classes ('bird', 'fish'): without any image.",)
 
 
 def test_an_empty_part_is_undecided(folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
         ("\n\n", "it has: none"),
         ("path,colour\na,b\n", "it has: path, colour"),
         ("path;label\na;b\n", "it has: path;label"),
-        ("path,label\n", "holds no picture"),
+        ("path,label\n", "holds no image"),
         ("path,label\ncat/0.png,cat\ncat/2.png,cat\n", "one class, 'cat'"),
         ("path,class_index\ncat/0.png,5\ncat/2.png,5\n", "one class, '5'"),
         ("path,label\ncat/0.png,\n", "line 2: path or label is empty"),
@@ -126,7 +126,7 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
         ("path,class_index\ncat/0.png," + "9" * 5000 + "\n", "line 2: class_index '9{40}'"),
         ("path,label,split\ncat/0.png,cat,train\ndog/1.png,dog,later\n", "line 3: split 'later'"),
         ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 .* dog/none.png: does not exist"),
-        ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 pictures cannot be read: cat/"),
+        ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 images cannot be read: cat/"),
         ("path,label\ncat,cat\ndog/1.png,dog\n", "cat: not a file"),
         ("path,label\ncat/0.png," + "x" * 200_000 + "\n", "line 2: field larger"),
     ],

@@ -200,7 +200,7 @@ SHARED = [Tap("first"), Tap("first", call=1), Tap("first", at_input=True), Tap("
 
 
 def drawn(build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
-    """A network in evaluation mode with lively norms, and two pictures of 16 pixels."""
+    """A network in evaluation mode with lively norms, and two images of 16 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         network = build().eval()

@@ -16,7 +16,7 @@ from convscope.models import MODELS, build
 from convscope.models.ledger import ledger
 from convscope.recipes import AUGMENTS, Recipe
 from convscope.schedules import SCHEDULES
-from convscope.training import Diverged, TrainState, flops_per_picture, make_optimizer, train
+from convscope.training import Diverged, TrainState, flops_per_image, make_optimizer, train
 
 CPU = torch.device("cpu")
 
@@ -85,10 +85,10 @@ def test_steps_and_summaries_are_counted(data: Dataset) -> None:
     state, batches, recipe = start(data)
     steps = list(train(state, batches, recipe))
     assert [(s.epoch, s.step) for s in steps] == [(e, i) for e in (1, 2) for i in range(1, len(batches) + 1)]
-    assert sum(s.pictures for s in steps) == 2 * len(batches.index)
+    assert sum(s.images for s in steps) == 2 * len(batches.index)
     first = steps[: len(batches)]
     assert [s.summary is not None for s in first] == [False] * (len(batches) - 1) + [True]
-    mean = sum(s.loss * s.pictures for s in first) / len(batches.index)
+    mean = sum(s.loss * s.images for s in first) / len(batches.index)
     assert first[-1].summary is not None
     assert first[-1].summary.loss == pytest.approx(mean)
     assert 0 <= first[-1].summary.top1 <= 1
@@ -123,7 +123,7 @@ def test_no_gradient_mode_is_left_on_or_off_between_steps(data: Dataset) -> None
         assert not torch.is_autocast_enabled("cpu")
 
 
-def test_a_runaway_loss_stops_with_step_rate_and_pictures(data: Dataset) -> None:
+def test_a_runaway_loss_stops_with_step_rate_and_images(data: Dataset) -> None:
     state, batches, recipe = start(data, lr=1e6)
     with pytest.raises(Diverged) as caught:
         list(train(state, batches, recipe))
@@ -159,7 +159,7 @@ def test_flops_are_three_forward_passes_less_what_nobody_reads(name: str) -> Non
     first = next(row for row in book.rows if row.multiply_adds)
     frozen = not network.get_submodule(first.name).get_parameter("weight").requires_grad
     saved = (2 if frozen else 1) * first.multiply_adds
-    assert flops_per_picture(network, 32) == 2 * (3 * book.multiply_adds - saved)
+    assert flops_per_image(network, 32) == 2 * (3 * book.multiply_adds - saved)
 
 
 def test_another_batch_order_or_level_is_another_training(data: Dataset) -> None:

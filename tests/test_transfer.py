@@ -21,29 +21,29 @@ SMALL = {"image_size": 64, "engine": "torch"}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes that a pretrained network tells apart, with an own test folder."""
-    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for part, count in (("train", 16), ("test", 6)):
         for name in ("checks", "noise", "stripes"):
             (root / part / name).mkdir(parents=True)
             for i in range(count):
                 y, x = np.mgrid[:48, :48] + int(rng.integers(0, 40))
                 width = int(rng.integers(4, 9))
-                picture = {
+                image = {
                     "checks": (x // width + y // width) % 2 * 200,
                     "noise": rng.integers(0, 200, (48, 48)),
                     "stripes": x // width % 2 * 200,
                 }[name]
                 colour = rng.uniform(0.3, 1, 3)
-                Image.fromarray((picture[..., None] * colour).astype(np.uint8)).save(root / part / name / f"{i}.png")
+                Image.fromarray((image[..., None] * colour).astype(np.uint8)).save(root / part / name / f"{i}.png")
     return root
 
 
 @pytest.fixture(scope="module")
-def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory):
+def report(images: Path, tmp_path_factory: pytest.TempPathFactory):
     runs = tmp_path_factory.mktemp("runs")
-    return commands.transfer(pictures, name="t", runs=runs, **SMALL)
+    return commands.transfer(images, name="t", runs=runs, **SMALL)
 
 
 def test_the_summary_answers_what_was_asked(report):
@@ -54,7 +54,7 @@ def test_the_summary_answers_what_was_asked(report):
     assert s["val_top1"] > 0.8
     assert s["test_top1"] > 0.7
     assert json.loads(json.dumps(s))["best"] == s["best"]
-    assert "twice the pictures" in s["sentence"]
+    assert "twice the images" in s["sentence"]
     assert {f["name"] for f in s["filters"]} == {"checks", "noise", "stripes"}
     assert s["filters"][0]["layer"] == "conv_head"
 
@@ -69,33 +69,33 @@ def test_the_run_holds_what_it_says(report):
         commands.transfer("anything", name="t", runs=folder.parent)
 
 
-def test_the_test_pictures_score_the_same_by_the_one_evaluation_pass(report, pictures: Path):
+def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, images: Path):
     again = commands.evaluate(str(report.run.folder), runs=report.run.folder.parent)
     assert again.summary["top1"] == report.summary["test_top1"]
     assert again.summary["loss"] == pytest.approx(report.test.loss, abs=1e-3)
     assert len(report.run.openings()) == 2
 
 
-def test_every_other_command_takes_it(report, pictures: Path, tmp_path: Path):
+def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
     run, runs = str(report.run.folder), report.run.folder.parent
-    picture = pictures / "test" / "checks" / "0.png"
-    (answer,) = commands.predict(run, [str(picture)])
+    image = images / "test" / "checks" / "0.png"
+    (answer,) = commands.predict(run, [str(image)])
     assert answer.to_json()["label"] in ("checks", "noise", "stripes")
     explained = commands.explain(run, layer=["conv_head"], filter=[5], seeds=0, ablate=0, runs=runs)
     assert (explained.folder / "index.html").exists()
-    near = commands.similar(run, picture, runs=runs, engine="torch", count=3)
+    near = commands.similar(run, image, runs=runs, engine="torch", count=3)
     assert near.summary["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-4)
     assert (near.folder / "similar.png").exists()
     sealed = commands.export(run, format="safetensors", output=tmp_path)
     assert Classifier.load(sealed.exported.files[0]).class_names == ("checks", "noise", "stripes")
     with pytest.raises(UsageError, match="--count 0"):
-        commands.similar(run, picture, count=0)
+        commands.similar(run, image, count=0)
     with pytest.raises(UsageError, match="name the data"):
-        commands.similar("pretrained:lite0", picture)
+        commands.similar("pretrained:lite0", image)
 
 
 @pytest.mark.parametrize("name", CHEAP)
-def test_every_cheap_rung_can_be_kept(report, pictures: Path, name: str):
+def test_every_cheap_rung_can_be_kept(report, images: Path, name: str):
     from convscope.transferring.climbing import with_head
 
     rung = next(r for r in report.rungs if r.name == name)
@@ -105,9 +105,9 @@ def test_every_cheap_rung_can_be_kept(report, pictures: Path, name: str):
     classifier.save(report.run.folder.parent / "kept.safetensors")
     again = Classifier.load(report.run.folder.parent / "kept.safetensors")
     index = report.dataset.parts["test"]
-    images = again.preprocess.normalise(torch.from_numpy(report.dataset.pictures[index]).permute(0, 3, 1, 2))
+    inputs = again.preprocess.normalise(torch.from_numpy(report.dataset.images[index]).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        whole = again.network(images)
+        whole = again.network(inputs)
         parts = rung.module(torch.from_numpy(report.features[index]))
     assert torch.allclose(whole, parts, atol=2e-3 * max(1, float(parts.abs().max())))
 
@@ -128,8 +128,8 @@ def test_a_costlier_way_is_kept_only_when_it_is_better_beyond_chance():
     assert compare(part, rung("head", 90)).n == 50
 
 
-def test_fine_tuning_leaves_frozen_norms_and_says_so(pictures: Path, tmp_path: Path):
-    report = commands.transfer(pictures, name="f", runs=tmp_path, budget=2, **SMALL)
+def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Path):
+    report = commands.transfer(images, name="f", runs=tmp_path, budget=2, **SMALL)
     names = [r.name for r in report.rungs]
     assert names[3:] == ["last stage", "full", "scratch"]
     said = " ".join(report.notes)
@@ -146,50 +146,50 @@ def test_fine_tuning_leaves_frozen_norms_and_says_so(pictures: Path, tmp_path: P
     assert "fine-tuning adds" in report.sentence()
 
 
-def test_augmented_copies_train_and_are_not_scored(pictures: Path, tmp_path: Path):
-    report = commands.transfer(pictures, name="a", runs=tmp_path, augment=1, **SMALL)
+def test_augmented_copies_train_and_are_not_scored(images: Path, tmp_path: Path):
+    report = commands.transfer(images, name="a", runs=tmp_path, augment=1, **SMALL)
     assert report.best.top1.n == 48
-    assert report.extraction.pictures == 2 * 66
+    assert report.extraction.images == 2 * 66
 
 
-def test_awkward_folders(pictures: Path, tmp_path: Path, shapes_folder: Path):
+def test_awkward_folders(images: Path, tmp_path: Path, shapes_folder: Path):
     lone = tmp_path / "lone"
     for name, count in (("many", 12), ("one", 1)):
         (lone / name).mkdir(parents=True)
         for i in range(count):
-            picture = np.random.default_rng(i + 50 * count).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(lone / name / f"{i}.png")
+            image = np.random.default_rng(i + 50 * count).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(image).save(lone / name / f"{i}.png")
     report = commands.transfer(lone, name="lone", runs=tmp_path / "runs", **SMALL)
-    assert any("'one' has one picture to train on" in note for note in report.notes)
+    assert any("'one' has one image to train on" in note for note in report.notes)
     (tmp_path / "tiny" / "a").mkdir(parents=True)
     (tmp_path / "tiny" / "b").mkdir()
     for name in "ab":
         Image.fromarray(np.full((9, 9, 3), ord(name), np.uint8)).save(tmp_path / "tiny" / name / "1.png")
-    with pytest.raises(DataError, match="needs two classes and a few pictures"):
+    with pytest.raises(DataError, match="needs two classes and a few images"):
         commands.transfer(tmp_path / "tiny", **SMALL)
     with pytest.raises(UsageError, match="--budget"):
         commands.transfer(lone, budget=0)
 
 
-def test_small_pictures_are_told(shapes_folder: Path):
+def test_small_images_are_told(shapes_folder: Path):
     found = commands.features(shapes_folder, limit=6, engine="torch")
     assert "lite0 takes 224: they are enlarged; --image-size 64" in found.summary["notes"][-1]
 
 
-def test_the_command_line(pictures: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_the_command_line(images: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     options = ["--image-size", "64", "--engine", "torch"]
-    assert cli.run(["features", str(pictures), *options]) == 0
-    assert "pictures" in capsys.readouterr().out
-    assert cli.run(["transfer", str(pictures), *options, "--json", "--runs", str(tmp_path)]) == 0
+    assert cli.run(["features", str(images), *options]) == 0
+    assert "images" in capsys.readouterr().out
+    assert cli.run(["transfer", str(images), *options, "--json", "--runs", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["name"] for line in lines[:-1]] == list(CHEAP)
     last = json.loads(lines[-1])
-    assert cli.run(["transfer", str(pictures), *options, "--runs", str(tmp_path)]) == 0
+    assert cli.run(["transfer", str(images), *options, "--runs", str(tmp_path)]) == 0
     assert "next: convscope predict" in capsys.readouterr().out
-    assert cli.run(["similar", last["run"], str(pictures / "test" / "noise" / "1.png"), "--engine", "torch"]) == 0
+    assert cli.run(["similar", last["run"], str(images / "test" / "noise" / "1.png"), "--engine", "torch"]) == 0
     assert cli.run(["models", "--pretrained"]) == 0
     assert "apache-2.0" in capsys.readouterr().out
-    assert cli.run(["transfer", str(pictures), "--backbone", "resnet125"]) == 2
+    assert cli.run(["transfer", str(images), "--backbone", "resnet125"]) == 2
     assert "resnet152" in capsys.readouterr().err
 
 

@@ -209,7 +209,7 @@ def test_a_loss_that_was_no_number_is_told_as_that():
 
 
 def test_batch_norms_kept_as_they_were_are_no_fault_where_it_learns():
-    """Frozen on purpose, as fine-tuning does: their statistics are of pictures, and the network learns."""
+    """Frozen on purpose, as fine-tuning does: their statistics are of images, and the network learns."""
     evidence = Evidence(2.3, norms_frozen=1.0, norms_unset=0.0, progress=0.9, names={"norms_frozen": "bn1"})
     assert judge(evidence).fault == HEALTHY
     assert judge(replace(evidence, norms_unset=1.0)).fault == "norm-mode"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from convscope.explanation import words
 from convscope.explanation.exemplars import Exemplars, exemplars
 from convscope.explanation.layers import Layer, find_layers
-from convscope.explanation.responses import MOST_PICTURES, Responses, affordable, built_from, correlations, responses
+from convscope.explanation.responses import MOST_IMAGES, Responses, affordable, built_from, correlations, responses
 from convscope.explanation.words import (
     COLOURS,
     EDGES,
@@ -35,7 +35,7 @@ from convscope.explanation.words import (
     find_rules,
     first_layer,
     sights,
-    top_pictures,
+    top_images,
 )
 from convscope.images import Preprocess
 from convscope.taps import reach
@@ -49,7 +49,7 @@ LOOKS = dict(zip(EDGES, (VERTICAL, RISING, HORIZONTAL, FALLING), strict=True))
 
 
 def drawn(look: tuple[str, ...], side: int, scale: int = 1) -> np.ndarray:
-    """A picture of side x side filled with the pattern: uint8 (side, side, 3), "#" bright."""
+    """An image of side x side filled with the pattern: uint8 (side, side, 3), "#" bright."""
     tile = np.kron([[220 if c == "#" else 30 for c in line] for line in look], np.ones((scale, scale)))
     repeats = math.ceil(side / len(tile))
     grey = np.tile(tile, (repeats, repeats))[:side, :side]
@@ -60,13 +60,13 @@ def plain(colour: str, side: int = 12) -> np.ndarray:
     return np.full((side, side, 3), ImageColor.getrgb(colour), np.uint8)
 
 
-def sight(pictures_NHWC: np.ndarray, field: int | None, name: str) -> Tensor:
-    return sights(pictures_NHWC, field)[:, SIGHTS.index(name)]
+def sight(images_NHWC: np.ndarray, field: int | None, name: str) -> Tensor:
+    return sights(images_NHWC, field)[:, SIGHTS.index(name)]
 
 
-def among(picture: np.ndarray, field: int | None, names: tuple[str, ...]) -> str:
+def among(image: np.ndarray, field: int | None, names: tuple[str, ...]) -> str:
     """The one of these sights of which there is most."""
-    values = sights(picture[None], field)[0]
+    values = sights(image[None], field)[0]
     return max(names, key=lambda name: float(values[SIGHTS.index(name)]))
 
 
@@ -94,13 +94,13 @@ def test_auroc_without_a_positive_or_a_negative_is_not_a_number(inside: bool) ->
     assert ours[1] == 0.5
 
 
-def test_the_top_pictures_are_one_in_a_hundred_and_five_at_least() -> None:
+def test_the_top_images_are_one_in_a_hundred_and_five_at_least() -> None:
     answers = torch.rand(700, 2, generator=torch.Generator().manual_seed(0))
-    top = top_pictures(answers)
+    top = top_images(answers)
     assert top.sum(0).tolist() == [7, 7]
     assert torch.where(top, answers, 2).amin(0).gt(torch.where(top, -1, answers).amax(0)).all()
-    assert top_pictures(answers[:100]).sum(0).tolist() == [5, 5]
-    assert top_pictures(answers[:3]).all()
+    assert top_images(answers[:100]).sum(0).tolist() == [5, 5]
+    assert top_images(answers[:3]).all()
 
 
 # What there is to see
@@ -115,10 +115,10 @@ def test_the_top_pictures_are_one_in_a_hundred_and_five_at_least() -> None:
     ],
 )
 def test_a_plain_colour_is_named(css: str, name: str) -> None:
-    picture = plain(css)
+    image = plain(css)
     expected = torch.tensor([float(c == name) for c in COLOURS])
-    torch.testing.assert_close(sights(picture[None], 4)[0, : len(COLOURS)], expected)
-    assert dominant_colours([picture]) == ((name, 1.0),)
+    torch.testing.assert_close(sights(image[None], 4)[0, : len(COLOURS)], expected)
+    assert dominant_colours([image]) == ((name, 1.0),)
 
 
 @pytest.mark.parametrize("name", EDGES)
@@ -135,39 +135,39 @@ def test_fine_edges_are_named_as_they_look(name: str, field: int | None) -> None
 
 
 def test_brightness_contrast_and_plainness() -> None:
-    pictures = np.stack([plain("white", 32), plain("black", 32), plain("gray", 32), drawn(VERTICAL, 32, 3)])
-    assert sight(pictures, 9, "something bright").argmax() == 0
-    assert sight(pictures, 9, "something dark").argmax() == 1
-    assert sight(pictures, 9, "strong contrast").argmax() == 3
-    assert sight(pictures, 9, "fine texture").argmax() == 3
-    assert sight(pictures, 9, "a plain area").argmin() == 3
-    pictures[3, :16] = 128  # half of it plain
-    assert sight(pictures, 9, "a plain area")[3] == 0.0, "the part counts in which there is most"
+    images = np.stack([plain("white", 32), plain("black", 32), plain("gray", 32), drawn(VERTICAL, 32, 3)])
+    assert sight(images, 9, "something bright").argmax() == 0
+    assert sight(images, 9, "something dark").argmax() == 1
+    assert sight(images, 9, "strong contrast").argmax() == 3
+    assert sight(images, 9, "fine texture").argmax() == 3
+    assert sight(images, 9, "a plain area").argmin() == 3
+    images[3, :16] = 128  # half of it plain
+    assert sight(images, 9, "a plain area")[3] == 0.0, "the part counts in which there is most"
 
 
-def test_a_small_thing_fills_a_part_but_not_the_picture() -> None:
-    picture = plain("blue", 32)
-    picture[20:28, 4:12] = ImageColor.getrgb("red")
-    assert sight(picture[None], 8, "red").item() == 1.0
-    assert sight(picture[None], None, "red").item() == pytest.approx(64 / 1024)
-    assert sight(picture[None], 16, "red").item() == pytest.approx(64 / 256)
+def test_a_small_thing_fills_a_part_but_not_the_image() -> None:
+    image = plain("blue", 32)
+    image[20:28, 4:12] = ImageColor.getrgb("red")
+    assert sight(image[None], 8, "red").item() == 1.0
+    assert sight(image[None], None, "red").item() == pytest.approx(64 / 1024)
+    assert sight(image[None], 16, "red").item() == pytest.approx(64 / 256)
 
 
 @pytest.mark.parametrize("side", [1, 4, 32, 64, 224])
 @pytest.mark.parametrize("field", [1, 2, 7, 50, 300, None])
 def test_sights_of_any_size_and_field_are_finite(side: int, field: int | None) -> None:
-    pictures = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), np.uint8)
-    values = sights(pictures, field)
+    images = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), np.uint8)
+    values = sights(images, field)
     assert values.shape == (2, len(SIGHTS))
     assert values.dtype == torch.float32
     assert values.isfinite().all()
     assert ((values[:, : len(COLOURS)] >= 0) & (values[:, : len(COLOURS)] <= 1)).all()
 
 
-def slow_sights(picture: np.ndarray, window: int) -> dict[str, float]:
-    """Some of the sights of a picture (S, S, 3) of 0..1 that is small already, pixel by pixel."""
-    side = len(picture)
-    grey = picture.mean(2)
+def slow_sights(image: np.ndarray, window: int) -> dict[str, float]:
+    """Some of the sights of an image (S, S, 3) of 0..1 that is small already, pixel by pixel."""
+    side = len(image)
+    grey = image.mean(2)
 
     def at(values: np.ndarray, row: int, column: int) -> float:
         return values[min(max(row, 0), side - 1), min(max(column, 0), side - 1)]
@@ -184,7 +184,7 @@ def slow_sights(picture: np.ndarray, window: int) -> dict[str, float]:
             sums |= dict.fromkeys(("strong contrast", "fine texture", "something bright"), 0.0)
             for row in range(top, top + window):
                 for column in range(left, left + window):
-                    hue, saturation, value = colorsys.rgb_to_hsv(*picture[row, column])
+                    hue, saturation, value = colorsys.rgb_to_hsv(*image[row, column])
                     vivid = value >= 0.2 and saturation >= 0.18 and value * saturation >= 0.08
                     sums["green"] += vivid and 70 <= 360 * hue < 165
                     sums["blue"] += vivid and 195 <= 360 * hue < 260
@@ -208,23 +208,23 @@ def slow_sights(picture: np.ndarray, window: int) -> dict[str, float]:
     [(14, 3, 1, 3), (14, 8, 1, 8), (14, None, 1, 14), (14, 99, 1, 14), (60, 19, 2, 10), (100, 10, 3, 3)],
 )
 def test_sights_are_those_of_a_slow_version(side: int, field: int | None, shrink: int, window: int) -> None:
-    pictures = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), np.uint8)
-    ours = sights(pictures, field)
+    images = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), np.uint8)
+    ours = sights(images, field)
     small = side // shrink
-    for picture, values in zip(pictures / 255, ours, strict=True):
-        cut = picture[: small * shrink, : small * shrink]
+    for image, values in zip(images / 255, ours, strict=True):
+        cut = image[: small * shrink, : small * shrink]
         expected = slow_sights(cut.reshape(small, shrink, small, shrink, 3).mean((1, 3)), window)
         for name, value in expected.items():
             assert float(values[SIGHTS.index(name)]) == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
-def test_sights_of_a_picture_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 20, 20, 3), np.uint8)
-    whole = sights(pictures, 6)
+def test_sights_of_an_image_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 20, 20, 3), np.uint8)
+    whole = sights(images, 6)
     monkeypatch.setattr("convscope.explanation.words.BLOCK", 3)
-    torch.testing.assert_close(sights(pictures, 6), whole)
-    pictures.setflags(write=False)  # as a memory-mapped file is
-    torch.testing.assert_close(sights(pictures[::2], 6), whole[::2])
+    torch.testing.assert_close(sights(images, 6), whole)
+    images.setflags(write=False)  # as a memory-mapped file is
+    torch.testing.assert_close(sights(images[::2], 6), whole[::2])
 
 
 def test_dominant_colours_are_shares_over_all_crops() -> None:
@@ -279,9 +279,9 @@ def test_stripes_have_a_direction_and_a_period(name: str, period: float, size: i
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_a_filter_and_the_picture_it_likes_have_the_same_direction(name: str) -> None:
-    picture = torch.from_numpy(drawn(LOOKS[name], 8)).permute(2, 0, 1) - 125.0
-    assert first_layer(picture).words.startswith(name.replace("edges", "stripes"))
+def test_a_filter_and_the_image_it_likes_have_the_same_direction(name: str) -> None:
+    image = torch.from_numpy(drawn(LOOKS[name], 8)).permute(2, 0, 1) - 125.0
+    assert first_layer(image).words.startswith(name.replace("edges", "stripes"))
 
 
 @pytest.mark.parametrize(
@@ -338,11 +338,11 @@ CLASSES = tuple("ant bee cat dog elk fox gnu hen ibis jay".split())
 
 
 class Planted:
-    """Noise pictures, each with a coloured patch and a patch of stripes; what was put where is kept."""
+    """Noise images, each with a coloured patch and a patch of stripes; what was put where is kept."""
 
     def __init__(self, seed: int, count: int, side: int = 32) -> None:
         rng = np.random.default_rng(seed)
-        self.pictures = rng.integers(90, 166, (count, side, side, 1), np.uint8).repeat(3, axis=3)
+        self.images = rng.integers(90, 166, (count, side, side, 1), np.uint8).repeat(3, axis=3)
         self.labels = torch.from_numpy(rng.integers(0, len(CLASSES), count))
         self.colours = rng.integers(0, len(COLOURS), count)
         self.areas = np.zeros(count)
@@ -354,22 +354,22 @@ class Planted:
             top, left, row, column = rng.integers(0, (side - size, side // 2 - size + 1, side - 15, 1))
             name = COLOURS[self.colours[i]]
             shade = plain("saddlebrown" if name == "brown" else name, size)
-            self.pictures[i, top : top + size, left : left + size] = shade
-            patch = self.pictures[i, row : row + 16, side // 2 + column :][:, :16]
+            self.images[i, top : top + size, left : left + size] = shade
+            patch = self.images[i, row : row + 16, side // 2 + column :][:, :16]
             patch[:] = (125 + self.contrasts[i] * stripes[self.looks[i]]).astype(np.uint8)
             self.areas[i] = size**2
 
     def amount(self, of: np.ndarray, number: int, how_much: np.ndarray) -> Tensor:
-        """How much of a thing was put into each picture: (N,)."""
+        """How much of a thing was put into each image: (N,)."""
         return torch.from_numpy((of == number) * how_much)
 
     def seen(self, highest_NC: Tensor, field: int = 8) -> Seen:
-        return Seen(sights(self.pictures, field), self.labels, highest_NC)
+        return Seen(sights(self.images, field), self.labels, highest_NC)
 
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[Planted, Planted]:
-    """Pictures to choose rules on, and others to score them on."""
+    """Images to choose rules on, and others to score them on."""
     return Planted(0, 900), Planted(1, 900)
 
 
@@ -416,13 +416,13 @@ def test_noise_has_nothing_in_common(planted: tuple[Planted, Planted]) -> None:
 
     rules = rules_of(planted, answer)
     nothing = [rule for rule in rules if rule.kind == "none"]
-    assert len(nothing) >= 36, "9 pictures can agree by chance"
+    assert len(nothing) >= 36, "9 images can agree by chance"
     assert {rule.words for rule in nothing} == {"nothing simple in common"}
     assert all(rule.auroc < 0.7 for rule in nothing)
-    assert np.mean([rule.auroc for rule in rules]) == pytest.approx(0.5, abs=0.06), "held-out pictures owe nothing"
+    assert np.mean([rule.auroc for rule in rules]) == pytest.approx(0.5, abs=0.06), "held-out images owe nothing"
 
 
-def test_a_rule_that_does_not_hold_on_other_pictures_is_not_believed(planted: tuple[Planted, Planted]) -> None:
+def test_a_rule_that_does_not_hold_on_other_images_is_not_believed(planted: tuple[Planted, Planted]) -> None:
     train, held_out = planted
     red = train.seen(train.amount(train.colours, COLOURS.index("red"), train.areas)[:, None])
     noise = held_out.seen(torch.randn(len(held_out.labels), 1, generator=torch.Generator().manual_seed(0)))
@@ -445,7 +445,7 @@ def test_classes_that_are_frequent_everywhere_do_not_hide_a_rare_one() -> None:
     top[:9], top[-3:] = True, True  # three of each, which is much for the last
     assert words._lifted(labels, top, 4) == [3]
     top[-2:] = False
-    assert words._lifted(labels, top, 4) == [], "a single picture is no class"
+    assert words._lifted(labels, top, 4) == [], "a single image is no class"
 
 
 def test_the_mix_of_classes_is_counted_and_held_against_chance() -> None:
@@ -478,10 +478,10 @@ def test_a_filter_that_never_varies_is_correlated_with_nothing() -> None:
     assert (correlations(torch.ones(5, 2)) == 0).all()
 
 
-def test_as_many_pictures_as_can_be_kept() -> None:
+def test_as_many_images_as_can_be_kept() -> None:
     layer = Layer("conv", None, 100, (1, 1), None)
     assert affordable([layer], 70) == 70
-    assert affordable([layer] * 3, 10**6) == MOST_PICTURES
+    assert affordable([layer] * 3, 10**6) == MOST_IMAGES
     wide = replace(layer, filters=20_000)
     assert 8 * 20_000 * affordable([wide], 10**6) <= 256 * 2**20 < 8 * 20_000 * (affordable([wide], 10**6) + 1)
     assert affordable([replace(layer, filters=10**9)], 10) == 1
@@ -512,12 +512,12 @@ class Sized(nn.Module):
 
 
 def answers_of(network: nn.Module, side: int = 12) -> tuple[Layer, Responses, Tensor]:
-    """The second layer's answers to 70 pictures (more than one batch), and the pictures normalised."""
-    pictures = np.random.default_rng(0).integers(0, 256, (90, side, side, 3), np.uint8)
+    """The second layer's answers to 70 images (more than one batch), and the images normalised."""
+    images = np.random.default_rng(0).integers(0, 256, (90, side, side, 3), np.uint8)
     preprocess, index = Preprocess(side), np.random.default_rng(1).permutation(90)[:70]
     layers = find_layers(network, torch.randn(1, 3, side, side))
-    found, scores = responses(network, pictures, preprocess, layers, index)
-    x = preprocess.normalise(torch.from_numpy(pictures[index]).permute(0, 3, 1, 2))
+    found, scores = responses(network, images, preprocess, layers, index)
+    x = preprocess.normalise(torch.from_numpy(images[index]).permute(0, 3, 1, 2))
     network.eval()
     with torch.no_grad():
         torch.testing.assert_close(scores, network(x))
@@ -567,10 +567,10 @@ def test_responses_are_the_highest_and_the_mean_of_what_is_positive() -> None:
 def test_one_place_under_two_names_answers_twice() -> None:
     network = Sized(3)
     layers = find_layers(network, torch.randn(1, 3, 12, 12), ["conv2", "norm2"])  # both are seen behind the norm
-    pictures = np.random.default_rng(0).integers(0, 256, (9, 12, 12, 3), np.uint8)
-    conv, norm = exemplars(network, pictures, Preprocess(12), layers)
+    images = np.random.default_rng(0).integers(0, 256, (9, 12, 12, 3), np.uint8)
+    conv, norm = exemplars(network, images, Preprocess(12), layers)
     torch.testing.assert_close(conv.values, norm.values)
-    (conv, norm), _ = responses(network, pictures, Preprocess(12), layers, np.arange(9))
+    (conv, norm), _ = responses(network, images, Preprocess(12), layers, np.arange(9))
     torch.testing.assert_close(conv.highest, norm.highest)
 
 
@@ -601,9 +601,9 @@ def card(network: nn.Module, planted: tuple[Planted, Planted]) -> tuple[Exemplar
     layers = find_layers(network, torch.randn(1, 3, 32, 32))
     parts = []
     for p in planted:
-        (answers,), _ = responses(network, p.pictures, preprocess, layers, np.arange(len(p.pictures)))
+        (answers,), _ = responses(network, p.images, preprocess, layers, np.arange(len(p.images)))
         parts.append(p.seen(answers.highest, layers[0].field.size[0]))
-    (found,) = exemplars(network, planted[0].pictures, preprocess, layers, count=9)
+    (found,) = exemplars(network, planted[0].images, preprocess, layers, count=9)
     best = parts[0].highest.topk(9, dim=0)
     torch.testing.assert_close(found.values, best.values.T)
     return found, find_rules(parts[0], parts[1], CLASSES)
@@ -635,9 +635,9 @@ def test_the_exemplars_of_a_planted_filter_show_it(
 
     def crops(k: int) -> list[np.ndarray]:
         cut = []
-        for picture, place in zip(found.index[k].tolist(), found.places[k].tolist(), strict=True):
+        for image, place in zip(found.index[k].tolist(), found.places[k].tolist(), strict=True):
             rows, columns = (slice(max(0, p + s), p + s + 7) for p, s in zip(place, field.start, strict=True))
-            cut.append(train.pictures[picture, rows, columns])
+            cut.append(train.images[image, rows, columns])
         return cut
 
     assert {COLOURS[c] for c in train.colours[found.index[0]]} == {"red"}

@@ -43,8 +43,8 @@ def test_ours_come_first() -> None:
 @pytest.mark.parametrize(
     ("name", "image_size", "sentence"),
     [
-        ("torchvision:alexnet", 32, "torchvision:alexnet cannot take pictures of 32 pixels"),
-        ("vit_b_16", 30, "torchvision cannot build vit_b_16 for pictures of 30 pixels|cannot take pictures of 30"),
+        ("torchvision:alexnet", 32, "torchvision:alexnet cannot take images of 32 pixels"),
+        ("vit_b_16", 30, "torchvision cannot build vit_b_16 for images of 30 pixels|cannot take images of 30"),
         ("timm:nothing", 32, "no model of timm named 'nothing'"),
         ("timn:resnet10t", 32, "no model named 'timn:resnet10t'"),
         ("resnt20", 32, "no model named 'resnt20'. Did you mean 'resnet20'"),
@@ -78,7 +78,5 @@ def test_one_of_them_trains_by_name(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_network_of_ones_own_must_put_out_logits(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import torch\ndef make():\n    return torch.nn.Conv2d(3, 4, 3)\n")
-    with pytest.raises(
-        UsageError, match=r"must put out \(1, 10\) logits for one picture, and put out \(1, 4, 30, 30\)"
-    ):
+    with pytest.raises(UsageError, match=r"must put out \(1, 10\) logits for one image, and put out \(1, 4, 30, 30\)"):
         architecture_of(f"{tmp_path / 'net.py'}:make", 32, {}, 10)

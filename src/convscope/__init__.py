@@ -35,7 +35,7 @@ _HOMES = {
     "diagnose": "commands",
     "evaluate": "commands",
     "explain": "commands",
-    "explain_picture": "commands",
+    "explain_image": "commands",
     "export": "commands",
     "features": "commands",
     "load_dataset": "commands",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .commands import diagnose as diagnose
     from .commands import evaluate as evaluate
     from .commands import explain as explain
-    from .commands import explain_picture as explain_picture
+    from .commands import explain_image as explain_image
     from .commands import export as export
     from .commands import features as features
     from .commands import load_dataset as load_dataset

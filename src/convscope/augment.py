@@ -1,8 +1,8 @@
 """Augmentation: pure, batched, and stateless.
 
-``augment(images, recipe, seed, epoch, keys)`` varies each picture as a function of (seed, epoch, its key) alone: the
-same bits for a picture by itself, in any batch, at any batch size. Everything geometric becomes one map from each
-output pixel to a place in the input, so a picture is sampled once however many variations are on.
+``augment(images, recipe, seed, epoch, keys)`` varies each image as a function of (seed, epoch, its key) alone: the
+same bits for an image by itself, in any batch, at any batch size. Everything geometric becomes one map from each
+output pixel to a place in the input, so an image is sampled once however many variations are on.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .recipes import AUGMENTS, Augment
 
 __all__ = ["AUGMENTS", "augment"]
 
-# The columns of a picture's random numbers. Appending keeps old runs reproducible; reordering does not.
+# The columns of an image's random numbers. Appending keeps old runs reproducible; reordering does not.
 SHIFT_X, SHIFT_Y, ZOOM, ZOOM_X, ZOOM_Y, ROTATE, BRIGHTNESS, CONTRAST, CUT_X, CUT_Y = range(10)
 SLOTS = 10
 _EVERY_EPOCH = -1  # the epoch of coins that are thrown once a run
 
 
 def augment(images_BCHW: torch.Tensor, recipe: Augment, seed: int, epoch: int, keys_B: np.ndarray) -> torch.Tensor:
-    """Vary pictures: uint8 (B, 3, H, W) -> uint8 of the same shape, memory format and device.
+    """Vary images: uint8 (B, 3, H, W) -> uint8 of the same shape, memory format and device.
 
-    ``keys_B`` (uint64) names the pictures. With nothing switched on the input itself is returned.
+    ``keys_B`` (uint64) names the images. With nothing switched on the input itself is returned.
     """
     u = uniforms(seed, epoch, keys_B, SLOTS)
     flips = _flips(recipe.flip, seed, epoch, keys_B)
@@ -43,7 +43,7 @@ def augment(images_BCHW: torch.Tensor, recipe: Augment, seed: int, epoch: int, k
 
 
 def _flips(kind: str, seed: int, epoch: int, keys_B: np.ndarray) -> np.ndarray:
-    """Which pictures are mirrored: bool (B,). Alternating flip: Jordan 2024, arXiv:2404.00498."""
+    """Which images are mirrored: bool (B,). Alternating flip: Jordan 2024, arXiv:2404.00498."""
     if kind == "none":
         return np.zeros(len(keys_B), bool)
     if kind == "random":
@@ -93,14 +93,14 @@ def _warp(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.n
     scale = 1.0 / (1.0 + recipe.zoom * u[:, ZOOM])
     angle = np.deg2rad(recipe.rotate) * (2 * u[:, ROTATE] - 1)
     cos, sin, mirror = np.cos(angle) * scale, np.sin(angle) * scale, np.where(flips, -1.0, 1.0)
-    # A zoomed window has room inside the picture: it is placed there at random, then translated. Places are in units
+    # A zoomed window has room inside the image: it is placed there at random, then translated. Places are in units
     # of half a side, from -1 at the first pixel's centre to 1 at the last one's.
     move_x = (2 * u[:, ZOOM_X] - 1) * (1 - scale) + _offsets(recipe, u, width, SHIFT_X) * _unit(width)
     move_y = (2 * u[:, ZOOM_Y] - 1) * (1 - scale) + _offsets(recipe, u, height, SHIFT_Y) * _unit(height)
     across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)[:, None]
-    # The sides of a picture that is not square differ in their units; a rotation turns pixels.
+    # The sides of an image that is not square differ in their units; a rotation turns pixels.
     tall, wide = _unit(width) / (_unit(height) or math.inf), _unit(height) / (_unit(width) or math.inf)
-    # Products and sums are separate operations: a fused one could round a picture differently in another batch.
+    # Products and sums are separate operations: a fused one could round an image differently in another batch.
     x = _column(cos * mirror) * across + (_column(-sin * tall) * down + _column(move_x))
     y = _column(sin * mirror * wide) * across + (_column(cos) * down + _column(move_y))
     grid = torch.stack([x, y], dim=-1).to(images_BCHW.device)
@@ -132,7 +132,7 @@ def _light(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.T
 
 
 def _cut(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.Tensor:
-    """Cutout (DeVries and Taylor 2017, arXiv:1708.04552): a square of mid-grey, wholly inside the picture."""
+    """Cutout (DeVries and Taylor 2017, arXiv:1708.04552): a square of mid-grey, wholly inside the image."""
     _, _, height, width = images_BCHW.shape
     side_x, side_y = round(recipe.cutout * width), round(recipe.cutout * height)
     left = np.floor(u[:, CUT_X] * (width - side_x + 1)).astype(int)[:, None]

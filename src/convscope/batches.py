@@ -24,7 +24,7 @@ _BEFORE = -2  # the epoch of what is drawn before the first
 class Batch:
     """``images`` float32 (B, 3, H, W) normalised, channels last; ``labels`` int64 (B,); ``index`` into the dataset.
 
-    Where pictures are mixed, ``others`` are the partners' labels, and ``share`` float32 (B,) is that of the own label.
+    Where images are mixed, ``others`` are the partners' labels, and ``share`` float32 (B,) is that of the own label.
     """
 
     images: torch.Tensor
@@ -35,14 +35,14 @@ class Batch:
 
     @property
     def main_labels(self) -> torch.Tensor:
-        """The label with the larger share: int64 (B,). A mixed picture has no other hard label."""
+        """The label with the larger share: int64 (B,). A mixed image has no other hard label."""
         if self.others is None or self.share is None:
             return self.labels
         return torch.where(self.share >= 0.5, self.labels, self.others)
 
 
 class Feed(Protocol):
-    """What a training is fed: batches of pictures, or of features recorded from them."""
+    """What a training is fed: batches of images, or of features recorded from them."""
 
     def __len__(self) -> int: ...
 
@@ -63,9 +63,9 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """The training pictures ``index`` of a dataset, shuffled and varied anew each epoch.
+    """The training images ``index`` of a dataset, shuffled and varied anew each epoch.
 
-    An epoch's batches differ in size by one picture at most, so that none is too small for batch norm.
+    An epoch's batches differ in size by one image at most, so that none is too small for batch norm.
     """
 
     dataset: Dataset
@@ -78,7 +78,7 @@ class Batches:
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        """A key a picture of the dataset: copies of one picture differ, or they would always stand side by side."""
+        """A key an image of the dataset: copies of one image differ, or they would always stand side by side."""
         return distinct(self.dataset.keys)
 
     def __len__(self) -> int:
@@ -97,14 +97,14 @@ class Batches:
             yield self._batch(chosen, epoch)
 
     def some(self, count: int) -> torch.Tensor:
-        """So many of the pictures, or all, as they are: float32 (B, 3, H, W) normalised; the choice is the seed's."""
+        """So many of the images, or all, as they are: float32 (B, 3, H, W) normalised; the choice is the seed's."""
         shuffled = self.index[order(self.seed, _BEFORE, self._keys[self.index])]
-        pictures = to_tensor(self.dataset.pictures[np.sort(shuffled[:count])]).to(self.device)
-        return self.dataset.preprocess.normalise(pictures)
+        images = to_tensor(self.dataset.images[np.sort(shuffled[:count])]).to(self.device)
+        return self.dataset.preprocess.normalise(images)
 
     @cached_property
     def class_weights(self) -> torch.Tensor:
-        """Float32 (K,): weights that give every class the same say; over the training pictures their mean is 1."""
+        """Float32 (K,): weights that give every class the same say; over the training images their mean is 1."""
         return balanced(self.dataset.labels[self.index], self.classes).to(self.device)
 
     def _batch(self, chosen: np.ndarray, epoch: int) -> Batch:
@@ -117,8 +117,8 @@ class Batches:
         return Batch(mixed, labels, chosen, other_labels, share)
 
     def _varied(self, chosen: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        pictures = to_tensor(self.dataset.pictures[chosen]).to(self.device)
-        varied = augment(pictures, self.recipe, self.seed, epoch, self._keys[chosen])
+        images = to_tensor(self.dataset.images[chosen]).to(self.device)
+        varied = augment(images, self.recipe, self.seed, epoch, self._keys[chosen])
         labels = torch.from_numpy(self.dataset.labels[chosen]).to(self.device)
         return self.dataset.preprocess.normalise(varied), labels
 

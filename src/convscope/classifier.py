@@ -25,7 +25,7 @@ FILE_NAME = "classifier.safetensors"
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is built again: a name of MODELS (or ``module.py:function``), its options, the picture's side."""
+    """How a network is built again: a name of MODELS (or ``module.py:function``), its options, the image's side."""
 
     name: str
     image_size: int
@@ -128,17 +128,17 @@ def architecture_of(
 
 
 def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
-    """Show a network that is not ours one picture: UsageError where it cannot take it, or puts out no logits."""
-    picture = torch.zeros(1, 3, image_size, image_size)
+    """Show a network that is not ours one image: UsageError where it cannot take it, or puts out no logits."""
+    image = torch.zeros(1, 3, image_size, image_size)
     with evaluating(network), torch.no_grad():
         try:
-            logits_BK = network(picture)
+            logits_BK = network(image)
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise UsageError(f"{name} cannot take pictures of {image_size} pixels: {reason}") from error
+            raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
     shape = tuple(logits_BK.shape) if isinstance(logits_BK, torch.Tensor) else type(logits_BK).__name__
     if shape != (1, num_classes):
-        raise UsageError(f"{name} must put out (1, {num_classes}) logits for one picture, and put out {shape}.")
+        raise UsageError(f"{name} must put out (1, {num_classes}) logits for one image, and put out {shape}.")
 
 
 def _architecture(stored: dict[str, Any], path: Path, model: str | None) -> Architecture:

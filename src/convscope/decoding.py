@@ -1,6 +1,6 @@
-"""Decoding: any picture, safely, into upright RGB. The only place where a foreign file meets a decoder.
+"""Decoding: any image, safely, into upright RGB. The only place where a foreign file meets a decoder.
 
-Whatever is wrong with a file becomes a `PictureError` with a reason in a few words.
+Whatever is wrong with a file becomes a `ImageError` with a reason in a few words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from .errors import PictureError
+from .errors import ImageError
 
 MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)  # what lies behind transparent pixels
@@ -39,9 +39,9 @@ EXTENSIONS = frozenset({
 # fmt: on
 
 # The first bytes of a file decide what it is; the reader is called itself because Image.open warns, and refuses huge
-# pictures without saying their size.
+# images without saying their size.
 _READERS = {
-    "JPEG": (rb"\xff\xd8\xff", jpeg_factory),  # the multi-picture MPO of cameras too: its first picture
+    "JPEG": (rb"\xff\xd8\xff", jpeg_factory),  # the multi-image MPO of cameras too: its first image
     "PNG": (rb"\x89PNG\r\n\x1a\n", PngImageFile),
     "WEBP": (rb"RIFF....WEBP", WebPImageFile),
     "GIF": (rb"GIF8[79]a", GifImageFile),
@@ -74,7 +74,7 @@ _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 def decode(source: Path | bytes, *, where: str | None = None, at_least: int | None = None) -> Image.Image:
-    """The picture in a file, or in its bytes, as a loaded and upright RGB image; of an animation the first frame.
+    """The image in a file, or in its bytes, as a loaded and upright RGB image; of an animation the first frame.
 
     What it is is told by its content, never by its name. Its pixels are not touched when the header says more than
     `MAX_PIXELS`. Its EXIF orientation is applied once; an unreadable one counts as none. Transparency is laid on
@@ -83,24 +83,24 @@ def decode(source: Path | bytes, *, where: str | None = None, at_least: int | No
     stretched the same way; a NaN or an infinity is black. CMYK in a JPEG is read inverted, as Adobe writes it.
 
     ``at_least``, a side in pixels, lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay
-    `DRAFT_MARGIN` times that long. ``where`` names the picture in errors; the default is its path.
-    Raises PictureError, and nothing else, for anything that is not a picture we can read.
+    `DRAFT_MARGIN` times that long. ``where`` names the image in errors; the default is its path.
+    Raises ImageError, and nothing else, for anything that is not an image we can read.
     """
-    name = where or (str(source) if isinstance(source, str | os.PathLike) else "picture")
+    name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
     with _opened(source, name) as file:
         return guarded(lambda: _decoded(file, name, at_least), name)
 
 
 def guarded(work, name: str) -> Image.Image:
-    """What ``work`` returns; whatever a decoder raises in it becomes a PictureError."""
+    """What ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
     if warnings.filters[:1] != [_PILLOW_WARNINGS]:  # what they say is in the error or of no matter to the pixels
         warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         return work()
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:
-        raise PictureError(name, _reason(error)) from error
+        raise ImageError(name, _reason(error)) from error
 
 
 @contextmanager
@@ -111,14 +111,14 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
         return
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):
-            raise PictureError(name, "not a file")
+            raise ImageError(name, "not a file")
         file = open(source, "rb")  # noqa: SIM115 - closed below; the errors of opening are told apart from those within
     except (FileNotFoundError, NotADirectoryError):
-        raise PictureError(name, "does not exist") from None
+        raise ImageError(name, "does not exist") from None
     except PermissionError:
-        raise PictureError(name, "cannot be opened: permission denied") from None
+        raise ImageError(name, "cannot be opened: permission denied") from None
     except (OSError, ValueError) as error:
-        raise PictureError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()) from None
+        raise ImageError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()) from None
     with file:
         yield file
 
@@ -128,7 +128,7 @@ def _decoded(file: BinaryIO, name: str, at_least: int | None) -> Image.Image:
     image = _header(reader, file)
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PictureError(name, f"too large: {width} x {height} is over {MAX_PIXELS // 1_000_000} million pixels")
+        raise ImageError(name, f"too large: {width} x {height} is over {MAX_PIXELS // 1_000_000} million pixels")
     if image.format == "PNG":  # Pillow decodes pixels without looking at their checksums; verifying uses the image up
         image.verify()
         image = _header(reader, file)
@@ -140,14 +140,14 @@ def _decoded(file: BinaryIO, name: str, at_least: int | None) -> Image.Image:
 def _reader(head: bytes, name: str):
     """The reader for a file that begins with ``head``."""
     if not head:
-        raise PictureError(name, "empty file")
+        raise ImageError(name, "empty file")
     for magic, reader in _READERS.values():
         if re.match(magic, head, re.DOTALL):
             return reader
     for format_name, magic in _REFUSED.items():
         if re.match(magic, head, re.DOTALL):
-            raise PictureError(name, f"format {format_name} is not allowed")
-    raise PictureError(name, "not a picture (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM)")
+            raise ImageError(name, f"format {format_name} is not allowed")
+    raise ImageError(name, "not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM)")
 
 
 def _header(reader, file: BinaryIO) -> ImageFile.ImageFile:
@@ -184,7 +184,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     try:
         turn = _TRANSPOSE.get(int(image.getexif().get(0x0112, 1)))
-    except Exception:  # whatever a broken EXIF block makes its parser raise, the picture is as it stands
+    except Exception:  # whatever a broken EXIF block makes its parser raise, the image is as it stands
         turn = None
     rgb = _rgb(image)
     upright = rgb.transpose(turn) if turn is not None else rgb.copy() if rgb is image else rgb

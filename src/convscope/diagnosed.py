@@ -1,4 +1,4 @@
-"""What `diagnose` writes: the verdict, the numbers it rests on, and its pictures. Reads results, computes nothing."""
+"""What `diagnose` writes: the verdict, the numbers it rests on, and its images. Reads results, computes nothing."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def flow_sentence(found: Gradients) -> str:
     if not math.isfinite(found.reach):
         return f"the gradient grows beyond what its numbers can hold on its way through {count} factors"
     return (
-        f"the gradient changes x{found.typical:.2f} a factor; what reaches the pictures through {count} factors is "
+        f"the gradient changes x{found.typical:.2f} a factor; what reaches the images through {count} factors is "
         f"{found.reach:.2g} of what left the logits"
     )
 
@@ -139,21 +139,21 @@ def norm_json(view: NormView | None) -> dict[str, Any] | None:
 
 
 def write(report: DiagnoseReport) -> DiagnoseReport:
-    """Write JSON, pictures and the page; returns the report."""
-    pictures: dict[str, drawing.Drawing] = {}
+    """Write JSON, images and the page; returns the report."""
+    images: dict[str, drawing.Drawing] = {}
     if report.factors is not None:
-        pictures["factors"] = report.factors
+        images["factors"] = report.factors
     if report.watched is not None and len(report.watched.steps):
-        pictures["watched"] = _watched(report.watched)
+        images["watched"] = _watched(report.watched)
     if report.norm is not None:
-        pictures["norm"] = _norm(report.norm)
+        images["norm"] = _norm(report.norm)
     make_folder(report.folder)
-    for name, picture in pictures.items():
-        commit_bytes(report.folder / f"{name}.png", picture.png)
+    for name, image in images.items():
+        commit_bytes(report.folder / f"{name}.png", image.png)
     commit_json(report.folder / "diagnose.json", report.summary)
-    shown = {name: uri(report.folder / f"{name}.png") for name in pictures}
+    shown = {name: uri(report.folder / f"{name}.png") for name in images}
     flows = {NAMES[when]: flow_sentence(state.gradients) for when, state in report.states.items()}
-    html = page("diagnose.html", summary=report.summary, sentence=report.sentence(), pictures=shown, flows=flows)
+    html = page("diagnose.html", summary=report.summary, sentence=report.sentence(), images=shown, flows=flows)
     commit_text(report.folder / "index.html", html)
     return report
 
@@ -172,7 +172,7 @@ def _norm(view: NormView) -> drawing.Drawing:
         f"(running: {view.running_mean:.3g}, {view.running_scale:.3g}), gamma {view.gamma:.3g}, delta {view.delta:.3g}"
     )
     return drawing.norm(
-        drawing.NormPicture(
+        drawing.NormImage(
             title,
             view.before.numpy(),
             view.after.numpy(),

@@ -5,7 +5,7 @@ ConvscopeError                 1    something of ours went wrong
 |  |- UnknownName              2    a name that does not exist: offers the nearest ones
 |  `- Untrained                2    a run whose first epoch is not over: it has no classifier
 |- DataError                  65    data, or a file, that cannot be used
-|  |- PictureError            65    one picture that cannot be read
+|  |- ImageError            65    one image that cannot be read
 |  `- DamagedFile             65    a file of ours whose content is not what was written
 |     `- ForeignFile          65    a whole file of a kind we read, but not written by us
 |- UnreachableError           69    something that is not on this machine and cannot be fetched
@@ -60,8 +60,8 @@ class DataError(ConvscopeError):
     exit_code = 65
 
 
-class PictureError(DataError):
-    """One picture that cannot be read; ``where`` names it and ``reason`` says why in a few words."""
+class ImageError(DataError):
+    """One image that cannot be read; ``where`` names it and ``reason`` says why in a few words."""
 
     def __init__(self, where: str, reason: str) -> None:
         self.where, self.reason = where, reason

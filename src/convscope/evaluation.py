@@ -19,7 +19,7 @@ class Evaluated:
     """An evaluation with what it was made on: ``index`` (N,) into ``dataset``, logits (N, K) in the classifier's order.
 
     ``notes`` are sentences a user should read. With test-time views ``view_scores`` are the scores of the mean of
-    ``views``; ``scores`` and ``logits`` are always those of the pictures as they are.
+    ``views``; ``scores`` and ``logits`` are always those of the images as they are.
     """
 
     scores: metrics.Evaluation
@@ -36,7 +36,7 @@ class Evaluated:
 def evaluate(
     classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, views: str = "none"
 ) -> Evaluated:
-    """Evaluate on a part ("train", "val", "test" or "all") of a dataset, at most ``limit`` pictures, stratified.
+    """Evaluate on a part ("train", "val", "test" or "all") of a dataset, at most ``limit`` images, stratified.
 
     The dataset must have been read with the classifier's size and fit. Classes go by name: DataError for one that the
     classifier does not know; those that the dataset lacks are noted. ``views`` is a name of VIEWS.
@@ -44,7 +44,7 @@ def evaluate(
     looks = find_views(views)
     index = dataset.subset(part, limit)
     translate = translation(classifier.class_names, dataset.class_names)
-    scores, mean = view_logits(classifier.network, dataset.pictures, classifier.preprocess, looks, index)
+    scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
     notes = _notes(classifier, dataset, result)

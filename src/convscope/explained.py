@@ -1,4 +1,4 @@
-"""What `explain` writes: a JSON file, a sheet of small pictures and a page for each layer, and what one picture shows.
+"""What `explain` writes: a JSON file, a sheet of small images and a page for each layer, and what one image shows.
 
 Reads results and computes nothing. Each page needs no other file; ``conv2.html#17`` is the card of a filter.
 """
@@ -20,7 +20,7 @@ from .datasets import Dataset
 from .drawing import Row, outlined
 from .errors import UnknownName, UsageError
 from .explanation.attribution import Attribution, Layerwise
-from .explanation.cards import Card, ClassPictures, LayerCards
+from .explanation.cards import Card, ClassImages, LayerCards
 from .explanation.evidence import Evidence, strongest
 from .explanation.fields import cut
 from .explanation.layers import Layer
@@ -31,25 +31,25 @@ from .storage import commit_bytes, commit_json, commit_text, read_json
 
 OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
 OVERVIEW_EXEMPLARS = 6
-SHOWN = 64  # px: side of a small picture on a page
+SHOWN = 64  # px: side of a small image on a page
 SMALLEST_CELL = 32  # px: in a sheet
 PUSHED = 8  # filters on the sheet of evidence
 
 
 @dataclass(frozen=True)
 class CardReport:
-    """One card; a notebook shows it as a picture, and ``card`` holds every number."""
+    """One card; a notebook shows it as an image, and ``card`` holds every number."""
 
     card: Card
     row: Row
 
     @cached_property
-    def picture(self) -> drawing.Drawing:
-        """The card's pictures and words."""
+    def drawing(self) -> drawing.Drawing:
+        """The card's images and words."""
         return drawing.card_rows([self.row])
 
     def _repr_png_(self) -> bytes:
-        return self.picture.png
+        return self.drawing.png
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ExplainReport:
     layers: dict[str, LayerCards]
     dataset: Dataset
     probes: Probes | None = None
-    classes: ClassPictures | None = None
+    classes: ClassImages | None = None
 
     def card(self, layer: str, k: int) -> CardReport:
         """The card of filter ``k`` of a layer. UnknownName or UsageError where there is none."""
@@ -87,8 +87,8 @@ class ExplainReport:
 
 
 @dataclass(frozen=True)
-class PictureReport:
-    """One picture taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
+class ImageReport:
+    """One image taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
 
     folder: Path
     summary: dict[str, Any]
@@ -141,32 +141,32 @@ def _has_page(layer: Layer, folder: Path, heading: Mapping[str, Any]) -> bool:
 
 
 def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
-    """Whether a crop shows less than three quarters of the picture's side, so that the whole picture says more."""
+    """Whether a crop shows less than three quarters of the image's side, so that the whole image says more."""
     size = found.layer.field
     return size is not None and max(size.size) < 0.75 * dataset.preprocess.size
 
 
 def _strips(found: LayerCards, i: int, dataset: Dataset, whole: bool) -> list[list[np.ndarray | None]]:
-    """The rows of small pictures of a card: crops, whole pictures, and the least exciting."""
+    """The rows of small images of a card: crops, whole images, and the least exciting."""
     card = found.cards[i]
     crops = _leading(found, i, crop=True) + _crops(card, dataset)
     strips = [crops]
     if whole:
-        pictures = [outlined(np.asarray(dataset.pictures[e.index]), e.box) for e in card.exemplars]
-        strips.append(_leading(found, i, crop=False) + pictures)
+        images = [outlined(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
+        strips.append(_leading(found, i, crop=False) + images)
     if card.least:
         blank: list[np.ndarray | None] = [None] * len(_leading(found, i, crop=True))
-        strips.append(blank + [np.asarray(dataset.pictures[e.index]) for e in card.least])
+        strips.append(blank + [np.asarray(dataset.images[e.index]) for e in card.least])
     return strips
 
 
 def _leading(found: LayerCards, i: int, crop: bool) -> list[np.ndarray | None]:
-    """What stands before the exemplars: the maximized pictures, and a first layer's filter."""
+    """What stands before the exemplars: the maximized images, and a first layer's filter."""
     shown: list[np.ndarray | None] = []
     if found.maximized is not None and found.box is not None:
         top, left, bottom, right = found.box
-        pictures = found.maximized[i]
-        shown += [p[top:bottom, left:right] if crop else outlined(p, found.box) for p in pictures]
+        images = found.maximized[i]
+        shown += [p[top:bottom, left:right] if crop else outlined(p, found.box) for p in images]
     if found.filters is not None:
         shown.append(found.filters[found.cards[i].filter] if crop else None)
     return shown
@@ -176,16 +176,14 @@ def _lead_words(found: LayerCards) -> str:
     words = []
     if found.maximized is not None:
         n = found.maximized.shape[1]
-        words.append(
-            "the picture that gradient ascent made" if n == 1 else f"the {n} pictures that gradient ascent made"
-        )
+        words.append("the image that gradient ascent made" if n == 1 else f"the {n} images that gradient ascent made")
     if found.filters is not None:
         words.append("the filter itself")
     return ", and ".join(words)
 
 
 def _crops(card: Card, dataset: Dataset) -> list[np.ndarray | None]:
-    return [cut(np.asarray(dataset.pictures[e.index]), e.box) for e in card.exemplars]
+    return [cut(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
 
 
 def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> Row:
@@ -203,7 +201,7 @@ def six(found: LayerCards, dataset: Dataset) -> drawing.Drawing:
     chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
     rows = [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
     lead = f"{_lead_words(found)}; then " if _lead_words(found) else ""
-    return drawing.card_rows(rows, f"{found.layer.name}: {lead}the pictures that excite a filter most, and words")
+    return drawing.card_rows(rows, f"{found.layer.name}: {lead}the images that excite a filter most, and words")
 
 
 def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport) -> dict[str, Any]:
@@ -225,7 +223,7 @@ def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport)
         names = heading["classes"]
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
-        commit_bytes(folder / "classes.png", drawing.picture_grid(report.classes.pictures, titles, 5, words).png)
+        commit_bytes(folder / "classes.png", drawing.image_grid(report.classes.images, titles, 5, words).png)
     summaries = [s for layer in heading["layers"] if (s := layer_summary(folder, layer.file)) is not None]
     html = page(
         "explain.html",
@@ -265,14 +263,14 @@ def probes_json(found: Probes, class_names: Sequence[str]) -> dict[str, Any]:
     return {"classes": list(class_names), "readable": list(found.readable), "layers": rows}
 
 
-# ----------------------------------------------------------------------------------------------------- one picture
+# ----------------------------------------------------------------------------------------------------- one image
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What was found out about one picture uint8 (S, S, 3): evidence, maps of each method, what goes through."""
+    """What was found out about one image uint8 (S, S, 3): evidence, maps of each method, what goes through."""
 
-    picture: np.ndarray
+    image: np.ndarray
     evidence: Evidence
     attributions: dict[str, Attribution]
     sanity: dict[str, tuple[Layerwise, ...]]
@@ -281,31 +279,31 @@ class Taken:
     cards: LayerCards | None
 
 
-def write_picture(
+def write_image(
     taken: Taken, dataset: Dataset, class_names: Sequence[str], folder: Path, summary: dict[str, Any]
-) -> PictureReport:
-    """Write what one picture showed: evidence, where the network looks, the maps."""
+) -> ImageReport:
+    """Write what one image showed: evidence, where the network looks, the maps."""
     names = list(class_names)
     target, against = names[taken.evidence.target], names[taken.evidence.against]
     drawings = {"evidence": _evidence_sheet(taken, dataset, target, against)}
     if taken.attributions:
         maps = [(method, a.map_HW.float().cpu().numpy()) for method, a in taken.attributions.items()]
-        drawings["looks"] = drawing.attributions(taken.picture, maps, f"Where it looks for {target}")
+        drawings["looks"] = drawing.attributions(taken.image, maps, f"Where it looks for {target}")
     rows = []
     for found in taken.maps:
         chosen = found.order[:PUSHED].tolist()
         rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
-    drawings["maps"] = drawing.map_summary(taken.picture, rows)
-    for name, picture in drawings.items():
-        commit_bytes(folder / f"{name}.png", picture.png)
+    drawings["maps"] = drawing.map_summary(taken.image, rows)
+    for name, image in drawings.items():
+        commit_bytes(folder / f"{name}.png", image.png)
     for found in taken.maps:
         commit_bytes(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
-    commit_json(folder / "picture.json", summary)
-    return PictureReport(folder, summary, drawings)
+    commit_json(folder / "image.json", summary)
+    return ImageReport(folder, summary, drawings)
 
 
 def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
-    """How many of the nearest pictures are of each class, the most frequent first."""
+    """How many of the nearest images are of each class, the most frequent first."""
     counts = Counter(dataset.class_names[dataset.labels[i]] for i, _ in near)
     return ", ".join(f"{n} {name}" for name, n in counts.most_common())
 
@@ -313,13 +311,13 @@ def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
 def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -> drawing.Drawing:
     found = taken.evidence
     cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
-    margin, near = found.margin, [np.asarray(dataset.pictures[i]) for i, _ in taken.nearest]
-    lead = [taken.picture]
+    margin, near = found.margin, [np.asarray(dataset.images[i]) for i, _ in taken.nearest]
+    lead = [taken.image]
     lines = [
         f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
-        f"then the training pictures most alike to the network: {_by_class(taken.nearest, dataset)}",
+        f"then the training images most alike to the network: {_by_class(taken.nearest, dataset)}",
     ]
-    rows = [Row("picture", [lead, near], lines)]
+    rows = [Row("image", [lead, near], lines)]
     for k in strongest(margin, PUSHED):
         share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
         title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"

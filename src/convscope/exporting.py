@@ -1,6 +1,6 @@
 """Export: a classifier as one file that predicts the same elsewhere, with a parity seal that shows it does.
 
-The seal is the logits of 16 generated pictures. It is compared when a file is written, each time one is loaded, and by
+The seal is the logits of 16 generated images. It is compared when a file is written, each time one is loaded, and by
 the plain script that is written beside an ONNX file, which needs NumPy, Pillow and onnxruntime and nothing of ours.
 """
 
@@ -27,14 +27,14 @@ from .taps import evaluating
 
 FORMAT = 1
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-SEALED = 16  # pictures
+SEALED = 16  # images
 TOLERANCE = 1e-4  # of the largest logit, or of 1
 SCRIPT = Path(__file__).with_name("templates") / "predict_onnx.txt"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: its files, and how far its logits are from the network's own on the sealed pictures."""
+    """What was written: its files, and how far its logits are from the network's own on the sealed images."""
 
     format: str
     files: tuple[Path, ...]
@@ -60,21 +60,21 @@ def export_classifier(classifier: Classifier, folder: Path, name: str, format: s
 # ------------------------------------------------------------------------------------------------------- the seal
 
 
-def seal_pictures(size: int) -> np.ndarray:
-    """Generated pictures, uint8 (16, S, S, 3), by integers alone: 4 ramps, 4 checkerboards, 4 blends, 4 of noise."""
+def seal_images(size: int) -> np.ndarray:
+    """Generated images, uint8 (16, S, S, 3), by integers alone: 4 ramps, 4 checkerboards, 4 blends, 4 of noise."""
     y, x, c = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in (size, size, 3)), indexing="ij")
-    pictures = []
+    images = []
     for n in range(4):
         ramp = (x * (n + 1) + y * (4 - n) + 60 * c) * 255 // (8 * size)
         checks = ((x >> (n + 1)) + (y >> (n + 1)) + c) % 2 * 255
         noise = ((x * 73856093) ^ (y * 19349663) ^ ((c + 3 * n + 1) * 83492791)) * 2654435761 % 2**32 >> 24
-        pictures += [ramp % 256, checks, (ramp % 256 + noise) // 2, noise]
-    return np.stack(pictures).astype(np.uint8)
+        images += [ramp % 256, checks, (ramp % 256 + noise) // 2, noise]
+    return np.stack(images).astype(np.uint8)
 
 
 def _sealed_logits(classifier: Classifier) -> np.ndarray:
-    pictures = seal_pictures(classifier.preprocess.size)
-    return logits(classifier.network, pictures, classifier.preprocess).double().numpy()
+    images = seal_images(classifier.preprocess.size)
+    return logits(classifier.network, images, classifier.preprocess).double().numpy()
 
 
 def _allowed(wanted: np.ndarray) -> float:
@@ -93,7 +93,7 @@ def check_seal(classifier: Classifier) -> float | None:
     difference = float(np.abs(_sealed_logits(classifier) - wanted).max())
     if not difference <= _allowed(wanted):
         raise DamagedFile(
-            f"the network answers the {SEALED} sealed pictures otherwise than when it was exported, by "
+            f"the network answers the {SEALED} sealed images otherwise than when it was exported, by "
             f"{difference:.2g}: it is not the same network, or not computed the same."
         )
     return difference
@@ -116,7 +116,7 @@ def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
     wanted = _sealed_logits(classifier)
     model = to_onnx(_Whole(classifier), classifier.preprocess.size, pixels=True)
     data = _with_description(model, _description(classifier, wanted))
-    difference = float(np.abs(_run(data, seal_pictures(classifier.preprocess.size)) - wanted).max())
+    difference = float(np.abs(_run(data, seal_images(classifier.preprocess.size)) - wanted).max())
     if not difference <= _allowed(wanted):
         raise ConvscopeError(
             f"{name} is not written: as ONNX its logits differ by {difference:.2g}, "
@@ -187,7 +187,7 @@ def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
-def _run(data: bytes, pictures: np.ndarray) -> np.ndarray:
+def _run(data: bytes, images: np.ndarray) -> np.ndarray:
     runtime = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": pictures})[0].astype(np.float64)
+    return session.run(None, {"images": images})[0].astype(np.float64)

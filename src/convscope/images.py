@@ -1,6 +1,6 @@
-"""Pictures as numbers: fit an RGB picture to a square, turn it into a normalised tensor and back.
+"""Images as numbers: fit an RGB image to a square, turn it into a normalised tensor and back.
 
-`Preprocess` is the frozen description that travels with a classifier, so that training and prediction see one picture.
+`Preprocess` is the frozen description that travels with a classifier, so that training and prediction see one image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, decode, guarded, upright_rgb
 from .errors import DamagedFile, DataError, UnknownName, UsageError
 
-PAD_COLOUR = (128, 128, 128)  # what surrounds a picture that is fitted whole
+PAD_COLOUR = (128, 128, 128)  # what surrounds an image that is fitted whole
 
 
 def _crop(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
@@ -40,7 +40,7 @@ def _pad(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
 
 def _squash(rgb: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     """Both sides become ``size``, whatever that does to the shapes."""
-    if size * rgb.height > MAX_PIXELS:  # Pillow resizes rows first, which makes a thin tall picture huge
+    if size * rgb.height > MAX_PIXELS:  # Pillow resizes rows first, which makes a thin tall image huge
         rgb = rgb.resize((rgb.width, size), how)
     return rgb.resize((size, size), how)
 
@@ -58,9 +58,9 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes a tensor: fitted to ``size`` x ``size`` pixels by ``fit``, then (x / 255 - mean) / std.
+    """How an image becomes a tensor: fitted to ``size`` x ``size`` pixels by ``fit``, then (x / 255 - mean) / std.
 
-    ``fit`` is "crop" (shorter side to size, centre cut out), "pad" (the whole picture on grey) or "squash" (both sides
+    ``fit`` is "crop" (shorter side to size, centre cut out), "pad" (the whole image on grey) or "squash" (both sides
     to size). ``mean`` and ``std`` are per channel, in units of pixel values 0..1. ``interpolation`` is "bilinear" or
     "bicubic"; ``centre`` below 1 looks, with fit "crop", at the middle square only whose side is that share of the
     shorter one, as many pretrained networks were evaluated. ``version`` counts changes of the rules in this module.
@@ -77,7 +77,7 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size**2 <= MAX_PIXELS or self.size < 1:
-            raise UsageError(f"a picture's size is a whole number of pixels from 1 to 7071, not {self.size!r}.")
+            raise UsageError(f"an image's size is a whole number of pixels from 1 to 7071, not {self.size!r}.")
         if self.fit not in FITS:
             raise UnknownName("fit", str(self.fit), FITS)
         if self.version != 1:
@@ -91,14 +91,14 @@ class Preprocess:
         if min(self.std) <= 0:
             raise UsageError(f"std must be above 0 in each channel, not {self.std}.")
 
-    def picture(self, source: Path | bytes | Image.Image, where: str | None = None) -> np.ndarray:
-        """The fitted pixels, uint8 (size, size, 3). A picture of exactly that size keeps every pixel as it is.
+    def fit_image(self, source: Path | bytes | Image.Image, where: str | None = None) -> np.ndarray:
+        """The fitted pixels, uint8 (size, size, 3). An image of exactly that size keeps every pixel as it is.
 
-        Raises PictureError, with ``where`` as the name, as `decode` does. A Pillow image given in place of a file has
+        Raises ImageError, with ``where`` as the name, as `decode` does. A Pillow image given in place of a file has
         all its pixels already, so a large JPEG comes out slightly different from its file, which is decoded smaller.
         """
         if isinstance(source, Image.Image):
-            rgb = guarded(lambda: upright_rgb(source), where or "picture")
+            rgb = guarded(lambda: upright_rgb(source), where or "image")
         else:
             rgb = decode(source, where=where, at_least=math.ceil(self.size / self.centre))
         return np.array(self.fit_array(rgb))
@@ -142,11 +142,11 @@ class Preprocess:
             raise DamagedFile(f"the preprocess is damaged: {error}") from error
 
     def decoding_key(self) -> str:
-        """A text that is equal for two Preprocess exactly when they make the same uint8 picture of every file."""
+        """A text that is equal for two Preprocess exactly when they make the same uint8 image of every file."""
         rules = f"background={BACKGROUND} pad={PAD_COLOUR} draft={DRAFT_MARGIN} pillow={PIL.__version__}"
         usual = (self.interpolation, self.centre) == ("bilinear", 1.0)
         how = "" if usual else f"interpolation={self.interpolation} centre={self.centre!r} "
-        return f"picture version={self.version} size={self.size} fit={self.fit} {how}{rules}"
+        return f"image version={self.version} size={self.size} fit={self.fit} {how}{rules}"
 
 
 def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
@@ -173,31 +173,31 @@ class _Writable:
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
 
 
-def to_tensor(pictures_NHWC: np.ndarray) -> torch.Tensor:
+def to_tensor(images_NHWC: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> uint8 (N, 3, H, W): a view with channels-last strides, nothing copied.
 
     Made from a read-only array (a memory-mapped file) the tensor must not be written to: that ends the process.
     """
-    if not pictures_NHWC.flags.writeable:
-        pictures_NHWC = np.asarray(_Writable(pictures_NHWC))
-    return torch.from_numpy(pictures_NHWC).permute(0, 3, 1, 2)
+    if not images_NHWC.flags.writeable:
+        images_NHWC = np.asarray(_Writable(images_NHWC))
+    return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
 
 
 Channels = tuple[float, float, float]
 
 
-def statistics(pictures_NHWC: np.ndarray) -> tuple[Channels, Channels]:
+def statistics(images_NHWC: np.ndarray) -> tuple[Channels, Channels]:
     """The mean and the standard deviation of each channel of uint8 (N, H, W, 3), in units of pixel values 0..1.
 
-    Exact: pixels are counted by value, so the order of the pictures changes nothing, and memory stays flat. The
+    Exact: pixels are counted by value, so the order of the images changes nothing, and memory stays flat. The
     deviation is at least 1/255, so that a constant channel can be divided by it. Raises DataError when there are none.
     """
-    if not pictures_NHWC.size:
-        raise DataError("there are no pictures to take the mean and standard deviation of.")
+    if not images_NHWC.size:
+        raise DataError("there are no images to take the mean and standard deviation of.")
     counts = np.zeros((3, 256), np.int64)
-    step = max(1, (1 << 20) // (pictures_NHWC.shape[1] * pictures_NHWC.shape[2]))
-    for start in range(0, len(pictures_NHWC), step):
-        block = pictures_NHWC[start : start + step].reshape(-1, 3)
+    step = max(1, (1 << 20) // (images_NHWC.shape[1] * images_NHWC.shape[2]))
+    for start in range(0, len(images_NHWC), step):
+        block = images_NHWC[start : start + step].reshape(-1, 3)
         for channel in range(3):
             counts[channel] += np.bincount(block[:, channel], minlength=256)
     means, deviations = zip(*(_moments(row.tolist()) for row in counts), strict=True)

@@ -1,9 +1,9 @@
 """What a network's logits are worth, as numbers with intervals.
 
 Every function here is pure: (logits, labels) in, numbers out, the same to the last digit each time. Logits are
-(N, K) tensors or arrays, N pictures by K classes; labels are (N,) class indices. Rates are fractions from 0 to 1 and
+(N, K) tensors or arrays, N images by K classes; labels are (N,) class indices. Rates are fractions from 0 to 1 and
 intervals cover 95 %. A class is guessed when its logit is the largest; among equal logits the lower index wins.
-Every function of logits raises DataError when there are no pictures, when labels do not fit, or when a logit is
+Every function of logits raises DataError when there are no images, when labels do not fit, or when a logit is
 not a finite number.
 """
 
@@ -22,14 +22,14 @@ from .errors import DataError
 Z95 = 1.959963984540054  # the normal quantile that leaves 2.5 % on each side
 CONFUSION_LIMIT = 1000  # more classes than this make a matrix that nobody can read and no JSON file should hold
 MISTAKES_KEPT = 25
-ROWS_AT_ONCE = 4096  # float64 copies are made for this many pictures at a time
+ROWS_AT_ONCE = 4096  # float64 copies are made for this many images at a time
 
 Array = np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the interval that holds the truth with probability ``confidence``; ``n`` pictures were seen."""
+    """A value with the interval that holds the truth with probability ``confidence``; ``n`` images were seen."""
 
     value: float
     low: float
@@ -41,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class against the rest; all but ``name`` and ``n`` are None where the labels hold no such picture."""
+    """One class against the rest; all but ``name`` and ``n`` are None where the labels hold no such image."""
 
     name: str
     n: int
@@ -54,7 +54,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The pictures whose confidence falls in one bin; None where it is empty; low, high: Wilson, of the accuracy."""
+    """The images whose confidence falls in one bin; None where it is empty; low, high: Wilson, of the accuracy."""
 
     confidence: float | None
     accuracy: float | None
@@ -73,7 +73,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two classifiers on the same ``n`` pictures: ``difference`` is the accuracy of a minus that of b."""
+    """Two classifiers on the same ``n`` images: ``difference`` is the accuracy of a minus that of b."""
 
     n: int
     a_only: int
@@ -97,7 +97,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Mistake:
-    """Picture ``index`` of class ``truth``, taken for ``guess`` with softmax ``probability``."""
+    """Image ``index`` of class ``truth``, taken for ``guess`` with softmax ``probability``."""
 
     index: int
     truth: int
@@ -142,7 +142,7 @@ class Evaluation:
 def wilson(successes: int, n: int) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927): never outside 0..1, fair for small n and for 0 or n."""
     if n < 1:
-        raise DataError("no pictures to evaluate")
+        raise DataError("no images to evaluate")
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes among {n}")
     rate, z2 = successes / n, Z95 * Z95
@@ -155,12 +155,12 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int = 0, draws: int = 1000) -> Interval:
-    """The percentile interval (Efron 1979) of ``statistic(indices_n)`` over ``draws`` resamples of n pictures.
+    """The percentile interval (Efron 1979) of ``statistic(indices_n)`` over ``draws`` resamples of n images.
 
     ``statistic`` takes n indices into 0..n-1. The same seed gives the same interval.
     """
     if n < 1:
-        raise DataError("no pictures to evaluate")
+        raise DataError("no images to evaluate")
     generator = np.random.default_rng(seed)
     values = [statistic(generator.integers(0, n, n)) for _ in range(draws)]
     low, high = np.quantile(values, [0.025, 0.975])
@@ -185,7 +185,7 @@ def top_k(logits_NK: Array, labels_N: Array, k: int) -> Interval:
 
 
 def cross_entropy(logits_NK: Array, labels_N: Array) -> float:
-    """The mean cross-entropy in nats, in float64; the sum is exact, so the order of the pictures does not matter."""
+    """The mean cross-entropy in nats, in float64; the sum is exact, so the order of the images does not matter."""
     logits, labels = _checked(logits_NK, labels_N)
     losses: list[float] = []
     for rows in _slices(len(labels)):
@@ -216,10 +216,10 @@ def per_class(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> 
 
 
 def balanced_accuracy(logits_NK: Array, labels_N: Array, seed: int = 0) -> Interval:
-    """The mean recall of the classes present, with a bootstrap interval over pictures.
+    """The mean recall of the classes present, with a bootstrap interval over images.
 
-    Where every picture is right, or none is, resampling shows no spread at all although a few pictures prove
-    little; Wilson's interval over all pictures stands in then, and ``method`` says which it was.
+    Where every image is right, or none is, resampling shows no spread at all although a few images prove
+    little; Wilson's interval over all images stands in then, and ``method`` says which it was.
     """
     logits, labels = _checked(logits_NK, labels_N)
     n, classes = logits.shape
@@ -249,8 +249,8 @@ def confusion(logits_NK: Array, labels_N: Array) -> np.ndarray | None:
 def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibration:
     """The expected calibration error over ``bins`` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599).
 
-    Confidence is the softmax probability of the guess. The error is the mean over pictures of the distance
-    between accuracy and mean confidence in the picture's bin.
+    Confidence is the softmax probability of the guess. The error is the mean over images of the distance
+    between accuracy and mean confidence in the image's bin.
     """
     logits, labels = _checked(logits_NK, labels_N)
     confidence, right = _confidence(logits), logits.argmax(axis=1) == labels
@@ -269,18 +269,18 @@ def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibratio
 
 
 def paired_test(correct_a: Array, correct_b: Array) -> PairedTest:
-    """Is a better than b on the same pictures? ``correct_a`` and ``correct_b`` are (N,) booleans.
+    """Is a better than b on the same images? ``correct_a`` and ``correct_b`` are (N,) booleans.
 
-    ``p`` is the exact two-sided McNemar test (McNemar 1947) on the pictures only one of them gets right. The
+    ``p`` is the exact two-sided McNemar test (McNemar 1947) on the images only one of them gets right. The
     interval of the accuracy difference is Newcombe's for paired proportions (Newcombe 1998, method 10), which stays
-    within -1..1 and is fair for few discordant pictures. The two rest on different arithmetic: very near 0.05 one
+    within -1..1 and is fair for few discordant images. The two rest on different arithmetic: very near 0.05 one
     may exclude zero and the other not.
     """
     from scipy.stats import binomtest  # slow to import
 
     a, b = _array(correct_a).astype(bool), _array(correct_b).astype(bool)
     if a.shape != b.shape or a.ndim != 1:
-        raise DataError(f"a paired test needs the same pictures for both; got shapes {a.shape} and {b.shape}")
+        raise DataError(f"a paired test needs the same images for both; got shapes {a.shape} and {b.shape}")
     both, a_only, b_only, neither = (int(x.sum()) for x in (a & b, a & ~b, ~a & b, ~a & ~b))
     low, high = _newcombe(both, a_only, b_only, neither)
     p = float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0
@@ -356,16 +356,16 @@ def _checked(logits_NK: Array, labels_N: Array) -> tuple[np.ndarray, np.ndarray]
     if logits.dtype != np.float64:
         logits = logits.astype(np.float32)
     if len(labels) == 0 or logits.size == 0:
-        raise DataError("no pictures to evaluate")
+        raise DataError("no images to evaluate")
     if labels.ndim == 2 and labels.shape == logits.shape:
         raise DataError(
             f"labels of shape {labels.shape} are shares of classes, as mixup and cutmix make them; a metric needs one "
-            f"class a picture, ({len(labels)},): measure on pictures that are not mixed"
+            f"class an image, ({len(labels)},): measure on images that are not mixed"
         )
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise DataError(f"logits of shape {logits.shape} and labels of shape {labels.shape} do not go together")
     if bad := int((~np.isfinite(logits).all(axis=1)).sum()):
-        raise DataError(f"the network's outputs are NaN or infinite for {bad} of {len(labels)} pictures")
+        raise DataError(f"the network's outputs are NaN or infinite for {bad} of {len(labels)} images")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise DataError(f"labels {labels.min()} to {labels.max()} do not fit a network of {logits.shape[1]} classes")
     return logits, labels

@@ -1,7 +1,7 @@
-"""Mixed pictures: mixup (Zhang et al. 2018, arXiv:1710.09412) and cutmix (Yun et al. 2019, arXiv:1905.04899).
+"""Mixed images: mixup (Zhang et al. 2018, arXiv:1710.09412) and cutmix (Yun et al. 2019, arXiv:1905.04899).
 
-Stateless like augmentation: a picture's partner, share and place are functions of (seed, epoch, its key), whatever
-batch it stands in. The partner is any picture of the training part, not one of the same batch.
+Stateless like augmentation: an image's partner, share and place are functions of (seed, epoch, its key), whatever
+batch it stands in. The partner is any image of the training part, not one of the same batch.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ COIN, SHARE, CENTRE_X, CENTRE_Y = range(4)
 
 
 def is_on(recipe: Labels) -> bool:
-    """Whether any picture is mixed."""
+    """Whether any image is mixed."""
     return recipe.mixup > 0 or recipe.cutmix > 0
 
 
 def partners(seed: int, epoch: int, keys_B: np.ndarray, count: int) -> np.ndarray:
-    """The partner of each picture: int64 (B,), places in a list of ``count`` pictures."""
+    """The partner of each image: int64 (B,), places in a list of ``count`` images."""
     return (words_of(seed, epoch, _PARTNER, keys_B) % np.uint64(count)).astype(np.int64)
 
 
 def mix(  # noqa: PLR0913 - as augment, with the partners
     images_BCHW: torch.Tensor, others_BCHW: torch.Tensor, recipe: Labels, seed: int, epoch: int, keys_B: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix float pictures with their partners: (B, 3, H, W), and float32 (B,), the share of a picture's own label.
+    """Mix float images with their partners: (B, 3, H, W), and float32 (B,), the share of an image's own label.
 
-    With both kinds on, each picture has one of them by the toss of a coin. A share is drawn from Beta(alpha, alpha);
+    With both kinds on, each image has one of them by the toss of a coin. A share is drawn from Beta(alpha, alpha);
     for cutmix it is that of the area left, after the rectangle was cut at the border.
     """
     u = uniforms(seed ^ _SLOTS_SEED, epoch, keys_B, 4)

@@ -31,7 +31,7 @@ RANGE_STOP = 2.0  # a smoothed loss this many times the best is over the edge
 RANGE_SMOOTHING = 0.9
 BACK_OFF = {"muon": 3.0}  # the rate is taken so far below that of the lowest loss; 1 elsewhere: docs/log.md
 SPEED_UPDATES = 6  # timed, after two that are not
-MEMORY_PICTURES = 8  # in the pass that is measured
+MEMORY_IMAGES = 8  # in the pass that is measured
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,23 @@ def epoch_seconds(network: torch.nn.Module, batches: Batches, recipe: Recipe, va
     update = statistics.median(sum(step.seconds.values()) for step in steps) if steps else math.nan
     index = batches.index[:BATCH]
     start = time.perf_counter()
-    logits(state.network, batches.dataset.pictures, batches.dataset.preprocess, index, batches.device)
-    a_picture = (time.perf_counter() - start) / len(index)
-    return update * len(batches) + a_picture * validation
+    logits(state.network, batches.dataset.images, batches.dataset.preprocess, index, batches.device)
+    an_image = (time.perf_counter() - start) / len(index)
+    return update * len(batches) + an_image * validation
 
 
 def step_bytes(network: torch.nn.Module, recipe: Recipe, image_size: int) -> tuple[int, int, int]:
-    """Bytes that a training step needs: for the weights; for each picture's activations; the same, when recomputed.
+    """Bytes that a training step needs: for the weights; for each image's activations; the same, when recomputed.
 
     For the weights: themselves, their gradients and what the optimizer (and an average) keeps of each.
     """
     kept = {"sgd": 1 if recipe.optimizer.momentum else 0, "adamw": 2, "muon": 1}[recipe.optimizer.name]
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     copy = deepcopy(network).cpu().train()
-    pictures = torch.zeros(MEMORY_PICTURES, 3, image_size, image_size)
+    images = torch.zeros(MEMORY_IMAGES, 3, image_size, image_size)
     half = recipe.loop.precision == "bfloat16"
-    a_picture = [activation_bytes(copy, pictures, save, half) // MEMORY_PICTURES for save in (False, True)]
-    return weights * (2 + kept + (recipe.loop.ema > 0)), a_picture[0], a_picture[1]
+    an_image = [activation_bytes(copy, images, save, half) // MEMORY_IMAGES for save in (False, True)]
+    return weights * (2 + kept + (recipe.loop.ema > 0)), an_image[0], an_image[1]
 
 
 def fit_memory(network: torch.nn.Module, recipe: Recipe, image_size: int, budget: float) -> Recipe:
@@ -113,7 +113,7 @@ def fit_memory(network: torch.nn.Module, recipe: Recipe, image_size: int, budget
     fitting = int((budget * 1e9 - fixed) // saved)
     way = f"a --batch-size of {fitting} fits" if fitting >= 2 else f"{fixed / 1e9:.2g} GB are for the weights alone"
     raise MemoryExhausted(
-        f"a step of {recipe.model.name} with {batch} pictures needs {(fixed + batch * saved) / 1e9:.2g} GB even when "
+        f"a step of {recipe.model.name} with {batch} images needs {(fixed + batch * saved) / 1e9:.2g} GB even when "
         f"activations are computed again, and --memory allows {budget:g} GB: {way}."
     )
 
@@ -124,7 +124,7 @@ def _copy(network: torch.nn.Module, recipe: Recipe) -> TrainState:
 
 
 def _updates(batches: Batches, count: int) -> tuple[Batches, int]:
-    """Batches of the same size with about ``count`` updates, and in how many epochs: fewer pictures, or several."""
+    """Batches of the same size with about ``count`` updates, and in how many epochs: fewer images, or several."""
     if len(batches) <= count:
         return batches, math.ceil(count / len(batches))
     shuffled = batches.index[order(batches.seed, -1, batches.dataset.keys[batches.index])]

@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 
 from .classifier import Classifier
-from .errors import PictureError, UnknownName
+from .errors import ImageError, UnknownName
 from .images import Preprocess, to_tensor
 from .machine import device_of
 from .taps import evaluating
 
-BATCH = 64  # pictures in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
+BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 
 
 @dataclass(frozen=True)
 class View:
-    """A way to look at a picture: mirrored or not, moved right and down by so many 32nds of its side."""
+    """A way to look at an image: mirrored or not, moved right and down by so many 32nds of its side."""
 
     weight: float = 1.0
     mirrored: bool = False
@@ -34,7 +34,7 @@ def _with_mirror(views: tuple[View, ...]) -> tuple[View, ...]:
 
 _SHIFTED = (View(0.5), View(0.25, moved=(1, 1)), View(0.25, moved=(-1, -1)))
 
-# The first view of each is the picture as it is; weights add up to 1. The six of "flip-shift" are Jordan's 2024
+# The first view of each is the image as it is; weights add up to 1. The six of "flip-shift" are Jordan's 2024
 # (arXiv:2404.00498).
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": (View(),),
@@ -55,39 +55,39 @@ def find_views(name: str) -> tuple[View, ...]:
 
 def logits(
     network: torch.nn.Module,
-    pictures: np.ndarray,
+    images: np.ndarray,
     preprocess: Preprocess,
     index: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> torch.Tensor:
-    """Logits float32 (N, K) on the CPU of uint8 pictures (M, H, W, 3), those at ``index`` (N,) or all, in float32."""
-    return view_logits(network, pictures, preprocess, VIEWS["none"], index, device)[0]
+    """Logits float32 (N, K) on the CPU of uint8 images (M, H, W, 3), those at ``index`` (N,) or all, in float32."""
+    return view_logits(network, images, preprocess, VIEWS["none"], index, device)[0]
 
 
 def view_logits(  # noqa: PLR0913 - as logits, with the views
     network: torch.nn.Module,
-    pictures: np.ndarray,
+    images: np.ndarray,
     preprocess: Preprocess,
     views: tuple[View, ...],
     index: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, as of ``logits``, of the pictures as they are, and the weighted mean of those of all ``views``."""
-    index = np.arange(len(pictures)) if index is None else index
+    """Logits, as of ``logits``, of the images as they are, and the weighted mean of those of all ``views``."""
+    index = np.arange(len(images)) if index is None else index
     device = device or device_of(network)
     plain, means = [], []
     with evaluating(network), torch.inference_mode():
         for start in range(0, len(index), BATCH):
-            block = to_tensor(pictures[index[start : start + BATCH]]).to(device)
-            images = preprocess.normalise(block)
-            scores = [network(_seen(images, view)).float().cpu() for view in views]
+            block = to_tensor(images[index[start : start + BATCH]]).to(device)
+            inputs = preprocess.normalise(block)
+            scores = [network(_seen(inputs, view)).float().cpu() for view in views]
             plain.append(scores[0])
             means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
     return torch.cat(plain), torch.cat(means)
 
 
 def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
-    """The pictures in this view; what a move leaves open is filled by reflection."""
+    """The images in this view; what a move leaves open is filled by reflection."""
     if view.mirrored:
         images_BCHW = images_BCHW.flip(3)
     if view.moved == (0, 0):
@@ -102,9 +102,9 @@ def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer: ``top`` holds (label, probability), the likeliest first.
+    """One image's answer: ``top`` holds (label, probability), the likeliest first.
 
-    With test-time views ``one_view`` is the answer, (label, probability), to the picture as it is; None without.
+    With test-time views ``one_view`` is the answer, (label, probability), to the image as it is; None without.
     """
 
     path: str
@@ -128,7 +128,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     path: str
     error: str
@@ -141,7 +141,7 @@ class Unreadable:
 def predict(
     classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int = 5, views: str = "none"
 ) -> list[Prediction | Unreadable]:
-    """Answers for pictures given as (name, file or bytes), in order; one that cannot be read does not stop the rest.
+    """Answers for images given as (name, file or bytes), in order; one that cannot be read does not stop the rest.
 
     ``views`` is a name of VIEWS. Raises UnknownName.
     """
@@ -159,9 +159,9 @@ def _predict_block(
     readable = []
     for name, source in sources:
         try:
-            readable.append(classifier.preprocess.picture(source, name))
+            readable.append(classifier.preprocess.fit_image(source, name))
             answers.append(None)
-        except PictureError as error:
+        except ImageError as error:
             answers.append(Unreadable(name, error.reason))
     rows = iter(())
     if readable:

@@ -102,7 +102,7 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
     recipe = _wanted(request)
     if request.name is not None and (folder / check_name(request.name) / "recipe.json").exists():
         raise LockedError(f"run {request.name!r} exists already: go on with it by --resume, or choose another --name.")
-    options_of(recipe.model.name)  # an unknown model is told before pictures are read
+    options_of(recipe.model.name)  # an unknown model is told before images are read
     dataset = read_dataset(recipe, request.data_root, progress)
     device = pick_device(request.device)
     _check_trainable(dataset)
@@ -187,7 +187,7 @@ def _within_minutes(request: TrainRequest, start: _Start) -> _Start:
             return tried
     raise UsageError(
         f"one epoch takes about {shortest:.3g} s here, and --minutes {minutes:g} leaves {minutes * MINUTE:.3g} s: "
-        "give it more time, or fewer pictures with --limit."
+        "give it more time, or fewer images with --limit."
     )
 
 
@@ -233,7 +233,7 @@ def read_dataset(recipe: Recipe, data_root: Path | None, progress: Progress | No
         image_size=data.image_size,
         fit=data.fit,
         limit=data.limit,
-        bad_pictures=data.bad_pictures,
+        bad_images=data.bad_images,
         progress=progress,
     )
 
@@ -254,10 +254,10 @@ def _settle(recipe: Recipe, dataset: Dataset, device: torch.device) -> _Start:
     return _Start(recipe.with_options(settled), dataset, device, notes)
 
 
-def _batch_size(pictures: int, most: int) -> int:
+def _batch_size(images: int, most: int) -> int:
     """A power of two from 16 to ``most`` that gives an epoch 20 updates where it can."""
     size = most
-    while size > 16 and pictures < 20 * size:
+    while size > 16 and images < 20 * size:
         size //= 2
     return size
 
@@ -280,8 +280,8 @@ def _check_trainable(dataset: Dataset) -> None:
     counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
     if counts["train"] < 2 or not counts["val"]:
         raise DataError(
-            f"{dataset.name} has {len(dataset)} pictures: {counts['train']} to train on, {counts['val']} to validate "
-            "with; a class needs at least two different pictures, better fifty."
+            f"{dataset.name} has {len(dataset)} images: {counts['train']} to train on, {counts['val']} to validate "
+            "with; a class needs at least two different images, better fifty."
         )
 
 

@@ -1,7 +1,7 @@
 """Stateless randomness: a random number is a function of where it is used, not of what was drawn before.
 
-The order of an epoch is f(seed, epoch) and the augmentation of a picture f(seed, epoch, picture), so a resumed run,
-another batch size or another number of workers sees the same pictures. The mixing function is the finaliser of
+The order of an epoch is f(seed, epoch) and the augmentation of an image f(seed, epoch, image), so a resumed run,
+another batch size or another number of workers sees the same images. The mixing function is the finaliser of
 SplitMix64 (Steele, Lea and Flood 2014, https://doi.org/10.1145/2660193.2660195), applied to one word after another.
 """
 
@@ -57,5 +57,5 @@ def distinct(keys_N: np.ndarray) -> np.ndarray:
 
 
 def order(seed: int, epoch: int, keys_N: np.ndarray) -> np.ndarray:
-    """A permutation of range(N) as int64: a function of seed, epoch and the pictures' keys."""
+    """A permutation of range(N) as int64: a function of seed, epoch and the images' keys."""
     return np.argsort(mix(seed, epoch, 0x6F72646572, keys_N), kind="stable")

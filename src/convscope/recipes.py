@@ -44,13 +44,13 @@ class Model:
 
 @_frozen
 class Data:
-    """Which pictures, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default)."""
+    """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default)."""
 
     name: str = "digits"
     image_size: Positive | None = None
     fit: str = "crop"
     limit: Positive | None = None
-    bad_pictures: str = "error"
+    bad_images: str = "error"
 
 
 @_frozen
@@ -72,7 +72,7 @@ class Optimizer:
 
 @_frozen
 class Augment:
-    """Random variations of a training picture: lengths as shares of the side, angles in degrees.
+    """Random variations of a training image: lengths as shares of the side, angles in degrees.
 
     ``flip`` is "none", "random" (each epoch a coin) or "alternating" (a coin once, then every other epoch: each pair of
     epochs shows both sides). ``zoom`` 0.2 means up to 1.2 times closer to the camera.
@@ -90,9 +90,9 @@ class Augment:
 
 @_frozen
 class Labels:
-    """What a picture is taught. ``mixup`` and ``cutmix`` are the alpha of the share's Beta distribution; 0 is off.
+    """What an image is taught. ``mixup`` and ``cutmix`` are the alpha of the share's Beta distribution; 0 is off.
 
-    ``balance`` weighs each class's loss by the inverse of its number of training pictures.
+    ``balance`` weighs each class's loss by the inverse of its number of training images.
     """
 
     mixup: Alpha = 0.0
@@ -104,7 +104,7 @@ class Labels:
 class Loop:
     """How long, in what pieces, in what arithmetic. ``patience``: epochs without a better validation to stop after.
 
-    ``batch_size`` None is settled by the number of pictures: 128 (512 with Muon), or fewer so that an epoch has 20
+    ``batch_size`` None is settled by the number of images: 128 (512 with Muon), or fewer so that an epoch has 20
     updates, never under 16. ``ema`` is the decay an update of averaged weights, which are then what is validated and
     kept; 0 is none. ``save_memory`` computes activations again in the backward pass instead of keeping them.
     """
@@ -132,10 +132,10 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": Optimizer("adamw", lr=2e-3, weight_decay=0.05),
     "muon": Optimizer("muon", lr=0.05, momentum=0.6, weight_decay=5e-4),
 }
-USUAL_BATCH = {"muon": 512}  # pictures an update where there are many; 128 with the other optimizers
+USUAL_BATCH = {"muon": 512}  # images an update where there are many; 128 with the other optimizers
 PRECISIONS = ("auto", "float32", "bfloat16")
 FLIPS = ("none", "random", "alternating")
-BAD_PICTURES = ("error", "skip")
+BAD_IMAGES = ("error", "skip")
 
 
 @_frozen
@@ -156,7 +156,7 @@ class Recipe:
             ("augmentation", self.augment.name, AUGMENTS),
             ("flip", self.augment.flip, FLIPS),
             ("precision", self.loop.precision, PRECISIONS),
-            ("way with bad pictures", self.data.bad_pictures, BAD_PICTURES),
+            ("way with bad images", self.data.bad_images, BAD_IMAGES),
         ):
             if name not in known:
                 raise UnknownName(kind, name, known)
@@ -236,7 +236,7 @@ def _recipe(**options: Any) -> Recipe:
     return Recipe().with_options(options)
 
 
-# Found on CIFAR-10's validation pictures: docs/log.md has the rates that were tried.
+# Found on CIFAR-10's validation images: docs/log.md has the rates that were tried.
 _LECTURE = {"augment": "light", "batch_size": 128, "lr": 0.2, "weight_decay": 1e-3, "warmup": 0.2, "clip": 0.0}
 
 # The rate, the batch and what the network's tricks are worth: docs/log.md.
@@ -246,7 +246,7 @@ _SPEED = {
 }
 
 RECIPES: dict[str, NamedRecipe] = {
-    "default": NamedRecipe(_recipe(), "a sound start for any pictures; no claim"),
+    "default": NamedRecipe(_recipe(), "a sound start for any images; no claim"),
     "digits": NamedRecipe(
         _recipe(model="alexnet", width=32, augment="light", epochs=12, batch_size=64, lr=0.05, label_smoothing=0.05),
         "the built-in digits: 98.7 to 99.6 % test accuracy with 3 seeds, 8 seconds of training",
@@ -284,7 +284,7 @@ RECIPES: dict[str, NamedRecipe] = {
     ),
     "resnet-7": NamedRecipe(
         _recipe(model="resnet", epochs=7, **_LECTURE),
-        "the lecture's residual net, made for large pictures, on CIFAR-10: 78.1 % [76.9, 79.2] in 7 epochs",
+        "the lecture's residual net, made for large images, on CIFAR-10: 78.1 % [76.9, 79.2] in 7 epochs",
         "docs/logs/resnet-10min-seed0",
         Measured("cifar10", 0.7806, 11.4),
     ),

@@ -107,18 +107,18 @@ def _still(norms: list[_BatchNorm]) -> Iterator[None]:
 
 
 def activation_bytes(
-    network: nn.Module, pictures_BCHW: torch.Tensor, save_memory: bool = False, bfloat16: bool = False
+    network: nn.Module, images_BCHW: torch.Tensor, save_memory: bool = False, bfloat16: bool = False
 ) -> int:
-    """Peak bytes of activations in one forward and backward pass of these pictures, parameters and gradients apart.
+    """Peak bytes of activations in one forward and backward pass of these images, parameters and gradients apart.
 
     Every tensor that torch makes is counted while it lives; what a kernel needs within itself is not seen. Gradients
     and running statistics of the network are changed: hand over a copy.
     """
     network.zero_grad()
     with _Alive(network) as alive:
-        autocast = torch.autocast(pictures_BCHW.device.type, torch.bfloat16, enabled=bfloat16)
+        autocast = torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=bfloat16)
         with autocast, recomputing(network, save_memory):
-            outputs = network(pictures_BCHW)
+            outputs = network(images_BCHW)
         outputs.float().square().mean().backward()
     return alive.peak
 

@@ -1,6 +1,6 @@
-"""What the commands write: JSON, pictures, and one self-contained HTML page a run. Reads results, computes nothing.
+"""What the commands write: JSON, images, and one self-contained HTML page a run. Reads results, computes nothing.
 
-The objects returned here show themselves as pictures in a notebook.
+The objects returned here show themselves as images in a notebook.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .recipes import Augment
 from .runs import Run
 from .storage import commit_bytes, commit_json, commit_text, fresh_folder, read_json
 
-PREVIEW = 8  # pictures on the augmentation sheet, and variants of each
-MISTAKES = 20  # pictures on the sheet of mistakes
+PREVIEW = 8  # images on the augmentation sheet, and variants of each
+MISTAKES = 20  # images on the sheet of mistakes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class EvaluationReport:
         index = self.evaluated.index[[m.index for m in found]]
         titles = [f"{names[m.truth]} \u2192 {names[m.guess]} {100 * m.probability:.0f} %" for m in found]
         heading = "The most confident mistakes: truth \u2192 guess, and its probability"
-        return drawing.picture_grid(np.asarray(self.evaluated.dataset.pictures[index]), titles, 5, heading)
+        return drawing.image_grid(np.asarray(self.evaluated.dataset.images[index]), titles, 5, heading)
 
     def _repr_png_(self) -> bytes:
         return (self.confusion or self.calibration).png
@@ -85,7 +85,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         raise UsageError(f"run {run.name!r} has no finished epoch yet.")
     best = max(log, key=lambda row: (row["val_top1"], -row["epoch"]))
     total = {key: sum(row[key] for row in timing) for key in timing[0] if key.endswith("seconds") or key == "gflop"}
-    pictures = sum(row["pictures"] for row in timing)
+    images = sum(row["images"] for row in timing)
     peak = sum(row["peak_gflop_per_second"] * row["compute_seconds"] for row in timing) / total["compute_seconds"]
     rate = total["gflop"] / total["compute_seconds"]
     return {
@@ -93,7 +93,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         "epochs": log[-1]["epoch"],
         "best_epoch": best["epoch"],
         **{key: best[key] for key in ("val_top1", "val_low", "val_high", "val_n", "val_loss")},
-        "pictures_per_second": pictures / (total["data_seconds"] + total["compute_seconds"]),
+        "images_per_second": images / (total["data_seconds"] + total["compute_seconds"]),
         **total,
         "gflop_per_second": rate,
         "peak_gflop_per_second": peak,
@@ -129,26 +129,26 @@ def write_rates(run: Run, rates: RateRange) -> None:
 
 
 def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> drawing.Drawing:
-    """The preview sheet: 8 training pictures, each as it is and as seven epochs would show it."""
+    """The preview sheet: 8 training images, each as it is and as seven epochs would show it."""
     index = dataset.subset("train", PREVIEW)
-    originals = to_tensor(np.ascontiguousarray(dataset.pictures[index]))
+    originals = to_tensor(np.ascontiguousarray(dataset.images[index]))
     keys = dataset.keys[index]
     columns = [originals] + [augment(originals, recipe, seed, epoch, keys) for epoch in range(PREVIEW - 1)]
     stacked = np.stack([c.permute(0, 2, 3, 1).numpy() for c in columns], axis=1)
     names = [dataset.class_names[label] for label in dataset.labels[index]]
-    heading = f"Augmentation '{recipe.name}': the picture, and as seven epochs show it"
-    return drawing.picture_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
+    heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
+    return drawing.image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
 
 
 def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:
-    """Write one evaluation: JSON and pictures into ``folder``, replaced whole."""
+    """Write one evaluation: JSON and images into ``folder``, replaced whole."""
     report = EvaluationReport(evaluated, folder, summary)
     with fresh_folder(folder) as place:
         commit_json(place / "evaluation.json", summary)
-        pictures = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
-        for name, picture in pictures.items():
-            if picture is not None:
-                commit_bytes(place / f"{name}.png", picture.png)
+        images = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
+        for name, image in images.items():
+            if image is not None:
+                commit_bytes(place / f"{name}.png", image.png)
     return report
 
 
@@ -156,8 +156,8 @@ def write_page(run: Run) -> Path:
     """Write ``report.html`` from what the run's folder holds: one file that needs no other."""
     evaluations = []
     for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
-        pictures = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
-        evaluations.append({"name": path.parent.name, "figures": read_json(path), "pictures": pictures})
+        images = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
+        evaluations.append({"name": path.parent.name, "figures": read_json(path), "images": images})
     summary = train_summary(run)
     html = page(
         "report.html",

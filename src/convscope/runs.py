@@ -7,7 +7,7 @@ runs/<name>/
   checkpoints/              the last two, each one sealed file
   classifier.safetensors    the best epoch's classifier, and classifier.json for people to read
   diverged.json             where it last ran away, if it did
-  openings.jsonl            each time the test pictures were looked at
+  openings.jsonl            each time the test images were looked at
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Run:
         return box
 
     def recipe(self) -> Recipe:
-        """The recipe, its precision and picture size resolved."""
+        """The recipe, its precision and image size resolved."""
         return Recipe.from_dict(self.description()["recipe"])
 
     def log(self) -> list[dict[str, Any]]:
@@ -84,17 +84,17 @@ class Run:
         return rows
 
     def openings(self) -> list[dict[str, Any]]:
-        """One row for each time the test pictures were looked at."""
+        """One row for each time the test images were looked at."""
         return read_lines(self.folder / "openings.jsonl")
 
     def log_opening(self, row: dict[str, Any]) -> int:
-        """Note that the test pictures were looked at; returns how often that has happened now."""
+        """Note that the test images were looked at; returns how often that has happened now."""
         rows = [*self.openings(), {"at": datetime.now(UTC).isoformat(timespec="seconds"), **row}]
         commit_lines(self.folder / "openings.jsonl", rows)
         return len(rows)
 
     def diverged(self) -> dict[str, Any] | None:
-        """Where its training ran away, {"epoch", "step", "lr", "loss", "pictures"}; None where it got past that."""
+        """Where its training ran away, {"epoch", "step", "lr", "loss", "images"}; None where it got past that."""
         path = self.folder / DIVERGED
         found = read_json(path) if path.exists() else None
         return found if found is not None and found["epoch"] > len(self.log()) else None
@@ -179,8 +179,8 @@ def data_difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
         new = now["counts"].get(part, {})
         for name in sorted({*old, *new}):
             if old.get(name, 0) != new.get(name, 0):
-                return f"class {name!r} has {new.get(name, 0)} pictures in {part} and had {old.get(name, 0)}"
-    return "as many pictures as before, but their content, labels or parts are others"
+                return f"class {name!r} has {new.get(name, 0)} images in {part} and had {old.get(name, 0)}"
+    return "as many images as before, but their content, labels or parts are others"
 
 
 # --------------------------------------------------------------------------------------------------- checkpoints

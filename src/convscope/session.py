@@ -26,7 +26,7 @@ from .prediction import logits
 from .recipes import Recipe
 from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .storage import commit_lines, lock, make_folder, sweep_temporaries
-from .training import Diverged, Step, TrainState, flops_per_picture, make_optimizer, prepare, train
+from .training import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .watch import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
@@ -42,26 +42,26 @@ class _Clock:
     compute: list[float] = field(default_factory=list)
     evaluation: float = 0.0
     saving: float = 0.0
-    pictures: int = 0
+    images: int = 0
     start: float = field(default_factory=time.perf_counter)
 
-    def row(self, epoch: int, compiled: bool, gflop_a_picture: float, peak: float) -> dict[str, Any]:
+    def row(self, epoch: int, compiled: bool, gflop_an_image: float, peak: float) -> dict[str, Any]:
         """The timing row; a compiled network's first calls are told apart by their length."""
         usual = statistics.median(self.compute)
         compiling = sum(s - usual for s in self.compute if compiled and s > 3 * usual)
         compute = sum(self.compute) - compiling
-        rate = self.pictures * gflop_a_picture / compute
+        rate = self.images * gflop_an_image / compute
         return {
             "epoch": epoch,
-            "pictures": self.pictures,
+            "images": self.images,
             "seconds": time.perf_counter() - self.start,
             "data_seconds": self.data,
             "compute_seconds": compute,
             "evaluation_seconds": self.evaluation,
             "saving_seconds": self.saving,
             "compile_seconds": compiling,
-            "pictures_per_second": self.pictures / (self.data + compute),
-            "gflop": self.pictures * gflop_a_picture,
+            "images_per_second": self.images / (self.data + compute),
+            "gflop": self.images * gflop_an_image,
             "gflop_per_second": rate,
             "peak_gflop_per_second": peak,
             "percent_of_peak": 100 * rate / peak,
@@ -120,7 +120,7 @@ class Session:
         done = self.state.epoch
         self.log = [row for row in self.run.log() if row["epoch"] <= done]
         self.timing = [row for row in self.run.timing() if row["epoch"] <= done]
-        self.gflop = flops_per_picture(network, self.dataset.preprocess.size) / 1e9
+        self.gflop = flops_per_image(network, self.dataset.preprocess.size) / 1e9
         self.peak = matmul_peak(self.device, loop.precision)
 
     def _train(self, caught: list[int]) -> Iterator[Step | dict[str, Any]]:
@@ -128,7 +128,7 @@ class Session:
         for step in train(self.state, self.batches, self.recipe):
             clock.data += step.seconds["data"]
             clock.compute.append(step.seconds["compute"])
-            clock.pictures += step.pictures
+            clock.images += step.images
             if self._watch is not None:
                 self._watch.step(step.loss, step.lr)
             yield step
@@ -175,8 +175,8 @@ class Session:
 
     def _log_row(self, step: Step) -> dict[str, Any]:
         assert step.summary is not None
-        pictures, preprocess = self.dataset.pictures, self.dataset.preprocess
-        scores = logits(self.state.best_network, pictures, preprocess, self.validation, self.device)
+        images, preprocess = self.dataset.images, self.dataset.preprocess
+        scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
             raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])
@@ -240,13 +240,13 @@ class Session:
         return watching(self.state.network, every, before=before) if every else contextlib.nullcontext()
 
     def _explain(self, error: Diverged) -> DivergedError:
-        """The user's form of a divergence; the whole list of the batch's pictures goes to a file."""
+        """The user's form of a divergence; the whole list of the batch's images goes to a file."""
         where = [self.dataset.origins(int(i)) for i in error.index]
-        details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "pictures": where}
+        details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "images": where}
         path = self.run.log_divergence(details)
         return DivergedError(
             f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
-            f"{', '.join(where[:3])}; all {len(where)} pictures are in {path}."
+            f"{', '.join(where[:3])}; all {len(where)} images are in {path}."
         )
 
 

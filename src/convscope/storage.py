@@ -182,7 +182,7 @@ def file_hash(path: Path) -> str:
 def fresh_folder(path: Path) -> Iterator[Path]:
     """A with-block that fills a temporary folder and puts it in the place of ``path`` with one rename.
 
-    For derived pictures, which can be made again: no fsync. An older folder of that name is replaced, and stays as it
+    For derived images, which can be made again: no fsync. An older folder of that name is replaced, and stays as it
     was when anything fails.
     """
     temporary, old = _temporary(path), _temporary(path)
@@ -404,7 +404,7 @@ def _alive(pid: int) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where packed pictures and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
+    """Where packed images and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("CONVSCOPE_CACHE")

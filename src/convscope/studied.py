@@ -42,7 +42,7 @@ class StudyReport:
         """The verdict of each claim by name."""
         return {outcome["claim"]: outcome["verdict"] for outcome in self.outcomes}
 
-    def picture(self, claim: str) -> drawing.Drawing | None:
+    def drawing(self, claim: str) -> drawing.Drawing | None:
         """A claim's curves and quantities; None where nothing was trained for it."""
         (outcome,) = (o for o in self.outcomes if o["claim"] == claim)
         return draw_outcome(outcome)
@@ -50,13 +50,13 @@ class StudyReport:
     def write(self) -> Path:
         """Write the page that is handed in, and return where it lies."""
         path = self.folder / f"study-{self.size}.html"
-        pictures = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_outcome(o)) is not None}
+        images = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_outcome(o)) is not None}
         places = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_places(o)) is not None}
         shared = {key: self._shared(key) for key in SAME}
         html = page(
             "study.html",
             report=self,
-            pictures=pictures,
+            images=images,
             places=places,
             data=self._data(),
             shared=shared,
@@ -71,7 +71,7 @@ class StudyReport:
         return told[0] if told and all(t == told[0] for t in told) else None
 
     def _data(self) -> list[dict[str, Any]]:
-        """The different pictures that were used."""
+        """The different images that were used."""
         used = {o["data"]["fingerprint"]: o["data"] for o in self.outcomes if o["data"] is not None}
         return list(used.values())
 

@@ -239,7 +239,7 @@ class _Reached(Exception):
 
 
 def reach(network: nn.Module, images_BCHW: Tensor, taps: Sequence[Tap]) -> list[Tensor]:
-    """What passes each of the ``taps`` when the network is given these pictures; nothing after the last is computed.
+    """What passes each of the ``taps`` when the network is given these images; nothing after the last is computed.
 
     Gradients flow as they do in any pass. Raises UnknownName, or UsageError for a tap that the pass does not come to.
     """

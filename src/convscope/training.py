@@ -27,12 +27,12 @@ from .schedules import SCHEDULES, Schedule
 
 RUNAWAY = 50.0  # a loss this many times that of guessing has run away
 SGD_OF_MUON = 7.0  # the rate of what Muon leaves to SGD, over Muon's own: docs/log.md
-PREPARE_PICTURES = 5000
+PREPARE_IMAGES = 5000
 
 
 @dataclass
 class TrainState:
-    """A training between two updates. ``step`` counts updates in this epoch; the sums are over its pictures so far.
+    """A training between two updates. ``step`` counts updates in this epoch; the sums are over its images so far.
 
     ``averaged`` is the network of averaged weights, where the recipe asks for it. ``frozen`` names modules that stay
     in evaluation mode, so that the running statistics of their batch norms do not move.
@@ -56,7 +56,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An epoch's training figures, over its varied pictures as they were when they were used."""
+    """An epoch's training figures, over its varied images as they were when they were used."""
 
     loss: float
     top1: float
@@ -72,12 +72,12 @@ class Step:
     summary: EpochSummary | None  # with the last update of an epoch
     loss: float
     lr: float
-    pictures: int
+    images: int
     seconds: dict[str, float] = field(repr=False)
 
 
 class Diverged(DivergedError):
-    """The loss is not a number, or ran away: at which step, rate, and on which pictures (indices of the dataset)."""
+    """The loss is not a number, or ran away: at which step, rate, and on which images (indices of the dataset)."""
 
     def __init__(self, epoch: int, step: int, lr: float, loss: float, index: np.ndarray) -> None:
         self.epoch, self.step, self.lr, self.loss, self.index = epoch, step, lr, loss, index
@@ -114,10 +114,10 @@ def make_optimizer(
 
 
 def prepare(network: torch.nn.Module, batches: Batches) -> None:
-    """Before step 0: a network that defines ``prepare(pictures_BCHW)`` is shown training pictures, normalised."""
+    """Before step 0: a network that defines ``prepare(images_BCHW)`` is shown training images, normalised."""
     show: Callable[[torch.Tensor], None] | None = getattr(network, "prepare", None)
     if show is not None:
-        show(batches.some(PREPARE_PICTURES))
+        show(batches.some(PREPARE_IMAGES))
 
 
 def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
@@ -192,7 +192,7 @@ def _update(
 def loss_of(
     logits_BK: torch.Tensor, batch: Batch, label_smoothing: float, weights_K: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean cross-entropy of a batch, in nats; of a mixed picture the sum of that of both labels by their shares.
+    """Mean cross-entropy of a batch, in nats; of a mixed image the sum of that of both labels by their shares.
 
     With weights of the classes it is a weighted mean, as torch's is.
     """
@@ -229,10 +229,10 @@ def _advance(state: TrainState, steps: int) -> tuple[int, int, int, EpochSummary
     return epoch, step, steps, summary
 
 
-def flops_per_picture(network: torch.nn.Module, image_size: int) -> float:
-    """Floating-point operations of one training step, forward and backward, per picture; on a copy, in float32."""
+def flops_per_image(network: torch.nn.Module, image_size: int) -> float:
+    """Floating-point operations of one training step, forward and backward, per image; on a copy, in float32."""
     copy = deepcopy(network).cpu().train()
-    pictures = torch.zeros(2, 3, image_size, image_size)
+    images = torch.zeros(2, 3, image_size, image_size)
     with FlopCounterMode(display=False) as counter:
-        copy(pictures).sum().backward()
+        copy(images).sum().backward()
     return counter.get_total_flops() / 2

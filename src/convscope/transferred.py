@@ -1,4 +1,4 @@
-"""What `transfer` and `similar` write: JSON, pictures, and one page. Reads results, computes nothing."""
+"""What `transfer` and `similar` write: JSON, images, and one page. Reads results, computes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .transferring.features import Extraction, Features
 from .transferring.ladder import SIGNIFICANT, Rung
 from .transferring.learning_curve import LearningCurve
 
-SHOWN = 8  # pictures of a filter
+SHOWN = 8  # images of a filter
 Row = tuple[int, float, float, float]
 
 
@@ -35,8 +35,8 @@ class ClassFilters:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """A finished transfer. ``tests`` compares each rung with the head on the same pictures; ``test`` is the one look at
-    the test pictures, None without any. A notebook shows the ladder."""
+    """A finished transfer. ``tests`` compares each rung with the head on the same images; ``test`` is the one look at
+    the test images, None without any. A notebook shows the ladder."""
 
     run: Run
     rungs: tuple[Rung, ...]
@@ -78,18 +78,18 @@ class TransferReport:
         }
 
     def sentence(self) -> str:
-        """The answer: how good, how fast, whether fine-tuning or more pictures would help."""
+        """The answer: how good, how fast, whether fine-tuning or more images would help."""
         said = [f"{self.best.name}: {_percent(self.best.top1)} in {_seconds(self.best.seconds)}"]
         head = next(r for r in self.rungs if r.name == "head")
         costly = [r for r in self.rungs if r.name in ("last stage", "full")]
         if costly:
             test = self.tests[max(costly, key=lambda r: self.tests[r.name].difference).name]
             sure = "significant" if test.p < SIGNIFICANT else f"not significant (p = {test.p:.2g})"
-            said.append(f"fine-tuning adds {100 * test.difference:+.1f} to the head, {sure}, on {test.n} pictures")
+            said.append(f"fine-tuning adds {100 * test.difference:+.1f} to the head, {sure}, on {test.n} images")
         if self.curve is not None:
             gain = self.curve.twice()
             said.append(
-                f"twice the pictures would add about {100 * gain.value:.1f} "
+                f"twice the images would add about {100 * gain.value:.1f} "
                 f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}] "
                 f"to {'the head' if self.best is not head else 'it'}"
             )
@@ -117,11 +117,11 @@ def _seconds(seconds: float) -> str:
 
 
 def write(report: TransferReport) -> TransferReport:
-    """Write ``transfer.json``, the pictures and the page of a transfer into its run; returns it."""
+    """Write ``transfer.json``, the images and the page of a transfer into its run; returns it."""
     folder = report.run.folder / "transfer"
     head = next(r for r in report.rungs if r.name == "head")
     assert head.strength is not None
-    pictures: dict[str, drawing.Drawing] = {
+    images: dict[str, drawing.Drawing] = {
         "ladder": report.ladder,
         "path": drawing.path(
             [s.C for s in head.path], [s.top1.value for s in head.path], [s.loss for s in head.path], head.strength
@@ -129,20 +129,20 @@ def write(report: TransferReport) -> TransferReport:
         "filters": drawing.used_filters(_filter_rows(report)),
     }
     if report.curve is not None:
-        pictures["curve"] = drawing.learning_curve(*_curve_rows(report.curve))
+        images["curve"] = drawing.learning_curve(*_curve_rows(report.curve))
     if report.test is not None:
         if report.test.confusion is not None:
-            pictures["confusion"] = drawing.confusion(report.test.confusion, report.test.classes)
+            images["confusion"] = drawing.confusion(report.test.confusion, report.test.classes)
         commit_json(folder / "test.json", report.test.to_json())
-    for name, picture in pictures.items():
-        commit_bytes(folder / f"{name}.png", picture.png)
+    for name, image in images.items():
+        commit_bytes(folder / f"{name}.png", image.png)
     commit_json(folder / "transfer.json", report.summary)
     html = page(
         "transfer.html",
         summary=report.summary,
         name=report.run.name,
         roofline=report.extraction.roofline(),
-        pictures={name: uri(folder / f"{name}.png") for name in pictures},
+        images={name: uri(folder / f"{name}.png") for name in images},
         openings=report.run.openings(),
     )
     commit_text(report.run.folder / "report.html", html)
@@ -150,7 +150,7 @@ def write(report: TransferReport) -> TransferReport:
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[Row], list[Row]]:
-    """The points of a curve with the range of their draws, and the law continued to twice the pictures."""
+    """The points of a curve with the range of their draws, and the law continued to twice the images."""
     most = max(p.per_class for p in curve.points)
     sizes = sorted({p.per_class for p in curve.points} | {round(most * f) for f in (1.25, 1.5, 2.0)})
     measured = []
@@ -166,34 +166,34 @@ def _three(interval: Any) -> tuple[float, float, float]:
 
 
 def _filter_rows(report: TransferReport) -> list[drawing.FilterRow]:
-    """For each class its most used filter, with the pictures of the largest recorded means of it."""
+    """For each class its most used filter, with the images of the largest recorded means of it."""
     index = np.sort(np.concatenate([report.dataset.parts["train"], report.dataset.parts["val"]]))
     values = report.features[index]
     rows = []
     for found in report.filters[:20]:
         best = index[np.argsort(-values[:, found.filters[0]], kind="stable")[:SHOWN]]
         names = [report.dataset.class_names[report.dataset.labels[i]] for i in best]
-        pictures = np.asarray(report.dataset.pictures[best])
+        images = np.asarray(report.dataset.images[best])
         own = [name == found.name for name in names]
-        rows.append(drawing.FilterRow(found.name, found.filters[0], found.shares[0], pictures, own))
+        rows.append(drawing.FilterRow(found.name, found.filters[0], found.shares[0], images, own))
     return rows
 
 
 @dataclass(frozen=True)
 class SimilarReport:
-    """The nearest pictures of one, uint8 (n, S, S, 3), and the summary that is printed; written to ``folder``."""
+    """The nearest images of one, uint8 (n, S, S, 3), and the summary that is printed; written to ``folder``."""
 
     folder: Path
-    picture: np.ndarray
-    pictures: np.ndarray
+    image: np.ndarray
+    images: np.ndarray
     summary: dict[str, Any]
 
     @cached_property
     def sheet(self) -> drawing.Drawing:
-        """The picture and those nearest to it."""
-        titles = ["the picture"] + [f"{row['label']} {row['cosine']:.3f}" for row in self.summary["nearest"]]
-        heading = "The nearest pictures, by the cosine of their features"
-        return drawing.picture_grid(np.concatenate([self.picture[None], self.pictures]), titles, 5, heading)
+        """The image and those nearest to it."""
+        titles = ["the image"] + [f"{row['label']} {row['cosine']:.3f}" for row in self.summary["nearest"]]
+        heading = "The nearest images, by the cosine of their features"
+        return drawing.image_grid(np.concatenate([self.image[None], self.images]), titles, 5, heading)
 
     def _repr_png_(self) -> bytes:
         return self.sheet.png

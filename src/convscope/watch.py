@@ -38,7 +38,7 @@ QUANTITIES = {
     "mean": "mean of what the layer puts out",
     "scale": "standard deviation of what the layer puts out",
     "zeros": "share of zeros in what the layer puts out",
-    "dead": "share of a rectifier's channels that are zero for every picture and place looked at",
+    "dead": "share of a rectifier's channels that are zero for every image and place looked at",
     "saturated": f"share of a sigmoid's or tanh's values with a slope under {LEAST_SLOPE:.0%} of the greatest",
     "before_mean": "mean of what a norm is given",
     "before_scale": "standard deviation of what a norm is given",
@@ -235,12 +235,12 @@ def watching(
 
 
 def dead_share(output: Tensor) -> float:
-    """The share of channels (B, C, ...) that are zero in every picture and place; of many values only a part is seen,
-    whole pictures of them."""
+    """The share of channels (B, C, ...) that are zero in every image and place; of many values only a part is seen,
+    whole images of them."""
     if output.ndim < 2:
         return math.nan
-    pictures = max(2, UNITS * len(output) // output.numel())
-    seen = output[:pictures]
+    images = max(2, UNITS * len(output) // output.numel())
+    seen = output[:images]
     others = [d for d in range(output.ndim) if d != 1]
     return float((seen.abs().amax(others) == 0).float().mean())
 
@@ -257,7 +257,7 @@ def saturated_share(module: nn.Module, values_S: Tensor) -> float:
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """A copy of up to SAMPLE values, evenly spread in memory over pictures, channels and places: float32 (S,)."""
+    """A copy of up to SAMPLE values, evenly spread in memory over images, channels and places: float32 (S,)."""
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
     flat = tensor.reshape(-1)

@@ -20,7 +20,7 @@ def diagnose(
     *,
     layer: list[str] | None = None,
     norm: str | None = None,
-    pictures: int = 4,
+    images: int = 4,
     double: Flag = False,
     weights: Path | None = None,
     model: str | None = None,
@@ -40,7 +40,7 @@ def diagnose(
         The module that ends a factor; say it once for each, in order. Found by itself when not said.
     norm
         A batch norm and a channel to look at, as bn1:3.
-    pictures
+    images
         Whose Jacobians are measured.
     double
         Measure in float64.
@@ -59,7 +59,7 @@ def diagnose(
 
     with progress_bar(json) as progress:
         result = commands.diagnose(
-            run, data, layer=layer, norm=norm, pictures=pictures, double=double, weights=weights, model=model,
+            run, data, layer=layer, norm=norm, images=images, double=double, weights=weights, model=model,
             data_root=data_root, runs=runs, progress=progress,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_diagnosis(result)
@@ -79,14 +79,14 @@ def print_diagnosis(result: DiagnoseReport) -> None:
         shrink, reach, factors = state["typical_shrink"], state["reach"], len(state["factors"])
         print(
             f"{when + ':':<6} the loss's gradient changes x{shrink:.2f} a factor; {reach:.2g} of it reaches the "
-            f"pictures through {factors} factors{bound}"
+            f"images through {factors} factors{bound}"
         )
     if s["norm"] is not None:
         n = s["norm"]
         noise = ", ".join(f"{b['size']}: {b['noise']:.2g}" for b in n["batches"])
         print(
             "{layer}:{channel}: mu {mean:.3g}, sigma {scale:.3g} (running {running_mean:.3g}, {running_scale:.3g}), "
-            "gamma {gamma:.3g}, delta {delta:.3g}; noise, in sigmas, by pictures in a batch: ".format(**n)
+            "gamma {gamma:.3g}, delta {delta:.3g}; noise, in sigmas, by images in a batch: ".format(**n)
             + noise
         )
     print(f"written in {s['seconds']:.0f} s: {Path(s['folder']) / 'index.html'} (factors.png, diagnose.json)")

@@ -28,7 +28,7 @@ def evaluate(
     runs: Path | None = None,
     json: Flag = False,
 ) -> None:
-    """Evaluate RUN on its own test pictures, or on DATA: accuracy with intervals, per class, confusion, calibration.
+    """Evaluate RUN on its own test images, or on DATA: accuracy with intervals, per class, confusion, calibration.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def evaluate(
     part
         train, val, test or all.
     limit
-        Take so many pictures, stratified.
+        Take so many images, stratified.
     views
         none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
     model
@@ -76,7 +76,7 @@ def evaluate(
 
 def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     print_notes(summary["notes"])
-    print(f"{summary['data']} {summary['part']}: {summary['n']:,} pictures")
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} images")
     low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
     print(
         f"top-1 {percent(summary, '')}, "
@@ -89,7 +89,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
             f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
             f"loss {summary['views_loss']:.4f}"
         )
-    table = Table("class", "pictures", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    table = Table("class", "images", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
     for c in summary["classes"][:100]:
         table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
     Console().print(table)
@@ -97,7 +97,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
     if summary["test_openings"]:
         times = summary["test_openings"]
-        print(f"the test pictures of this run have been looked at {times} {'time' if times == 1 else 'times'}")
+        print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
     print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
 
 

@@ -1,4 +1,4 @@
-"""`convscope explain`: a line a layer as its cards are written, or one picture taken apart."""
+"""`convscope explain`: a line a layer as its cards are written, or one image taken apart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def explain(
     *,
     layer: list[str] | None = None,
     filter: list[int] | None = None,
-    picture: Path | None = None,
+    image: Path | None = None,
     target: str | None = None,
     method: list[str] | None = None,
     sanity: Flag = False,
@@ -40,7 +40,7 @@ def explain(
     runs: Path | None = None,
     json: Flag = False,
 ) -> None:
-    """Write a card for every filter of RUN: exemplars, maximization, words, what it is for. Or take a picture apart.
+    """Write a card for every filter of RUN: exemplars, maximization, words, what it is for. Or take an image apart.
 
     Stopped in the middle it keeps what is done, and the same command goes on.
 
@@ -54,24 +54,24 @@ def explain(
         A layer, by its name in `convscope models`; more than one by repeating it. Default: every convolution.
     filter
         A filter's number; more than one by repeating it. Default: all.
-    picture
-        Take this picture's answer apart instead: evidence, where the network looks, maps.
+    image
+        Take this image's answer apart instead: evidence, where the network looks, maps.
     target
-        With --picture: the class in question, instead of the answer.
+        With --image: the class in question, instead of the answer.
     method
-        With --picture: cam, grad-cam, integrated-gradients or occlusion; default: all that the network allows.
+        With --image: cam, grad-cam, integrated-gradients or occlusion; default: all that the network allows.
     sanity
-        With --picture: randomise the weights layer by layer, and say whether the maps change.
+        With --image: randomise the weights layer by layer, and say whether the maps change.
     count
         Exemplars of each filter.
     least
-        The least exciting pictures too.
+        The least exciting images too.
     seeds
-        Maximized pictures of each filter, from other noise each; 0 for none.
+        Maximized images of each filter, from other noise each; 0 for none.
     ablate
-        Validation pictures on which each filter is silenced; 0 for none.
+        Validation images on which each filter is silenced; 0 for none.
     limit
-        Search so many pictures for exemplars.
+        Search so many images for exemplars.
     from_exemplar
         Begin maximization at the best exemplar instead of noise.
     seed
@@ -90,12 +90,12 @@ def explain(
     from .. import commands
 
     with keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
-        if picture is not None:
-            taken = commands.explain_picture(
-                run, picture, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
+        if image is not None:
+            taken = commands.explain_image(
+                run, image, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
                 data_root=data_root, runs=runs, progress=progress,
             )  # fmt: skip
-            print(json_module.dumps(taken.summary)) if json else print_picture(taken.summary)
+            print(json_module.dumps(taken.summary)) if json else print_image(taken.summary)
             return
         result = commands.explain(
             run, data, layer=layer, filter=filter, count=count, least=least, seeds=seeds, ablate=ablate,
@@ -108,10 +108,8 @@ def explain(
 def layer_line(page: Path, found: LayerCards) -> None:
     """Say that a layer's page is there, in one line."""
     s = found.summary()
-    if s["pictures"] < s["of"]:
-        print(
-            f"first cards, from {s['pictures']:,} of {s['of']:,} pictures: {page}#{found.cards[0].filter}", flush=True
-        )
+    if s["images"] < s["of"]:
+        print(f"first cards, from {s['images']:,} of {s['of']:,} images: {page}#{found.cards[0].filter}", flush=True)
         return
     said = [f"{len(found.cards)} filters"]
     if s["dead"]:
@@ -132,10 +130,10 @@ def print_explanation(summary: dict[str, Any]) -> None:
     print(f"written in {summary['seconds']:.0f} s: {page} (overview.png, a page a layer)")
 
 
-def print_picture(summary: dict[str, Any]) -> None:
+def print_image(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     best = sorted(summary["logits"].items(), key=lambda pair: -pair[1])[:3]
-    print(f"{summary['picture']}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
+    print(f"{summary['image']}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
     how = "exact" if summary["exact"] else "approximate"
     print(
         f"{summary['target']} leads {summary['against']} by {summary['lead']:.2f}; the filters of {summary['layer']} "
@@ -148,5 +146,5 @@ def print_picture(summary: dict[str, Any]) -> None:
     for method, checks in summary["sanity"].items():
         last = checks[-1]["correlation"]
         print(f"sanity of {method}: with all weights random the map correlates {last:+.2f} with the true one")
-    print("nearest training pictures: " + ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in summary["nearest"]))
+    print("nearest training images: " + ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in summary["nearest"]))
     print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")

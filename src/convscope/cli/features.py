@@ -28,18 +28,18 @@ def features(
     image_size: int | None = None,
     fit: str | None = None,
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     seed: int = 0,
     device: str = "auto",
     data_root: Path | None = None,
     json: Flag = False,
 ) -> None:
-    """Record what a pretrained network makes of every picture of DATA, once: only what changed is computed again.
+    """Record what a pretrained network makes of every image of DATA, once: only what changed is computed again.
 
     Parameters
     ----------
     data
-        A dataset's name, a folder of pictures, or a CSV table.
+        A dataset's name, a folder of images, or a CSV table.
     backbone
         A name of `convscope models --pretrained`: lite0 needs no network.
     weights
@@ -49,7 +49,7 @@ def features(
     maps
         Keep whole feature maps: of the layer, or the last one.
     augment
-        So many varied copies of each picture beside it.
+        So many varied copies of each image beside it.
     level
         How they are varied: light, standard or strong.
     dtype
@@ -57,12 +57,12 @@ def features(
     engine
         auto, torch or onnxruntime.
     image_size
-        Side of the pictures in pixels (default: the backbone's).
+        Side of the images in pixels (default: the backbone's).
     fit
         crop, pad or squash (default: the backbone's).
     limit
-        Use so many pictures, stratified.
-    bad_pictures
+        Use so many images, stratified.
+    bad_images
         error, or skip those that cannot be read.
     seed
         Of the varied copies.
@@ -78,7 +78,7 @@ def features(
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         result = commands.features(
             data, backbone=backbone, weights=weights, layer=layer, maps=maps, augment=augment, level=level, dtype=dtype,
-            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures, seed=seed,
+            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_images=bad_images, seed=seed,
             device=device, data_root=data_root, progress=progress,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_features(result)

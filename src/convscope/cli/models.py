@@ -40,7 +40,7 @@ def models(
     classes
         How many classes it tells apart.
     image_size
-        Side of its pictures in pixels.
+        Side of its images in pixels.
     width
         Filters of the first layer.
     depth
@@ -106,7 +106,7 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
-        f"{book.activation_bytes / 2**20:.2f} MiB of activations a picture"
+        f"{book.activation_bytes / 2**20:.2f} MiB of activations an image"
     )
     for rule in rules:
         print(f"rule: {rule}")
@@ -114,7 +114,7 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
 
 def print_pretrained(rows: list[dict[str, Any]]) -> None:
     """Pretrained networks with size, input, licence and whether they are here."""
-    table = Table("pretrained network", "parameters", "pictures", "licence", "here", box=None, header_style="bold")
+    table = Table("pretrained network", "parameters", "images", "licence", "here", box=None, header_style="bold")
     for row in rows:
         licence = Text(row["licence"] or "unknown", "yellow" if row["note"] else "")
         size = f"{row['image_size']} x {row['image_size']}"

@@ -1,4 +1,4 @@
-"""`convscope predict`: what is on pictures, as a table, JSON or CSV."""
+"""`convscope predict`: what is on images, as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import PictureError
+from ..errors import ImageError
 from .options import STANDARD_INPUT, Flag, Views
 
 
 def predict(
     run: str,
     /,
-    *pictures: str,
+    *images: str,
     top: int = 5,
     views: Views = "none",
     model: str | None = None,
@@ -27,18 +27,18 @@ def predict(
     json: Flag = False,
     csv: Flag = False,
 ) -> int:
-    """Ask RUN what is on each PICTURE: files, folders, globs, or - for a picture on standard input.
+    """Ask RUN what is on each IMAGE: files, folders, globs, or - for an image on standard input.
 
-    A picture that cannot be read is named with its reason, the rest go on, and the exit code is 65.
+    An image that cannot be read is named with its reason, the rest go on, and the exit code is 65.
 
     Parameters
     ----------
     run
         A run's name or path, `last`, a classifier file, or pretrained:NAME.
-    pictures
+    images
         Files, folders, globs, or -.
     top
-        How many answers a picture.
+        How many answers an image.
     views
         none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies.
     model
@@ -54,7 +54,7 @@ def predict(
     """
     from .. import commands
 
-    given = ["-" if p == STANDARD_INPUT else p for p in pictures or (STANDARD_INPUT,)]
+    given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
     results = commands.predict(
         run, given, top=top, views=views, model=model, weights=weights, runs=runs, standard_input=data
@@ -66,7 +66,7 @@ def predict(
         print_csv(rows)
     else:
         print_predictions(rows)
-    return PictureError.exit_code if any("error" in row for row in rows) else 0
+    return ImageError.exit_code if any("error" in row for row in rows) else 0
 
 
 def print_csv(rows: list[dict[str, Any]]) -> None:
@@ -79,7 +79,7 @@ def print_csv(rows: list[dict[str, Any]]) -> None:
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
-    table = Table("picture", "label", "probability", "then", box=None, header_style="bold")
+    table = Table("image", "label", "probability", "then", box=None, header_style="bold")
     for row in rows:
         if "error" in row:
             table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")

@@ -1,4 +1,4 @@
-"""`convscope similar`: the nearest pictures."""
+"""`convscope similar`: the nearest images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def similar(
     run: str,
-    picture: Path,
+    image: Path,
     data: str | None = None,
     /,
     *,
@@ -31,14 +31,14 @@ def similar(
     runs: Path | None = None,
     json: Flag = False,
 ) -> None:
-    """Find the pictures of RUN's data, or of DATA, that are nearest to PICTURE by what the network makes of them.
+    """Find the images of RUN's data, or of DATA, that are nearest to IMAGE by what the network makes of them.
 
     Parameters
     ----------
     run
         A run's name or path, `last`, a classifier file, or pretrained:NAME.
-    picture
-        A picture.
+    image
+        An image.
     data
         Where to search (default: what it was trained on).
     count
@@ -60,17 +60,17 @@ def similar(
 
     with progress_bar(json) as progress:
         result = commands.similar(
-            run, picture, data, count=count, engine=engine, model=model, weights=weights, data_root=data_root,
+            run, image, data, count=count, engine=engine, model=model, weights=weights, data_root=data_root,
             runs=runs, progress=progress,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_similar(result)
 
 
 def print_similar(result: SimilarReport) -> None:
-    """The nearest pictures."""
+    """The nearest images."""
     s = result.summary
-    table = Table("picture", "class", "cosine", box=None, header_style="bold")
+    table = Table("image", "class", "cosine", box=None, header_style="bold")
     for row in s["nearest"]:
         table.add_row(Text(row["origin"]), Text(row["label"]), f"{row['cosine']:.3f}")
     Console(soft_wrap=True).print(table)
-    print(f"of {s['searched']:,} pictures; written: {result.folder / 'similar.png'}")
+    print(f"of {s['searched']:,} images; written: {result.folder / 'similar.png'}")

@@ -53,7 +53,7 @@ def train(
     image_size: int | None = None,
     fit: str | None = None,
     limit: int | None = None,
-    bad_pictures: str | None = None,
+    bad_images: str | None = None,
     seed: int | None = None,
     precision: str | None = None,
     compile: Annotated[bool | None, Parameter(negative=())] = None,
@@ -68,12 +68,12 @@ def train(
 ) -> None:
     """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a CSV table.
 
-    Reports validation accuracy; the test pictures stay closed until `convscope evaluate`.
+    Reports validation accuracy; the test images stay closed until `convscope evaluate`.
 
     Parameters
     ----------
     data
-        A dataset's name, a folder of pictures, or a CSV table.
+        A dataset's name, a folder of images, or a CSV table.
     model
         A name of `convscope models`, of torchvision or timm, or module.py:function for your own (which runs that code).
     recipe
@@ -83,9 +83,9 @@ def train(
     minutes
         How long to train: settles the epochs by the speed measured here, and the size where no model is named.
     epochs
-        How often every picture is seen.
+        How often every image is seen.
     batch_size
-        Pictures an update; 128 (muon: 512) when nothing is said, or fewer so that an epoch has 20 updates.
+        Images an update; 128 (muon: 512) when nothing is said, or fewer so that an epoch has 20 updates.
     lr
         The highest learning rate of the schedule; auto: found by a range test first.
     optimizer
@@ -109,9 +109,9 @@ def train(
     flip
         none, random or alternating, instead of the level's own: none where a mirror image means something else.
     mixup
-        Alpha of mixup: each picture is mixed with another one; 0 for none.
+        Alpha of mixup: each image is mixed with another one; 0 for none.
     cutmix
-        Alpha of cutmix: a rectangle of another picture is put in; 0 for none.
+        Alpha of cutmix: a rectangle of another image is put in; 0 for none.
     balance
         Weigh the classes so that rare ones count as much as frequent ones.
     ema
@@ -129,18 +129,18 @@ def train(
     dropout
         The probability of dropping a unit between the fully connected layers.
     stem
-        Filter size of resnet's first layer, or small for pictures of about 32 pixels.
+        Filter size of resnet's first layer, or small for images of about 32 pixels.
     shortcut
         pad or projection: how the CIFAR residual nets skip where the size changes.
     weights
         A safetensors file to start from.
     image_size
-        Side of the pictures in pixels: 32 for the named datasets, 64 for folders and tables.
+        Side of the images in pixels: 32 for the named datasets, 64 for folders and tables.
     fit
-        crop (the middle), pad (the whole picture with borders) or squash.
+        crop (the middle), pad (the whole image with borders) or squash.
     limit
-        Use so many pictures, stratified.
-    bad_pictures
+        Use so many images, stratified.
+    bad_images
         error, or skip those that cannot be read.
     seed
         Of initialisation, order, augmentation and dropout.
@@ -157,7 +157,7 @@ def train(
     resume
         Go on with a run that was stopped, bit for bit.
     preview
-        Write the sheet of augmented pictures to this PNG file, and train nothing.
+        Write the sheet of augmented images to this PNG file, and train nothing.
     data_root
         Where cifar10 lies.
     runs
@@ -174,7 +174,7 @@ def train(
         "mixup": mixup, "cutmix": cutmix, "balance": balance, "ema": ema, "save_memory": save_memory, "width": width,
         "depth": depth, "batch_norm": batch_norm, "dropout": dropout, "stem": stem, "shortcut": shortcut,
         "weights": str(weights) if weights else None, "image_size": image_size, "fit": fit, "limit": limit,
-        "bad_pictures": bad_pictures, "seed": seed, "precision": precision, "compile": compile,
+        "bad_images": bad_images, "seed": seed, "precision": precision, "compile": compile,
     }  # fmt: skip
     request = commands.TrainRequest(
         data, recipe, options, name, resume, device, data_root, runs, size, minutes, memory, watch
@@ -207,7 +207,7 @@ def show_training(session: Session, json: bool) -> None:
     folder, best = session.run.folder, result.summary
     print(report.roofline(best))
     print(
-        f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation pictures right\n"
+        f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
         f"next: convscope evaluate {folder}"
     )
@@ -229,7 +229,7 @@ def data_line(session: Session) -> str:
     data, recipe = session.dataset, session.recipe
     parts = " / ".join(f"{len(index):,} {part}" for part, index in data.parts.items())
     return (
-        f"{data.name}: {len(data):,} pictures of {len(data.class_names)} classes at {data.preprocess.size} x "
+        f"{data.name}: {len(data):,} images of {len(data.class_names)} classes at {data.preprocess.size} x "
         f"{data.preprocess.size} ({data.preprocess.fit}), {parts}; {recipe.model.name} in {recipe.loop.precision} on "
         f"{session.device}, batches of {recipe.loop.batch_size}, augmentation {recipe.augment.name}, "
         f"run {session.run.name}"
@@ -240,5 +240,5 @@ def epoch_line(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:
     return (
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  train {100 * row['train_top1']:5.1f} %  "
         f"val {percent(row, 'val')}  val loss {row['val_loss']:.3f}  "
-        f"{timing['seconds']:.1f} s  {timing['pictures_per_second']:,.0f} pictures/s"
+        f"{timing['seconds']:.1f} s  {timing['images_per_second']:,.0f} images/s"
     )

@@ -29,7 +29,7 @@ def transfer(
     image_size: int | None = None,
     fit: str | None = None,
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     seed: int = 0,
     device: str = "auto",
     name: str | None = None,
@@ -42,7 +42,7 @@ def transfer(
     Parameters
     ----------
     data
-        A dataset's name, a folder of pictures, or a CSV table.
+        A dataset's name, a folder of images, or a CSV table.
     backbone
         A name of `convscope models --pretrained`: lite0 needs no network.
     weights
@@ -50,7 +50,7 @@ def transfer(
     budget
         Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried.
     augment
-        So many varied copies of each training picture.
+        So many varied copies of each training image.
     level
         How they are varied: light, standard or strong.
     balance
@@ -60,12 +60,12 @@ def transfer(
     engine
         auto, torch or onnxruntime.
     image_size
-        Side of the pictures in pixels (default: the backbone's).
+        Side of the images in pixels (default: the backbone's).
     fit
         crop, pad or squash (default: the backbone's).
     limit
-        Use so many pictures, stratified.
-    bad_pictures
+        Use so many images, stratified.
+    bad_images
         error, or skip those that cannot be read.
     seed
         Of whatever is drawn.
@@ -88,7 +88,7 @@ def transfer(
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         result = commands.transfer(
             data, backbone=backbone, weights=weights, budget=budget, augment=augment, level=level, balance=balance,
-            cards=cards, engine=engine, image_size=image_size, fit=fit, limit=limit, bad_pictures=bad_pictures,
+            cards=cards, engine=engine, image_size=image_size, fit=fit, limit=limit, bad_images=bad_images,
             seed=seed, device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
         )  # fmt: skip
     print(json_module.dumps(result.summary)) if json else print_transfer(result)
@@ -104,14 +104,14 @@ def rung_line(rung: Rung) -> str:
 
 
 def print_transfer(result: TransferReport) -> None:
-    """The answer: notes, the sentence, the test pictures, what to do next."""
+    """The answer: notes, the sentence, the test images, what to do next."""
     s = result.summary
     print_notes(s["notes"])
     print(result.extraction.roofline())
     print(result.sentence())
     if s["test_top1"] is not None:
-        print(f"on {s['test_n']:,} test pictures, opened once: {percent(s, 'test')} right")
+        print(f"on {s['test_n']:,} test images, opened once: {percent(s, 'test')} right")
     words = " ".join(f"--filter {f['filters'][0]}" for f in s["filters"][:3])
     layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
     print(f"run: {s['run']} (report.html, classifier.safetensors), {s['seconds']:.0f} s in all")
-    print(f"next: convscope predict {s['run']} PICTURE; convscope explain {s['run']}{layer} {words}")
+    print(f"next: convscope predict {s['run']} IMAGE; convscope explain {s['run']}{layer} {words}")

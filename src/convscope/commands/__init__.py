@@ -2,7 +2,7 @@
 
 from .diagnose import diagnose as diagnose
 from .explain import explain as explain
-from .explain import explain_picture as explain_picture
+from .explain import explain_image as explain_image
 from .export import ExportReport as ExportReport
 from .export import export as export
 from .features import FeaturesReport as FeaturesReport

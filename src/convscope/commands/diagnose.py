@@ -20,7 +20,7 @@ from ..diagnosed import DiagnoseReport, State
 from ..diagnosis.chain import Factor, find_chain
 from ..diagnosis.evidence import Material, collect, frozen_parameters, norms_unset, not_numbers
 from ..diagnosis.gradients import gradients, ready
-from ..diagnosis.jacobian import PICTURES, jacobians
+from ..diagnosis.jacobian import IMAGES, jacobians
 from ..diagnosis.norms import NormView, batch_norms, look_at_norm
 from ..diagnosis.verdict import judge
 from ..errors import DataError, UsageError
@@ -31,9 +31,9 @@ from ..training import prepare
 from ..watch import Watched
 from .subject import Subject, open_subject
 
-SAMPLE = 512  # training pictures that are looked at
+SAMPLE = 512  # training images that are looked at
 HELD_OUT = 1000
-BATCH = 64  # pictures whose gradient is followed
+BATCH = 64  # images whose gradient is followed
 
 
 def diagnose(
@@ -44,7 +44,7 @@ def diagnose(
     watched: Watched | None = None,
     layer: Sequence[str] | None = None,
     norm: str | None = None,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     double: bool = False,
     weights: Path | None = None,
     model: str | None = None,
@@ -58,14 +58,14 @@ def diagnose(
     any ``nn.Module``; ``data`` is what it was trained on, or what to look at it with. Of a run the first weights are
     made again from its seed, and ``train --watch`` has left what it saw; of a network of your own they can be given as
     ``start`` and ``watched`` (of ``watching``). ``layer`` names the modules that end each factor, instead of those that
-    are found; ``norm`` a batch norm and channel to look at, as "bn1:3". ``pictures`` are those whose Jacobians are
+    are found; ``norm`` a batch norm and channel to look at, as "bn1:3". ``images`` are those whose Jacobians are
     measured; ``double`` measures in float64.
     """
     began = time.perf_counter()
-    if pictures < 1:
-        raise UsageError(f"--pictures {pictures} leaves nothing to measure; it must be 1 or more.")
+    if images < 1:
+        raise UsageError(f"--images {images} leaves nothing to measure; it must be 1 or more.")
     subject = open_subject(run, data, "diagnose", weights, model, data_root, runs, progress, as_it_began=True)
-    making = _Diagnosis(subject, tuple(layer or ()), pictures, torch.float64 if double else torch.float32)
+    making = _Diagnosis(subject, tuple(layer or ()), images, torch.float64 if double else torch.float32)
     making.give(start, watched)
     make_folder(subject.folder)
     with lock(subject.folder, f"the diagnosis of {subject.name}"):
@@ -79,7 +79,7 @@ class _Diagnosis:
 
     subject: Subject
     layers: tuple[str, ...]
-    pictures: int
+    measured: int
     dtype: torch.dtype
     start: nn.Module | None = None
     watched: Watched | None = None
@@ -100,8 +100,8 @@ class _Diagnosis:
         self.images, self.targets = self._tensors(dataset.subset(part, SAMPLE))
 
     def _tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        pictures = to_tensor(np.ascontiguousarray(self.subject.dataset.pictures[index]))
-        images = self.subject.classifier.preprocess.normalise(pictures)
+        images = to_tensor(np.ascontiguousarray(self.subject.dataset.images[index]))
+        images = self.subject.classifier.preprocess.normalise(images)
         return images, torch.from_numpy(self.labels[index].astype(np.int64))
 
     def give(self, start: nn.Module | None, watched: Watched | None) -> None:
@@ -172,13 +172,13 @@ class _Diagnosis:
         )
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:
-        """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these pictures'."""
+        """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these images'."""
         copy = deepcopy(network).to(self.dtype)
         images = self.images.to(self.dtype)
         flow = gradients(ready(copy), chain, images[:BATCH], self.targets[:BATCH])
         still = ready(copy, images[:BATCH]) if fresh else deepcopy(network).to(self.dtype).eval()
         try:
-            return State(flow, jacobians(still, chain, images[: self.pictures]))
+            return State(flow, jacobians(still, chain, images[: self.measured]))
         except UsageError as error:
             self.notes.append(str(error))
             return State(flow)

@@ -1,4 +1,4 @@
-"""`convscope explain`: a run, a model's name or any network, and its cards; or one picture taken apart."""
+"""`convscope explain`: a run, a model's name or any network, and its cards; or one image taken apart."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .. import explained
 from ..classifier import weights_hash
 from ..datasets import Dataset, Progress
 from ..errors import DamagedFile, UnknownName, UsageError
-from ..explained import ExplainReport, PictureReport, Taken
+from ..explained import ExplainReport, ImageReport, Taken
 from ..explanation import METHODS
 from ..explanation.attribution import sanity_check
-from ..explanation.cards import ClassPictures, LayerCards
+from ..explanation.cards import ClassImages, LayerCards
 from ..explanation.evidence import evidence, nearest
 from ..explanation.explaining import Explaining, Material, Options, Stage, Streamed
 from ..explanation.layers import find_layers
@@ -40,7 +40,7 @@ SAVE_EVERY = 10.0  # seconds between two savings of a pass
 FIRST_CARDS = 20.0  # seconds after which the first cards are shown while the pass goes on
 FIRST_LAYERS = 6  # layers of which they are shown
 STREAM = "exemplars.safetensors"
-NEAREST_PICTURES = 5_000
+NEAREST_IMAGES = 5_000
 
 
 def _material(subject: Subject) -> Material:
@@ -71,7 +71,7 @@ def explain(
     """Write a card for every filter of every layer, and return them; a notebook shows six of each layer.
 
     ``run`` is a run's name or path, ``last``, a classifier file, the name of a model (whose weights come from the file
-    ``weights``, or are random), or any ``nn.Module`` that takes pictures of ``data`` as its preprocess makes them.
+    ``weights``, or are random), or any ``nn.Module`` that takes images of ``data`` as its preprocess makes them.
     ``data`` is what it is explained on, by default what it was trained on. ``layer`` and ``filter`` choose some. What
     an interrupted call has done is kept, and the next one goes on. ``on_layer`` is called when a layer's page is there.
     """
@@ -103,7 +103,7 @@ def explain(
                 keeper.streamed(event)
             elif isinstance(event, Probes):
                 keeper.probes = event
-            elif isinstance(event, ClassPictures):
+            elif isinstance(event, ClassImages):
                 keeper.classes = event
             elif isinstance(event, LayerCards):
                 keeper.layer(event)
@@ -125,7 +125,7 @@ class _Keeper:
         self.start = self.saved = time.monotonic()
         self.layers: dict[str, LayerCards] = {}
         self.probes: Probes | None = None
-        self.classes: ClassPictures | None = None
+        self.classes: ClassImages | None = None
         self.shown = False
 
     def done(self) -> list[str]:
@@ -137,7 +137,7 @@ class _Keeper:
             stored = read_json(self.subject.folder / f"{file}.json")
         except DamagedFile:
             return False
-        return stored.get("key") == self.key and stored.get("pictures") == stored.get("of")
+        return stored.get("key") == self.key and stored.get("images") == stored.get("of")
 
     def kept(self) -> dict[str, torch.Tensor] | None:
         """The state of a pass that was cut off, or ended; None to begin anew."""
@@ -204,12 +204,12 @@ def _key(subject: Subject, options: Options, layers: list[str]) -> str:
     return hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint, weights]).encode()).hexdigest()
 
 
-# ----------------------------------------------------------------------------------------------------- one picture
+# ----------------------------------------------------------------------------------------------------- one image
 
 
-def explain_picture(
+def explain_image(
     run: str,
-    picture: str | Path,
+    image: str | Path,
     data: str | Path | None = None,
     *,
     target: str | None = None,
@@ -220,8 +220,8 @@ def explain_picture(
     data_root: Path | None = None,
     runs: Path | None = None,
     progress: Progress | None = None,
-) -> PictureReport:
-    """Take one picture's answer apart: evidence, where the network looks, the maps of each layer, nearest pictures.
+) -> ImageReport:
+    """Take one image's answer apart: evidence, where the network looks, the maps of each layer, nearest images.
 
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
@@ -230,17 +230,17 @@ def explain_picture(
     classifier, names = subject.classifier, list(subject.classifier.class_names)
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
-    pixels = classifier.preprocess.picture(Path(picture), str(picture))
-    image = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
-    image = image.contiguous(memory_format=torch.channels_last)
-    found = evidence(classifier.network, image, None if target is None else names.index(target))
+    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    found = evidence(classifier.network, inputs, None if target is None else names.index(target))
     notes = list(subject.notes)
     maps, checks = {}, {}
     for method in methods or METHODS:
         if method not in METHODS:
             raise UnknownName("method", method, METHODS)
         try:
-            maps[method] = METHODS[method](classifier.network, image, found.target, None)
+            maps[method] = METHODS[method](classifier.network, inputs, found.target, None)
         except UsageError as error:
             if methods:
                 raise
@@ -249,35 +249,35 @@ def explain_picture(
         if sanity:
             if progress:
                 progress(f"sanity of {method}", len(checks), len(METHODS))
-            checks[method] = sanity_check(classifier.network, image, found.target, method)
+            checks[method] = sanity_check(classifier.network, inputs, found.target, method)
     train = subject.dataset.parts["train"]
     sample = train if len(train) else np.arange(len(subject.dataset))
-    layers = find_layers(classifier.network, image, layer)
+    layers = find_layers(classifier.network, inputs, layer)
     taken = Taken(
-        picture=pixels,
+        image=pixels,
         evidence=found,
         attributions=maps,
         sanity=checks,
-        maps=feature_maps(classifier.network, image, layers),
+        maps=feature_maps(classifier.network, inputs, layers),
         nearest=nearest(
-            classifier.network, subject.dataset.pictures, classifier.preprocess, sample[:NEAREST_PICTURES], image
+            classifier.network, subject.dataset.images, classifier.preprocess, sample[:NEAREST_IMAGES], inputs
         ),
         cards=_cards_of(subject, found.layer, [*explained.strongest(found.margin, explained.PUSHED)]),
     )
-    folder = subject.folder / f"picture-{Path(picture).stem}"
-    summary = _picture_summary(taken, names, subject.dataset, folder, str(picture), notes)
-    return explained.write_picture(taken, subject.dataset, names, folder, summary)
+    folder = subject.folder / f"image-{Path(image).stem}"
+    summary = _image_summary(taken, names, subject.dataset, folder, str(image), notes)
+    return explained.write_image(taken, subject.dataset, names, folder, summary)
 
 
 def _cards_of(subject: Subject, layer: str, filters: list[int]) -> LayerCards | None:
-    """The cards of the filters that the evidence names, of exemplars among some thousand pictures."""
-    options = Options(filters=tuple(filters), ablate=0, seeds=0, limit=NEAREST_PICTURES)
+    """The cards of the filters that the evidence names, of exemplars among some thousand images."""
+    options = Options(filters=tuple(filters), ablate=0, seeds=0, limit=NEAREST_IMAGES)
     making = Explaining(_material(subject), options, [layer])
     return next((e for e in making.events() if isinstance(e, LayerCards)), None)
 
 
-def _picture_summary(
-    taken: Taken, names: list[str], dataset: Dataset, folder: Path, picture: str, notes: list[str]
+def _image_summary(
+    taken: Taken, names: list[str], dataset: Dataset, folder: Path, image: str, notes: list[str]
 ) -> dict[str, Any]:
     found = taken.evidence
     terms = [
@@ -285,7 +285,7 @@ def _picture_summary(
         for k in explained.strongest(found.margin, 2 * explained.PUSHED)
     ]
     return {
-        "picture": picture,
+        "image": image,
         "folder": str(folder),
         "target": names[found.target],
         "against": names[found.against],

@@ -30,7 +30,7 @@ def export(
 ) -> ExportReport:
     """Write a RUN as ``onnx`` with a plain script beside it, or as ``safetensors``; by default into its ``export``.
 
-    The file is only written when it answers 16 generated pictures as the network does.
+    The file is only written when it answers 16 generated images as the network does.
     """
     classifier, found = open_classifier(run, runs, model, weights)
     home = found.folder if found else runs_folder(runs) / home_of(run)

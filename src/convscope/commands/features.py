@@ -1,4 +1,4 @@
-"""`convscope features` and `similar`: what a pretrained network makes of pictures, recorded once and searched."""
+"""`convscope features` and `similar`: what a pretrained network makes of images, recorded once and searched."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import transferred
 from ..classifier import Classifier
-from ..datasets import Listing, Progress, Undecoded, check_bad_pictures, list_pictures
+from ..datasets import Listing, Progress, Undecoded, check_bad_images, list_images
 from ..decoding import decode
-from ..errors import DataError, PictureError, UnknownName, UsageError
+from ..errors import DataError, ImageError, UnknownName, UsageError
 from ..machine import pick_device
 from ..models.pretrained import find_pretrained
 from ..preparing import data_name
@@ -24,12 +24,12 @@ from ..transferring.features import Extraction, FeatureOptions, extract
 from ..transferring.neighbours import most_similar
 from .main import PRETRAINED, home_of, open_classifier
 
-SAMPLED = 64  # pictures whose size is looked at
+SAMPLED = 64  # images whose size is looked at
 
 
 @dataclass(frozen=True)
 class FeaturesReport:
-    """Recorded features: ``extraction`` reads them, picture by picture of ``listing``; ``summary`` is printed."""
+    """Recorded features: ``extraction`` reads them, image by image of ``listing``; ``summary`` is printed."""
 
     extraction: Extraction
     listing: Listing
@@ -38,7 +38,7 @@ class FeaturesReport:
 
 @dataclass(frozen=True)
 class Asked:
-    """What features and transfer take: data, backbone and how pictures are fitted for it."""
+    """What features and transfer take: data, backbone and how images are fitted for it."""
 
     data: str
     backbone: str = "lite0"
@@ -46,12 +46,12 @@ class Asked:
     image_size: int | None = None
     fit: str | None = None
     limit: int | None = None
-    bad_pictures: str = "error"
+    bad_images: str = "error"
     device: str = "auto"
     data_root: Path | None = None
 
     def classifier(self) -> Classifier:
-        """The backbone, taking pictures as asked."""
+        """The backbone, taking images as asked."""
         classifier = Classifier.pretrained(self.backbone.removeprefix(PRETRAINED), self.weights)
         fitted: dict[str, Any] = {} if self.fit is None else {"fit": self.fit, "centre": 1.0}
         fitted |= {} if self.image_size is None else {"size": self.image_size}
@@ -62,23 +62,23 @@ class Asked:
     def recorded(
         self, classifier: Classifier, options: FeatureOptions, progress: Progress | None
     ) -> tuple[Listing, Extraction, list[str]]:
-        """The pictures that can be read, their features, and notes. DataError for bad pictures unless skipped."""
-        check_bad_pictures(self.bad_pictures)
-        listed = list_pictures(data_name(self.data), data_root=self.data_root, limit=self.limit, progress=progress)
+        """The images that can be read, their features, and notes. DataError for bad images unless skipped."""
+        check_bad_images(self.bad_images)
+        listed = list_images(data_name(self.data), data_root=self.data_root, limit=self.limit, progress=progress)
         device = pick_device(self.device)
         found = extract(listed, classifier, options, device, progress)
         if not found.bad:
             return listed, found, []
         told = "; ".join(f"{listed.unsplit.origin(i)}: {reason}" for i, reason in found.bad[:5])
         told += f"; and {len(found.bad) - 5} more" if len(found.bad) > 5 else ""
-        if self.bad_pictures == "error" or len(found.bad) == len(listed):
+        if self.bad_images == "error" or len(found.bad) == len(listed):
             raise DataError(
-                f"{len(found.bad)} of {len(listed)} pictures cannot be read: {told}. "
-                "Mend or remove them, or leave them out with --bad-pictures skip."
+                f"{len(found.bad)} of {len(listed)} images cannot be read: {told}. "
+                "Mend or remove them, or leave them out with --bad-images skip."
             )
         kept = np.setdiff1d(np.arange(len(listed)), [i for i, _ in found.bad])
         rest = listed.take(kept)
-        many = "1 picture is" if len(found.bad) == 1 else f"{len(found.bad)} pictures are"
+        many = "1 image is" if len(found.bad) == 1 else f"{len(found.bad)} images are"
         note = f"{many} left out that cannot be read: {told}."
         return rest, extract(rest, classifier, options, device, progress), [note]
 
@@ -97,18 +97,18 @@ def features(
     image_size: int | None = None,
     fit: str | None = None,
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     seed: int = 0,
     device: str = "auto",
     data_root: Path | None = None,
     progress: Progress | None = None,
 ) -> FeaturesReport:
-    """Record what a backbone makes of every picture; those recorded before are found and not computed again.
+    """Record what a backbone makes of every image; those recorded before are found and not computed again.
 
     By default the vector that its last linear layer is given; ``layer`` names another layer, ``maps`` keeps whole
-    feature maps. ``augment`` adds so many copies of each picture, varied by the ``level`` of AUGMENTS.
+    feature maps. ``augment`` adds so many copies of each image, varied by the ``level`` of AUGMENTS.
     """
-    asked = Asked(str(data), backbone, weights, image_size, fit, limit, bad_pictures, device, data_root)
+    asked = Asked(str(data), backbone, weights, image_size, fit, limit, bad_images, device, data_root)
     classifier = asked.classifier()
     options = feature_options(augment, level, seed, engine, Wanted(layer, maps), dtype)
     listed, found, notes = asked.recorded(classifier, options, progress)
@@ -136,7 +136,7 @@ def feature_options(
 
 
 def backbone_notes(asked: Asked, classifier: Classifier, listed: Listing) -> list[str]:
-    """Sentences about a licence that binds, and about pictures that are smaller than the backbone expects."""
+    """Sentences about a licence that binds, and about images that are smaller than the backbone expects."""
     found = find_pretrained(asked.backbone.removeprefix(PRETRAINED))
     notes = [] if asked.weights is not None else [n for n in [found.licence_note()] if n]
     side, size = _usual_side(listed), classifier.preprocess.size
@@ -145,20 +145,20 @@ def backbone_notes(asked: Asked, classifier: Classifier, listed: Listing) -> lis
         if classifier.preprocess.size < found.size:
             return notes
         notes.append(
-            f"the pictures are about {side} pixels wide and {found.name} takes {size}: they are enlarged; {answer}."
+            f"the images are about {side} pixels wide and {found.name} takes {size}: they are enlarged; {answer}."
         )
     return notes
 
 
 def _usual_side(listed: Listing) -> int | None:
-    """The median of the shorter sides of some pictures, in pixels."""
+    """The median of the shorter sides of some images, in pixels."""
     if listed.unsplit.arrays is not None:
         return min(listed.unsplit.arrays.shape[1:3])
     sides = []
     for i in range(0, len(listed), max(1, len(listed) // SAMPLED)):
         try:
             sides.append(min(decode(listed.unsplit.files[i]).size))
-        except PictureError:
+        except ImageError:
             continue
     return int(np.median(sides)) if sides else None
 
@@ -168,7 +168,7 @@ def _usual_side(listed: Listing) -> int | None:
 
 def similar(
     run: str,
-    picture: str | Path,
+    image: str | Path,
     data: str | Path | None = None,
     *,
     count: int = 9,
@@ -179,20 +179,20 @@ def similar(
     runs: Path | None = None,
     progress: Progress | None = None,
 ) -> SimilarReport:
-    """The pictures of a run's data, or of ``data``, nearest to one picture by the cosine of recorded features: exact.
+    """The images of a run's data, or of ``data``, nearest to one image by the cosine of recorded features: exact.
 
     The features are those that the run's head is given; what the transfer recorded is found again. Of a
     ``pretrained:NAME``, name the data.
     """
     if count < 1:
-        raise UsageError(f"--count {count} asks for no picture; it must be 1 or more.")
+        raise UsageError(f"--count {count} asks for no image; it must be 1 or more.")
     classifier, found = open_classifier(run, runs, model, weights)
     own = classifier.provenance.get("recipe", {}).get("data", {})
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
     source = own["name"] if data is None else data_name(str(data))
-    pixels = classifier.preprocess.picture(Path(picture), str(picture))
-    listed = list_pictures(
+    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    listed = list_images(
         source, data_root=data_root, limit=own.get("limit") if data is None else None, progress=progress
     )
     device = pick_device("cpu")
@@ -208,7 +208,7 @@ def similar(
         }
         for i, cosine in nearest
     ]
-    summary = {"run": run, "picture": str(picture), "data": listed.unsplit.name, "searched": len(good), "nearest": rows}
-    pictures = Undecoded(listed, classifier.preprocess)[np.array([i for i, _ in nearest])]
+    summary = {"run": run, "image": str(image), "data": listed.unsplit.name, "searched": len(good), "nearest": rows}
+    images = Undecoded(listed, classifier.preprocess)[np.array([i for i, _ in nearest])]
     home = found.folder if found else runs_folder(runs) / home_of(run)
-    return transferred.write_similar(SimilarReport(home / "similar" / Path(picture).stem, pixels, pictures, summary))
+    return transferred.write_similar(SimilarReport(home / "similar" / Path(image).stem, pixels, images, summary))

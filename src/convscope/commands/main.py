@@ -20,7 +20,7 @@ from ..exporting import check_seal
 from ..models import MODELS, options_of
 from ..models.pretrained import pretrained_list as pretrained_list
 from ..prediction import UNMIRRORED, Prediction, Unreadable, find_views
-from ..prediction import predict as predict_pictures
+from ..prediction import predict as predict_images
 from ..preparing import TrainRequest, data_name, prepare_training, preview
 from ..recipes import RECIPES
 from ..runs import (
@@ -121,7 +121,7 @@ def read_data(
     data_root: Path | None,
     progress: Progress | None,
 ) -> tuple[Dataset, bool, str | None]:
-    """The data named, or a classifier's own, as it takes its pictures: the dataset, whether it is its own, and in
+    """The data named, or a classifier's own, as it takes its images: the dataset, whether it is its own, and in
     words how that has changed since the training (None where it has not). UsageError where none is known."""
     own = classifier.provenance.get("recipe", {}).get("data", {})
     if data is None and not own:
@@ -133,7 +133,7 @@ def read_data(
         data_root=data_root,
         preprocess=classifier.preprocess,
         limit=own.get("limit") if same else None,
-        bad_pictures=own.get("bad_pictures", "error"),
+        bad_images=own.get("bad_images", "error"),
         progress=progress,
     )
     return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
@@ -152,10 +152,10 @@ def evaluate(
     runs: Path | None = None,
     progress: Progress | None = None,
 ) -> report.EvaluationReport:
-    """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test pictures. Written into the run.
+    """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test images. Written into the run.
 
     The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
-    a run's own test pictures is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
+    a run's own test images is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
     """
     find_views(views)
     classifier, found = open_classifier(run, runs, model, weights)
@@ -167,7 +167,7 @@ def evaluate(
         notes.append(f"the data changed since {run} was trained: {change}.")
     chosen = part or ("test" if same or dataset.test_given else "all")
     if same and chosen in ("train", "all"):
-        notes.append("among these are the pictures that it was trained on.")
+        notes.append("among these are the images that it was trained on.")
     opened = None
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
         opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, limit))})
@@ -200,9 +200,7 @@ def _allowed_views(classifier: Classifier, views: str) -> tuple[str, list[str]]:
     flip = classifier.provenance.get("recipe", {}).get("augment", {}).get("flip")
     if flip != "none" or "flip" not in views:
         return views, []
-    return UNMIRRORED[views], [
-        f"this network was trained without mirrored pictures, so --views {views} leaves them out."
-    ]
+    return UNMIRRORED[views], [f"this network was trained without mirrored images, so --views {views} leaves them out."]
 
 
 def _view_figures(evaluated: Evaluated) -> dict[str, float | None]:
@@ -212,8 +210,8 @@ def _view_figures(evaluated: Evaluated) -> dict[str, float | None]:
     return dict(zip(("views_top1", "views_low", "views_high", "views_loss"), values, strict=True))
 
 
-def find_pictures(patterns: Iterable[str], standard_input: bytes | None = None) -> list[tuple[str, Path | bytes]]:
-    """Files, folders (their pictures, by name), globs, and ``-`` for the bytes of standard input, as (name, source).
+def find_images(patterns: Iterable[str], standard_input: bytes | None = None) -> list[tuple[str, Path | bytes]]:
+    """Files, folders (their images, by name), globs, and ``-`` for the bytes of standard input, as (name, source).
 
     A file that does not exist is kept, so that its answer says so; UsageError for a pattern without any match.
     """
@@ -225,7 +223,7 @@ def find_pictures(patterns: Iterable[str], standard_input: bytes | None = None) 
         elif path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
             if not inside:
-                raise UsageError(f"the folder {path} holds no picture.")
+                raise UsageError(f"the folder {path} holds no image.")
             found += [(str(p), p) for p in inside]
         elif not path.exists() and any(c in pattern for c in "*?["):
             matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
@@ -239,7 +237,7 @@ def find_pictures(patterns: Iterable[str], standard_input: bytes | None = None) 
 
 def predict(
     run: str,
-    pictures: Iterable[str],
+    images: Iterable[str],
     *,
     top: int = 5,
     views: str = "none",
@@ -248,7 +246,7 @@ def predict(
     runs: Path | None = None,
     standard_input: bytes | None = None,
 ) -> list[Prediction | Unreadable]:
-    """The classifier's answer for each picture; those that cannot be read are named with the reason.
+    """The classifier's answer for each image; those that cannot be read are named with the reason.
 
     ``views`` is a name of VIEWS: with more than one, the mean of the views is the answer.
     """
@@ -257,7 +255,7 @@ def predict(
     classifier, _ = open_classifier(run, runs, model, weights)
     find_views(views)
     views, _ = _allowed_views(classifier, views)
-    return predict_pictures(classifier, find_pictures(pictures, standard_input), top, views)
+    return predict_images(classifier, find_images(images, standard_input), top, views)
 
 
 # --------------------------------------------------------------------------------------------------------- models
@@ -303,14 +301,14 @@ def model_list() -> list[dict[str, Any]]:
 
 
 def save_example(dataset: Dataset, folder: Path, part: str = "test") -> tuple[Path, str]:
-    """Write one picture of a part as a PNG file, and return it with its class: something to predict."""
+    """Write one image of a part as a PNG file, and return it with its class: something to predict."""
     import io
 
     from PIL import Image
 
     i = int(dataset.subset(part, 1)[0])
     box = io.BytesIO()
-    Image.fromarray(np.asarray(dataset.pictures[i])).save(box, "PNG")
+    Image.fromarray(np.asarray(dataset.images[i])).save(box, "PNG")
     path = folder / "example.png"
     commit_bytes(path, box.getvalue())
     return path, dataset.class_names[dataset.labels[i]]

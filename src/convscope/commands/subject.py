@@ -170,7 +170,7 @@ def _module(
     runs: Path | None,
     progress: Progress | None,
 ) -> Subject:
-    """Any network: it is given the dataset's pictures as the dataset's preprocess makes them."""
+    """Any network: it is given the dataset's images as the dataset's preprocess makes them."""
     dataset = _named_data("a network", data, purpose, data_root, progress)
     name = type(network).__name__
     classifier = Classifier(
@@ -183,7 +183,7 @@ def _module(
     except ConvscopeError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} cannot take pictures of {dataset.preprocess.size} pixels: {error}") from error
+        raise UsageError(f"{name} cannot take images of {dataset.preprocess.size} pixels: {error}") from error
     labels = dataset.labels if outputs == len(dataset.class_names) else None
     folder = runs_folder(runs) / name / purpose / dataset.name
     return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

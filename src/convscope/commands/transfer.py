@@ -1,4 +1,4 @@
-"""`convscope transfer`: from a folder of pictures to the classifier that its pretrained features make."""
+"""`convscope transfer`: from a folder of images to the classifier that its pretrained features make."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def transfer(
     image_size: int | None = None,
     fit: str | None = None,
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     seed: int = 0,
     device: str = "auto",
     name: str | None = None,
@@ -61,14 +61,14 @@ def transfer(
     progress: Progress | None = None,
     on_rung: Callable[[Rung], None] | None = None,
 ) -> TransferReport:
-    """Make a classifier of a folder of pictures from a pretrained network: record features, climb the ladder, keep the
-    best by validation, and open the test pictures once for it. Written into a run, which every command takes.
+    """Make a classifier of a folder of images from a pretrained network: record features, climb the ladder, keep the
+    best by validation, and open the test images once for it. Written into a run, which every command takes.
 
     ``budget``: minutes that fine-tuning and training from scratch may take beside the cheap rungs; None for none.
     ``cards`` writes the card of each class's most used filter, as ``explain`` does.
     """
     start = time.perf_counter()
-    asked = Asked(str(data), backbone, weights, image_size, fit, limit, bad_pictures, device, data_root)
+    asked = Asked(str(data), backbone, weights, image_size, fit, limit, bad_images, device, data_root)
     if budget is not None and not 0 < budget < 1e6:
         raise UsageError(f"--budget {budget:g} is no time to spend: give minutes.")
     folder = runs_folder(runs)
@@ -94,8 +94,8 @@ def _check(dataset: Dataset) -> None:
     counts = np.bincount(dataset.labels[training], minlength=len(dataset.class_names))
     if (counts > 0).sum() < 2 or len(training) < 4:
         raise DataError(
-            f"{dataset.name} has {len(training)} pictures of {(counts > 0).sum()} classes to train on; "
-            "a classifier needs two classes and a few pictures of each."
+            f"{dataset.name} has {len(training)} images of {(counts > 0).sum()} classes to train on; "
+            "a classifier needs two classes and a few images of each."
         )
 
 
@@ -116,14 +116,14 @@ class _Transfer:
     notes: list[str]
 
     def run(self, progress: Progress | None, on_rung: Callable[[Rung], None] | None, start: float) -> TransferReport:
-        """Climb, choose, save, open the test pictures, write."""
+        """Climb, choose, save, open the test images, write."""
         index = np.sort(np.concatenate([self.dataset.parts["train"], self.dataset.parts["val"]]))
         single = [
             n for n, c in zip(self.dataset.class_names, np.bincount(self.dataset.labels[index]), strict=False) if c == 1
         ]
         if single:
             self.notes.append(
-                f"class {single[0]!r} has one picture to train on: nothing can be said of how well it is known."
+                f"class {single[0]!r} has one image to train on: nothing can be said of how well it is known."
             )
         task = self._task(index)
         rungs: list[Rung] = []
@@ -169,7 +169,7 @@ class _Transfer:
         return next(r for r in rungs if r.name == "head")
 
     def _task(self, index: np.ndarray) -> Task:
-        """Features of training and validation pictures; copies stand behind, with the keys of their pictures."""
+        """Features of training and validation images; copies stand behind, with the keys of their images."""
         count = len(self.dataset)
         rows = np.concatenate([index + copy * count for copy in range(1 + self.options.copies)])
         labels = np.tile(self.dataset.labels[index], 1 + self.options.copies)
@@ -187,7 +187,7 @@ class _Transfer:
                 "image_size": size,
                 "fit": fit,
                 "limit": self.asked.limit,
-                "bad_pictures": self.asked.bad_pictures,
+                "bad_images": self.asked.bad_images,
                 "augment": "none",
                 "balance": self.balance,
                 "seed": self.seed,
@@ -229,7 +229,7 @@ class _Transfer:
         }
 
     def _costly(self, run: Run, rungs: list[Rung], progress: Progress | None) -> Iterator[tuple[Rung, Classifier]]:
-        """The rungs that train on pictures, as far as the budget reaches: each with its classifier."""
+        """The rungs that train on images, as far as the budget reaches: each with its classifier."""
         left = MINUTE * (self.budget or 0)
         start = with_head(self.backbone, self._head(rungs), self.dataset.class_names, {})
         for name in COSTLY:
@@ -260,14 +260,14 @@ class _Transfer:
         place = (run.folder / "transfer", pick_device(self.asked.device), self._command(run))
         base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
         if name != "scratch":
-            pictures = load_dataset(
+            images = load_dataset(
                 data_name(self.asked.data), preprocess=self.backbone.preprocess, data_root=self.asked.data_root,
-                limit=self.asked.limit, bad_pictures=self.asked.bad_pictures,
+                limit=self.asked.limit, bad_images=self.asked.bad_images,
             )  # fmt: skip
-            return tuning_climb(name, start, pictures, base, place)
+            return tuning_climb(name, start, images, base, place)
         small = load_dataset(
             data_name(self.asked.data), data_root=self.asked.data_root, limit=self.asked.limit,
-            bad_pictures=self.asked.bad_pictures,
+            bad_images=self.asked.bad_images,
         )  # fmt: skip
         return scratch_climb(small, base, place)
 
@@ -279,7 +279,7 @@ class _Transfer:
         return shlex.join(words)
 
     def _curve(self, task: Task, head: Rung) -> LearningCurve | None:
-        """The learning curve of the head at the strength that was chosen; None where there are too few pictures."""
+        """The learning curve of the head at the strength that was chosen; None where there are too few images."""
         assert task.scored is not None
         assert head.strength is not None
         total = head.strength * len(task.labels)
@@ -301,21 +301,21 @@ class _Transfer:
             return None
 
     def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
-        """The test pictures, once, for the chosen rung; None where there are none."""
+        """The test images, once, for the chosen rung; None where there are none."""
         index = self.dataset.parts["test"]
         if not len(index):
-            self.notes.append("there are no test pictures, so the accuracy is that of validation.")
+            self.notes.append("there are no test images, so the accuracy is that of validation.")
             return None
         run.log_opening({"part": "test", "n": len(index)})
         if best.module is not None:
             with torch.inference_mode():
                 scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))
         else:
-            scores = logits(classifier.network, self.dataset.pictures, classifier.preprocess, index)
+            scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
         return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
 
     def _filters(self, head: Rung, task: Task) -> tuple[ClassFilters, ...]:
-        """For each class the filters that its pictures' lead rests on: weight times how much more they answer to it."""
+        """For each class the filters that its images' lead rests on: weight times how much more they answer to it."""
         assert isinstance(head.module, torch.nn.Linear)
         layer = self._last_layer(head.module.in_features)
         features, labels = task.features[: task.scored], task.labels[: task.scored]

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import DataError, UnknownName
 from ..images import Preprocess
 from .cifar import load_cifar10
-from .dataset import PARTS, Dataset, Listing, Progress, Undecoded, Unsplit, assemble, check_bad_pictures, listing
+from .dataset import PARTS, Dataset, Listing, Progress, Undecoded, Unsplit, assemble, check_bad_images, listing
 from .digits import load_digits
 from .folder import load_folder
 from .shapes import load_shapes
@@ -26,8 +26,8 @@ __all__ = [
     "Undecoded",
     "Unsplit",
     "assemble",
-    "check_bad_pictures",
-    "list_pictures",
+    "check_bad_images",
+    "list_images",
     "load",
 ]
 
@@ -47,15 +47,15 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
     image_size: int | None = None,
     fit: str = "crop",
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
 ) -> Dataset:
-    """The dataset that ``data`` names: a name of DATASETS, a folder of pictures, or a CSV table.
+    """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
-    and squash, ``limit`` at most so many pictures, stratified, ``bad_pictures`` "error" or "skip". A ``preprocess``
-    stands for size and fit, and keeps its mean and std: pictures as a classifier takes them.
+    and squash, ``limit`` at most so many images, stratified, ``bad_images`` "error" or "skip". A ``preprocess``
+    stands for size and fit, and keeps its mean and std: images as a classifier takes them.
     Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
@@ -63,16 +63,16 @@ def load(  # noqa: PLR0913 - each is an option that a user sets by name
         image_size=image_size,
         fit=fit,
         limit=limit,
-        bad_pictures=bad_pictures,
+        bad_images=bad_images,
         progress=progress,
         preprocess=preprocess,
     )
 
 
-def list_pictures(
+def list_images(
     data: str | Path, *, data_root: Path | None = None, limit: int | None = None, progress: Progress | None = None
 ) -> Listing:
-    """What ``load`` would load, hashed and not decoded, for work that streams over pictures. Raises as ``load``."""
+    """What ``load`` would load, hashed and not decoded, for work that streams over images. Raises as ``load``."""
     return listing(_find(str(data), data_root, progress), limit, progress)
 
 
@@ -91,7 +91,7 @@ def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unspl
         if path.suffix.lower() == ".csv":
             return load_table(path)
         raise DataError(
-            f"{path} is a file; a dataset is a folder of pictures, a .csv table, or one of {', '.join(DATASETS)}."
+            f"{path} is a file; a dataset is a folder of images, a .csv table, or one of {', '.join(DATASETS)}."
         )
     if "/" in data or path.suffix:
         raise DataError(f"{path} does not exist; a dataset is a folder, a .csv table, or one of {', '.join(DATASETS)}.")

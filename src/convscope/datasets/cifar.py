@@ -78,7 +78,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures uint8 (n, 32, 32, 3) and labels int64 (n,) of one official file; DataError where it is anything else."""
+    """Images uint8 (n, 32, 32, 3) and labels int64 (n,) of one official file; DataError where it is anything else."""
     try:
         box = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a hostile pickle may raise anything
@@ -87,9 +87,9 @@ def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
         raise _not_cifar(where, "it is no table with 'data' and 'labels'")
     rows, labels = getattr(box[b"data"], "values", None), _numbers(box[b"labels"])
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
-        raise _not_cifar(where, "its pictures are not rows of 3072 bytes")
+        raise _not_cifar(where, "its images are not rows of 3072 bytes")
     if not len(rows):
-        raise _not_cifar(where, "it holds no picture")
+        raise _not_cifar(where, "it holds no image")
     if labels is None or labels.shape != (len(rows),) or labels.min() < 0 or labels.max() > 9:
         raise _not_cifar(where, f"its labels are not {len(rows)} numbers from 0 to 9")
     return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int64)
@@ -107,7 +107,7 @@ def _numbers(value: Any) -> np.ndarray | None:
 
 
 def load_cifar10(data_root: Path | None = None, progress: Progress | None = None) -> Unsplit:
-    """CIFAR-10: test = ``test_batch``, validation = the 5,000 training pictures with the lowest hashes.
+    """CIFAR-10: test = ``test_batch``, validation = the 5,000 training images with the lowest hashes.
 
     Looked for in ``data_root``, ``$CONVSCOPE_DATA`` and the cache, else downloaded. Raises UnreachableError offline.
     """

@@ -1,6 +1,6 @@
-"""The Dataset record, and the pictures-not-yet-split it is assembled from.
+"""The Dataset record, and the images-not-yet-split it is assembled from.
 
-A loader returns ``Unsplit``: pictures (arrays, or files to decode), labels, and for each its given part ("train",
+A loader returns ``Unsplit``: images (arrays, or files to decode), labels, and for each its given part ("train",
 "val", "test", or "" for undecided). ``assemble`` limits, splits, decodes and measures: one way for every dataset.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..errors import DataError, UnknownName, UsageError
 from ..images import Preprocess, statistics
-from ..recipes import BAD_PICTURES
+from ..recipes import BAD_IMAGES
 from . import packed, splits
 
 PARTS = splits.PARTS
@@ -27,18 +27,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures with labels, class names, parts and a fingerprint of its content.
+    """Images with labels, class names, parts and a fingerprint of its content.
 
-    ``pictures`` is uint8 (N, H, W, 3), in memory, memory-mapped, or decoded when asked for; ``labels`` int64 (N,);
-    ``keys`` uint64 (N,), the first eight bytes of each picture's content hash; ``parts`` maps "train", "val" and
-    "test" to indices; ``origins`` says where each picture came from; ``mirror`` whether a mirrored picture keeps its
+    ``images`` is uint8 (N, H, W, 3), in memory, memory-mapped, or decoded when asked for; ``labels`` int64 (N,);
+    ``keys`` uint64 (N,), the first eight bytes of each image's content hash; ``parts`` maps "train", "val" and
+    "test" to indices; ``origins`` says where each image came from; ``mirror`` whether a mirrored image keeps its
     label; ``test_given`` whether the test part came with the data and was not cut from it; ``notes`` are sentences a
     user should read.
     """
 
     name: str
     class_names: tuple[str, ...]
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     keys: np.ndarray
     parts: dict[str, np.ndarray]
@@ -53,7 +53,7 @@ class Dataset:
         return len(self.labels)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many pictures of each class each part holds: ``{part: {class name: n}}``."""
+        """How many images of each class each part holds: ``{part: {class name: n}}``."""
         return {
             part: {c: int(n) for c, n in zip(self.class_names, self._bincount(index), strict=True)}
             for part, index in self.parts.items()
@@ -73,13 +73,13 @@ class Dataset:
         if limit is not None and limit < len(index):
             index = index[splits.stratified(self.labels[index], self.keys[index], limit)]
         if not len(index):
-            raise DataError(f"{self.name} has no {part} pictures; add some, or choose another part.")
+            raise DataError(f"{self.name} has no {part} images; add some, or choose another part.")
         return index
 
 
 @dataclass(frozen=True)
 class Unsplit:
-    """What a loader returns: exactly one of ``arrays`` (uint8 (N, h, w, 3)) and ``files`` holds the pictures."""
+    """What a loader returns: exactly one of ``arrays`` (uint8 (N, h, w, 3)) and ``files`` holds the images."""
 
     name: str
     class_names: tuple[str, ...]
@@ -90,12 +90,12 @@ class Unsplit:
     files: tuple[Path, ...] = ()
     root: Path | None = None
     origins: Callable[[int], str] | None = None
-    validation: int | None = None  # pictures of "train" that become "val", when a dataset fixes their number
+    validation: int | None = None  # images of "train" that become "val", when a dataset fixes their number
     mirror: bool = True
     notes: tuple[str, ...] = field(default=())
 
     def take(self, index: np.ndarray) -> Unsplit:
-        """The pictures at ``index``, in that order."""
+        """The images at ``index``, in that order."""
         origins = self.origin
         return replace(
             self,
@@ -107,18 +107,18 @@ class Unsplit:
         )
 
     def origin(self, i: int) -> str:
-        """Where picture ``i`` came from, in words."""
+        """Where image ``i`` came from, in words."""
         if self.origins is not None:
             return self.origins(i)
         if not self.files:
-            return f"{self.name} picture {i}"
+            return f"{self.name} image {i}"
         inside = self.root is not None and self.files[i].is_relative_to(self.root)
         return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A loader's pictures, limited and hashed, none of them decoded: ``digests`` is uint8 (N, 32), their SHA-256."""
+    """A loader's images, limited and hashed, none of them decoded: ``digests`` is uint8 (N, 32), their SHA-256."""
 
     unsplit: Unsplit
     digests: np.ndarray
@@ -132,20 +132,20 @@ class Listing:
         return packed.keys(self.digests)
 
     def source(self, i: int) -> Path | Image.Image:
-        """What to decode picture ``i`` from."""
+        """What to decode image ``i`` from."""
         return self.unsplit.files[i] if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
 
     def take(self, index: np.ndarray) -> Listing:
-        """The pictures at ``index``, in that order."""
+        """The images at ``index``, in that order."""
         return Listing(self.unsplit.take(index), self.digests[index])
 
-    def dataset(self, pictures: Any, preprocess: Preprocess, notes: tuple[str, ...] = ()) -> Dataset:
-        """The Dataset with these pictures, uint8 (N, S, S, 3) or Undecoded, split by content. ``notes`` are added."""
+    def dataset(self, images: Any, preprocess: Preprocess, notes: tuple[str, ...] = ()) -> Dataset:
+        """The Dataset with these images, uint8 (N, S, S, 3) or Undecoded, split by content. ``notes`` are added."""
         split = splits.split(self.unsplit, self.keys)
         return Dataset(
             name=self.unsplit.name,
             class_names=self.unsplit.class_names,
-            pictures=pictures,
+            images=images,
             labels=self.unsplit.labels,
             keys=self.keys,
             parts=split.parts,
@@ -159,7 +159,7 @@ class Listing:
 
 
 class Undecoded:
-    """The pictures of a listing in place of an array uint8 (N, S, S, 3): decoded when asked for, and kept nowhere."""
+    """The images of a listing in place of an array uint8 (N, S, S, 3): decoded when asked for, and kept nowhere."""
 
     def __init__(self, listed: Listing, preprocess: Preprocess) -> None:
         self.listed, self.preprocess = listed, preprocess
@@ -177,13 +177,13 @@ class Undecoded:
         return np.stack([self._one(int(i)) for i in chosen]) if len(chosen) else np.zeros(shape, np.uint8)
 
     def _one(self, i: int) -> np.ndarray:
-        return self.preprocess.picture(self.listed.source(i), self.listed.unsplit.origin(i))
+        return self.preprocess.fit_image(self.listed.source(i), self.listed.unsplit.origin(i))
 
 
 def listing(unsplit: Unsplit, limit: int | None = None, progress: Progress | None = None) -> Listing:
     """Hash and limit, the first half of ``assemble``; UsageError for a limit below 1."""
     if limit is not None and limit < 1:
-        raise UsageError(f"a limit is a number of pictures from 1, not {limit}.")
+        raise UsageError(f"a limit is a number of images from 1, not {limit}.")
     digests = packed.digests(unsplit, progress)
     if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
         given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
@@ -200,38 +200,38 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     image_size: int | None = None,
     fit: str = "crop",
     limit: int | None = None,
-    bad_pictures: str = "error",
+    bad_images: str = "error",
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
 ) -> Dataset:
-    """Limit, split, decode and measure: the one way from a loader's pictures to a Dataset.
+    """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
-    A ``preprocess`` of a classifier stands for size and fit, and its mean and std are kept. Raises PictureError or
-    DataError when a picture cannot be read and ``bad_pictures`` is "error"; with "skip" they are left out and named in
+    A ``preprocess`` of a classifier stands for size and fit, and its mean and std are kept. Raises ImageError or
+    DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
     the notes.
     """
-    check_bad_pictures(bad_pictures)
+    check_bad_images(bad_images)
     wanted = preprocess or Preprocess(size=unsplit.image_size if image_size is None else image_size, fit=fit)
     listed = listing(unsplit, limit, progress)
-    pictures, kept, notes = packed.pictures(listed.unsplit, listed.digests, wanted, bad_pictures, progress)
+    images, kept, notes = packed.fitted_images(listed.unsplit, listed.digests, wanted, bad_images, progress)
     if len(kept) < len(listed):
         listed = listed.take(kept)
-    data = listed.dataset(pictures, wanted, notes)
+    data = listed.dataset(images, wanted, notes)
     train = data.parts["train"]
     if preprocess is not None or not len(train):
         return data
-    mean, std = statistics(pictures[train])
+    mean, std = statistics(images[train])
     return replace(data, preprocess=replace(wanted, mean=mean, std=std))
 
 
-def check_bad_pictures(bad_pictures: str) -> None:
+def check_bad_images(bad_images: str) -> None:
     """UnknownName unless it is "error" or "skip"."""
-    if bad_pictures not in BAD_PICTURES:
-        raise UnknownName("way with bad pictures", bad_pictures, BAD_PICTURES)
+    if bad_images not in BAD_IMAGES:
+        raise UnknownName("way with bad images", bad_images, BAD_IMAGES)
 
 
 def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndarray]) -> str:
-    """A SHA-256 of classes, contents, labels and parts; independent of the order in which pictures were listed."""
+    """A SHA-256 of classes, contents, labels and parts; independent of the order in which images were listed."""
     part_of = np.full(len(digests), 3, np.uint8)
     for number, part in enumerate(PARTS):
         part_of[parts[part]] = number

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real pictures of 8 x 8 pixels that come with the library. Works offline."""
+"""scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that come with the library. Works offline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # slow to import
 
 
 def load_digits() -> Unsplit:
-    """The digits as grey RGB pictures; the scans' 17 levels are spread over 0 to 255.
+    """The digits as grey RGB images; the scans' 17 levels are spread over 0 to 255.
 
     E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
     """

@@ -1,4 +1,4 @@
-"""A folder of pictures: one folder a class, or train, val and test folders above them. Classes go by name."""
+"""A folder of images: one folder a class, or train, val and test folders above them. Classes go by name."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class _Found:
     classes: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)  # files that are not named as a picture is
-    strays: list[str] = field(default_factory=list)  # pictures outside the class folders
+    others: list[str] = field(default_factory=list)  # files that are not named as an image is
+    strays: list[str] = field(default_factory=list)  # images outside the class folders
     links: list[str] = field(default_factory=list)  # linked folders that are not entered
 
     def file(self, name: str) -> None:
-        """Count a file that is no picture of a class."""
-        (self.strays if _is_picture(name) else self.others).append(name)
+        """Count a file that is no image of a class."""
+        (self.strays if _is_image(name) else self.others).append(name)
 
 
 def load_folder(root: Path) -> Unsplit:
-    """The pictures under ``root``; hidden files and folders are ignored with a count.
+    """The images under ``root``; hidden files and folders are ignored with a count.
 
     Raises DataError for an empty folder, a single class, an empty class, or a class that training does not know.
     """
@@ -57,7 +57,7 @@ def _is_split(root: Path, names: list[str]) -> bool:
     parts = {SPLIT_NAMES[n.lower()] for n in names if n.lower() in SPLIT_NAMES}
     others = [n for n in names if n.lower() not in SPLIT_NAMES]
     if not others and "train" not in parts:
-        raise DataError(f"{root} holds {' and '.join(names)} and no train folder; add one with the training pictures.")
+        raise DataError(f"{root} holds {' and '.join(names)} and no train folder; add one with the training images.")
     if others and len(parts) > 1 and "train" in parts:
         raise DataError(f"{root} holds {' and '.join(sorted(parts))} folders and also {others[0]!r}; move that away.")
     return not others
@@ -86,7 +86,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in EXTENSIONS
 
 
@@ -100,14 +100,14 @@ def _walk_class(folder: Path, part: str, found: _Found) -> None:
         inner[:] = sorted(n for n in inner if not _hidden(n))
         found.links += (n for n in inner if os.path.islink(os.path.join(place, n)))  # os.walk does not enter them
         for name in sorted(n for n in names if not _hidden(n)):
-            if not _is_picture(name):
+            if not _is_image(name):
                 found.others.append(name)
                 continue
             found.files.append(Path(place) / name)
             found.classes.append(folder.name)
             found.parts.append(part)
     if len(found.files) == before:
-        raise DataError(f"the class folder {folder} holds no picture; add some or remove the folder.")
+        raise DataError(f"the class folder {folder} holds no image; add some or remove the folder.")
 
 
 def _unsplit(root: Path, found: _Found) -> Unsplit:
@@ -151,8 +151,8 @@ def _ignored(found: _Found) -> Iterator[str]:
     """A sentence for each kind of thing that was passed over."""
     for names, one, many in (
         (found.hidden, "hidden file or folder was", "hidden files or folders were"),
-        (found.others, "file whose name is not a picture's was", "files whose names are not a picture's were"),
-        (found.strays, "picture outside the class folders was", "pictures outside the class folders were"),
+        (found.others, "file whose name is not an image's was", "files whose names are not an image's were"),
+        (found.strays, "image outside the class folders was", "images outside the class folders were"),
         (found.links, "linked folder was", "linked folders were"),
     ):
         if names:

@@ -1,4 +1,4 @@
-"""Pictures as one block of uint8: hashed by content, decoded by threads, memory-mapped from a file keyed by content."""
+"""Images as one block of uint8: hashed by content, decoded by threads, memory-mapped from a file keyed by content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..errors import DamagedFile, DataError, PictureError, StorageError
+from ..errors import DamagedFile, DataError, ImageError, StorageError
 from ..images import Preprocess
 from ..storage import cache_folder, commit, commit_json, file_hash, read_json
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .dataset import Progress, Unsplit
 
 THREADS = min(8, os.cpu_count() or 1)
-BLOCK = 256  # pictures that the threads are given at a time
+BLOCK = 256  # images that the threads are given at a time
 IN_MEMORY = 256 * 2**20  # bytes
 
 
 def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
-    """The SHA-256 of every picture's content, uint8 (N, 32): of its file, or of its pixels when it has none."""
+    """The SHA-256 of every image's content, uint8 (N, 32): of its file, or of its pixels when it has none."""
     if unsplit.arrays is not None:
         flat = np.ascontiguousarray(unsplit.arrays).reshape(len(unsplit.labels), -1)
         raw = b"".join(hashlib.sha256(row.data).digest() for row in flat)
@@ -51,18 +51,18 @@ def _digest(path: Path) -> bytes:
 
 
 def keys(digests_N32: np.ndarray) -> np.ndarray:
-    """The first eight bytes of each hash as uint64 (N,): a picture's name wherever randomness or a split needs one."""
+    """The first eight bytes of each hash as uint64 (N,): an image's name wherever randomness or a split needs one."""
     return np.ascontiguousarray(digests_N32[:, :8]).view("<u8").reshape(-1).astype(np.uint64)
 
 
-def pictures(
+def fitted_images(
     unsplit: Unsplit,
     digests_N32: np.ndarray,
     preprocess: Preprocess,
-    bad_pictures: str,
+    bad_images: str,
     progress: Progress | None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Every picture fitted to the size: (uint8 (M, S, S, 3), the indices kept, notes).
+    """Every image fitted to the size: (uint8 (M, S, S, 3), the indices kept, notes).
 
     Files, and arrays that fill more than `IN_MEMORY`, are fitted once into the cache and memory-mapped afterwards.
     """
@@ -71,25 +71,25 @@ def pictures(
     if unsplit.arrays is not None and unsplit.arrays.shape[1:3] == (size, size):
         return unsplit.arrays, everything, ()
     if unsplit.arrays is not None and count * size * size * 3 <= IN_MEMORY:
-        fitted = (preprocess.picture(Image.fromarray(a)) for a in unsplit.arrays)
+        fitted = (preprocess.fit_image(Image.fromarray(a)) for a in unsplit.arrays)
         return np.stack(list(fitted)), everything, ()
     name = hashlib.sha256(preprocess.decoding_key().encode() + digests_N32.tobytes()).hexdigest()
-    path = cache_folder() / "pictures" / f"{name[:40]}.u8"
+    path = cache_folder() / "images" / f"{name[:40]}.u8"
     if not _whole(path, count, size):
-        bad = _remembered(path, count) if bad_pictures == "skip" else []
+        bad = _remembered(path, count) if bad_images == "skip" else []
         bad = bad or _decode_all(unsplit, preprocess, path, progress)
-        if bad and (bad_pictures == "error" or len(bad) == count):
+        if bad and (bad_images == "error" or len(bad) == count):
             raise _bad_error(bad, unsplit)
         if bad:
             commit_json(_beside(path), bad)
             kept = np.setdiff1d(everything, [i for i, _ in bad])
-            verb = "picture cannot be read and is" if len(bad) == 1 else "pictures cannot be read and are"
-            fitted, _, _ = pictures(unsplit.take(kept), digests_N32[kept], preprocess, "error", progress)
+            verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
+            fitted, _, _ = fitted_images(unsplit.take(kept), digests_N32[kept], preprocess, "error", progress)
             return fitted, kept, (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",)
     return np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)), everything, ()
 
 
-Bad = list[tuple[int, str]]  # the index of a picture that cannot be read, and the reason
+Bad = list[tuple[int, str]]  # the index of an image that cannot be read, and the reason
 
 
 def _whole(path: Path, count: int, size: int) -> bool:
@@ -100,7 +100,7 @@ def _whole(path: Path, count: int, size: int) -> bool:
 
 
 def _beside(path: Path) -> Path:
-    """Where the pictures that cannot be read are remembered: else the next start would decode all to find them."""
+    """Where the images that cannot be read are remembered: else the next start would decode all to find them."""
     return path.with_suffix(".bad.json")
 
 
@@ -114,13 +114,13 @@ def _remembered(path: Path, count: int) -> Bad:
 
 
 def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: Progress | None) -> Bad:
-    """Decode every picture into ``path``; where some fail nothing is committed and they are returned."""
+    """Decode every image into ``path``; where some fail nothing is committed and they are returned."""
     bad: Bad = []
 
     def write(handle) -> str:
         digest = hashlib.sha256()
         for i, result in _decoded(unsplit, preprocess, progress):
-            if isinstance(result, PictureError):
+            if isinstance(result, ImageError):
                 bad.append((i, result.reason))
             else:
                 digest.update(result.data)
@@ -140,16 +140,16 @@ def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: 
 
 def _decoded(
     unsplit: Unsplit, preprocess: Preprocess, progress: Progress | None
-) -> Iterator[tuple[int, np.ndarray | PictureError]]:
-    """(index, fitted picture or the reason why there is none) in order, decoded by threads a block ahead."""
+) -> Iterator[tuple[int, np.ndarray | ImageError]]:
+    """(index, fitted image or the reason why there is none) in order, decoded by threads a block ahead."""
 
     count = len(unsplit.labels)
 
-    def one(i: int) -> np.ndarray | PictureError:
+    def one(i: int) -> np.ndarray | ImageError:
         source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
         try:
-            return np.ascontiguousarray(preprocess.picture(source, unsplit.origin(i)))
-        except PictureError as error:
+            return np.ascontiguousarray(preprocess.fit_image(source, unsplit.origin(i)))
+        except ImageError as error:
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -161,7 +161,7 @@ def _decoded(
 
 
 class _Abandoned(Exception):
-    """Some pictures could not be read, so the packed file would have holes."""
+    """Some images could not be read, so the packed file would have holes."""
 
 
 def _first(bad: Bad, unsplit: Unsplit) -> str:
@@ -172,8 +172,8 @@ def _first(bad: Bad, unsplit: Unsplit) -> str:
 def _bad_error(bad: Bad, unsplit: Unsplit) -> DataError:
     count = len(unsplit.labels)
     if len(bad) == count:
-        return DataError(f"none of the {count} pictures can be read: {_first(bad, unsplit)}.")
+        return DataError(f"none of the {count} images can be read: {_first(bad, unsplit)}.")
     return DataError(
-        f"{len(bad)} of {count} pictures cannot be read: {_first(bad, unsplit)}. "
-        "Mend or remove them, or leave them out with --bad-pictures skip."
+        f"{len(bad)} of {count} images cannot be read: {_first(bad, unsplit)}. "
+        "Mend or remove them, or leave them out with --bad-images skip."
     )

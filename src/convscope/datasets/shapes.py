@@ -47,13 +47,13 @@ SHAPES = {
 
 
 def load_shapes(count: int = COUNT) -> Unsplit:
-    """``count`` pictures of six shapes: place, size, colours and noise are functions of the picture's number alone."""
+    """``count`` images of six shapes: place, size, colours and noise are functions of the image's number alone."""
     keys = np.arange(count, dtype=np.uint64)
     labels = np.arange(count, dtype=np.int64) % len(SHAPES)
     u = uniforms(0, 0, keys, 9)
     noise = uniforms(0, 1, keys, SIZE * SIZE * 3).reshape(count, SIZE, SIZE, 3)
     grid = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
-    pictures = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     draw = list(SHAPES.values())
     for i in range(count):
         radius = 0.35 + 0.35 * u[i, 0]
@@ -61,12 +61,12 @@ def load_shapes(count: int = COUNT) -> Unsplit:
         mask = draw[labels[i]]((grid[None, :] - centre_x) / radius, (grid[:, None] - centre_y) / radius)
         ground, ink = u[i, 3:6] * 0.5, 0.5 + u[i, 6:9] * 0.5
         colour = np.where(mask[..., None], ink, ground)
-        pictures[i] = np.rint(255 * np.clip(colour + 0.25 * (noise[i] - 0.5), 0, 1))
+        images[i] = np.rint(255 * np.clip(colour + 0.25 * (noise[i] - 0.5), 0, 1))
     return Unsplit(
         name="shapes",
         class_names=tuple(SHAPES),
         labels=labels,
         given=np.full(count, "", "U5"),
         image_size=SIZE,
-        arrays=pictures,
+        arrays=images,
     )

@@ -1,6 +1,6 @@
-"""Which pictures train, which validate, which test: decided by content, so that nothing leaks and nothing moves.
+"""Which images train, which validate, which test: decided by content, so that nothing leaks and nothing moves.
 
-The content hash of a picture gives u in [0, 1) and u decides its part: copies stay on one side, and adding pictures
+The content hash of an image gives u in [0, 1) and u decides its part: copies stay on one side, and adding images
 moves no other. Shares a class are therefore approximate.
 """
 
@@ -31,15 +31,15 @@ class Split:
 
 
 def unit(keys: np.ndarray) -> np.ndarray:
-    """The number in [0, 1) that decides a picture's part, from its key (uint64)."""
+    """The number in [0, 1) that decides an image's part, from its key (uint64)."""
     return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
     """Split by what was given and by content.
 
-    Pictures given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
-    are decided by u. A copy of a test picture is left out of validation, a copy of either out of training, and said so.
+    Images given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
+    are decided by u. A copy of a test image is left out of validation, a copy of either out of training, and said so.
     """
     part = unsplit.given.astype("U5")
     given = {p for p in PARTS if (part == p).any()}
@@ -58,7 +58,7 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
     part[part == ""] = "train"
     shared = _of_several_classes(unsplit.labels, keys)
     if shared.any():
-        notes.append(f"{_pictures(shared, unsplit)} under more than one class.")
+        notes.append(f"{_images(shared, unsplit)} under more than one class.")
     cut = ["train"] * (cuts_val or cuts_test) + ["val"] * cuts_val + ["test"] * cuts_test
     movable = {"train": own, "val": own & ~shared, "test": undecided & ~shared}
     notes += _serve_missed(part, unsplit, keys, {p: movable[p] for p in cut})
@@ -67,7 +67,7 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
 
 
 def with_validation(unsplit: Unsplit, keys: np.ndarray, count: int) -> np.ndarray:
-    """``given``, with the ``count`` training pictures of the lowest hashes (a ninth of them at most) as validation.
+    """``given``, with the ``count`` training images of the lowest hashes (a ninth of them at most) as validation.
 
     For a dataset that fixes that number. Copies of the last one go with it.
     """
@@ -81,19 +81,19 @@ def with_validation(unsplit: Unsplit, keys: np.ndarray, count: int) -> np.ndarra
 
 
 def _left_out(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray) -> list[str]:
-    """Leave copies of given test pictures out of validation, and copies of either out of training."""
+    """Leave copies of given test images out of validation, and copies of either out of training."""
     notes = []
     for where, held, lower in (("validation", ("test",), ("val",)), ("training", ("val", "test"), ("train", ""))):
         copies = np.isin(part, lower) & np.isin(keys, keys[np.isin(part, held)])
         part[copies] = LEFT_OUT
         if copies.any():
             also = "test" if where == "validation" else "validation or test"
-            notes.append(f"{_pictures(copies, unsplit, where)} also in {also}, and left out of {where}.")
+            notes.append(f"{_images(copies, unsplit, where)} also in {also}, and left out of {where}.")
     return notes
 
 
 def _of_several_classes(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Which pictures have a copy under another label."""
+    """Which images have a copy under another label."""
     order = np.lexsort((labels, keys))
     odd = (np.diff(labels[order]) != 0) & (keys[order][1:] == keys[order][:-1])
     return np.isin(keys, keys[order][1:][odd])
@@ -113,13 +113,13 @@ def _serve_missed(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable:
             part[keys == candidates[0]] = wanted
             served.setdefault(wanted, []).append(unsplit.class_names[label])
     return [
-        f"{_classes(names)} would have missed {wanted}: the picture with the lowest hash was moved there."
+        f"{_classes(names)} would have missed {wanted}: the image with the lowest hash was moved there."
         for wanted, names in served.items()
     ]
 
 
 def _holds(part: np.ndarray, unsplit: Unsplit, names: Iterable[str] = PARTS) -> np.ndarray:
-    """bool (K, len(names)): which of the named parts hold a picture of each class."""
+    """bool (K, len(names)): which of the named parts hold an image of each class."""
     columns = [np.bincount(unsplit.labels[part == name], minlength=len(unsplit.class_names)) > 0 for name in names]
     return np.stack(columns, axis=1) if columns else np.ones((0, 0), bool)
 
@@ -127,30 +127,30 @@ def _holds(part: np.ndarray, unsplit: Unsplit, names: Iterable[str] = PARTS) -> 
 def _missing(part: np.ndarray, unsplit: Unsplit, cut: list[str]) -> list[str]:
     """The classes that are not in every part, and why."""
     has = _holds(part, unsplit)
-    pictured = np.bincount(unsplit.labels, minlength=len(has)) > 0
+    imaged = np.bincount(unsplit.labels, minlength=len(has)) > 0
     groups: dict[str, list[str]] = {}
     for label in np.flatnonzero(~has.all(1)):
         name = unsplit.class_names[label]
         lacking = [p for p in PARTS if not has[label, PARTS.index(p)]]
         few = [p for p in lacking if p in cut]
         rest = [p for p in lacking if p not in cut and has[:, PARTS.index(p)].any()]
-        if not pictured[label]:
-            groups.setdefault("without any picture", []).append(name)
+        if not imaged[label]:
+            groups.setdefault("without any image", []).append(name)
         elif few:
-            groups.setdefault(f"too few different pictures to stand in {' and '.join(few)}", []).append(name)
-        if pictured[label] and rest:
-            groups.setdefault(f"no picture in {' or '.join(rest)}", []).append(name)
+            groups.setdefault(f"too few different images to stand in {' and '.join(few)}", []).append(name)
+        if imaged[label] and rest:
+            groups.setdefault(f"no image in {' or '.join(rest)}", []).append(name)
     notes = [f"{_classes(names)}: {what}." for what, names in groups.items()]
     none = [p for p in PARTS if p not in cut and not (part == p).any()]
     if none and len(part):
-        notes.append(f"no picture is given as {' or '.join(none)}, so there is no {' and no '.join(none)} part.")
+        notes.append(f"no image is given as {' or '.join(none)}, so there is no {' and no '.join(none)} part.")
     return notes
 
 
-def _pictures(which: np.ndarray, unsplit: Unsplit, kind: str = "") -> str:
-    """How many, and the first: "3 training pictures (the first: cat/1.png) are"."""
+def _images(which: np.ndarray, unsplit: Unsplit, kind: str = "") -> str:
+    """How many, and the first: "3 training images (the first: cat/1.png) are"."""
     count, first = int(which.sum()), unsplit.origin(int(np.argmax(which)))
-    words = " ".join(filter(None, (str(count), kind, "picture")))
+    words = " ".join(filter(None, (str(count), kind, "image")))
     return f"{words} ({first}) is" if count == 1 else f"{words}s (the first: {first}) are"
 
 
@@ -163,7 +163,7 @@ def _classes(names: list[str]) -> str:
 
 
 def limited(given: np.ndarray, labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of ``limit`` pictures, in order: given parts in proportion, and in each of them the classes."""
+    """Indices of ``limit`` images, in order: given parts in proportion, and in each of them the classes."""
     names, counts = np.unique(given, return_counts=True)
     chosen = []
     for name, wanted in zip(names, _quotas(counts, limit), strict=True):
@@ -173,10 +173,10 @@ def limited(given: np.ndarray, labels: np.ndarray, keys: np.ndarray, limit: int)
 
 
 def stratified(labels: np.ndarray, keys: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of ``limit`` pictures, in order: shares a label kept to within one picture, chosen by content.
+    """Indices of ``limit`` images, in order: shares a label kept to within one image, chosen by content.
 
-    The hash is mixed once more before it chooses: the plain one decides the part a picture belongs to, and would give
-    nothing but test pictures.
+    The hash is mixed once more before it chooses: the plain one decides the part an image belongs to, and would give
+    nothing but test images.
     """
     rank = mix(keys, 0x6C696D6974)
     values, counts = np.unique(labels, return_counts=True)

@@ -1,4 +1,4 @@
-"""A CSV table of pictures: ``path``, then ``label`` (a name) or ``class_index``, and if wanted ``split``."""
+"""A CSV table of images: ``path``, then ``label`` (a name) or ``class_index``, and if wanted ``split``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CLASSES = 100_000
 
 
 def load_table(path: Path) -> Unsplit:
-    """The pictures a table names, paths relative to the table's folder.
+    """The images a table names, paths relative to the table's folder.
 
     With ``class_index`` the names are the lines of ``classes.txt`` beside the table where it exists, else the numbers;
     a name that stands there twice gets its number behind it. Raises DataError naming the line that does not fit.
@@ -65,7 +65,7 @@ def _rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.") from None
     if not rows:
-        raise DataError(f"{path} holds no picture." if header else _needs(path, header))
+        raise DataError(f"{path} holds no image." if header else _needs(path, header))
     return lines, rows
 
 

@@ -44,20 +44,20 @@ def find_chain(network: nn.Module, images_BCHW: Tensor, names: Sequence[str] | N
     """The factors of a network, from its input to its output; with ``names`` one factor up to each of these modules.
 
     UnknownName for a module that does not exist, UsageError for one that is not called, out of order, or that a skip
-    goes around, and for a network that cannot be given pictures alone.
+    goes around, and for a network that cannot be given images alone.
     """
     with frozen(network), torch.enable_grad():
         x = images_BCHW.detach().clone().requires_grad_()
         with tracing(network) as calls:
             out = logits_of(network, x)
     if out.grad_fn is None:
-        raise UsageError("the network's answer does not depend on its pictures in a way that can be differentiated.")
+        raise UsageError("the network's answer does not depend on its images in a way that can be differentiated.")
     graph = _Graph(calls, out)
     return _named_chain(network, graph, names) if names else _grouped(graph)
 
 
 def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
-    """The first tensor that the network puts out; UsageError where it cannot be called with pictures alone."""
+    """The first tensor that the network puts out; UsageError where it cannot be called with images alone."""
     try:
         out = first_tensor(network(images_BCHW))
     except ConvscopeError:
@@ -66,8 +66,8 @@ def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
         shape = tuple(images_BCHW.shape)
         said = f"{error}".partition("\n")[0]
         raise UsageError(
-            f"{type(network).__name__} could not be called with one batch of pictures, {shape}: {said} "
-            "Wrap it in a module whose forward takes pictures and returns logits."
+            f"{type(network).__name__} could not be called with one batch of images, {shape}: {said} "
+            "Wrap it in a module whose forward takes images and returns logits."
         ) from error
     if out is None or not out.is_floating_point():
         raise UsageError(f"{type(network).__name__} puts out no tensor of numbers; its forward must return logits.")
@@ -76,7 +76,7 @@ def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """A with-block in which no parameter asks for a gradient, so that a graph holds the way of the pictures alone."""
+    """A with-block in which no parameter asks for a gradient, so that a graph holds the way of the images alone."""
     wanted = [(p, p.requires_grad) for p in network.parameters()]
     try:
         for parameter, _ in wanted:
@@ -258,7 +258,7 @@ def _adds_input(graph: _Graph, call: Call, node: Any) -> bool:
     before = max(
         (c for c in graph.calls if c.left < call.entered and graph.is_cut(c)), key=lambda c: c.left, default=None
     )
-    if before is None:  # the pictures themselves: the only leaf there is
+    if before is None:  # the images themselves: the only leaf there is
         return any(n is not None and n.name() == "torch::autograd::AccumulateGrad" for n in given)
     return any(n is _node(before) for n in given)
 

@@ -1,4 +1,4 @@
-"""What a verdict rests on: a few numbers about a network and its training, each measured on training pictures."""
+"""What a verdict rests on: a few numbers about a network and its training, each measured on training images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
 
 END = 0.1  # the share of a training's steps that counts as its end, and as its beginning
-BLOCK = 128  # pictures in a pass
+BLOCK = 128  # images in a pass
 ARRIVES = 1e-3  # of the median relative gradient: what has less gets none worth the name
 NOTHING = 1e-30  # the norm of a gradient that has died
 
@@ -29,7 +29,7 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 @dataclass(frozen=True)
 class Material:
     """What there is to go by. ``start`` is the network before its first step, ``watched`` its training; either may be
-    None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training pictures, ``held_out`` the same of others, or None.
+    None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
     network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault."""
 
@@ -57,7 +57,7 @@ class Evidence:
     put out changes a layer; ``balance`` the least relative gradient of a weight over the median one. ``update`` is the
     median of ||dW|| / ||W|| over layers and steps, ``largest_update`` the largest median of a layer. ``dead`` is the
     largest share of dead channels in a layer now, ``dead_before`` at the start; ``varies`` the standard deviation of a
-    logit over pictures. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
+    logit over images. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
     norms ``norms_frozen`` used running statistics in training, and in ``norms_unset`` these are as they were made.
     ``trained`` is 1, 0, or 0.5 where nobody knows; ``start_loss`` is measured where the first network is known.
     """
@@ -166,7 +166,7 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
     guess = known["guess"]
     loss, top1, varies = _evaluated(material.network, material.images, material.labels)
     found = {"top1": top1, "varies": varies}
-    if material.trained is not False:  # of the loss as it was trained, smoothed labels and mixed pictures are a part
+    if material.trained is not False:  # of the loss as it was trained, smoothed labels and mixed images are a part
         found["last_loss"] = known.get("last_loss", loss / guess)
         both = (1 - loss / guess, known.get("progress", math.nan))
         found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
@@ -191,7 +191,7 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
 
 
 def _evaluated(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
-    """Mean loss, accuracy, and the standard deviation of a logit over the pictures, on average."""
+    """Mean loss, accuracy, and the standard deviation of a logit over the images, on average."""
     with evaluating(network), torch.no_grad():
         logits = torch.cat([logits_of(network, images[i : i + BLOCK]).float() for i in range(0, len(images), BLOCK)])
     right = (logits.argmax(1) == labels).float().mean()
@@ -226,7 +226,7 @@ def _at_start(
 
 
 def _scales(network: nn.Module, images: Tensor) -> list[float]:
-    """The standard deviation of what each layer with a weight puts out, over pictures and units, in order."""
+    """The standard deviation of what each layer with a weight puts out, over images and units, in order."""
     found: list[float] = []
 
     def look(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
@@ -239,7 +239,7 @@ def _scales(network: nn.Module, images: Tensor) -> list[float]:
 
 
 def _activations(network: nn.Module, images: Tensor, names: dict[str, str]) -> dict[str, float]:
-    """The largest share of dead channels, and of saturated values, of a layer, over all the pictures."""
+    """The largest share of dead channels, and of saturated values, of a layer, over all the images."""
     alive: dict[str, Tensor] = {}
     flat: dict[str, list[float]] = {}
     calls: Counter[str] = Counter()  # one module may be called more than once in a pass

@@ -36,7 +36,7 @@ class Weight:
 class Gradients:
     """The gradient of a batch's mean loss on its way back.
 
-    ``names`` are the factors, the first at the pictures; ``norms`` (F + 1,) of the gradient where each factor is given
+    ``names`` are the factors, the first at the images; ``norms`` (F + 1,) of the gradient where each factor is given
     its input, and last at the logits; ``shrink`` (F,) the norm that leaves a factor over the norm that enters it. Their
     product is ``norms[0] / norms[-1]``; ``measured`` is that ratio in one undivided pass.
     """
@@ -61,7 +61,7 @@ class Gradients:
 
     @property
     def reach(self) -> float:
-        """The product of ``shrink``: what is left at the pictures of the gradient at the logits."""
+        """The product of ``shrink``: what is left at the images of the gradient at the logits."""
         return math.prod(self.shrink)
 
     @property
@@ -71,7 +71,7 @@ class Gradients:
 
 
 def gradients(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor, labels_B: Tensor) -> Gradients:
-    """The gradients of the mean cross-entropy of these pictures; the network is used in the mode that it is in.
+    """The gradients of the mean cross-entropy of these images; the network is used in the mode that it is in.
 
     Norms are over the whole batch. Running statistics move in training mode: hand over a copy.
     """
@@ -89,16 +89,16 @@ def gradients(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor, 
 
 
 def _undivided(network: nn.Module, images_BCHW: Tensor, labels_B: Tensor) -> tuple[float, tuple[Weight, ...], float]:
-    """One ordinary pass: what reaches the pictures of what left the logits, the weights' gradients, and the loss."""
+    """One ordinary pass: what reaches the images of what left the logits, the weights' gradients, and the loss."""
     x = images_BCHW.detach().clone().requires_grad_()
     named = {name: p for name, p in network.named_parameters() if p.ndim > 1 and p.requires_grad}
     with torch.enable_grad():
         logits = logits_of(network, x.clone())
         loss = F.cross_entropy(logits, labels_B)
         found = torch.autograd.grad(loss, [x, logits, *named.values()], allow_unused=True)
-    at_pictures, at_logits = (0.0 if g is None else _norm(g) for g in found[:2])
+    at_images, at_logits = (0.0 if g is None else _norm(g) for g in found[:2])
     weights = tuple(_weight(name, p, g) for (name, p), g in zip(named.items(), found[2:], strict=True))
-    return at_pictures / at_logits if at_logits else 0.0, weights, float(loss.detach())
+    return at_images / at_logits if at_logits else 0.0, weights, float(loss.detach())
 
 
 def _norm(tensor: Tensor) -> float:
@@ -114,7 +114,7 @@ def _weight(name: str, parameter: Tensor, gradient: Tensor | None) -> Weight:
 def ready(network: nn.Module, images_BCHW: Tensor | None = None) -> nn.Module:
     """Put a network, which is changed, in training mode without dropout.
 
-    With pictures: in evaluation mode, its batch norms' running statistics replaced by those of the pictures. That is
+    With images: in evaluation mode, its batch norms' running statistics replaced by those of the images. That is
     how a fresh network is looked at, whose running statistics are of nothing yet.
     """
     network.train()

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from .chain import Factor, Segment, segments
 
-VECTORS = 4  # a picture: the block of the Krylov space, and the random vectors of a Frobenius norm
+VECTORS = 4  # an image: the block of the Krylov space, and the random vectors of a Frobenius norm
 STEPS = 16  # of the Krylov space at most; it ends earlier when the largest value stands still
 LEAST_STEPS = 24  # where the least singular value is wanted too, which takes longer to come out
 STILL = 3e-3  # relative change of the values wanted in two steps; 1e-10 in float64
 SHOWN = 5  # singular values
-PICTURES = 4  # whose Jacobians are measured
+IMAGES = 4  # whose Jacobians are measured
 
 Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear map of each picture by its products; ``x`` and ``y``, (P * vectors, ...), have the form of its ends."""
+    """A linear map of each image by its products; ``x`` and ``y``, (P * vectors, ...), have the form of its ends."""
 
     forward: Product
     backward: Product
@@ -41,7 +41,7 @@ class _Linear:
 @dataclass(frozen=True)
 class Spectrum:
     """A linear map's ``largest`` singular values, the ``least`` at most (exact for small maps), its Frobenius norm with
-    the standard error of that, and the sizes. All are medians over the pictures."""
+    the standard error of that, and the sizes. All are medians over the images."""
 
     largest: tuple[float, ...]
     least: float
@@ -73,7 +73,7 @@ class FactorJacobian:
 
 @dataclass(frozen=True)
 class Jacobians:
-    """All factors, the first at the pictures, and the product of them all as one map, ``end_to_end``."""
+    """All factors, the first at the images, and the product of them all as one map, ``end_to_end``."""
 
     factors: tuple[FactorJacobian, ...]
     end_to_end: Spectrum
@@ -87,9 +87,9 @@ class Jacobians:
 def jacobians(
     network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor, vectors: int = VECTORS, seed: int = 0
 ) -> Jacobians:
-    """Measure the Jacobians of a network's factors at these pictures, each picture for itself.
+    """Measure the Jacobians of a network's factors at these images, each image for itself.
 
-    The network must be in evaluation mode, or a norm would mix the pictures; use float64 weights and pictures for more
+    The network must be in evaluation mode, or a norm would mix the images; use float64 weights and images for more
     digits. UsageError for a factor that cannot be differentiated twice, which the products J v need.
     """
     repeated = images_BCHW.repeat_interleave(vectors, 0)
@@ -122,7 +122,7 @@ def _factor(segment: Segment, whole: _Map, seed: int) -> FactorJacobian:
 
 
 class _Map:
-    """The Jacobian of ``y`` (B, ...) for ``x`` (B, ...) as a linear map; B is ``vectors`` copies of each picture."""
+    """The Jacobian of ``y`` (B, ...) for ``x`` (B, ...) as a linear map; B is ``vectors`` copies of each image."""
 
     def __init__(self, x: Tensor, y: Tensor, vectors: int, name: str) -> None:
         self.x, self.y, self.vectors = x, y, vectors
@@ -150,13 +150,13 @@ class _Map:
 
 
 def _spectrum(linear: _Linear, seed: int, least: bool = False) -> Spectrum:
-    """Singular values of the map of each picture, and the median of each over the pictures."""
+    """Singular values of the map of each image, and the median of each over the images."""
     x, y, vectors = linear.x, linear.y, linear.vectors
-    pictures = len(x) // vectors
+    images = len(x) // vectors
     inputs, outputs = x[0].numel(), y[0].numel()
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(0, 2, (pictures * vectors, inputs), generator=generator).to(x) * 2 - 1
-    squares = linear.forward(draws.reshape(x.shape)).reshape(pictures, vectors, outputs).double().square().sum(-1)
+    draws = torch.randint(0, 2, (images * vectors, inputs), generator=generator).to(x) * 2 - 1
+    squares = linear.forward(draws.reshape(x.shape)).reshape(images, vectors, outputs).double().square().sum(-1)
     frobenius = squares.mean(1).sqrt()
     spread = squares.std(1) / math.sqrt(vectors) / (2 * frobenius).clamp_min(torch.finfo(torch.float64).tiny)
     values = _krylov(linear, generator, least)
@@ -173,21 +173,21 @@ def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
     UsageError where the products do not either.
     """
     x, vectors = linear.x, linear.vectors
-    pictures, inputs = len(x) // vectors, x[0].numel()
+    batch, inputs = len(x) // vectors, x[0].numel()
     double = x.dtype == torch.float64
     steps = (LEAST_STEPS if least else STEPS) * (10 if double else 1)
     most = min(inputs, vectors * steps)
-    block = _orthonormal(torch.randn(pictures, inputs, vectors, generator=generator).to(x)[..., :inputs], None)
-    basis, images = block, linear.y.new_zeros(pictures, linear.y[0].numel(), 0)
-    gram = images.new_zeros(pictures, 0, 0)
+    block = _orthonormal(torch.randn(batch, inputs, vectors, generator=generator).to(x)[..., :inputs], None)
+    basis, mapped = block, linear.y.new_zeros(batch, linear.y[0].numel(), 0)
+    gram = mapped.new_zeros(batch, 0, 0)
     unit = None
     wanted: list[Tensor] = []
     while True:
         put_out = _apply(linear.forward, block, x.shape, vectors)
         unit = _unit(put_out) if unit is None else unit
         put_out = put_out / unit
-        images = torch.cat([images, put_out], 2)
-        cross = images.transpose(1, 2) @ put_out
+        mapped = torch.cat([mapped, put_out], 2)
+        cross = mapped.transpose(1, 2) @ put_out
         gram = torch.cat([torch.cat([gram, cross[:, : gram.shape[1]].transpose(1, 2)], 1), cross], 2)
         if not torch.isfinite(gram).all():
             raise UsageError(f"the Jacobians hold numbers beyond {str(x.dtype).removeprefix('torch.')}.")
@@ -216,11 +216,11 @@ def _stand_still(wanted: list[Tensor], still: float) -> bool:
 
 def _apply(product: Product, columns_PnV: Tensor, shape: torch.Size, vectors: int) -> Tensor:
     """A product for each column: (P, n, V) to (P, m, V), with V up to ``vectors``."""
-    pictures, _, width = columns_PnV.shape
+    images, _, width = columns_PnV.shape
     rows = columns_PnV.transpose(1, 2)
     if width < vectors:
-        rows = torch.cat([rows, rows.new_zeros(pictures, vectors - width, rows.shape[2])], 1)
-    found = product(rows.reshape(shape)).reshape(pictures, vectors, -1)
+        rows = torch.cat([rows, rows.new_zeros(images, vectors - width, rows.shape[2])], 1)
+    found = product(rows.reshape(shape)).reshape(images, vectors, -1)
     return found[:, :width].transpose(1, 2)
 
 

@@ -2,8 +2,8 @@
 
     mu_c = mean of x,  sigma_c^2 = mean of (x - mu_c)^2,  y = gamma_c (x - mu_c) / sqrt(sigma_c^2 + eps) + delta_c
 
-over pictures and places (Ioffe and Szegedy 2015, arXiv:1502.03167). At test time running averages stand for mu and
-sigma, so that the answer for a picture does not depend on the pictures beside it.
+over images and places (Ioffe and Szegedy 2015, arXiv:1502.03167). At test time running averages stand for mu and
+sigma, so that the answer for an image does not depend on the images beside it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SHOWN = 20_000  # values of a distribution that are kept
 @dataclass(frozen=True)
 class BatchSize:
     """What batches of ``size`` give: the spread (standard deviation over batches) of mu_c and of sigma_c, both over the
-    sigma_c of all pictures, and ``noise``: how far what is put out in training is from what the statistics of all the
-    pictures would give, root mean square over gamma_c."""
+    sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
+    images would give, root mean square over gamma_c."""
 
     size: int
     mean_spread: float
@@ -36,7 +36,7 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class NormView:
-    """One channel of a batch norm: ``before`` (V,) as given, ``after`` (V,) with the statistics of all the pictures,
+    """One channel of a batch norm: ``before`` (V,) as given, ``after`` (V,) with the statistics of all the images,
     ``tested`` (V,) with the running ones. ``off`` is the largest difference of the formulas from what torch put out."""
 
     layer: str
@@ -64,7 +64,7 @@ def batch_norms(network: nn.Module) -> list[str]:
 def look_at_norm(
     network: nn.Module, layer: str, channel: int, images_BCHW: Tensor, sizes: Sequence[int] = BATCHES
 ) -> NormView:
-    """See what a batch norm does with one channel of these pictures, which pass through the network as at test time.
+    """See what a batch norm does with one channel of these images, which pass through the network as at test time.
 
     UnknownName for a layer that is no batch norm, UsageError for a channel that it does not have.
     """
@@ -77,7 +77,7 @@ def look_at_norm(
         raise UsageError(f"{layer} has channels 0 to {norm.num_features - 1}, not {channel}.")
     with evaluating(network), torch.no_grad():
         given = reach(network, images_BCHW, [Tap(layer, at_input=True)])[0].double()
-        x = given.transpose(0, 1)[channel].reshape(len(given), -1)  # pictures, places
+        x = given.transpose(0, 1)[channel].reshape(len(given), -1)  # images, places
         gamma = float(norm.weight[channel]) if norm.weight is not None else 1.0
         delta = float(norm.bias[channel]) if norm.bias is not None else 0.0
         own = _statistics(x)
@@ -101,12 +101,12 @@ def look_at_norm(
 
 
 def _statistics(x_BP: Tensor) -> tuple[float, float]:
-    """Mean and variance over pictures and places."""
+    """Mean and variance over images and places."""
     return float(x_BP.mean()), float(x_BP.var(correction=0))
 
 
 def _batch_size(x_BP: Tensor, size: int, whole: tuple[float, float], eps: float) -> BatchSize:
-    """Split the pictures into batches of this size, and compare what each takes for mean and scale."""
+    """Split the images into batches of this size, and compare what each takes for mean and scale."""
     batches = x_BP[: len(x_BP) // size * size].reshape(-1, size * x_BP.shape[1])
     means, scales = batches.mean(1), (batches.var(1, correction=0) + eps).sqrt()
     scale = (whole[1] + eps) ** 0.5

@@ -140,7 +140,7 @@ RULES: tuple[Rule, ...] = (
             _above("norms_frozen", 0.5, "in training every batch norm uses its batch, unless it is kept on purpose"),
             _above("norms_unset", 0.5, "and nobody keeps statistics of nothing"),
         ),
-        "{names[norms_frozen]} used its running statistics while it trained, and they are of no pictures yet: the "
+        "{names[norms_frozen]} used its running statistics while it trained, and they are of no images yet: the "
         "network was in evaluation mode.",
         "call network.train() before each epoch, and after each validation.",
     ),
@@ -159,7 +159,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "norm-batch",
         (
-            _below("batch_size", 8, "the mean of under 8 pictures is a poor estimate"),
+            _below("batch_size", 8, "the mean of under 8 images is a poor estimate"),
             _above("mode_gap", 0.25, "sound trainings had under 0.06"),
         ),
         "with its running statistics the loss is {mode_gap:.2f} log K above that with a batch's own: batches of "
@@ -178,10 +178,10 @@ RULES: tuple[Rule, ...] = (
         (
             _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
             _below("dead_before", 0.6, "else it is the initialisation, and not the training, that killed them", True),
-            _below("varies", 1e-3, "with noise for labels layers die too, but answers go on to vary with the picture"),
+            _below("varies", 1e-3, "with noise for labels layers die too, but answers go on to vary with the image"),
             _NOT_LEARNING,
         ),
-        "{dead:.0%} of the channels of {names[dead]} are zero for every picture, and get no gradient any "
+        "{dead:.0%} of the channels of {names[dead]} are zero for every image, and get no gradient any "
         "more{names[before]}.",
         "take a third of the learning rate, with --warmup 0.2; dead units do not come back: start anew.",
     ),
@@ -237,19 +237,19 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "labels",
         (
-            _above("gap", 0.2, "sound trainings had up to 0.1: it learns its training pictures by heart"),
+            _above("gap", 0.2, "sound trainings had up to 0.1: it learns its training images by heart"),
             _below("above_chance", 0.05, "and others no better than by guessing"),
         ),
-        "it has learned {top1:.0%} of its training pictures, and guesses others ({held_out_top1:.0%}): the labels have "
-        "nothing to do with the pictures.",
-        "look at twenty pictures with their labels; check that both are shuffled in the same order.",
+        "it has learned {top1:.0%} of its training images, and guesses others ({held_out_top1:.0%}): the labels have "
+        "nothing to do with the images.",
+        "look at twenty images with their labels; check that both are shuffled in the same order.",
     ),
     Rule(
         "labels",
         (_HARDLY, _TRAINED),
         "the loss stays at {last_loss:.2f} of that of guessing though gradients arrive and weights move: the labels "
-        "are noise, or pictures and labels do not belong together.",
-        "train on twenty pictures only: if these cannot be learned by heart it is a bug, else look at their labels.",
+        "are noise, or images and labels do not belong together.",
+        "train on twenty images only: if these cannot be learned by heart it is a bug, else look at their labels.",
     ),
     Rule(
         "overfitting",
@@ -257,8 +257,8 @@ RULES: tuple[Rule, ...] = (
             _above("gap", 0.2, "sound trainings had up to 0.1"),
             _above("top1", 0.8, "before that there is more to learn"),
         ),
-        "it is right on {top1:.0%} of its training pictures and on {held_out_top1:.0%} of others.",
-        "add --augment standard, then dropout or more pictures.",
+        "it is right on {top1:.0%} of its training images and on {held_out_top1:.0%} of others.",
+        "add --augment standard, then dropout or more images.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Results as pictures: plain numbers and names in, a PNG out. The only module that draws.
+"""Results as images: plain numbers and names in, a PNG out. The only module that draws.
 
 Figures are made without pyplot and always in one style, whatever the user's matplotlib settings say, so the same
 result gives the same bytes. Names are drawn as they are: a "$" starts no formula, and a character that no installed
@@ -9,7 +9,7 @@ differs in lightness or form (palette of Okabe and Ito 2008, made for colour-bli
 from __future__ import annotations
 
 from .canvas import Drawing as Drawing
-from .diagnose import NormPicture as NormPicture
+from .diagnose import NormImage as NormImage
 from .diagnose import Way as Way
 from .diagnose import factors as factors
 from .diagnose import norm as norm
@@ -25,7 +25,7 @@ from .explain import sprite as sprite
 from .explain import stacked as stacked
 from .scores import calibration as calibration
 from .scores import confusion as confusion
-from .sheets import picture_grid as picture_grid
+from .sheets import image_grid as image_grid
 from .study import Curve as Curve
 from .study import Quantity as Quantity
 from .study import claim as claim

@@ -65,7 +65,7 @@ _LOCK = threading.Lock()  # matplotlib's settings are one per process
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished picture as the bytes of a PNG file; a notebook shows it by itself."""
+    """A finished image as the bytes of a PNG file; a notebook shows it by itself."""
 
     png: bytes
 

@@ -20,7 +20,7 @@ GAP = 76  # px below a heat map
 
 @dataclass(frozen=True)
 class Way:
-    """A gradient's way through F factors, the first at the pictures: ``norms`` (F + 1,) where each factor is given its
+    """A gradient's way through F factors, the first at the images: ``norms`` (F + 1,) where each factor is given its
     input, and last at the logits; for each factor ``gain`` on average and at most (``bound``), and of a block with an
     identity skip the ``least`` singular value of I + J_F, else NaN. Any of the last three may be empty."""
 
@@ -77,7 +77,7 @@ def _shown(values: Sequence[float], least: float) -> np.ndarray:
     return np.where(np.isfinite(found), np.maximum(found, least), np.nan)
 
 
-# A quantity's name, title, and the fixed ends of its scale, the same in every picture.
+# A quantity's name, title, and the fixed ends of its scale, the same in every image.
 SCALES: dict[str, tuple[str, float, float]] = {
     "scale": ("What layers put out: standard deviation", 2.0**-12, 2.0**6),
     "gradient": ("The gradient at their outputs: root mean square", 2.0**-36, 2.0**-6),
@@ -124,7 +124,7 @@ def _heat(axes: Axes, name: str, steps: Sequence[int], layers: Sequence[str], va
 
 
 @dataclass(frozen=True)
-class NormPicture:
+class NormImage:
     """A batch norm's channel: values before, after and at test, and for batch sizes the noise they bring."""
 
     title: str
@@ -137,7 +137,7 @@ class NormPicture:
 
 
 @in_style()
-def norm(view: NormPicture) -> Drawing:
+def norm(view: NormImage) -> Drawing:
     """Distributions before and after a batch norm, in training and at test time, and what small batches do."""
     figure = new_figure(WIDTH, 360)
     boxes = ((0.06, 0.26), (0.39, 0.26), (0.74, 0.24))
@@ -148,7 +148,7 @@ def norm(view: NormPicture) -> Drawing:
     low, high = np.percentile(np.concatenate([view.after, view.tested]), [0.1, 99.9])
     bins = np.linspace(low, high, 61).tolist()
     second.hist(
-        view.after, bins=bins, color=ORANGE, histtype="step", linewidth=1.8, label="these pictures' mean and scale"
+        view.after, bins=bins, color=ORANGE, histtype="step", linewidth=1.8, label="these images' mean and scale"
     )
     second.hist(view.tested, bins=bins, color=BLUE, alpha=0.35, label="running ones (test)")
     second.set_title("what it puts out")
@@ -162,7 +162,7 @@ def norm(view: NormPicture) -> Drawing:
     third.set_xticks(list(view.sizes), [str(s) for s in view.sizes])
     third.minorticks_off()
     third.set_ylim(0, 1.4 * max(*view.noise, *view.spread, 1e-9))
-    third.set_xlabel("pictures in a batch")
+    third.set_xlabel("images in a batch")
     third.set_title("small batches, in sigmas")
     third.legend(fontsize=7.5)
     return finished(figure)

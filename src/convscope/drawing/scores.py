@@ -38,8 +38,8 @@ if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
 def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[str]) -> Drawing:
     """Which class is taken for which: counts (K, K), rows the truth, columns the guess, ``names`` in their order.
 
-    Colour is the share of a row's pictures. The diagonal has its own colour, and the mistakes have their own scale,
-    of the root of the share, so that a few in a hundred show. A class without pictures is a grey row. Counts are
+    Colour is the share of a row's images. The diagonal has its own colour, and the mistakes have their own scale,
+    of the root of the share, so that a few in a hundred show. A class without images is a grey row. Counts are
     written up to 15 classes, names up to 100. ValueError: not K by K counts for K names.
     """
     matrix = np.asarray(matrix_KK, dtype=np.int64)
@@ -69,7 +69,7 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     if k <= 15:
         _confusion_counts(axes, matrix, colours)
     n = int(matrix.sum())
-    headline = f"{n:,} pictures, {100 * np.trace(matrix) / n:.1f} % right" if n else "no pictures"
+    headline = f"{n:,} images, {100 * np.trace(matrix) / n:.1f} % right" if n else "no images"
     figure.text(12 / width, 1 - 14 / height, headline, size=11, weight="bold", va="top")
     bar, gap = min(150, (side - 84) // 2), 56
     for i, ((colour, norm), title) in enumerate([(right, "right, %"), (wrong, "mistaken, %")]):
@@ -104,7 +104,7 @@ def _confusion_names(axes: Axes, labels: list[str], size: float, turn: int) -> N
         side, mode = ("right", "anchor") if turn == 45 else ("center", "default")
         axes.set_xticks(range(k), labels, rotation=turn, ha=side, rotation_mode=mode)
         axes.set_yticks(range(k), labels)
-    step = 1 if k <= 30 else 5 if k <= 100 else k  # lines to follow a row by, without filling the picture
+    step = 1 if k <= 30 else 5 if k <= 100 else k  # lines to follow a row by, without filling the image
     for edge in np.arange(step, k, step) - 0.5:
         axes.axhline(edge, color=PALE, linewidth=0.7)
         axes.axvline(edge, color=PALE, linewidth=0.7)
@@ -132,7 +132,7 @@ def _colour_bar(axes: Axes, colour: LinearSegmentedColormap, norm: Normalize, ti
 def calibration(cal: Calibration) -> Drawing:
     """The reliability diagram: how often guesses of each confidence are right, with Wilson's intervals.
 
-    The bars show how far a bin is from honest; the strip below shows how many pictures it rests on.
+    The bars show how far a bin is from honest; the strip below shows how many images it rests on.
     """
     filled = [b for b in cal.bins if b.count]
     confidence, accuracy, low, high = (
@@ -156,5 +156,5 @@ def calibration(cal: Calibration) -> Drawing:
     lower.bar(centres, [b.count for b in cal.bins], 0.88 * step, color=BLUE, alpha=0.6)
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    lower.set(xlabel="confidence, %", ylabel="pictures")
+    lower.set(xlabel="confidence, %", ylabel="images")
     return finished(figure)

@@ -1,4 +1,4 @@
-"""Sheets of small pictures."""
+"""Sheets of small images."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
 
 
 @in_style()
-def picture_grid(
-    pictures_NHWC: np.ndarray,
+def image_grid(
+    images_NHWC: np.ndarray,
     titles: Sequence[str],
     columns: int,
     heading: str | None = None,
     row_labels: Sequence[str] | None = None,
 ) -> Drawing:
-    """A sheet of pictures (N, H, W, 1 or 3) uint8, row by row, each under its title (N of them, or none at all).
+    """A sheet of images (N, H, W, 1 or 3) uint8, row by row, each under its title (N of them, or none at all).
 
-    Small pictures are enlarged a whole number of times without smoothing. A title takes two lines at most and is
+    Small images are enlarged a whole number of times without smoothing. A title takes two lines at most and is
     broken after an arrow or a space; a row without titles leaves no room for them. ValueError: shapes that do not fit.
     """
-    pictures = np.asarray(pictures_NHWC)
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3) or pictures.dtype != np.uint8 or not pictures.size:
-        raise ValueError(f"pictures must be uint8 (N, H, W, 1 or 3), not {pictures.dtype} {pictures.shape}")
-    n, columns = len(pictures), max(1, min(columns, len(pictures)))
+    images = np.asarray(images_NHWC)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8 or not images.size:
+        raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), not {images.dtype} {images.shape}")
+    n, columns = len(images), max(1, min(columns, len(images)))
     rows = -(-n // columns)
     if len(titles) not in (0, n) or len(row_labels or ()) not in (0, rows):
-        raise ValueError(f"{len(titles)} titles, {len(row_labels or ())} row labels, {n} pictures, {rows} rows")
+        raise ValueError(f"{len(titles)} titles, {len(row_labels or ())} row labels, {n} images, {rows} rows")
     figure, margin, gap, line = new_figure(100, 100), 12, 10, 18
-    cells = [_enlarge(picture, 128 if any(titles) else 96) for picture in pictures]
+    cells = [_enlarge(image, 128 if any(titles) else 96) for image in images]
     high, wide = cells[0].shape[:2]
     texts = [two_lines(figure, plain(title), wide) for title in titles] or [""] * n
     label_texts = [plain(label) for label in row_labels or ()]
@@ -72,14 +72,14 @@ def picture_grid(
     return finished(figure)
 
 
-def _enlarge(picture_HWC: np.ndarray, target: int) -> np.ndarray:
-    """The picture about ``target`` pixels on its longer side, within a thin line: white on white would have no edge."""
-    picture = np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))
-    longer = max(picture.shape[:2])
+def _enlarge(image_HWC: np.ndarray, target: int) -> np.ndarray:
+    """The image about ``target`` pixels on its longer side, within a thin line: white on white would have no edge."""
+    image = np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))
+    longer = max(image.shape[:2])
     if longer <= target:
         scale = max(1, target // longer)
-        picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+        image = image.repeat(scale, axis=0).repeat(scale, axis=1)
     else:
-        size = [max(1, round(side * target / longer)) for side in picture.shape[1::-1]]
-        picture = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.LANCZOS))
-    return np.pad(picture, ((1, 1), (1, 1), (0, 0)), constant_values=0xD0)
+        size = [max(1, round(side * target / longer)) for side in image.shape[1::-1]]
+        image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS))
+    return np.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=0xD0)

@@ -15,7 +15,7 @@ from .canvas import BLUE, GREY, INK, ORANGE, PALE, Drawing, axes_at, finished, i
 WIDTH = 900
 LEFT, CURVES, GAP = 62, 360, 60  # px
 ROW = 96  # px of a quantity
-LEAST = 300  # px of the picture's height
+LEAST = 300  # px of the image's height
 AXIS = 62  # px below the curves for their axis
 LEGEND = 22  # px of an arm's line below the curves
 NAME, LONG = 48, 56  # characters of an arm, of a quantity

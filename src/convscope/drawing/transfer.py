@@ -1,4 +1,4 @@
-"""What transfer found: the ladder of ways, the learning curve, and the pictures that a head's filters answer to."""
+"""What transfer found: the ladder of ways, the learning curve, and the images that a head's filters answer to."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _seconds(seconds: float) -> str:
 def learning_curve(
     points: Sequence[tuple[int, float, float, float]], fitted: Sequence[tuple[int, float, float, float]]
 ) -> Drawing:
-    """Accuracy by pictures a class, each (pictures, value, low, high) as fractions: measured, and as fitted."""
+    """Accuracy by images a class, each (images, value, low, high) as fractions: measured, and as fitted."""
     figure = new_figure(WIDTH, 400)
     axes = figure.add_axes((0.1, 0.15, 0.86, 0.73))
     x, value, low, high = (np.array(column) for column in zip(*fitted, strict=True))
@@ -72,9 +72,9 @@ def learning_curve(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
-    axes.set_xlabel("training pictures a class")
+    axes.set_xlabel("training images a class")
     axes.set_ylabel("accuracy of a head, %")
-    axes.set_title("Would more pictures help?")
+    axes.set_title("Would more images help?")
     axes.legend(loc="lower right")
     return finished(figure)
 
@@ -99,20 +99,20 @@ def path(strengths: Sequence[float], top1: Sequence[float], loss: Sequence[float
 
 @dataclass(frozen=True)
 class FilterRow:
-    """A class and one filter that its answers rest on: what it adds to the logit, its best pictures uint8 (n, S, S, 3)
+    """A class and one filter that its answers rest on: what it adds to the logit, its best images uint8 (n, S, S, 3)
     and whether each is of the class."""
 
     name: str
     filter: int
     share: float
-    pictures: np.ndarray
+    images: np.ndarray
     own: Sequence[bool]
 
 
 @in_style()
 def used_filters(rows: Sequence[FilterRow]) -> Drawing:
-    """The pictures that excite the filters a head uses most: one row a class; a blue line is under its own pictures."""
-    count, side, left = max(len(r.pictures) for r in rows), 64, 190
+    """The images that excite the filters a head uses most: one row a class; a blue line is under its own images."""
+    count, side, left = max(len(r.images) for r in rows), 64, 190
     width, height = max(400, left + count * (side + 6) + 10), max(300, 44 + len(rows) * (side + 12))
     figure = new_figure(width, height)
     figure.text(8 / width, 1 - 22 / height, "Which filters decide, and what excites them most", color=INK, size=10.5)
@@ -123,10 +123,10 @@ def used_filters(rows: Sequence[FilterRow]) -> Drawing:
             (f"filter {row.filter}: {row.share:+.2f}", 42, GREY),
         ):
             figure.text(8 / width, 1 - (top + down) / height, plain(words), va="center", color=colour)
-        for place, picture in enumerate(row.pictures):
+        for place, image in enumerate(row.images):
             x = left + place * (side + 6)
             axes = figure.add_axes((x / width, 1 - (top + side) / height, side / width, side / height))
-            axes.imshow(picture, interpolation="bilinear")
+            axes.imshow(image, interpolation="bilinear")
             axes.set_axis_off()
             colour = BLUE if row.own[place] else ORANGE
             under = figure.add_axes((x / width, 1 - (top + side + 4) / height, side / width, 3 / height))

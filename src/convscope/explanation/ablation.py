@@ -25,8 +25,8 @@ from ..machine import device_of
 from ..taps import Call, evaluating, tracing
 from .layers import Layer
 
-PICTURES = 1_000  # of the validation pictures
-BLOCK_BYTES = 16 * 2**20  # of the layer's output for the pictures of one block
+IMAGES = 1_000  # of the validation images
+BLOCK_BYTES = 16 * 2**20  # of the layer's output for the images of one block
 MOST_IN_BLOCK = 250
 # Each channel of what these put out is made of the same channel of what they are given.
 _BY_CHANNEL = (
@@ -40,16 +40,16 @@ _KNOWN = (nn.Flatten, nn.Linear, nn.Conv2d, _BatchNorm, *_BY_CHANNEL)
 
 @dataclass(frozen=True)
 class Ablated:
-    """What a layer's C filters are for, on ``pictures`` pictures of which the whole network got ``accuracy`` right.
+    """What a layer's C filters are for, on ``images`` images of which the whole network got ``accuracy`` right.
 
-    ``broken`` and ``mended`` int64 (C,) count the pictures whose answer became wrong, or right, when the filter was
+    ``broken`` and ``mended`` int64 (C,) count the images whose answer became wrong, or right, when the filter was
     silenced (its value before the activation set to 0); ``recall_lost`` float64 (C, K) is the share of each class's
-    pictures lost, NaN for a class without pictures; ``logit_lost`` float32 (C, K) is how much each logit falls on the
+    images lost, NaN for a class without images; ``logit_lost`` float32 (C, K) is how much each logit falls on the
     mean: what the filter feeds it.
     """
 
     layer: Layer
-    pictures: int
+    images: int
     accuracy: float
     broken: Tensor
     mended: Tensor
@@ -58,13 +58,13 @@ class Ablated:
 
     @property
     def accuracy_lost(self) -> Tensor:
-        """The share of all pictures lost, float64 (C,)."""
-        return (self.broken - self.mended).double() / self.pictures
+        """The share of all images lost, float64 (C,)."""
+        return (self.broken - self.mended).double() / self.images
 
 
-def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
+def ablate(  # noqa: PLR0913 - what a pass over labelled images needs
     network: nn.Module,
-    pictures: np.ndarray,
+    images: np.ndarray,
     labels: np.ndarray,
     preprocess: Preprocess,
     layer: Layer,
@@ -72,7 +72,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
     filters: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ablated:
-    """Silence each filter of a layer in turn, on uint8 pictures (M, H, W, 3) with labels (M,), those at ``index``."""
+    """Silence each filter of a layer in turn, on uint8 images (M, H, W, 3) with labels (M,), those at ``index``."""
     chosen = list(range(layer.filters)) if filters is None else list(filters)
     truth_N = torch.from_numpy(np.asarray(labels)[index])
     device = device_of(network)
@@ -80,9 +80,9 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
     wrong_before, wrong_after, fallen = [], [], []
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
         for start in range(0, len(index), block):
-            images = preprocess.normalise(to_tensor(pictures[index[start : start + block]]).to(device))
+            inputs = preprocess.normalise(to_tensor(images[index[start : start + block]]).to(device))
             truth = truth_N[start : start + block]
-            with _Replay(network, layer, images) as replay:
+            with _Replay(network, layer, inputs) as replay:
                 whole = replay.logits.float().cpu()
                 rows = [replay.without(k).float().cpu() for k in chosen]
             without_CBK = torch.stack(rows)
@@ -97,7 +97,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled pictures needs
     lost_CN = after_CN.double() - before_N.double()
     return Ablated(
         layer=layer,
-        pictures=len(index),
+        images=len(index),
         accuracy=1 - float(before_N.double().mean()),
         broken=(after_CN & ~before_N).sum(1),
         mended=(~after_CN & before_N).sum(1),
@@ -118,7 +118,7 @@ class _Mark:
 
 
 class _Replay:
-    """A with-block in which a network answers the same pictures again and again, each time without one filter."""
+    """A with-block in which a network answers the same images again and again, each time without one filter."""
 
     def __init__(self, network: nn.Module, layer: Layer, images_BCHW: Tensor) -> None:
         self.network, self.layer, self.images = network, layer, images_BCHW

@@ -1,6 +1,6 @@
-"""Where a network looks: four maps over one picture of how much each place counts for the logit of a class.
+"""Where a network looks: four maps over one image of how much each place counts for the logit of a class.
 
-Every method leaves the network as it found it and works on any ``nn.Module`` that takes (B, C, H, W) pictures and puts
+Every method leaves the network as it found it and works on any ``nn.Module`` that takes (B, C, H, W) images and puts
 out (B, K) logits. A map alone is not evidence: ``sanity_check`` tells whether it depends on the weights at all.
 """
 
@@ -29,11 +29,11 @@ PASSING = 0.5  # mean absolute rank correlation from which on a map is said not 
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each place of a picture counts for the logit of class ``target``.
+    """How much each place of an image counts for the logit of class ``target``.
 
-    ``map_HW`` has the height and width of the picture and is signed, save that of grad-cam, which is 0 or more. For
+    ``map_HW`` has the height and width of the image and is signed, save that of grad-cam, which is 0 or more. For
     cam and grad-cam, ``layer`` names the module whose output was weighed and ``coarse_hw`` is the map at its places,
-    before upsampling. ``gap`` belongs to integrated gradients: the sum of the map minus (the logit of the picture minus
+    before upsampling. ``gap`` belongs to integrated gradients: the sum of the map minus (the logit of the image minus
     that of the baseline), in units of the logit. It would be 0 if the integral were exact.
     """
 
@@ -62,7 +62,7 @@ def cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: str | None =
     For a network that ends in global average pooling, of more than one place, and one linear layer, whose outputs may
     be multiplied by a constant to make the logits. Exact there: the mean of ``coarse_hw`` plus the bias (times the
     constant) is the logit. ``layer`` names the module whose output is pooled; None finds it. Raises UsageError for any
-    other network, layer, picture or class, and UnknownName for a layer that does not exist.
+    other network, layer, image or class, and UnknownName for a layer that does not exist.
     """
     with _with_gradients(network):
         names = [*leaves(network), *([] if layer is None else [layer])]
@@ -127,9 +127,9 @@ def integrated_gradients(  # noqa: PLR0913 - the four that every method takes, a
 ) -> Attribution:
     """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365): the gradient along the way from a baseline.
 
-    Its mean over the straight line from the baseline to the picture (Gauss-Legendre, ``steps`` points), times their
-    difference, summed over channels. The baseline is zeros unless given: the mean picture, in normalised input. Adds up
-    to the difference of the two logits, but for ``gap``. Raises UsageError for a layer (it looks at the picture), a
+    Its mean over the straight line from the baseline to the image (Gauss-Legendre, ``steps`` points), times their
+    difference, summed over channels. The baseline is zeros unless given: the mean image, in normalised input. Adds up
+    to the difference of the two logits, but for ``gap``. Raises UsageError for a layer (it looks at the image), a
     baseline of another shape, no steps, or a class that does not exist.
     """
     _no_layer("integrated-gradients", layer)
@@ -137,7 +137,7 @@ def integrated_gradients(  # noqa: PLR0913 - the four that every method takes, a
         raise UsageError(f"integrated-gradients needs at least 1 step, and got {steps}.")
     if baseline_1CHW is not None and baseline_1CHW.shape != image_1CHW.shape:
         shapes = f"{tuple(image_1CHW.shape)}, and got {tuple(baseline_1CHW.shape)}"
-        raise UsageError(f"integrated-gradients needs a baseline of the picture's shape {shapes}.")
+        raise UsageError(f"integrated-gradients needs a baseline of the image's shape {shapes}.")
     places, weights = (torch.from_numpy(numbers / 2) for numbers in leggauss(steps))  # on [-1, 1], halved
     with _with_gradients(network):
         image = _leaf(image_1CHW).detach()
@@ -170,7 +170,7 @@ def occlusion(  # noqa: PLR0913 - the four that every method takes, and three op
     """Occlusion (Zeiler and Fergus 2014, arXiv:1311.2901): what the logit loses when a square is covered.
 
     A square of ``side`` pixels, all channels set to ``baseline``, moves ``stride`` pixels at a time; a pixel's value is
-    the mean over the squares that cover it, in units of the logit. By default a quarter of the picture's shorter side,
+    the mean over the squares that cover it, in units of the logit. By default a quarter of the image's shorter side,
     and half of that. The last square of a row or column may reach over the border, where it is cut. Raises UsageError
     for a layer, a square that does not fit, a stride that leaves pixels out, or a class that does not exist.
     """
@@ -183,8 +183,8 @@ def occlusion(  # noqa: PLR0913 - the four that every method takes, and three op
         stride = max(1, side // 2) if stride is None else stride
         if not 1 <= stride <= side <= min(size):
             raise UsageError(
-                "occlusion needs 1 <= stride <= side <= the picture's shorter side, "
-                f"and got stride {stride}, side {side} and a picture of {size[0]} x {size[1]} pixels."
+                "occlusion needs 1 <= stride <= side <= the image's shorter side, "
+                f"and got stride {stride}, side {side} and an image of {size[0]} x {size[1]} pixels."
             )
         rows, columns = ([slice(n * stride, n * stride + side) for n in range(_moves(s, side, stride))] for s in size)
         windows = [(row, column) for row in rows for column in columns]
@@ -192,8 +192,8 @@ def occlusion(  # noqa: PLR0913 - the four that every method takes, and three op
         for start in range(0, len(windows), WINDOWS_A_BATCH):
             batch = windows[start : start + WINDOWS_A_BATCH]
             occluded_BCHW = image.repeat(len(batch), 1, 1, 1)
-            for picture_CHW, (row, column) in zip(occluded_BCHW, batch, strict=True):
-                picture_CHW[:, row, column] = baseline
+            for image_CHW, (row, column) in zip(occluded_BCHW, batch, strict=True):
+                image_CHW[:, row, column] = baseline
             losses_B = logit - _logits(network, occluded_BCHW, target)[:, target]
             for loss, window in zip(losses_B, batch, strict=True):
                 total_HW[window] += loss
@@ -252,10 +252,10 @@ def _with_gradients(network: nn.Module) -> Iterator[None]:
 
 
 def _leaf(image_1CHW: Tensor) -> Tensor:
-    """A copy of one picture that a gradient can be asked of, so that frozen weights do not cut the graph."""
+    """A copy of one image that a gradient can be asked of, so that frozen weights do not cut the graph."""
     if image_1CHW.ndim != 4 or len(image_1CHW) != 1 or not image_1CHW.is_floating_point():
         got = f"{tuple(image_1CHW.shape)} of {image_1CHW.dtype}"
-        raise UsageError(f"an attribution needs one picture (1, C, H, W) of floating-point numbers, and got {got}.")
+        raise UsageError(f"an attribution needs one image (1, C, H, W) of floating-point numbers, and got {got}.")
     return image_1CHW.detach().clone().requires_grad_()
 
 
@@ -320,7 +320,7 @@ def _upsampled(method: str, target: int, coarse_hw: Tensor, layer: str, image_1C
 
 def _no_layer(method: str, layer: str | None) -> None:
     if layer is not None:
-        raise UsageError(f"{method} looks at the picture itself and takes no layer, and got {layer!r}.")
+        raise UsageError(f"{method} looks at the image itself and takes no layer, and got {layer!r}.")
 
 
 def _moves(size: int, side: int, stride: int) -> int:

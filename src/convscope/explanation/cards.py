@@ -19,13 +19,13 @@ from .words import ClassShare, FirstLayer, Rule
 
 TWINS, PARTS, FED = 3, 5, 3  # how many are named on a card
 DUPLICATE = 0.95  # correlation from which on two filters are one
-AGREEING = 0.6  # correlation of answers from which on two pictures show the same (docs/log.md has how it was set)
-STILL_GAINING = 5 * LEAST_GAIN  # a block: a picture that gains more when its steps are over has not arrived
+AGREEING = 0.6  # correlation of answers from which on two images show the same (docs/log.md has how it was set)
+STILL_GAINING = 5 * LEAST_GAIN  # a block: an image that gains more when its steps are over has not arrived
 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """One exemplar: the picture's index in the dataset, where it came from, its class, and what it reached where.
+    """One exemplar: the image's index in the dataset, where it came from, its class, and what it reached where.
 
     ``box`` is the crop (top, left, bottom, right) in pixels that the filter sees there; it may reach beyond the border.
     """
@@ -51,9 +51,9 @@ class Part:
 class Verdict:
     """Whether to believe an activation maximization.
 
-    ``reached`` is what its best legal picture reaches, ``best_real`` the best place of all pictures seen and ``noise``
+    ``reached`` is what its best legal image reaches, ``best_real`` the best place of all images seen and ``noise``
     the best of noise; ``ratio`` is reached over best_real, None where best_real is not above 0. ``agree`` counts the
-    seeds whose pictures show the same as the best one. ``words`` is the verdict.
+    seeds whose images show the same as the best one. ``words`` is the verdict.
     """
 
     reached: float
@@ -67,12 +67,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a filter is for, on ``pictures`` validation pictures: answers broken and mended when it is silent.
+    """What a filter is for, on ``images`` validation images: answers broken and mended when it is silent.
 
     ``recall_lost`` names the classes that lose most, ``feeds`` the logits that it raises and lowers on the mean.
     """
 
-    pictures: int
+    images: int
     accuracy_lost: float
     broken: int
     mended: int
@@ -102,7 +102,7 @@ class Card:
     def sentences(self) -> list[str]:
         """The card in words."""
         if self.dead:
-            return ["Dead: it was never above 0 on any of the pictures."]
+            return ["Dead: it was never above 0 on any of the images."]
         said = self._answers_to()
         if self.colours:
             said.append("Colours: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.colours) + ".")
@@ -118,7 +118,7 @@ class Card:
     def _answers_to(self) -> list[str]:
         said = []
         if self.rule is not None:
-            area = f"AUROC {self.rule.auroc:.2f} on held-out pictures"
+            area = f"AUROC {self.rule.auroc:.2f} on held-out images"
             simple = self.rule.kind != "none"
             words = f"Answers to: {self.rule.words} ({area})." if simple else f"Nothing simple in common ({area})."
             said.append(words)
@@ -137,23 +137,23 @@ class Card:
 
 
 def _usage_sentence(usage: Usage) -> str:
-    lost = f"{usage.broken} of {usage.pictures:,} answers become wrong without it, and {usage.mended} right"
+    lost = f"{usage.broken} of {usage.images:,} answers become wrong without it, and {usage.mended} right"
     feeds = [f"{name} {value:+.2f}" for name, value in usage.feeds if abs(value) >= 0.005]
     return f"{lost}{'; it feeds ' + ', '.join(feeds) if feeds else ''}."
 
 
 @dataclass(frozen=True)
 class LayerCards:
-    """The cards of a layer, and what concerns it as a whole. ``pictures`` were seen of ``of``: less while it goes on.
+    """The cards of a layer, and what concerns it as a whole. ``images`` were seen of ``of``: less while it goes on.
 
     ``field`` and ``effective_field`` are in pixels, None where they cannot be followed or were not measured.
-    ``maximized`` uint8 (C, seeds, S, S, 3) holds the pictures, with ``box`` the part that the filter sees, and
-    ``filters`` the first-layer filters as pictures uint8 (C, h, w, 3); None where there are none.
+    ``maximized`` uint8 (C, seeds, S, S, 3) holds the images, with ``box`` the part that the filter sees, and
+    ``filters`` the first-layer filters as images uint8 (C, h, w, 3); None where there are none.
     """
 
     layer: Layer
     cards: tuple[Card, ...]
-    pictures: int
+    images: int
     of: int
     effective_field: int | None = None
     maximized: np.ndarray | None = None
@@ -174,7 +174,7 @@ class LayerCards:
 
     @property
     def unbelieved(self) -> tuple[int, ...]:
-        """The filters whose maximization stays below the best real picture."""
+        """The filters whose maximization stays below the best real image."""
         return tuple(
             c.filter for c in self.cards if c.maximized is not None and (c.maximized.ratio or 0) <= 1 and not c.dead
         )
@@ -190,7 +190,7 @@ class LayerCards:
             "places": list(self.layer.places),
             "field": None if self.layer.field is None else list(self.layer.field.size),
             "effective_field": self.effective_field,
-            "pictures": self.pictures,
+            "images": self.images,
             "of": self.of,
             "dead": list(self.dead),
             "duplicates": [list(pair) for pair in self.duplicates],
@@ -207,21 +207,21 @@ class LayerCards:
 
 
 @dataclass(frozen=True)
-class ClassPictures:
-    """A maximized picture of every class, uint8 (K, S, S, 3), and the probability that the network gives it."""
+class ClassImages:
+    """A maximized image of every class, uint8 (K, S, S, 3), and the probability that the network gives it."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     probabilities: tuple[float, ...]
 
 
 def verdicts(
     found: Exemplars, answers_SCC: Tensor, noise_C: Tensor, gains_SC: Tensor, filters: Sequence[int]
 ) -> list[Verdict]:
-    """Whether to believe each of the maximized pictures of a layer.
+    """Whether to believe each of the maximized images of a layer.
 
-    ``answers_SCC`` (seeds, pictures, C) is what the clean legal picture of each seed and filter makes every filter of
+    ``answers_SCC`` (seeds, images, C) is what the clean legal image of each seed and filter makes every filter of
     the layer reach, ``noise_C`` the most that noise reached, and ``gains_SC`` the last gains; ``filters`` names the
-    pictures. Two pictures agree when the answers of all filters to them, each standardised over all pictures here,
+    images. Two images agree when the answers of all filters to them, each standardised over all images here,
     correlate by 0.6 or more.
     """
     seeds = len(answers_SCC)
@@ -249,7 +249,7 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 
 def _verdict_words(ratio: float | None, noise: float | None, gaining: bool, seeds: int, agree: int) -> str:
     if ratio is None or noise is None:
-        return "no real picture fires it, so there is nothing to compare with"
+        return "no real image fires it, so there is nothing to compare with"
     words = f"{ratio:.1f}x the best exemplar" if ratio > 1 else f"did not converge: {ratio:.2f}x the best exemplar"
     words += f" (noise reaches {max(0.0, noise):.1f}x)"
     words += f", {agree} of {seeds} seeds agree" if seeds > 1 else ""
@@ -263,7 +263,7 @@ def usage_of(ablated: Ablated, row: int, class_names: Sequence[str]) -> Usage:
     worst = [c for c in recall.argsort(descending=True)[:FED].tolist() if recall[c] > 0]
     fed = fallen.abs().argsort(descending=True)[:FED].tolist()
     return Usage(
-        pictures=ablated.pictures,
+        images=ablated.images,
         accuracy_lost=float(ablated.accuracy_lost[row]),
         broken=int(ablated.broken[row]),
         mended=int(ablated.mended[row]),

@@ -38,13 +38,13 @@ class Head:
     owner: str | None
 
 
-def find_head(network: nn.Module, picture_1CHW: Tensor) -> Head | None:
-    """The pooled linear head of a network, found by what passes in one pass of a picture; None where there is none.
+def find_head(network: nn.Module, image_1CHW: Tensor) -> Head | None:
+    """The pooled linear head of a network, found by what passes in one pass of an image; None where there is none.
 
-    The picture must be one with something in it: on a constant map mean and max are the same.
+    The image must be one with something in it: on a constant map mean and max are the same.
     """
     with evaluating(network), torch.no_grad(), record(network, None, clone=True) as seen:
-        output_1K = first_tensor(network(picture_1CHW))
+        output_1K = first_tensor(network(image_1CHW))
     modules = dict(network.named_modules())
     linears = [name for name in seen.outputs if isinstance(modules[name], nn.Linear)]
     if not linears or output_1K is None or seen.outputs[linears[-1]].shape != output_1K.shape:
@@ -59,14 +59,14 @@ def find_head(network: nn.Module, picture_1CHW: Tensor) -> Head | None:
         for pool, function in _POOLS.items():
             if torch.allclose(function(maps), pooled_1C, rtol=1e-4, atol=1e-5 * float(pooled_1C.abs().max())):
                 tap = Tap(name, call=len(seen.every_output[name]) - 1)
-                owner = owners(network, picture_1CHW).get(name)
+                owner = owners(network, image_1CHW).get(name)
                 return Head(tap, pool, linears[-1], factor, owner)
     return None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a network answers as it does, for one picture, by the C filters of one layer.
+    """Why a network answers as it does, for one image, by the C filters of one layer.
 
     ``terms`` float64 (K, C) and ``rest`` float64 (K,), the bias, add up to ``logits`` float64 (K,) where ``exact``;
     else ``rest`` is what the terms leave unexplained. ``target`` is the class in question and ``against`` the one it is
@@ -93,7 +93,7 @@ class Evidence:
 
 
 def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) -> Evidence:
-    """The evidence for class ``target``, or for the answer, on a normalised picture (1, 3, S, S).
+    """The evidence for class ``target``, or for the answer, on a normalised image (1, 3, S, S).
 
     Raises UsageError for a class that does not exist, and for a network without a layer of filters.
     """
@@ -140,15 +140,15 @@ def _by_gradient(network: nn.Module, image_1CHW: Tensor) -> tuple[str, Tensor]:
     return layer.name, torch.stack(rows)
 
 
-def nearest(  # noqa: PLR0913 - as a pass over pictures
+def nearest(  # noqa: PLR0913 - as a pass over images
     network: nn.Module,
-    pictures: np.ndarray,
+    images: np.ndarray,
     preprocess: Preprocess,
     index: np.ndarray,
     image_1CHW: Tensor,
     count: int = 8,
 ) -> list[tuple[int, float]]:
-    """The pictures at ``index`` that look most alike to the network's last linear layer: (index, cosine), best first.
+    """The images at ``index`` that look most alike to the network's last linear layer: (index, cosine), best first.
 
     What that layer is given is compared. Raises UsageError for a network without one.
     """
@@ -157,7 +157,7 @@ def nearest(  # noqa: PLR0913 - as a pass over pictures
     modules = dict(network.named_modules())
     linears = [name for name in seen.outputs if isinstance(modules[name], nn.Linear)]
     if not linears:
-        raise UsageError("the network has no linear layer, so there are no features to compare pictures by.")
+        raise UsageError("the network has no linear layer, so there are no features to compare images by.")
     wanted = nn.functional.normalize(seen.inputs[linears[-1]].float().flatten(1).cpu(), dim=1)[0]
     cosines: list[Tensor] = []
 
@@ -166,7 +166,7 @@ def nearest(  # noqa: PLR0913 - as a pass over pictures
 
     calls = len(seen.every_output[linears[-1]])
     with tapping(network, [Tap(linears[-1], at_input=True, call=calls - 1)], look):
-        logits(network, pictures, preprocess, index)
+        logits(network, images, preprocess, index)
     alike = torch.cat(cosines)
     best = alike.topk(min(count, len(alike)))
     return [(int(index[i]), float(value)) for value, i in zip(best.values, best.indices.tolist(), strict=True)]

@@ -1,6 +1,6 @@
-"""Exemplars: the pictures that excite each filter most, for all filters of all layers in one streaming pass.
+"""Exemplars: the images that excite each filter most, for all filters of all layers in one streaming pass.
 
-Approach 1 of the lecture (Zeiler and Fergus 2014, arXiv:1311.2901, show such pictures for each filter). The lists are
+Approach 1 of the lecture (Zeiler and Fergus 2014, arXiv:1311.2901, show such images for each filter). The lists are
 exact, and memory does not grow with the data: what a batch puts out is compared with the running k-th best, and only
 the few that beat it are looked at more closely.
 """
@@ -21,7 +21,7 @@ from ..prediction import logits
 from ..taps import tapping
 from .layers import Layer
 
-_WORST = -(2**63)  # the key of a place in the list that no picture has taken
+_WORST = -(2**63)  # the key of a place in the list that no image has taken
 _LOW_WORD = 2**32 - 1
 MANY = 2  # candidates a filter in a batch, from which on the best of the batch are taken instead
 WAITING = 16  # batches whose candidates wait to be merged together
@@ -30,13 +30,13 @@ CACHED = 2**19  # numbers of a layer's output that are looked at together: 2 MB
 
 @dataclass(frozen=True)
 class Exemplars:
-    """What a pass found of one layer: C filters, the k most exciting pictures of each, the strongest first.
+    """What a pass found of one layer: C filters, the k most exciting images of each, the strongest first.
 
-    ``values`` float32 (C, k) is the highest value before the activation in the picture; ``index`` int64 (C, k) the
-    picture, ``places`` int64 (C, k, 2) the row and column of the map where it is reached (the first, if several). Of
-    equal values the picture with the lower index comes first. ``k`` is less than asked for where there are fewer
-    pictures. ``firing`` float64 (C,) is the share of all places above 0, and ``pictures`` how many were seen.
-    ``least_values`` and ``least_index`` are the same for the pictures that excite least, None unless asked for.
+    ``values`` float32 (C, k) is the highest value before the activation in the image; ``index`` int64 (C, k) the
+    image, ``places`` int64 (C, k, 2) the row and column of the map where it is reached (the first, if several). Of
+    equal values the image with the lower index comes first. ``k`` is less than asked for where there are fewer
+    images. ``firing`` float64 (C,) is the share of all places above 0, and ``images`` how many were seen.
+    ``least_values`` and ``least_index`` are the same for the images that excite least, None unless asked for.
     """
 
     layer: Layer
@@ -44,33 +44,33 @@ class Exemplars:
     index: Tensor
     places: Tensor
     firing: Tensor
-    pictures: int
+    images: int
     least_values: Tensor | None = None
     least_index: Tensor | None = None
 
     @property
     def dead(self) -> Tensor:
-        """bool (C,): never above 0 on any of the pictures."""
+        """bool (C,): never above 0 on any of the images."""
         return self.values[:, 0] <= 0
 
 
-def exemplars(  # noqa: PLR0913 - what a pass over pictures needs
+def exemplars(  # noqa: PLR0913 - what a pass over images needs
     network: nn.Module,
-    pictures: np.ndarray,
+    images: np.ndarray,
     preprocess: Preprocess,
     layers: Sequence[Layer],
     index: np.ndarray | None = None,
     count: int = 9,
     least: bool = False,
 ) -> tuple[Exemplars, ...]:
-    """The exemplars of every filter of these layers among uint8 pictures (M, H, W, 3), those at ``index`` or all.
+    """The exemplars of every filter of these layers among uint8 images (M, H, W, 3), those at ``index`` or all.
 
-    One pass in float32, on the network's device. The index is best below 2**32, as any number of pictures is.
+    One pass in float32, on the network's device. The index is best below 2**32, as any number of images is.
     """
-    index = np.arange(len(pictures)) if index is None else index
+    index = np.arange(len(images)) if index is None else index
     stream = Stream(layers, count, least)
     with stream.watching(network, index):
-        logits(network, pictures, preprocess, index)
+        logits(network, images, preprocess, index)
     return stream.results()
 
 
@@ -82,12 +82,12 @@ class Stream:
         self.best = [_Best(layer, count) for layer in layers]
         self.least = [_Best(layer, count) for layer in layers] if least else []
         self.above = [torch.zeros(layer.filters, dtype=torch.float64) for layer in layers]
-        self.pictures = 0
+        self.images = 0
         self._buffer = self._ones = torch.empty(0)
 
     @contextmanager
     def watching(self, network: nn.Module, index: np.ndarray) -> Iterator[None]:
-        """A with-block in which the pictures at ``index`` pass through the network, in that order."""
+        """A with-block in which the images at ``index`` pass through the network, in that order."""
         numbers, seen = torch.from_numpy(np.asarray(index, np.int64)), [0] * len(self.layers)
 
         def look(number: int, maps_BCHW: Tensor) -> None:
@@ -97,7 +97,7 @@ class Stream:
 
         with tapping(network, [layer.tap for layer in self.layers], look):
             yield
-        self.pictures += len(index)
+        self.images += len(index)
 
     def _take(self, number: int, maps_BCHW: Tensor, index_B: Tensor) -> None:
         highest_BC = self._look_over(number, maps_BCHW)
@@ -108,7 +108,7 @@ class Stream:
     def _look_over(self, number: int, maps_BCHW: Tensor) -> Tensor:
         """Count what is above 0, and return the highest value of each map, (B, C).
 
-        A few pictures at a time, which stay in the cache while both are done. A matrix product is the fastest sum over
+        A few images at a time, which stay in the cache while both are done. A matrix product is the fastest sum over
         places that torch has, and exact: whole numbers below 2**24.
         """
         batch, channels, height, width = maps_BCHW.shape
@@ -132,16 +132,16 @@ class Stream:
         """What was found so far."""
         found = []
         for number, layer in enumerate(self.layers):
-            values, index, places = self.best[number].sorted(self.pictures)
-            least = self.least[number].sorted(self.pictures) if self.least else None
+            values, index, places = self.best[number].sorted(self.images)
+            least = self.least[number].sorted(self.images) if self.least else None
             found.append(
                 Exemplars(
                     layer=layer,
                     values=values,
                     index=index,
                     places=torch.stack([places // layer.places[1], places % layer.places[1]], dim=-1),
-                    firing=self.above[number] / max(1, self.pictures * layer.places[0] * layer.places[1]),
-                    pictures=self.pictures,
+                    firing=self.above[number] / max(1, self.images * layer.places[0] * layer.places[1]),
+                    images=self.images,
                     least_values=None if least is None else -least[0],
                     least_index=None if least is None else least[1],
                 )
@@ -150,7 +150,7 @@ class Stream:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that ``restore`` needs, as named tensors."""
-        tensors = {"pictures": torch.tensor(self.pictures)}
+        tensors = {"images": torch.tensor(self.images)}
         for number, layer in enumerate(self.layers):
             name = f"{number}/{layer.name}"
             tensors[f"{name}/above"] = self.above[number].clone()
@@ -165,7 +165,7 @@ class Stream:
         wanted = {name: (t.shape, t.dtype) for name, t in self.state().items()}
         if {name: (t.shape, t.dtype) for name, t in tensors.items()} != wanted:
             raise DamagedFile("the exemplars that were kept are of other layers.")
-        self.pictures = int(tensors["pictures"])
+        self.images = int(tensors["images"])
         for number, layer in enumerate(self.layers):
             name = f"{number}/{layer.name}"
             self.above[number] = tensors[f"{name}/above"].clone()
@@ -176,7 +176,7 @@ class Stream:
 
 
 class _Best:
-    """The k highest of each filter so far, as keys: one int64 holds the value above and the picture below.
+    """The k highest of each filter so far, as keys: one int64 holds the value above and the image below.
 
     Keys are unique and ordered by value, then by the lower index, so one exact top-k settles ties too. The few that may
     enter wait until there are enough of them to be merged together.
@@ -191,19 +191,19 @@ class _Best:
     def merge(self, highest_BC: Tensor, index_B: Tensor, maps_BCHW: Tensor | None) -> None:
         """Take in a batch; where a value is reached is looked up for the few that may enter."""
         highest_BC = highest_BC.float()
-        pictures, filters = (highest_BC.cpu() >= self._threshold).nonzero(as_tuple=True)
+        images, filters = (highest_BC.cpu() >= self._threshold).nonzero(as_tuple=True)
         if not len(filters):
             return
         if len(filters) > MANY * len(self._threshold):  # as in the first batches: the best of the batch are enough
             best = _key(highest_BC.T.cpu(), index_B).topk(min(self._keys.shape[1], len(index_B)), dim=1)
             filters = torch.arange(len(self._threshold)).repeat_interleave(best.indices.shape[1])
-            pictures, keys = best.indices.flatten(), best.values.flatten()
+            images, keys = best.indices.flatten(), best.values.flatten()
         else:
-            keys = _key(highest_BC.cpu()[pictures, filters], index_B[pictures])
+            keys = _key(highest_BC.cpu()[images, filters], index_B[images])
         places = torch.zeros_like(keys)
         if maps_BCHW is not None:
             device = maps_BCHW.device
-            places = maps_BCHW[pictures.to(device), filters.to(device)].flatten(1).argmax(1).cpu()
+            places = maps_BCHW[images.to(device), filters.to(device)].flatten(1).argmax(1).cpu()
         self._waiting.append((filters, keys, places))
         if len(self._waiting) >= WAITING or len(filters) > len(self._threshold):
             self._settle()
@@ -237,9 +237,9 @@ class _Best:
         self._keys, self._places, self._threshold = keys, places, _value(keys[:, -1])
         self._waiting.clear()
 
-    def sorted(self, pictures: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, indices and places, the best first; as many as there were pictures, k at most."""
-        keys, places = (tensor[:, :pictures].clone() for tensor in self.state())
+    def sorted(self, images: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, indices and places, the best first; as many as there were images, k at most."""
+        keys, places = (tensor[:, :images].clone() for tensor in self.state())
         return _value(keys), _LOW_WORD - (keys & _LOW_WORD), places
 
 

@@ -20,31 +20,31 @@ from ..prediction import BATCH, logits
 from ..randomness import order, seed_of
 from ..taps import evaluating, reach
 from .ablation import Ablated, ablate
-from .cards import Card, ClassPictures, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
+from .cards import Card, ClassImages, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
 from .evidence import find_head
 from .exemplars import Exemplars, Stream, highest
 from .fields import crop_box, cut, effective_field
 from .layers import Layer, find_layers
-from .maps import filter_pictures, pixel_weights
+from .maps import filter_images, pixel_weights
 from .maximize import Maximized, Palette, maximize, palette
 from .objectives import logit, neuron
 from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
 from .words import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
 
-BLOCK = 4 * BATCH  # pictures between two looks at the stream: of a slow network too the first cards come soon
-FIELD_PICTURES = 16  # to measure an effective field on
-NOISE_PICTURES = 64
-PALETTE_PICTURES = 1_000
-MOST_CLASSES = 100  # that get a picture each
+BLOCK = 4 * BATCH  # images between two looks at the stream: of a slow network too the first cards come soon
+FIELD_IMAGES = 16  # to measure an effective field on
+NOISE_IMAGES = 64
+PALETTE_IMAGES = 1_000
+MOST_CLASSES = 100  # that get an image each
 
 
 @dataclass(frozen=True)
 class Options:
     """What an explanation holds: ``count`` exemplars (and as many ``least`` exciting), and of which ``filters``.
 
-    ``ablate`` is the number of pictures that each filter is silenced on, and ``seeds`` the number of maximized pictures
-    a filter, climbed from noise or ``from_exemplar``, the best of them; 0 for none. ``limit`` bounds the pictures
+    ``ablate`` is the number of images that each filter is silenced on, and ``seeds`` the number of maximized images
+    a filter, climbed from noise or ``from_exemplar``, the best of them; 0 for none. ``limit`` bounds the images
     searched for exemplars.
     """
 
@@ -69,19 +69,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Streamed:
-    """The exemplars after another block of pictures: ``stream`` can be stored, or shown as it is."""
+    """The exemplars after another block of images: ``stream`` can be stored, or shown as it is."""
 
     stream: Stream
     done: int
     total: int
 
 
-Event = Stage | Streamed | Probes | ClassPictures | LayerCards
+Event = Stage | Streamed | Probes | ClassImages | LayerCards
 
 
 @dataclass(frozen=True)
 class Material:
-    """What is explained: a network, how it takes pictures, its classes, and the dataset with its own classes.
+    """What is explained: a network, how it takes images, its classes, and the dataset with its own classes.
 
     ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
     """
@@ -93,8 +93,8 @@ class Material:
     labels: np.ndarray | None
 
     def images(self, index: np.ndarray) -> Tensor:
-        """Normalised pictures (B, 3, S, S), on the network's device."""
-        block = to_tensor(np.ascontiguousarray(self.dataset.pictures[index]))
+        """Normalised images (B, 3, S, S), on the network's device."""
+        block = to_tensor(np.ascontiguousarray(self.dataset.images[index]))
         return self.preprocess.normalise(block.to(device_of(self.network)))
 
 
@@ -114,18 +114,18 @@ class Explaining:
             shuffled = train[order(0, 0, dataset.keys[train])]
             held_out, train = np.split(shuffled, [max(1, len(shuffled) // 10)])
         if not len(train):
-            raise DataError(f"{dataset.name} has only one picture; explaining needs some.")
+            raise DataError(f"{dataset.name} has only one image; explaining needs some.")
         if options.limit is not None:
             train = train[order(1, 0, dataset.keys[train])][: options.limit]
         # Shuffled by content, so that what was seen half way through is a fair sample.
         self.index = train[order(options.seed, 0, dataset.keys[train])]
         self._shares = np.bincount(dataset.labels[self.index], minlength=len(dataset.class_names)) / len(self.index)
-        picture = material.images(held_out[:1])
-        every, head = find_layers(material.network, picture), find_head(material.network, picture)
+        image = material.images(held_out[:1])
+        every, head = find_layers(material.network, image), find_head(material.network, image)
         if head is not None and head.owner is None:  # behind a skip: no single layer's filters
-            (features,) = find_layers(material.network, picture, [head.features.module])
+            (features,) = find_layers(material.network, image, [head.features.module])
             every = (*every, replace(features, tap=head.features))
-        self.layers = every if names is None else find_layers(material.network, picture, names)
+        self.layers = every if names is None else find_layers(material.network, image, names)
         self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
         self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))
@@ -138,10 +138,10 @@ class Explaining:
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
                 stream.restore(kept)
-            for start in range(stream.pictures, len(self.index), BLOCK):
+            for start in range(stream.images, len(self.index), BLOCK):
                 part = self.index[start : start + BLOCK]
                 self._pass(stream, part)
-                yield Streamed(stream, stream.pictures, len(self.index))
+                yield Streamed(stream, stream.images, len(self.index))
             found = stream.results()
             wanted = [layer for layer in self.layers if layer.name not in skip]
             if not wanted:
@@ -154,9 +154,9 @@ class Explaining:
             if len(self.layers) == len(self.every):  # some layers alone do not show at which depth
                 labels = torch.from_numpy(dataset.labels)
                 yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
-            colours = palette(dataset.pictures[self.sample[:PALETTE_PICTURES]])
+            colours = palette(dataset.images[self.sample[:PALETTE_IMAGES]])
             if self.options.seeds and len(self.material.class_names) <= MOST_CLASSES:
-                yield Stage("class pictures", 0, 1)
+                yield Stage("class images", 0, 1)
                 yield self._classes(colours)
             for number, layer in enumerate(self.layers):
                 if layer.name not in skip:
@@ -166,16 +166,16 @@ class Explaining:
         """Cards of exemplars alone, from a pass that goes on."""
         for found in stream.results():
             cards = tuple(self._card(found, k) for k in self._filters(found.layer))
-            yield LayerCards(found.layer, cards, stream.pictures, len(self.index))
+            yield LayerCards(found.layer, cards, stream.images, len(self.index))
 
     def _pass(self, stream: Stream, index: np.ndarray) -> None:
         material = self.material
         with stream.watching(material.network, index):
-            logits(material.network, material.dataset.pictures, material.preprocess, index)
+            logits(material.network, material.dataset.images, material.preprocess, index)
 
     def _responses(self, index: np.ndarray) -> tuple[tuple[Responses, ...], Tensor]:
         material = self.material
-        return responses(material.network, material.dataset.pictures, material.preprocess, self.layers, index)
+        return responses(material.network, material.dataset.images, material.preprocess, self.layers, index)
 
     def _filters(self, layer: Layer) -> list[int]:
         return [k for k in (self.options.filters or range(layer.filters)) if k < layer.filters]
@@ -193,10 +193,10 @@ class Explaining:
         if self.options.ablate and self.material.labels is not None:
             yield Stage(f"{layer.name}: ablation", 0, 1)
             usage = self._ablate(layer, filters)
-        pictures, box, believed = None, None, None
+        images, box, believed = None, None, None
         if self.options.seeds:
             yield Stage(f"{layer.name}: maximization", 0, 1)
-            pictures, box, believed = self._maximize(found, filters, colours)
+            images, box, believed = self._maximize(found, filters, colours)
         by_weights = pixel_weights(self.material.network, layer, self.material.preprocess, colours.grey)
         cards = []
         for row, k in enumerate(filters):
@@ -212,23 +212,23 @@ class Explaining:
                     maximized=None if believed is None else believed[row],
                 )
             )
-        near = self.material.images(self.sample[:FIELD_PICTURES])
+        near = self.material.images(self.sample[:FIELD_IMAGES])
         yield LayerCards(
             layer=layer,
             cards=tuple(cards),
-            pictures=found.pictures,
+            images=found.images,
             of=len(self.index),
             effective_field=effective_field(self.material.network, layer, near),
-            maximized=pictures,
+            maximized=images,
             box=box,
-            filters=None if by_weights is None else filter_pictures(by_weights),
+            filters=None if by_weights is None else filter_images(by_weights),
         )
 
     def _rules(self, layer: Layer, train: Responses, held_out: Responses) -> list[Rule]:
         dataset, indices = self.material.dataset, (self.sample, self.held_out)
         field = None if layer.field is None else min(max(layer.field.size), self.material.preprocess.size)
-        if field not in self._sights:  # the deep layers of a network all see the whole picture
-            first, second = (sights(dataset.pictures[index], field) for index in indices)
+        if field not in self._sights:  # the deep layers of a network all see the whole image
+            first, second = (sights(dataset.images[index], field) for index in indices)
             self._sights[field] = first, second
         train_seen, held_seen = (
             Seen(seen, torch.from_numpy(dataset.labels[index]), answers.highest)
@@ -242,16 +242,16 @@ class Explaining:
         index = self.held_out[order(self.options.seed, 2, material.dataset.keys[self.held_out])]
         index = np.sort(index[: self.options.ablate])
         return ablate(
-            material.network, material.dataset.pictures, material.labels, material.preprocess, layer, index, filters
+            material.network, material.dataset.images, material.labels, material.preprocess, layer, index, filters
         )
 
     def _maximize(
         self, found: Exemplars, filters: list[int], colours: Palette
     ) -> tuple[np.ndarray, tuple[int, int, int, int], list[Verdict]]:
-        """The pictures (C, seeds, S, S, 3), the part of them that the filter sees, and whether to believe them."""
+        """The images (C, seeds, S, S, 3), the part of them that the filter sees, and whether to believe them."""
         layer, material = found.layer, self.material
         objectives = [neuron(layer, k) for k in filters]
-        starts = material.dataset.pictures[found.index[filters, 0].numpy()] if self.options.from_exemplar else None
+        starts = material.dataset.images[found.index[filters, 0].numpy()] if self.options.from_exemplar else None
         climbed: list[Maximized] = [
             maximize(
                 material.network,
@@ -264,30 +264,30 @@ class Explaining:
             )
             for s in range(self.options.seeds)
         ]
-        answers = torch.stack([self._answers(layer, m.pictures) for m in climbed])
+        answers = torch.stack([self._answers(layer, m.images) for m in climbed])
         generator = np.random.default_rng(self.options.seed)
-        shape = (NOISE_PICTURES, material.preprocess.size, material.preprocess.size, 1 if colours.grey else 3)
+        shape = (NOISE_IMAGES, material.preprocess.size, material.preprocess.size, 1 if colours.grey else 3)
         pixels = generator.integers(0, 256, shape, np.uint8)
         noise = self._answers(layer, np.ascontiguousarray(np.broadcast_to(pixels, (*shape[:3], 3)))).amax(0)
         gains = torch.stack([m.gains for m in climbed])
-        pictures = np.stack([m.pictures for m in climbed], 1)
-        return pictures, climbed[0].box, verdicts(found, answers, noise, gains, filters)
+        images = np.stack([m.images for m in climbed], 1)
+        return images, climbed[0].box, verdicts(found, answers, noise, gains, filters)
 
-    def _classes(self, colours: Palette) -> ClassPictures:
-        """A picture of each class, by its logit."""
+    def _classes(self, colours: Palette) -> ClassImages:
+        """An image of each class, by its logit."""
         material, k = self.material, len(self.material.class_names)
         goals = [logit(k, c) for c in range(k)]
         made = maximize(material.network, goals, material.preprocess, colours, seed=self.options.seed)
-        scores = logits(material.network, made.pictures, material.preprocess).double()
-        return ClassPictures(made.pictures, tuple(torch.softmax(scores, 1).diagonal().tolist()))
+        scores = logits(material.network, made.images, material.preprocess).double()
+        return ClassImages(made.images, tuple(torch.softmax(scores, 1).diagonal().tolist()))
 
-    def _answers(self, layer: Layer, pictures_NHWC: np.ndarray) -> Tensor:
-        """The highest value of every filter of a layer in pictures, through the network's own preprocess: (N, C)."""
+    def _answers(self, layer: Layer, images_NHWC: np.ndarray) -> Tensor:
+        """The highest value of every filter of a layer in images, through the network's own preprocess: (N, C)."""
         network, parts = self.material.network, []
         device = device_of(network)
         with torch.inference_mode():
-            for start in range(0, len(pictures_NHWC), BATCH):
-                block = to_tensor(pictures_NHWC[start : start + BATCH]).to(device)
+            for start in range(0, len(images_NHWC), BATCH):
+                block = to_tensor(images_NHWC[start : start + BATCH]).to(device)
                 maps = reach(network, self.material.preprocess.normalise(block), [layer.tap])[0]
                 parts.append(highest(maps).float().cpu())
         return torch.cat(parts)
@@ -307,7 +307,7 @@ class Explaining:
         dataset, side = self.material.dataset, self.material.preprocess.size
         index = found.index[k].numpy()
         exemplars = self._exemplars(found, k)
-        crops = [cut(dataset.pictures[e.index], e.box) for e in exemplars]
+        crops = [cut(dataset.images[e.index], e.box) for e in exemplars]
         return Card(
             layer=found.layer.name,
             filter=k,

@@ -1,4 +1,4 @@
-"""Where in the picture a filter looked: the crop of a place, and the part of the field that counts in fact."""
+"""Where in the image a filter looked: the crop of a place, and the part of the field that counts in fact."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MASS = 0.95  # of the mean absolute gradient: what the effective field holds
 
 
 def crop_box(layer: Layer, place: tuple[int, int], side: int) -> Box:
-    """The part of a picture of ``side`` pixels that a place of a layer's map sees; it may reach beyond the border.
+    """The part of an image of ``side`` pixels that a place of a layer's map sees; it may reach beyond the border.
 
-    All of the picture where the field is unknown, or as large as that.
+    All of the image where the field is unknown, or as large as that.
     """
     if layer.field is None or max(layer.field.size) >= side:
         return 0, 0, side, side
@@ -25,13 +25,13 @@ def crop_box(layer: Layer, place: tuple[int, int], side: int) -> Box:
     return top, left, top + layer.field.size[0], left + layer.field.size[1]
 
 
-def cut(picture_HWC: np.ndarray, box: Box) -> np.ndarray:
-    """The part of a picture uint8 (h, w, 3) within a box; what lies beyond the border is grey."""
+def cut(image_HWC: np.ndarray, box: Box) -> np.ndarray:
+    """The part of an image uint8 (h, w, 3) within a box; what lies beyond the border is grey."""
     top, left, bottom, right = box
     crop = np.full((bottom - top, right - left, 3), OUTSIDE, np.uint8)
-    height, width = picture_HWC.shape[:2]
+    height, width = image_HWC.shape[:2]
     rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
-    inside = picture_HWC[rows, columns]
+    inside = image_HWC[rows, columns]
     crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
     return crop
 
@@ -40,7 +40,7 @@ def effective_field(network: nn.Module, layer: Layer, images_BCHW: Tensor, seed:
     """The side in pixels of the square, around the middle of a layer's field, that holds 95 % of what counts.
 
     What counts is the absolute gradient of the middle place, all filters with random signs, averaged over normalised
-    pictures (Luo et al. 2016, arXiv:1701.04128). It is usually much smaller than the field by arithmetic.
+    images (Luo et al. 2016, arXiv:1701.04128). It is usually much smaller than the field by arithmetic.
     """
     signs = torch.randn(layer.filters, generator=torch.Generator().manual_seed(seed)).to(images_BCHW.device)
     with evaluating(network), torch.inference_mode(False), torch.enable_grad():

@@ -1,6 +1,6 @@
 """The layers of any network: each convolution with its batch norm, and where its value before the activation passes.
 
-One forward pass of one picture is watched and the tensors are followed from module to module, so nothing is traced and
+One forward pass of one image is watched and the tensors are followed from module to module, so nothing is traced and
 skips, shared and in-place modules do no harm.
 """
 
@@ -30,7 +30,7 @@ class Layer:
 
     ``name`` is that of the convolution (``name@2`` at its second call in a pass), or of the module that was asked for.
     ``field`` is the receptive field of its places, None where that cannot be followed. ``below`` is the layer whose
-    filters are the channels of the convolution's input, None where they are the picture's or a mixture's.
+    filters are the channels of the convolution's input, None where they are the image's or a mixture's.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Layer:
         return self.name.replace("/", "-") or "network"
 
 
-def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
+def find_layers(network: nn.Module, image_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
     """The layers of a network in the order in which they work, or those of these names.
 
     A name may also be of another module that puts out maps (1, C, h, w). Convolutions that see one place only, as in
@@ -57,10 +57,10 @@ def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] |
     UsageError for a module that puts out no maps, with its shape, and for a network without convolutions.
     """
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
-        picture_1CHW = picture_1CHW.clone()
-        walk = _Walk(network, picture_1CHW)
+        image_1CHW = image_1CHW.clone()
+        walk = _Walk(network, image_1CHW)
         with observe(network, walk.see):
-            network(picture_1CHW)
+            network(image_1CHW)
     found = {layer.name: layer for layer in walk.layers}
     if names is None:
         wanted = [layer for layer in walk.layers if layer.name not in walk.single_place]
@@ -68,21 +68,21 @@ def find_layers(network: nn.Module, picture_1CHW: Tensor, names: Sequence[str] |
             raise UsageError("the network has no convolution that puts out maps, so there are no filters to explain.")
         return tuple(wanted)
     order = list(found)
-    chosen = {name: found.get(name) or _other(network, picture_1CHW, name, walk) for name in names}
+    chosen = {name: found.get(name) or _other(network, image_1CHW, name, walk) for name in names}
     return tuple(sorted(chosen.values(), key=lambda c: order.index(c.name) if c.name in found else len(order)))
 
 
-def owners(network: nn.Module, picture_1CHW: Tensor) -> dict[str, str]:
+def owners(network: nn.Module, image_1CHW: Tensor) -> dict[str, str]:
     """For each module whose output's channels are a layer's filters, activated or pooled: the name of that layer."""
     with evaluating(network), torch.inference_mode(False), torch.no_grad():
-        picture_1CHW = picture_1CHW.clone()
-        walk = _Walk(network, picture_1CHW)
+        image_1CHW = image_1CHW.clone()
+        walk = _Walk(network, image_1CHW)
         with observe(network, walk.see):
-            network(picture_1CHW)
+            network(image_1CHW)
     return walk.owners
 
 
-def _other(network: nn.Module, picture_1CHW: Tensor, name: str, walk: _Walk) -> Layer:
+def _other(network: nn.Module, image_1CHW: Tensor, name: str, walk: _Walk) -> Layer:
     """A module that is no convolution as a layer, if it puts out maps."""
     layers = [layer.name for layer in walk.layers]
     if name not in dict(network.named_modules()) or not name:
@@ -99,18 +99,18 @@ def _other(network: nn.Module, picture_1CHW: Tensor, name: str, walk: _Walk) -> 
 class _Walk:
     """Follows the tensors of one pass; ``see`` is called after each module."""
 
-    def __init__(self, network: nn.Module, picture: Tensor) -> None:
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
         self.layers: list[Layer] = []
         self.single_place: set[str] = set()
         self.shapes: dict[str, tuple[tuple[int, ...], Field | None]] = {}
         self.owners: dict[str, str] = {}
         self._leaves = leaves(network)
-        self._fields = Fields(picture)
+        self._fields = Fields(image)
         self._calls: dict[str, int] = {}
         # A tensor's id to the layer whose filters its channels are, and the version of the tensor that this is true of.
         self._channels: dict[int, tuple[str, int]] = {}
         self._open: set[int] = set()  # those that no norm or activation has seen yet
-        self._alive: list[Tensor] = [picture]  # ids are reused when tensors die
+        self._alive: list[Tensor] = [image]  # ids are reused when tensors die
 
     def see(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         given, put_out = first_tensor(inputs), first_tensor(output)

@@ -1,4 +1,4 @@
-"""What stands in a network and what goes through it, as it is: first-layer filters, and the maps of one picture."""
+"""What stands in a network and what goes through it, as it is: first-layer filters, and the maps of one image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..taps import evaluating, tapping
 from .layers import Layer
 
 
-def filter_pictures(weight: Tensor) -> np.ndarray:
-    """Filters (C, 3, h, w) as pictures uint8 (C, h, w, 3): grey is 0, each is scaled by its own largest weight."""
+def filter_images(weight: Tensor) -> np.ndarray:
+    """Filters (C, 3, h, w) as images uint8 (C, h, w, 3): grey is 0, each is scaled by its own largest weight."""
     largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-20)
     return (127.5 + 127.5 * weight / largest).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def pixel_weights(network: nn.Module, layer: Layer, preprocess: Preprocess, grey: bool = False) -> Tensor | None:
-    """The weights (C, 3, h, w) of a layer that sees the picture itself, per unit of pixel value 0..1.
+    """The weights (C, 3, h, w) of a layer that sees the image itself, per unit of pixel value 0..1.
 
-    None for any other layer, and for filters of one pixel. For ``grey`` pictures the channels cannot be told apart, and
+    None for any other layer, and for filters of one pixel. For ``grey`` images the channels cannot be told apart, and
     each has their mean.
     """
     convolution = dict(network.named_modules()).get(layer.convolution or "")
@@ -37,7 +37,7 @@ def pixel_weights(network: nn.Module, layer: Layer, preprocess: Preprocess, grey
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What one layer makes of one picture: ``maps`` float32 (C, h, w) before the activation.
+    """What one layer makes of one image: ``maps`` float32 (C, h, w) before the activation.
 
     ``order`` lists the filters by their highest value; ``firing`` is the share of all places above 0.
     """
@@ -49,7 +49,7 @@ class FeatureMaps:
 
 
 def feature_maps(network: nn.Module, image_1CHW: Tensor, layers: Sequence[Layer]) -> tuple[FeatureMaps, ...]:
-    """The maps of all layers for a normalised picture (1, 3, S, S)."""
+    """The maps of all layers for a normalised image (1, 3, S, S)."""
     kept: dict[int, Tensor] = {}
 
     def keep(number: int, maps_1Chw: Tensor) -> None:

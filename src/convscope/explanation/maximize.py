@@ -1,9 +1,9 @@
-"""Activation maximization: gradient ascent on the picture, many filters in one batch.
+"""Activation maximization: gradient ascent on the image, many filters in one batch.
 
 Approach 2 of the lecture (Erhan et al. 2009; Olah, Mordvintsev and Schubert 2017,
-https://doi.org/10.23915/distill.00007). The picture is made of Fourier components in decorrelated colours, both with
-the statistics of the user's own pictures; it is moved, scaled and turned a little before each step; it stays within the
-box of legal pictures and below the total variation of real ones. Weights get no gradient, nothing behind the target
+https://doi.org/10.23915/distill.00007). The image is made of Fourier components in decorrelated colours, both with
+the statistics of the user's own images; it is moved, scaled and turned a little before each step; it stays within the
+box of legal images and below the total variation of real ones. Weights get no gradient, nothing behind the target
 layer is computed, and the canvas is no larger than the receptive field.
 """
 
@@ -27,16 +27,16 @@ from ..taps import evaluating, reach, tapping
 from .layers import Layer
 from .objectives import Objective, Values
 
-CHUNK = 64 * 32 * 32  # places of a batch of pictures: as many pictures at a time as fill the caches
+CHUNK = 64 * 32 * 32  # places of a batch of images: as many images at a time as fill the caches
 LARGEST_CHUNK = 256
-GREY = 0.01  # standard deviation of colour, in pixel values 0..1: below it pictures are grey
+GREY = 0.01  # standard deviation of colour, in pixel values 0..1: below it images are grey
 BLOCK = 16  # steps between two looks at what was gained
-LEAST_GAIN = 0.01  # of the value, in a block: below it a picture is done
+LEAST_GAIN = 0.01  # of the value, in a block: below it an image is done
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How a picture is climbed: ``steps`` of Adam with ``rate`` falling to nothing; noise of ``start`` to begin with.
+    """How an image is climbed: ``steps`` of Adam with ``rate`` falling to nothing; noise of ``start`` to begin with.
 
     ``decay`` pulls towards the mean colour, ``falloff`` is the exponent of amplitude over frequency (about 1 in
     photographs). ``shift`` in pixels, ``zoom`` as a share and ``turn`` in radians are the reach of the random moves.
@@ -54,7 +54,7 @@ class Preset:
     pixels: bool = False
 
 
-LINEAR = Preset(48, 0.08, decay=0.0, shift=0.0, pixels=True)  # what sees the picture directly has one known answer
+LINEAR = Preset(48, 0.08, decay=0.0, shift=0.0, pixels=True)  # what sees the image directly has one known answer
 # By the largest canvas they are for, in pixels a side; tuned by eye and by what they reach (docs/log.md).
 PRESETS: dict[int, Preset] = {
     24: Preset(96, 0.3, shift=1.0),
@@ -62,7 +62,7 @@ PRESETS: dict[int, Preset] = {
     112: Preset(96, 0.2, shift=4.0, zoom=0.05, turn=0.05),
     10_000: Preset(128, 0.2, shift=8.0, zoom=0.08, turn=0.08),
 }
-WHOLE: dict[int, Preset] = {  # for logits and other objectives that look at the whole picture
+WHOLE: dict[int, Preset] = {  # for logits and other objectives that look at the whole image
     48: Preset(128, 0.2, shift=3.0, zoom=0.1, turn=0.1),
     112: Preset(128, 0.2, shift=6.0, zoom=0.1, turn=0.1),
     10_000: Preset(160, 0.2, shift=16.0, zoom=0.1, turn=0.1),
@@ -71,7 +71,7 @@ WHOLE: dict[int, Preset] = {  # for logits and other objectives that look at the
 
 @dataclass(frozen=True)
 class Palette:
-    """What real pictures are like, in pixel values 0..1: mean colour (3,), colour mixing (3, 3), and total variation.
+    """What real images are like, in pixel values 0..1: mean colour (3,), colour mixing (3, 3), and total variation.
 
     The mixing turns uncorrelated unit noise into colours with the covariance of real ones. ``variation`` holds the 5,
     50 and 95 % points of the mean absolute difference of neighbours, down plus across.
@@ -83,13 +83,13 @@ class Palette:
 
     @property
     def grey(self) -> bool:
-        """Whether the pictures have no colours: then a maximized one gets none either."""
+        """Whether the images have no colours: then a maximized one gets none either."""
         return float(self.mixing.abs().amax(0).sort().values[1]) < GREY
 
 
-def palette(pictures_NHWC: np.ndarray) -> Palette:
-    """The statistics of uint8 pictures (N, H, W, 3); a thousand are enough."""
-    x_NCHW = to_tensor(np.ascontiguousarray(pictures_NHWC)).float() / 255
+def palette(images_NHWC: np.ndarray) -> Palette:
+    """The statistics of uint8 images (N, H, W, 3); a thousand are enough."""
+    x_NCHW = to_tensor(np.ascontiguousarray(images_NHWC)).float() / 255
     colours = x_NCHW.permute(1, 0, 2, 3).reshape(3, -1)
     values, vectors = torch.linalg.eigh(torch.cov(colours) + 1e-5 * torch.eye(3))
     low, middle, high = torch.quantile(total_variation(x_NCHW), torch.tensor([0.05, 0.5, 0.95])).tolist()
@@ -97,7 +97,7 @@ def palette(pictures_NHWC: np.ndarray) -> Palette:
 
 
 def total_variation(x_BCHW: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, down plus across, for each picture: (B,)."""
+    """Mean absolute difference of neighbours, down plus across, for each image: (B,)."""
     down = (x_BCHW[:, :, 1:] - x_BCHW[:, :, :-1]).abs().flatten(1)
     across = (x_BCHW[:, :, :, 1:] - x_BCHW[:, :, :, :-1]).abs().flatten(1)
     return sum((part.sum(1) / max(1, part.shape[1]) for part in (down, across)), torch.zeros(()))
@@ -105,15 +105,15 @@ def total_variation(x_BCHW: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Maximized:
-    """One legal picture for each objective: uint8 (N, S, S, 3), and what was climbed.
+    """One legal image for each objective: uint8 (N, S, S, 3), and what was climbed.
 
-    ``box`` (top, left, bottom, right) is the part that the middle place sees; beyond it and a small margin the picture
+    ``box`` (top, left, bottom, right) is the part that the middle place sees; beyond it and a small margin the image
     is what it was at the start.
     ``gains`` float32 (N,) is the share of its value that each still gained in its last block, ``steps`` int64 (N,) how
     many it took.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     box: tuple[int, int, int, int]
     gains: Tensor
     steps: Tensor
@@ -121,7 +121,7 @@ class Maximized:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the picture that is climbed, and the middle place of the layer within it; (height, width) each."""
+    """The part of the image that is climbed, and the middle place of the layer within it; (height, width) each."""
 
     start: tuple[int, int]
     size: tuple[int, int]
@@ -130,9 +130,9 @@ class Window:
 
 
 def window_of(layer: Layer | None, side: int, margin: int) -> Window:
-    """The smallest part of a picture that holds the receptive field of the layer's middle place, and a margin.
+    """The smallest part of an image that holds the receptive field of the layer's middle place, and a margin.
 
-    It begins at a whole number of the layer's steps, so that strides and pools fall on it as they do on the picture.
+    It begins at a whole number of the layer's steps, so that strides and pools fall on it as they do on the image.
     """
     middle = _middle(layer)
     if layer is None or layer.field is None:
@@ -168,10 +168,10 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     diversity: float = 0.0,
     device: torch.device | None = None,
 ) -> Maximized:
-    """A picture for each objective, all climbed together from noise, or from ``starts_NHWC`` uint8 (N, S, S, 3).
+    """An image for each objective, all climbed together from noise, or from ``starts_NHWC`` uint8 (N, S, S, 3).
 
     The noise of an objective is a function of ``seed`` and its key (its number in the list unless given). ``preset``
-    defaults to what suits the canvas. ``diversity`` above 0 pushes apart all pictures of a batch, by the cosines of
+    defaults to what suits the canvas. ``diversity`` above 0 pushes apart all images of a batch, by the cosines of
     their Gram matrices in the target layer, which is weighed against the objective. Raises UsageError for no
     objectives, and for starts or keys that are not one for each.
     """
@@ -190,8 +190,8 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
             rows = slice(begin, begin + chunk)
             given = None if starts_NHWC is None else starts_NHWC[rows]
             parts.append(climb.run(torch.arange(len(objectives))[rows], seed, names[rows], given, diversity))
-    pictures, gains, steps = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Maximized(pictures.permute(0, 2, 3, 1).contiguous().numpy(), window.box, gains, steps)
+    images, gains, steps = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Maximized(images.permute(0, 2, 3, 1).contiguous().numpy(), window.box, gains, steps)
 
 
 def _check(objectives: Sequence[Objective], keys: Sequence[int] | None, starts: np.ndarray | None, side: int) -> None:
@@ -205,7 +205,7 @@ def _check(objectives: Sequence[Objective], keys: Sequence[int] | None, starts: 
 
 
 def pick_preset(network: nn.Module, layer: Layer | None, side: int, device: torch.device) -> Preset:
-    """The preset for a layer's canvas: ``LINEAR`` where the filter is linear in the picture, else by size."""
+    """The preset for a layer's canvas: ``LINEAR`` where the filter is linear in the image, else by size."""
     if layer is None or layer.field is None:
         table, canvas = WHOLE if layer is None else PRESETS, side
     else:
@@ -216,7 +216,7 @@ def pick_preset(network: nn.Module, layer: Layer | None, side: int, device: torc
 
 
 def _is_linear(network: nn.Module, layer: Layer, side: int, device: torch.device) -> bool:
-    """Whether a layer's values at the middle of three pictures on a line are on a line too."""
+    """Whether a layer's values at the middle of three images on a line are on a line too."""
     noise = uniforms(0, 0, np.arange(2, dtype=np.uint64), 3 * side * side) * 2 - 1
     a, b = torch.from_numpy(noise).float().view(2, 3, side, side).to(device)
     with torch.no_grad():
@@ -271,7 +271,7 @@ class _Climb:
     def run(
         self, rows: Tensor, seed: int, keys: np.ndarray, starts_NHWC: np.ndarray | None, diversity: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Climb the objectives ``rows``: legal pictures uint8 (B, 3, S, S), last gains (B,) and steps (B,)."""
+        """Climb the objectives ``rows``: legal images uint8 (B, 3, S, S), last gains (B,) and steps (B,)."""
         whole = self._begin(seed, keys, starts_NHWC)
         (top, left), (high, wide) = self.window.start, self.window.size
         z = self._coordinates(whole[:, :, top : top + high, left : left + wide])
@@ -306,7 +306,7 @@ class _Climb:
         return (255 * whole).round().to(torch.uint8).cpu(), gains, steps
 
     def _begin(self, seed: int, keys: np.ndarray, starts_NHWC: np.ndarray | None) -> Tensor:
-        """The whole pictures to begin with, in 0..1: (B, 3, S, S)."""
+        """The whole images to begin with, in 0..1: (B, 3, S, S)."""
         if starts_NHWC is not None:
             return (to_tensor(starts_NHWC).float() / 255).to(self.device)
         noise = [
@@ -318,7 +318,7 @@ class _Climb:
         return self._colour(0.5 * waves.to(self.device)).clamp(0, 1)
 
     def _coordinates(self, x_BCHW: Tensor) -> Tensor:
-        """What is climbed for pictures: themselves, or their Fourier components in decorrelated colours."""
+        """What is climbed for images: themselves, or their Fourier components in decorrelated colours."""
         if self.preset.pixels:
             return x_BCHW.clone()
         waves = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(self.mixing), x_BCHW - self.centre)
@@ -327,7 +327,7 @@ class _Climb:
         return torch.view_as_real(spectrum).contiguous()
 
     def _paint(self, z: Tensor) -> Tensor:
-        """The picture of what is climbed; its values may leave 0..1."""
+        """The image of what is climbed; its values may leave 0..1."""
         if self.preset.pixels:
             return z
         scale = _falloff(*self.window.size, self.preset.falloff).to(self.device)
@@ -338,9 +338,9 @@ class _Climb:
         return torch.einsum("ij,bjhw->bihw", self.mixing, waves_BCHW) + self.centre
 
     def _ascent(self, z: Tensor, rows: Tensor, moves: np.ndarray, diversity: float) -> tuple[Tensor, Tensor]:
-        """The values (B,) and the directions in which they grow, of unit size a picture.
+        """The values (B,) and the directions in which they grow, of unit size an image.
 
-        Where the variation exceeds that of real pictures, the way down from it is mixed in.
+        Where the variation exceeds that of real images, the way down from it is mixed in.
         """
         z = z.detach().requires_grad_(True)
         x = self._paint(z)
@@ -390,7 +390,7 @@ def _falloff(height: int, width: int, exponent: float) -> Tensor:
 
 
 def _move(x_BCHW: Tensor, moves: np.ndarray, preset: Preset) -> Tensor:
-    """The pictures, each turned, scaled and shifted by its row of four uniform numbers."""
+    """The images, each turned, scaled and shifted by its row of four uniform numbers."""
     if not (preset.shift or preset.zoom or preset.turn):
         return x_BCHW
     along_x, along_y, turn, zoom = (torch.from_numpy(2 * moves.T - 1).float()).to(x_BCHW.device)
@@ -403,7 +403,7 @@ def _move(x_BCHW: Tensor, moves: np.ndarray, preset: Preset) -> Tensor:
 
 
 def _alikeness(maps: Tensor) -> Tensor:
-    """The sum over pairs of pictures of the cosine between their Gram matrices."""
+    """The sum over pairs of images of the cosine between their Gram matrices."""
     if maps.dim() == 2:
         maps = maps[:, :, None]
     flat = maps.float().flatten(2)
@@ -412,6 +412,6 @@ def _alikeness(maps: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    """Each picture's direction with a root mean square of 1."""
+    """Each image's direction with a root mean square of 1."""
     size = direction.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
     return direction / size.view(-1, *[1] * (direction.dim() - 1))

@@ -1,4 +1,4 @@
-"""What a picture is to maximize, as objectives that add and scale: a filter, a class, a direction, this but not that.
+"""What an image is to maximize, as objectives that add and scale: a filter, a class, a direction, this but not that.
 
 Each is a weighted sum of terms, and a term is linear in what one layer puts out. So any number of different objectives
 runs in one batch (Olah, Mordvintsev and Schubert 2017, https://doi.org/10.23915/distill.00007, name them so).
@@ -95,7 +95,7 @@ class Values:
         self.rows = torch.arange(len(objectives))
 
     def local(self) -> Layer | None:
-        """The one layer that all terms look at in its middle, or None: then the whole picture counts."""
+        """The one layer that all terms look at in its middle, or None: then the whole image counts."""
         keys = list(self._vectors)
         return self.layers[0] if len(keys) == 1 and not keys[0][1] else None
 

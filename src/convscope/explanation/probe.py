@@ -1,7 +1,7 @@
 """Layer probes: at which depth each class becomes readable (Alain and Bengio 2017, arXiv:1610.01644).
 
 A linear probe is fitted to the mean activations of every layer, each by one regularised solve, and scored on held-out
-pictures. A layer's features need not be used by what follows: a probe says what could be read, not what is.
+images. A layer's features need not be used by what follows: a probe says what could be read, not what is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..metrics import Interval, wilson
 from .responses import Responses
 
-RIDGE = 0.01  # times the number of pictures, on standardised features
+RIDGE = 0.01  # times the number of images, on standardised features
 READABLE = 0.8  # of the best recall that any layer reaches
 
 
@@ -39,13 +39,13 @@ class Probes:
 
     probes: tuple[Probe, ...]
     readable: tuple[str, ...]
-    train_pictures: int
+    train_images: int
 
 
 def probe(
     train: Sequence[Responses], train_labels: Tensor, held_out: Sequence[Responses], labels: Tensor, classes: int
 ) -> Probes:
-    """Fit a probe on each layer's answers to some pictures, and score it on others."""
+    """Fit a probe on each layer's answers to some images, and score it on others."""
     probes = []
     for fitted, scored in zip(train, held_out, strict=True):
         guess = _solve(fitted.mean, train_labels, scored.mean, classes).argmax(1)

@@ -1,4 +1,4 @@
-"""How every filter answers to some thousand pictures, one by one: what twins, rules and probes are read from."""
+"""How every filter answers to some thousand images, one by one: what twins, rules and probes are read from."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .exemplars import average, highest
 from .layers import Layer
 
 MOST_BYTES = 256 * 2**20  # of the answers that are kept
-MOST_PICTURES = 5_000
+MOST_IMAGES = 5_000
 
 
 @dataclass(frozen=True)
 class Responses:
-    """The answers of one layer's C filters to N pictures.
+    """The answers of one layer's C filters to N images.
 
     ``highest`` float32 (N, C) is the highest value before the activation, ``mean`` float32 (N, C) the mean over places
     of what is above 0. ``entering`` float32 (channels,) is the mean of each channel that the convolution is given,
@@ -34,16 +34,16 @@ class Responses:
     entering: Tensor
 
 
-def affordable(layers: Sequence[Layer], pictures: int) -> int:
-    """How many pictures' answers are kept, so that memory stays bounded: at most 5,000."""
-    bytes_a_picture = 8 * sum(layer.filters for layer in layers)
-    return max(1, min(pictures, MOST_PICTURES, MOST_BYTES // bytes_a_picture))
+def affordable(layers: Sequence[Layer], images: int) -> int:
+    """How many images' answers are kept, so that memory stays bounded: at most 5,000."""
+    bytes_an_image = 8 * sum(layer.filters for layer in layers)
+    return max(1, min(images, MOST_IMAGES, MOST_BYTES // bytes_an_image))
 
 
 def responses(
-    network: nn.Module, pictures: np.ndarray, preprocess: Preprocess, layers: Sequence[Layer], index: np.ndarray
+    network: nn.Module, images: np.ndarray, preprocess: Preprocess, layers: Sequence[Layer], index: np.ndarray
 ) -> tuple[tuple[Responses, ...], Tensor]:
-    """The answers of all layers to uint8 pictures (M, H, W, 3) at ``index`` (N,), and the logits (N, K): one pass."""
+    """The answers of all layers to uint8 images (M, H, W, 3) at ``index`` (N,), and the logits (N, K): one pass."""
     n = len(layers)
     convolutions = [i for i, layer in enumerate(layers) if layer.convolution is not None]
     entries = [Tap(str(layers[i].convolution), at_input=True, call=layers[i].call) for i in convolutions]
@@ -60,7 +60,7 @@ def responses(
             sums[i] = sums.get(i, torch.zeros(())) + average(maps_BCHW).sum(0).cpu()
 
     with tapping(network, [layer.tap for layer in layers] + entries, look):
-        scores = logits(network, pictures, preprocess, index)
+        scores = logits(network, images, preprocess, index)
     return tuple(
         Responses(layer, torch.cat(peaks[i]), torch.cat(means[i]), sums.get(i, torch.empty(0)) / len(index))
         for i, layer in enumerate(layers)

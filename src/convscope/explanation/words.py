@@ -1,7 +1,7 @@
-"""What the pictures of a filter have in common, in words, and how far the words can be believed.
+"""What the images of a filter have in common, in words, and how far the words can be believed.
 
-A rule is a thing that can be seen in a picture (a colour, edges of one direction, a class). It is chosen on training
-pictures, as the one that best tells the 1 % that excite the filter most from the rest, and it is scored on held-out
+A rule is a thing that can be seen in an image (a colour, edges of one direction, a class). It is chosen on training
+images, as the one that best tells the 1 % that excite the filter most from the rest, and it is scored on held-out
 ones by the area under the ROC curve: 0.5 is chance, 1 is perfect.
 """
 
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..images import to_tensor
 
-TOP_SHARE = 0.01  # of the pictures: those that a rule is to find
+TOP_SHARE = 0.01  # of the images: those that a rule is to find
 LEAST_AUROC = 0.7  # under it there is nothing simple in common
 LEAST_LIFT = 2.0  # times chance: from there on a class is named
-LARGEST_SIDE = 48  # px: larger pictures are made smaller before they are looked at
-BLOCK = 500  # pictures at a time
+LARGEST_SIDE = 48  # px: larger images are made smaller before they are looked at
+BLOCK = 500  # images at a time
 COLOURS = ("black", "grey", "white", "red", "orange", "brown", "yellow", "green", "cyan", "blue", "purple", "pink")
 EDGES = ("vertical edges", "edges rising to the right", "horizontal edges", "edges falling to the right")
 # What is looked for, in the order of the columns of ``sights``.
@@ -45,7 +45,7 @@ HUES = (  # name, from, to in degrees
 
 @dataclass(frozen=True)
 class Rule:
-    """What the most exciting pictures have in common: ``words``, and its AUROC on held-out pictures.
+    """What the most exciting images have in common: ``words``, and its AUROC on held-out images.
 
     ``kind`` is "sight" (it can be seen), "class", or "none" where the best rule stays under 0.7, or is within two
     standard errors of chance.
@@ -56,24 +56,24 @@ class Rule:
     auroc: float
 
 
-def sights(pictures_NHWC: np.ndarray, field: int | None) -> Tensor:
-    """How much of each of ``SIGHTS`` there is in the part of a picture where there is most of it: float32 (N, F).
+def sights(images_NHWC: np.ndarray, field: int | None) -> Tensor:
+    """How much of each of ``SIGHTS`` there is in the part of an image where there is most of it: float32 (N, F).
 
-    A part is a square of ``field`` pixels, the receptive field; the whole picture for None.
+    A part is a square of ``field`` pixels, the receptive field; the whole image for None.
     """
-    side = min(pictures_NHWC.shape[1:3])
+    side = min(images_NHWC.shape[1:3])
     shrink = max(1, math.ceil(side / LARGEST_SIDE))
     small = side // shrink
     window = small if field is None else max(1, min(small, round(field / shrink)))
     parts = []
-    for start in range(0, len(pictures_NHWC), BLOCK):
-        x = to_tensor(np.ascontiguousarray(pictures_NHWC[start : start + BLOCK])).float().contiguous() / 255
+    for start in range(0, len(images_NHWC), BLOCK):
+        x = to_tensor(np.ascontiguousarray(images_NHWC[start : start + BLOCK])).float().contiguous() / 255
         parts.append(_sights(F.avg_pool2d(x, shrink) if shrink > 1 else x, window))
     return torch.cat(parts)
 
 
 def _sights(x_BCHW: Tensor, window: int) -> Tensor:
-    """The same for pictures (B, 3, H, W) of values 0..1, in the order of ``SIGHTS``."""
+    """The same for images (B, 3, H, W) of values 0..1, in the order of ``SIGHTS``."""
     grey = x_BCHW.mean(1, keepdim=True)
     smooth = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)
     maps = torch.cat([_colours(x_BCHW), _gradient(smooth if window >= 5 else grey), _gradient(grey - smooth), grey], 1)
@@ -122,8 +122,8 @@ def _gradient(grey_B1HW: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------------------- rules
 
 
-def top_pictures(highest_NC: Tensor) -> Tensor:
-    """Which pictures are among the 1 % that excite each filter most, 5 at least: bool (N, C)."""
+def top_images(highest_NC: Tensor) -> Tensor:
+    """Which images are among the 1 % that excite each filter most, 5 at least: bool (N, C)."""
     n = len(highest_NC)
     best = highest_NC.topk(min(n, max(5, round(TOP_SHARE * n))), dim=0).indices
     return torch.zeros(highest_NC.shape, dtype=torch.bool).scatter_(0, best, True)
@@ -143,7 +143,7 @@ def auroc(scores_NF: np.ndarray | Tensor, positives_NC: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Seen:
-    """Some pictures as the rules see them: ``sights`` (N, F), ``labels`` int64 (N,), ``highest`` (N, C) of a layer."""
+    """Some images as the rules see them: ``sights`` (N, F), ``labels`` int64 (N,), ``highest`` (N, C) of a layer."""
 
     sights: Tensor
     labels: Tensor
@@ -152,7 +152,7 @@ class Seen:
 
 def find_rules(train: Seen, held_out: Seen, class_names: Sequence[str]) -> list[Rule]:
     """The rule of each filter: chosen on ``train``, scored on ``held_out``."""
-    tops, tops_held = top_pictures(train.highest), top_pictures(held_out.highest)
+    tops, tops_held = top_images(train.highest), top_images(held_out.highest)
     sight, sight_held = auroc(train.sights, tops), auroc(held_out.sights, tops_held)
     rules = []
     for k in range(tops.shape[1]):
@@ -168,7 +168,7 @@ def find_rules(train: Seen, held_out: Seen, class_names: Sequence[str]) -> list[
             found.append((score, Rule(words, "class", score_held)))
         rule = max(found, key=lambda pair: pair[0])[1]
         believed = rule.auroc >= LEAST_AUROC and rule.auroc - 2 * _spread(rule.auroc, tops_held[:, k]) > 0.5
-        area = 0.5 if math.isnan(rule.auroc) else rule.auroc  # too few held-out pictures to tell
+        area = 0.5 if math.isnan(rule.auroc) else rule.auroc  # too few held-out images to tell
         rules.append(rule if believed else Rule("nothing simple in common", "none", area))
     return rules
 
@@ -191,7 +191,7 @@ def _spread(area: float, positives_N: Tensor) -> float:
 
 
 def _lifted(labels_N: Tensor, top_N: Tensor, classes: int, most: int = 3) -> list[int]:
-    """The classes that are at least twice as frequent among the top pictures as among all, the strongest first."""
+    """The classes that are at least twice as frequent among the top images as among all, the strongest first."""
     inside = torch.bincount(labels_N[top_N], minlength=classes).double()
     share = torch.bincount(labels_N, minlength=classes).double() / len(labels_N)
     lift = inside / inside.sum() / share.clamp(min=1e-12)

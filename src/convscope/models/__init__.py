@@ -43,7 +43,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 def build(
     name: str, num_classes: int, image_size: int, options: Mapping[str, Any] | None = None, *, seed: int | None = None
 ) -> nn.Module:
-    """A new network, on the CPU: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
+    """A new network, on the CPU: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
 
     ``name`` is in ``MODELS``, or torchvision's or timm's, which may be given a ``head`` of HEADS with its options, or
     ``module.py:function`` for a network of the user's own. An option that is None is left to the network's default.

@@ -24,7 +24,7 @@ Layers = OrderedDict[str, nn.Module]
 def alexnet(
     num_classes: int, image_size: int = 32, *, width: int = 64, batch_norm: bool = True, dropout: float = 0.0
 ) -> nn.Sequential:
-    """The lecture's network: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
+    """The lecture's network: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
 
     ``conv1`` 7x7 with ``width`` filters, ``conv2`` 5x5 with twice and ``conv3`` 3x3 with four times as many, each of
     stride 1 and "same" padding, each followed by batch norm (Ioffe and Szegedy 2015, arXiv:1502.03167), ReLU and a 2x2
@@ -32,7 +32,7 @@ def alexnet(
     which a unit of ``fc4`` and ``fc5`` is turned off.
 
     The lecture's table says that flattening leaves 1024 inputs; 256 x 4 x 4 is 4096, and 4096 is what is built.
-    Raises UsageError for a picture, width or probability that cannot be built.
+    Raises UsageError for an image, width or probability that cannot be built.
     """
     check_options("alexnet", num_classes, image_size, width, dropout)
     layers: Layers = OrderedDict()
@@ -57,9 +57,9 @@ def check_options(name: str, num_classes: int, image_size: int, width: int, drop
 
 
 def check_sizes(name: str, num_classes: int, image_size: int, width: int, smallest_side: int) -> None:
-    """Raise UsageError, in one sentence with the numbers, for a picture, a number of classes or a width too small."""
+    """Raise UsageError, in one sentence with the numbers, for an image, a number of classes or a width too small."""
     if image_size < smallest_side:
-        raise UsageError(f"{name} needs pictures of at least {smallest_side} pixels a side, and got {image_size}.")
+        raise UsageError(f"{name} needs images of at least {smallest_side} pixels a side, and got {image_size}.")
     if num_classes < 1 or width < 1:
         raise UsageError(f"{name} needs at least 1 class and a width of at least 1, and got {num_classes} and {width}.")
 
@@ -94,7 +94,7 @@ def initialise(network: nn.Sequential) -> nn.Sequential:
     """Draw the weights after He et al. 2015 (arXiv:1502.01852), with zero biases; returns the network.
 
     "fan_in" keeps the size of the signal from layer to layer, which is what a network without batch norm needs: by
-    fan_out, conv1 (147 inputs, 64 x 49 outputs a pixel) would shrink a picture's variance 21-fold. The last layer has
+    fan_out, conv1 (147 inputs, 64 x 49 outputs a pixel) would shrink an image's variance 21-fold. The last layer has
     no ReLU after it, and so a gain of 1 instead of the square root of 2.
     """
     weighted = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]

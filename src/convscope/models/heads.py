@@ -16,7 +16,7 @@ TEMPERATURE = 0.07  # of the votes of neighbours: Wu et al. 2018, arXiv:1805.019
 class Neighbours(nn.Module):
     """k nearest neighbours as a layer: (B, C) features to (B, K) logits, the logarithms of each class's share of votes.
 
-    Stored pictures vote by their cosine, weighted exp(cosine / TEMPERATURE); a thousandth of a vote is spread over all
+    Stored images vote by their cosine, weighted exp(cosine / TEMPERATURE); a thousandth of a vote is spread over all
     classes, so that every logit is finite. ``features`` (rows, C) are unit vectors, ``labels`` (rows,).
     """
 
@@ -31,7 +31,7 @@ class Neighbours(nn.Module):
 
 
 def votes(cosines_BN: Tensor, labels_N: Tensor, neighbours: int, num_classes: int) -> Tensor:
-    """Logits (B, K) of the ``neighbours`` stored pictures with the largest cosines."""
+    """Logits (B, K) of the ``neighbours`` stored images with the largest cosines."""
     best = torch.topk(cosines_BN, neighbours)
     weights = torch.softmax(best.values / TEMPERATURE, 1)
     shares = F.one_hot(labels_N[best.indices], num_classes).to(weights.dtype).mul(weights[..., None]).sum(1)

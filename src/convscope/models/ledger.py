@@ -1,6 +1,6 @@
-"""The ledger of a network: the lecture's layer table, with what each layer costs and how much of the picture it sees.
+"""The ledger of a network: the lecture's layer table, with what each layer costs and how much of the image it sees.
 
-One forward pass of one empty picture is watched, so any ``nn.Module`` will do; receptive fields are in ``receptive``.
+One forward pass of one empty image is watched, so any ``nn.Module`` will do; receptive fields are in ``receptive``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ LECTURE_COLUMNS = (
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One call of one layer, for one picture; what a layer does not have is None. Sizes are in pixels.
+    """One call of one layer, for one image; what a layer does not have is None. Sizes are in pixels.
 
     ``receptive_field`` is that of one output place by the arithmetic of sizes and strides, and so may exceed the
-    picture; None where it cannot be followed. ``activation_bytes`` is the float32 memory of the output, 0 where the
+    image; None where it cannot be followed. ``activation_bytes`` is the float32 memory of the output, 0 where the
     layer gives back the memory it was given (flatten, a ReLU in place, dropout outside training).
     """
 
@@ -61,7 +61,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The rows in the order of execution, and their totals for one picture.
+    """The rows in the order of execution, and their totals for one image.
 
     Multiply-adds are those of convolutions and fully connected layers; floating-point operations are twice as many.
     ``parameters`` is of the whole network, also of a part that is not called in evaluation and so has no row.
@@ -74,20 +74,20 @@ class Ledger:
 
 
 def ledger(network: nn.Module, image_size: int, channels: int = 3) -> Ledger:
-    """The ledger of a network for pictures of ``channels`` x ``image_size`` x ``image_size`` (px).
+    """The ledger of a network for images of ``channels`` x ``image_size`` x ``image_size`` (px).
 
     Runs the network once in eval mode, and leaves every module in the mode it was in. Shared parameters count once.
-    Raises UsageError for a network that cannot take such a picture, with the layer that failed.
+    Raises UsageError for a network that cannot take such an image, with the layer that failed.
     """
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
-        picture = torch.zeros(1, channels, image_size, image_size, dtype=weight.dtype, device=weight.device)
-        book = _Book(network, picture)
+        image = torch.zeros(1, channels, image_size, image_size, dtype=weight.dtype, device=weight.device)
+        book = _Book(network, image)
         try:
             with observe(network, book.enter):
-                network(picture)
+                network(image)
         except Exception as error:
-            raise _failure(network, picture, error) from error
+            raise _failure(network, image, error) from error
     return Ledger(
         rows=tuple(book.rows),
         parameters=sum(p.numel() for p in network.parameters()),
@@ -130,11 +130,11 @@ def lecture_cells(row: LayerRow) -> tuple[str, ...]:
 class _Book:
     """Writes one row for each call that ``observe`` reports."""
 
-    def __init__(self, network: nn.Module, picture: Tensor) -> None:
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
         self.rows: list[LayerRow] = []
         self._leaves = leaves(network)
         self._counted: set[int] = set()
-        self._fields = Fields(picture)
+        self._fields = Fields(image)
 
     def enter(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         is_leaf = name in self._leaves
@@ -171,16 +171,16 @@ class _Book:
         return sum(p.numel() for p in new)
 
 
-def _failure(network: nn.Module, picture: Tensor, error: Exception) -> UsageError:
+def _failure(network: nn.Module, image: Tensor, error: Exception) -> UsageError:
     """The sentence for a network that raised: a second pass finds the innermost call that does not return."""
     names = [name for name, _ in network.named_modules()]
     with record(network, names) as recording, suppress(Exception):
-        network(picture)
+        network(image)
     open_calls = [(name, x) for name, x in recording.inputs.items() if name not in recording.outputs]
-    name, given = open_calls[-1] if open_calls else ("", picture)
+    name, given = open_calls[-1] if open_calls else ("", image)
     where = f"layer {name!r}" if name else type(network).__name__
     return UsageError(
-        f"the network cannot take a picture of {_shape(picture)}: {where} was given {_shape(given)} and raised "
+        f"the network cannot take an image of {_shape(image)}: {where} was given {_shape(given)} and raised "
         f"{type(error).__name__}: {' '.join(str(error).split())}"
     )
 

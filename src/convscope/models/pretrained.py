@@ -33,7 +33,7 @@ WEIGHT_FILE = "model.safetensors"  # in a repository of timm's
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Pretrained weights and how their network takes pictures: the fields are those of ``images.Preprocess``.
+    """Pretrained weights and how their network takes images: the fields are those of ``images.Preprocess``.
 
     ``architecture`` is a name that ``models.build`` takes; ``repository`` is where timm keeps the weights, None for
     those that come in a package. ``licence`` is that of the weights, None where nobody says.

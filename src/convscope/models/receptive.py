@@ -1,4 +1,4 @@
-"""Receptive fields: which part of the picture a place of a feature map can see.
+"""Receptive fields: which part of the image a place of a feature map can see.
 
 They are followed from tensor to tensor during a forward pass, by the usual rules for sizes, strides and paddings
 (Araujo, Norris and Sim 2019, https://doi.org/10.23915/distill.00021), without tracing a graph. What happens between
@@ -27,10 +27,10 @@ _PLACE_BY_PLACE = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 
 @dataclass(frozen=True)
 class Field:
-    """The part of the picture (px; height, width) that the places of a map see, by sizes and strides alone.
+    """The part of the image (px; height, width) that the places of a map see, by sizes and strides alone.
 
     Place (i, j) sees ``size`` pixels from ``start`` + (i, j) * ``step`` on; the start is negative where the padding is
-    seen, and the size may exceed the picture. ``places`` is the number of rows and columns of the map.
+    seen, and the size may exceed the image. ``places`` is the number of rows and columns of the map.
     """
 
     size: Pair
@@ -51,15 +51,15 @@ class Field:
 
 
 class Fields:
-    """The fields of the tensors of one forward pass that starts at ``picture``; holds no tensor alive."""
+    """The fields of the tensors of one forward pass that starts at ``image``; holds no tensor alive."""
 
-    def __init__(self, picture: Tensor) -> None:
-        places = _places(picture)
+    def __init__(self, image: Tensor) -> None:
+        places = _places(image)
         seen = Field((1, 1), (1, 1), (0, 0), places)
         self._known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # to (field, version it is true of)
-        self._note(picture, seen)
+        self._note(image, seen)
         self._by_places: dict[Pair, list[Field | None]] = {places: [seen]}
-        self._latest: tuple[Field | None, int, Pair] = (seen, picture.numel(), places)
+        self._latest: tuple[Field | None, int, Pair] = (seen, image.numel(), places)
 
     def of(self, tensor: Tensor) -> Field | None:
         """The field of a tensor that the pass has reached; None where it cannot be followed."""

@@ -1,6 +1,6 @@
 """Residual networks, and plain twins that differ in nothing but the skips (He et al. 2016, arXiv:1512.03385).
 
-``resnet`` is the lecture's, for large pictures; ``resnet20`` to ``resnet110`` are the paper's for CIFAR-10. Layers are
+``resnet`` is the lecture's, for large images; ``resnet20`` to ``resnet110`` are the paper's for CIFAR-10. Layers are
 named as in the published weights of each kind, so that a state dict of that form loads by name.
 """
 
@@ -65,11 +65,11 @@ class Block(nn.Module):
 def resnet(
     num_classes: int, image_size: int = 32, *, width: int = 64, stem: Stem = 7, batch_norm: bool = True
 ) -> nn.Sequential:
-    """The lecture's residual network: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
+    """The lecture's residual network: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
 
     A stem that leaves a quarter of the side (``stem`` x ``stem`` convolution of stride 2, 3x3 max pool of stride 2),
     3 blocks each of 64, 128, 256 and 512 filters (``width`` times 1, 2, 4, 8), global average pooling and one linear
-    layer. The stem "small" is one 3x3 convolution of stride 1 that keeps the side, as pictures of 32 pixels want it.
+    layer. The stem "small" is one 3x3 convolution of stride 1 that keeps the side, as images of 32 pixels want it.
     Layers are named as in torchvision's networks. Raises UsageError for what cannot be built.
     """
     if stem != "small" and (not isinstance(stem, int) or stem < 3 or stem % 2 == 0):
@@ -92,7 +92,7 @@ def cifar_resnet(  # noqa: PLR0913 - each but the first is an option that a user
     shortcut: Shortcut = "pad",
     batch_norm: bool = True,
 ) -> nn.Sequential:
-    """The paper's network of ``layers`` = 6 n + 2 layers for CIFAR-10: (B, 3, s, s) pictures to (B, K) logits.
+    """The paper's network of ``layers`` = 6 n + 2 layers for CIFAR-10: (B, 3, s, s) images to (B, K) logits.
 
     A 3x3 convolution, n blocks each of ``width`` times 1, 2 and 4 filters at the whole, half and quarter of the side,
     global average pooling and one linear layer. ``shortcut``, where a skip changes size: "pad" is the paper's option A

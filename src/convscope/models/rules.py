@@ -15,7 +15,7 @@ DENSE_SHARE = 0.5  # of all parameters: more than this in the fully connected la
 
 
 def broken_rules(book: Ledger, image_size: int) -> tuple[str, ...]:
-    """One sentence for each rule that the network breaks, from the picture on; ``image_size`` in pixels.
+    """One sentence for each rule that the network breaks, from the image on; ``image_size`` in pixels.
 
     A rule is a habit that has proved itself, not a law: residual networks break two of them on purpose.
     """
@@ -43,7 +43,7 @@ def _large_filters(convolutions: Sequence[LayerRow]) -> Iterator[str]:
 
 
 def _stem(rows: Sequence[LayerRow], image_size: int) -> Iterator[str]:
-    """A first convolution, with the pool behind it, that leaves a quarter of the side of a small picture."""
+    """A first convolution, with the pool behind it, that leaves a quarter of the side of a small image."""
     side, names = image_size, []
     for row in rows:
         if row.kind == "Conv" and names:
@@ -76,7 +76,7 @@ def _reach(convolutions: Sequence[LayerRow], image_size: int) -> Iterator[str]:
     if convolutions:
         seen = convolutions[-1].receptive_field
         if isinstance(seen, int) and seen < image_size:
-            yield f"{convolutions[-1].name}: the last convolution sees {seen} of the picture's {image_size} px"
+            yield f"{convolutions[-1].name}: the last convolution sees {seen} of the image's {image_size} px"
 
 
 def _dense(book: Ledger) -> Iterator[str]:

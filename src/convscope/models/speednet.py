@@ -1,4 +1,4 @@
-"""speednet: the most accuracy a minute of training can buy on small pictures.
+"""speednet: the most accuracy a minute of training can buy on small images.
 
 The network of the CIFAR-10 speed records (Page 2018, "How to train your ResNet"; Jordan 2024, arXiv:2404.00498), built
 from their description: a frozen first layer that whitens 2x2 patches, pools before norms, filters that begin as the
@@ -18,7 +18,7 @@ SMALLEST_SIDE = 12  # px: whitening and two halvings of 12 leave two places a si
 LAST_SIDE = 4  # px: a map of this side or less is not halved again
 PATCH = 2  # px: side of the whitened patches
 WHITENED = 2 * 3 * PATCH * PATCH  # filters: each principal direction and its negative
-PATCH_PICTURES = 5000  # are enough for the covariance of 12 numbers
+PATCH_IMAGES = 5000  # are enough for the covariance of 12 numbers
 EPSILON = 5e-4  # added to the variance of a direction: what is below is noise
 LOGIT_SCALE = 1 / 9
 BIAS_RATE = 64.0
@@ -43,12 +43,12 @@ class SpeedNet(nn.Sequential):
     """``speednet``'s layers in a row, with ``prepare`` for the first."""
 
     @torch.no_grad()
-    def prepare(self, pictures_BCHW: torch.Tensor) -> None:
-        """Set the whitening filters from normalised training pictures (B, 3, s, s); called once before step 0.
+    def prepare(self, images_BCHW: torch.Tensor) -> None:
+        """Set the whitening filters from normalised training images (B, 3, s, s); called once before step 0.
 
         Each filter is an eigenvector of the covariance of their 2x2 patches over the root of its eigenvalue.
         """
-        patches = pictures_BCHW.double().unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # B, C, h, w, PATCH, PATCH
+        patches = images_BCHW.double().unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # B, C, h, w, PATCH, PATCH
         flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, WHITENED // 2)
         values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
         filters = (vectors / (values + EPSILON).sqrt()).T.reshape(-1, 3, PATCH, PATCH)
@@ -60,7 +60,7 @@ class SpeedNet(nn.Sequential):
 
 
 def speednet(num_classes: int, image_size: int = 32, *, width: int = 64) -> SpeedNet:
-    """The network: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
+    """The network: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
 
     ``whiten``, 2x2 with 24 frozen filters and a learned bias; then stages of two 3x3 convolutions, the first one
     pooled 2x2 before its norm, each followed by a batch norm with frozen scale and a SiLU: ``width`` filters in the

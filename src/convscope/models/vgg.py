@@ -26,7 +26,7 @@ def vgg(  # noqa: PLR0913 - each is an option that a user sets by name
     batch_norm: bool = True,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """A VGG network: (B, 3, s, s) pictures of ``image_size`` s pixels to (B, K) logits.
+    """A VGG network: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
 
     ``depth`` is the number of convolutions. They stand in stages that each end with a pool, as many as it takes to
     bring the side to 4 pixels or less, and 5 at the most: 3 stages for 32 px (at 32, 16 and 8), 5 for 224. Each stage
@@ -59,7 +59,7 @@ def stage_depths(depth: int, image_size: int) -> tuple[int, ...]:
         stages += 1
     if depth < stages:
         raise UsageError(
-            f"vgg has {stages} stages for pictures of {image_size} pixels and needs a depth of at least {stages}, "
+            f"vgg has {stages} stages for images of {image_size} pixels and needs a depth of at least {stages}, "
             f"one convolution in each, and got {depth}."
         )
     each, more = divmod(depth, stages)

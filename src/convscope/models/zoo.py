@@ -49,7 +49,7 @@ def build_foreign(full_name: str, num_classes: int, image_size: int) -> nn.Modul
         return SOURCES[source](library, name, num_classes, image_size)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{source} cannot build {name} for pictures of {image_size} pixels: {reason}") from error
+        raise UsageError(f"{source} cannot build {name} for images of {image_size} pixels: {reason}") from error
 
 
 def _torchvision(library: ModuleType, name: str, num_classes: int, image_size: int) -> nn.Module:

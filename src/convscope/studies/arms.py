@@ -37,7 +37,7 @@ from .claim import Arm, Fit, Plan, words_of
 from .results import START, Trained
 
 MEASURED_BY = 2  # raised whenever what is measured here changes its meaning
-TRAIN_ASKED = 2_000  # training pictures that the clean loss and accuracy are measured on
+TRAIN_ASKED = 2_000  # training images that the clean loss and accuracy are measured on
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
 
 # What every arm shares unless the plan says otherwise: no augmentation, no smoothing, so that a loss is the loss.
@@ -46,7 +46,7 @@ BASE = {"augment": "none", "label_smoothing": 0.0, "clip": 0.0, "weight_decay": 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Batches for a number of updates, whatever the number of pictures: one long epoch over the batches' epochs."""
+    """Batches for a number of updates, whatever the number of images: one long epoch over the batches' epochs."""
 
     batches: Batches
     steps: int
@@ -97,7 +97,7 @@ class Training:
 
     @cached_property
     def data(self) -> Dataset:
-        """The arm's pictures."""
+        """The arm's images."""
         return self.place.dataset if self.arm.change is None else self.arm.change(self.place.dataset, self.seed)
 
     @cached_property
@@ -107,7 +107,7 @@ class Training:
         fixed: dict[str, Any] = {"seed": self.seed, "batch_size": plan.batch_size, "epochs": 1, "lr": self.rate}
         fixed["precision"] = pick_precision(plan.precision, self.place.device)
         if not self.data.mirror:
-            fixed["flip"] = "none"  # what a level of augmentation adds must not change what a picture means
+            fixed["flip"] = "none"  # what a level of augmentation adds must not change what an image means
         return Recipe().with_options({**BASE, **plan.recipe, **self.arm.recipe}).with_options(fixed)
 
     def network(self) -> torch.nn.Module:
@@ -121,7 +121,7 @@ class Training:
 
     @cached_property
     def key(self) -> str:
-        """The SHA-256 of all that decides the result: pictures, fresh weights, recipe, updates, seed, versions."""
+        """The SHA-256 of all that decides the result: images, fresh weights, recipe, updates, seed, versions."""
         network = None if self.arm.fit else self.network()
         weights = [] if network is None else [tensor_hash(n, t) for n, t in network.state_dict().items()]
         plan = self.place.plan
@@ -175,7 +175,7 @@ class Training:
         found = replace(found, parameters=sum(p.numel() for p in network.parameters()))
         if diverged is None:
             data, device = self.data, self.place.device
-            found = self._asked(found, lambda index: logits(network, data.pictures, data.preprocess, index, device))
+            found = self._asked(found, lambda index: logits(network, data.images, data.preprocess, index, device))
         if found.diverged is None:
             found = replace(found, measured=measured | self._measure(network, ""))
         return replace(found, seconds=time.perf_counter() - start)

@@ -1,6 +1,6 @@
 """What a claim is: a sentence of the lecture as a controlled experiment. Records only; nothing is trained here.
 
-The arms of a plan share pictures, order, seeds, steps and batch size, and each differs from another in one thing.
+The arms of a plan share images, order, seeds, steps and batch size, and each differs from another in one thing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Fit = Callable[["Dataset", int], "Fitted"]  # (the arm's data, seed) -> what ans
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier that was not trained by steps: ``answer(index)`` gives logits (M, K) of the data's pictures."""
+    """A classifier that was not trained by steps: ``answer(index)`` gives logits (M, K) of the data's images."""
 
     answer: Callable[[np.ndarray], torch.Tensor]
     parameters: int
@@ -40,7 +40,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Task:
-    """Which pictures: a dataset's name, pixels a side, and how many train, validate and test (None: all there are).
+    """Which images: a dataset's name, pixels a side, and how many train, validate and test (None: all there are).
 
     Of digits and shapes those that neither train nor validate are the test; shapes makes as many as are asked for.
     """
@@ -57,7 +57,7 @@ class Arm:
     """One way to train: equal to another arm of its plan in all but one thing.
 
     ``model`` is a name of MODELS, with ``options``, or a function of the claim's file; ``recipe`` are options of
-    ``Recipe.with_options``. ``rates`` None are the plan's; ``change`` is done to the pictures. An arm with ``fit`` is
+    ``Recipe.with_options``. ``rates`` None are the plan's; ``change`` is done to the images. An arm with ``fit`` is
     not trained by steps: the function returns what answers.
     """
 
@@ -159,7 +159,7 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
 ) -> Plan:
     """The plan of size medium or large, on CIFAR-10, in the machine's fastest arithmetic.
 
-    Medium takes the first number of ``updates`` at batch 64 and trains on ``train`` pictures, or all; large the second
+    Medium takes the first number of ``updates`` at batch 64 and trains on ``train`` images, or all; large the second
     at batch 128, on all, with three of the ``seeds``. ``options`` are other fields of the plan.
     """
     if size == "medium":

@@ -1,7 +1,7 @@
 """Verdicts: an estimate with its 99 % interval, held against a stated margin. Pure functions of numbers.
 
 A verdict is "holds", "does not hold" or "inconclusive". What decides is the interval: over seeds by Student's t, and
-for accuracies over seeds and test pictures at once. An interval that decides nothing says what size would.
+for accuracies over seeds and test images at once. An interval that decides nothing says what size would.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Limits = tuple[float | None, float | None]
 HOLDS, FAILS, OPEN = VERDICTS = ("holds", "does not hold", "inconclusive")
 CONFIDENCE = 0.99
 MOST_SEEDS = 1_000
-MOST_TIMES = 10_000  # as many pictures; what needs more is not offered
+MOST_TIMES = 10_000  # as many images; what needs more is not offered
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval: ``seeds`` S rows, ``pictures`` N columns (0: no pictures were sampled).
+    """A mean with its interval: ``seeds`` S rows, ``images`` N columns (0: no images were sampled).
 
-    ``seed_part`` and ``picture_part`` are the variances of one seed's mean and of one picture's mean; ``noise`` that
-    of one answer. The variance of the estimate is seed_part / S + picture_part / N - noise / (S N).
+    ``seed_part`` and ``image_part`` are the variances of one seed's mean and of one image's mean; ``noise`` that
+    of one answer. The variance of the estimate is seed_part / S + image_part / N - noise / (S N).
     """
 
     value: float
     low: float
     high: float
     seeds: int
-    pictures: int = 0
+    images: int = 0
     seed_part: float = 0.0
-    picture_part: float = 0.0
+    image_part: float = 0.0
     noise: float = 0.0
     confidence: float = CONFIDENCE
 
@@ -130,26 +130,26 @@ def over_seeds(values_S: Sequence[float] | np.ndarray, *, rounding: float = 0.0)
     return _estimate(float(values.mean()), len(values), (spread, 0.0, 0.0), 0)
 
 
-def over_seeds_and_pictures(values_SN: np.ndarray) -> Estimate:
-    """The mean of a value by seed and test picture, a difference of being right say; both are samples.
+def over_seeds_and_images(values_SN: np.ndarray) -> Estimate:
+    """The mean of a value by seed and test image, a difference of being right say; both are samples.
 
-    Seeds and pictures are crossed random effects: the variance of the mean is that of the rows' means over S, plus
+    Seeds and images are crossed random effects: the variance of the mean is that of the rows' means over S, plus
     that of the columns' means over N, less the noise that is in both; its degrees of freedom are Satterthwaite's
     (1946, https://doi.org/10.2307/3002019). A bootstrap over both (Owen 2007, https://doi.org/10.1214/07-AOAS122)
-    counts the noise twice, and with five seeds knows no t. Where next to no picture differs the half width is at
+    counts the noise twice, and with five seeds knows no t. Where next to no image differs the half width is at
     least -ln(0.005) / N, what none among N can exclude.
     """
     values = np.asarray(values_SN, float)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
-        raise DataError(f"an interval over seeds and pictures needs finite values (S, N), not {values.shape}.")
-    seeds, pictures = values.shape
+        raise DataError(f"an interval over seeds and images needs finite values (S, N), not {values.shape}.")
+    seeds, images = values.shape
     rows, columns, mean = values.mean(1), values.mean(0), float(values.mean())
     residue = values - rows[:, None] - columns[None, :] + mean
-    freedom = (seeds - 1) * (pictures - 1)
+    freedom = (seeds - 1) * (images - 1)
     noise = float((residue**2).sum() / freedom) if freedom else 0.0
     by_row = float(rows.var(ddof=1)) if seeds > 1 else math.inf
-    by_column = float(columns.var(ddof=1)) if pictures > 1 else math.inf
-    return _estimate(mean, seeds, (by_row, by_column, noise), pictures)
+    by_column = float(columns.var(ddof=1)) if images > 1 else math.inf
+    return _estimate(mean, seeds, (by_row, by_column, noise), images)
 
 
 def exactly(value: float) -> Estimate:
@@ -157,26 +157,26 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value, 0)
 
 
-def _estimate(mean: float, seeds: int, parts: tuple[float, float, float], pictures: int) -> Estimate:
-    half = half_width(seeds, pictures, parts)
-    return Estimate(mean, mean - half, mean + half, seeds, pictures, *parts)
+def _estimate(mean: float, seeds: int, parts: tuple[float, float, float], images: int) -> Estimate:
+    half = half_width(seeds, images, parts)
+    return Estimate(mean, mean - half, mean + half, seeds, images, *parts)
 
 
-def half_width(seeds: int, pictures: int, parts: tuple[float, float, float]) -> float:
-    """Half the 99 % interval of a mean over so many seeds and pictures; ``parts`` are those of an Estimate."""
+def half_width(seeds: int, images: int, parts: tuple[float, float, float]) -> float:
+    """Half the 99 % interval of a mean over so many seeds and images; ``parts`` are those of an Estimate."""
     from scipy.special import stdtrit  # slow to import
 
     by_row, by_column, noise = parts
     if seeds < 2:
         return math.inf
     terms = [(by_row / seeds, seeds - 1)]
-    if pictures > 1:
-        terms += [(by_column / pictures, pictures - 1), (-noise / (seeds * pictures), (seeds - 1) * (pictures - 1))]
+    if images > 1:
+        terms += [(by_column / images, images - 1), (-noise / (seeds * images), (seeds - 1) * (images - 1))]
     sizes = [size for size, _ in terms]
-    variance = max(sum(sizes), *map(abs, sizes)) if pictures > 1 else sizes[0]
+    variance = max(sum(sizes), *map(abs, sizes)) if images > 1 else sizes[0]
     below = sum(size**2 / freedom for size, freedom in terms)
     freedom = max(seeds - 1.0, variance**2 / below) if below > 0 else seeds - 1.0
-    least = -math.log((1 - CONFIDENCE) / 2) / pictures if pictures else 0.0
+    least = -math.log((1 - CONFIDENCE) / 2) / images if images else 0.0
     return max(float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance), least)
 
 
@@ -232,20 +232,20 @@ def _part(  # noqa: PLR0913 - the fields of a Part, and what its verdict was mad
 
 
 def needed(estimate: Estimate, boundary: float) -> str:
-    """What size would decide, if the value is the truth: how many seeds, or else seeds and test pictures."""
+    """What size would decide, if the value is the truth: how many seeds, or else seeds and test images."""
     distance = abs(estimate.value - boundary)
-    parts = (estimate.seed_part, estimate.picture_part, estimate.noise)
+    parts = (estimate.seed_part, estimate.image_part, estimate.noise)
     if not math.isfinite(parts[0]):
         return "More than one seed would have to be trained to the end."
-    # More pictures make the mean of a seed steadier, and more seeds that of a picture: each part without its noise.
-    by_picture = max(0.0, parts[1] - parts[2] / max(estimate.seeds, 1))
-    for times in (1, 3, 10, 30, 100, 1_000, MOST_TIMES) if estimate.pictures else (1,):
-        more = estimate.pictures * times
-        steady = max(0.0, parts[0] - parts[2] / max(estimate.pictures, 1)) + parts[2] / max(more, 1)
+    # More images make the mean of a seed steadier, and more seeds that of an image: each part without its noise.
+    by_image = max(0.0, parts[1] - parts[2] / max(estimate.seeds, 1))
+    for times in (1, 3, 10, 30, 100, 1_000, MOST_TIMES) if estimate.images else (1,):
+        more = estimate.images * times
+        steady = max(0.0, parts[0] - parts[2] / max(estimate.images, 1)) + parts[2] / max(more, 1)
         for seeds in _steps(max(estimate.seeds, 2)):
-            if half_width(seeds, more, (steady, by_picture + parts[2] / seeds, parts[2])) < distance:
-                pictures = f" and about {more} test pictures" if times > 1 else ""
-                return f"About {seeds} seeds{pictures} would decide, if the difference is as measured."
+            if half_width(seeds, more, (steady, by_image + parts[2] / seeds, parts[2])) < distance:
+                images = f" and about {more} test images" if times > 1 else ""
+                return f"About {seeds} seeds{images} would decide, if the difference is as measured."
     return "It is too close to the margin for any size within reach to decide."
 
 

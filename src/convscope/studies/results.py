@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .claim import Plan
-from .judging import Estimate, over_seeds, over_seeds_and_pictures
+from .judging import Estimate, over_seeds, over_seeds_and_images
 
 START = "start "  # before the name of what was measured before the first update
 CURVE_POINTS = 60
@@ -21,10 +21,10 @@ RUNNING = 20  # updates that a training loss is averaged over
 
 @dataclass(frozen=True)
 class Trained:
-    """One training of an arm. ``losses`` float32 (steps,); ``val`` and ``test`` bool, right or not by picture.
+    """One training of an arm. ``losses`` float32 (steps,); ``val`` and ``test`` bool, right or not by image.
 
     Of a training that ``diverged`` (in words) there are the losses before that, nothing else. ``train_loss`` (nats) and
-    ``train_accuracy`` are of training pictures as they are, after the last update; ``measured`` what the plan asks for.
+    ``train_accuracy`` are of training images as they are, after the last update; ``measured`` what the plan asks for.
     """
 
     arm: str
@@ -44,12 +44,12 @@ class Trained:
 
     @property
     def val_accuracy(self) -> float:
-        """The share of validation pictures that are right; 0 where it diverged."""
+        """The share of validation images that are right; 0 where it diverged."""
         return float(self.val.double().mean()) if len(self.val) else 0.0
 
     @property
     def test_accuracy(self) -> float:
-        """The share of test pictures that are right; 0 where it diverged."""
+        """The share of test images that are right; 0 where it diverged."""
         return float(self.test.double().mean()) if len(self.test) else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -115,32 +115,32 @@ class Results:
         return seeds_only([_scalar(x, name) - _scalar(y, name) for x, y in self.whole(a, b)])
 
     def accuracy(self, weights: Mapping[str, float], name: str = "test") -> Estimate:
-        """A weighted sum of the arms' accuracies over the test pictures, {"a": 1, "b": -1} say.
+        """A weighted sum of the arms' accuracies over the test images, {"a": 1, "b": -1} say.
 
         ``name`` is "test", or a measured bool (N,).
         """
         rows = [
             sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self.whole(*weights)
         ]
-        return seeds_and_pictures(rows)
+        return seeds_and_images(rows)
 
     def accuracy_between(self, weights: Mapping[str, float], name: str, other: str) -> Estimate:
-        """As ``accuracy`` of ``name``, less that of ``other``, on the same pictures."""
+        """As ``accuracy`` of ``name``, less that of ``other``, on the same images."""
         rows = []
         for trainings in self.whole(*weights):
             pairs = zip(weights.values(), trainings, strict=True)
             rows.append(sum(weight * (_right(t, name) - _right(t, other)) for weight, t in pairs))
-        return seeds_and_pictures(rows)
+        return seeds_and_images(rows)
 
     def gap(self, weights: Mapping[str, float]) -> Estimate:
-        """A weighted sum of the arms' gaps: accuracy on training pictures minus that on test pictures."""
+        """A weighted sum of the arms' gaps: accuracy on training images minus that on test images."""
         rows = []
         for trainings in self.whole(*weights):
             gaps = [
                 w * (t.train_accuracy - _right(t, "test")) for w, t in zip(weights.values(), trainings, strict=True)
             ]
             rows.append(sum(gaps))
-        return seeds_and_pictures(rows)
+        return seeds_and_images(rows)
 
     def sooner(self, fast: str, slow: str) -> Estimate:
         """The updates that ``slow`` needs over those of ``fast``: the mean log2 of the ratio, over seeds.
@@ -203,6 +203,6 @@ def seeds_only(values: Sequence[float]) -> Estimate:
     return over_seeds(values) if values else NOTHING
 
 
-def seeds_and_pictures(rows: Sequence[Any]) -> Estimate:
-    """Over the seeds that are whole, a row of pictures each; NOTHING where none is."""
-    return over_seeds_and_pictures(np.stack(rows)) if rows else NOTHING
+def seeds_and_images(rows: Sequence[Any]) -> Estimate:
+    """Over the seeds that are whole, a row of images each; NOTHING where none is."""
+    return over_seeds_and_images(np.stack(rows)) if rows else NOTHING

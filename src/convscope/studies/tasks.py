@@ -1,5 +1,5 @@
-"""The pictures of a plan: which train, validate and test, and what an arm may do to them. Every change is in the
-fingerprint, so that a result is never taken for one on other pictures."""
+"""The images of a plan: which train, validate and test, and what an arm may do to them. Every change is in the
+fingerprint, so that a result is never taken for one on other images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_task(task: Task, data_root: Path | None = None) -> Dataset:
     else:
         dataset = load(task.data, data_root=data_root, image_size=task.image_size)
     parts = _given(dataset, task) if dataset.test_given else _cut(dataset, task)
-    mean, std = statistics(dataset.pictures[parts["train"]])
+    mean, std = statistics(dataset.images[parts["train"]])
     dataset = replace(dataset, parts=parts, preprocess=replace(dataset.preprocess, mean=mean, std=std))
     return changed(dataset, to_json(asdict(task)))
 
@@ -41,7 +41,7 @@ def _given(dataset: Dataset, task: Task) -> dict[str, np.ndarray]:
 
 
 def _cut(dataset: Dataset, task: Task) -> dict[str, np.ndarray]:
-    """Parts cut from all pictures, copies on one side; training first, then validation, and the rest is the test."""
+    """Parts cut from all images, copies on one side; training first, then validation, and the rest is the test."""
     rest, parts = np.arange(len(dataset)), {}
     for part, count in (("train", task.train), ("val", task.val), ("test", task.test)):
         count = len(rest) if count is None else min(count, len(rest))
@@ -58,15 +58,15 @@ def changed(dataset: Dataset, words: str) -> Dataset:
 
 
 def shuffled(dataset: Dataset, _seed: int) -> Dataset:
-    """Every picture's pixels in another order, the same for all: what is there stays, where it is does not."""
-    count, height, width, channels = dataset.pictures.shape
+    """Every image's pixels in another order, the same for all: what is there stays, where it is does not."""
+    count, height, width, channels = dataset.images.shape
     places = order(PERMUTATION, 0, np.arange(height * width, dtype=np.uint64))
-    pictures = np.asarray(dataset.pictures).reshape(count, height * width, channels)[:, places]
-    return changed(replace(dataset, pictures=pictures.reshape(dataset.pictures.shape)), "pixels shuffled")
+    images = np.asarray(dataset.images).reshape(count, height * width, channels)[:, places]
+    return changed(replace(dataset, images=images.reshape(dataset.images.shape)), "pixels shuffled")
 
 
 def only_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
-    """The pictures of some classes in every part, their labels counted anew."""
+    """The images of some classes in every part, their labels counted anew."""
     number = np.full(len(dataset.class_names), -1, np.int64)
     number[list(classes)] = np.arange(len(classes))
     labels = number[dataset.labels]
@@ -80,7 +80,7 @@ def only_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
 
 
 def some_a_class(dataset: Dataset, seed: int, count: int) -> Dataset:
-    """So many training pictures of each class, others for each seed; validation and test stay."""
+    """So many training images of each class, others for each seed; validation and test stay."""
     train = dataset.parts["train"]
     shuffled_train = train[order(seed, 0, dataset.keys[train])]
     place = np.concatenate([np.flatnonzero(dataset.labels[shuffled_train] == k)[:count] for k in _labels(dataset)])

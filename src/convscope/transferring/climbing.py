@@ -92,7 +92,7 @@ class Climb:
         yield from session.events()
         best = self.classifier()
         index = self.dataset.subset("val")
-        scores = logits(best.network.to(self.device), self.dataset.pictures, best.preprocess, index, self.device)
+        scores = logits(best.network.to(self.device), self.dataset.images, best.preprocess, index, self.device)
         correct = scores.argmax(1).numpy() == self.dataset.labels[index]
         trained = sum(p.numel() for p in session.state.network.parameters() if p.requires_grad)
         spent = sum(row["seconds"] for row in run.timing())

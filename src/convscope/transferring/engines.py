@@ -1,6 +1,6 @@
-"""Engines: a network's features of uint8 pictures, by torch always and by onnxruntime where it is installed.
+"""Engines: a network's features of uint8 images, by torch always and by onnxruntime where it is installed.
 
-A picture's features are the same bits in whatever batch it stands, which the tests hold for both engines. Between the
+An image's features are the same bits in whatever batch it stands, which the tests hold for both engines. Between the
 two they agree to TOLERANCE, which is checked each time onnxruntime's is made.
 """
 
@@ -37,7 +37,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is recorded of each picture. ``layer`` None: what the last linear layer is given, a vector; with ``maps``
+    """What is recorded of each image. ``layer`` None: what the last linear layer is given, a vector; with ``maps``
     the last feature map, (C, h, w). A layer's name: the mean of its map over places, or with ``maps`` the whole map."""
 
     layer: str | None = None
@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Engine:
-    """``run`` maps uint8 (B, S, S, 3) to float32 features (B, *shape) in one thread; ``gflop`` is of one picture."""
+    """``run`` maps uint8 (B, S, S, 3) to float32 features (B, *shape) in one thread; ``gflop`` is of one image."""
 
     run: Run
     shape: tuple[int, ...]
@@ -112,7 +112,7 @@ def _torch_engine(classifier: Classifier, wanted: Wanted, device: torch.device) 
     elif wanted.maps:
         tap = Tap(last_map(network, size))
 
-    own = threading.local()  # a copy a thread: hooks on a shared one would see the other threads' pictures
+    own = threading.local()  # a copy a thread: hooks on a shared one would see the other threads' images
 
     def features(images_BCHW: torch.Tensor) -> torch.Tensor:
         if tap is None:
@@ -122,9 +122,9 @@ def _torch_engine(classifier: Classifier, wanted: Wanted, device: torch.device) 
         maps = reach(own.network, images_BCHW, [tap])[0]
         return maps if wanted.maps or maps.ndim < 4 else maps.mean((2, 3))
 
-    def run(pictures_BHWC: np.ndarray) -> np.ndarray:
+    def run(images_BHWC: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            images = classifier.preprocess.normalise(to_tensor(pictures_BHWC).to(device))
+            images = classifier.preprocess.normalise(to_tensor(images_BHWC).to(device))
             return features(images).float().cpu().contiguous().numpy()
 
     blank = np.zeros((1, size, size, 3), np.uint8)
@@ -144,7 +144,7 @@ def last_map(network: nn.Module, size: int) -> str:
     with torch.inference_mode(), observe(network, note, leaves_only=True):
         network(torch.zeros(1, 3, size, size, device=next(network.parameters()).device))
     if not found:
-        raise UsageError("the network has no feature map of more than one place: take larger pictures, or no --maps.")
+        raise UsageError("the network has no feature map of more than one place: take larger images, or no --maps.")
     return found[-1]
 
 
@@ -209,12 +209,12 @@ def _onnx_engine(classifier: Classifier, plain: Engine) -> Engine:
     runtime = importlib.import_module("onnxruntime")
     preprocess = classifier.preprocess
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1  # the threads of the extraction call it, each with pictures of its own
+    options.intra_op_num_threads = 1  # the threads of the extraction call it, each with images of its own
     options.log_severity_level = 3
     session = runtime.InferenceSession(_onnx_bytes(classifier), options, providers=["CPUExecutionProvider"])
 
-    def run(pictures_BHWC: np.ndarray) -> np.ndarray:
-        images = preprocess.normalise(to_tensor(pictures_BHWC)).contiguous().numpy()
+    def run(images_BHWC: np.ndarray) -> np.ndarray:
+        images = preprocess.normalise(to_tensor(images_BHWC)).contiguous().numpy()
         return session.run(None, {"images": images})[0]
 
     _check_equal(plain.run, run, preprocess)
@@ -240,12 +240,12 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
 
 
 def _check_equal(one: Run, other: Run, preprocess: Preprocess) -> None:
-    """Compare two engines on generated pictures: DamagedFile where they differ by more than TOLERANCE."""
+    """Compare two engines on generated images: DamagedFile where they differ by more than TOLERANCE."""
     size = preprocess.size
     ramp = np.arange(4 * size * size * 3, dtype=np.uint64).reshape(4, size, size, 3)
     noise = (ramp * 2654435761 >> 7) % 256
-    pictures = (noise // np.array([1, 2, 4, 8], np.uint64)[:, None, None, None]).astype(np.uint8)
-    a, b = one(pictures), other(pictures)
+    images = (noise // np.array([1, 2, 4, 8], np.uint64)[:, None, None, None]).astype(np.uint8)
+    a, b = one(images), other(images)
     difference, most = float(np.abs(a - b).max()), float(np.abs(a).max())
     if not difference <= TOLERANCE * max(1.0, most):
         raise DamagedFile(

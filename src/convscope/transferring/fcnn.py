@@ -17,13 +17,13 @@ from ..recipes import Recipe
 from ..training import TrainState, make_optimizer, train
 from .head import Standard
 
-UPDATES = 600  # about: fewer epochs where there are many pictures
+UPDATES = 600  # about: fewer epochs where there are many images
 MOST_EPOCHS, LEAST_EPOCHS = 60, 4
 
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Batches of features (N, C) instead of pictures, in the order that a training of pictures would have."""
+    """Batches of features (N, C) instead of images, in the order that a training of images would have."""
 
     features: Tensor
     labels: Tensor
@@ -47,10 +47,10 @@ class FeatureBatches:
             yield Batch(self.features[chosen], self.labels[chosen], chosen)
 
 
-def fcnn_recipe(pictures: int, seed: int, balance: bool) -> Recipe:
+def fcnn_recipe(images: int, seed: int, balance: bool) -> Recipe:
     """AdamW, batches of 64, as many epochs as make about UPDATES updates."""
-    batch = 64 if pictures >= 640 else 16
-    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(UPDATES * batch / pictures)))
+    batch = 64 if images >= 640 else 16
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(UPDATES * batch / images)))
     options = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05, "batch_size": batch, "epochs": epochs}
     return Recipe().with_options({**options, "seed": seed, "balance": balance, "precision": "float32"})
 

@@ -1,8 +1,8 @@
-"""The feature store: what a backbone makes of each picture, recorded once and keyed by content, so never stale.
+"""The feature store: what a backbone makes of each image, recorded once and keyed by content, so never stale.
 
-A store's folder is named by all that a feature depends on beside the picture: weights, preprocess (the scale a JPEG is
-decoded at too), layer, number format, engine and version. In it, a row's key is the hash of the picture's bytes, and of
-its variation for an augmented copy. Pictures that are added or edited are computed, the others are found, in whatever
+A store's folder is named by all that a feature depends on beside the image: weights, preprocess (the scale a JPEG is
+decoded at too), layer, number format, engine and version. In it, a row's key is the hash of the image's bytes, and of
+its variation for an augmented copy. Images that are added or edited are computed, the others are found, in whatever
 order they come. Shards are committed one by one and read as memory maps: a kill loses the one that was being filled.
 """
 
@@ -24,7 +24,7 @@ import torch
 from ..augment import augment
 from ..classifier import Classifier
 from ..datasets import Listing, Progress
-from ..errors import DamagedFile, PictureError, StorageError, UnknownName
+from ..errors import DamagedFile, ImageError, StorageError, UnknownName
 from ..images import Preprocess, to_tensor
 from ..machine import matmul_peak
 from ..recipes import Augment
@@ -41,7 +41,7 @@ from ..storage import (
 from .engines import Engine, Wanted, body_hash, engine_identity, make_engine
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
-BLOCK = 2  # pictures in a pass: more leave the processor's cache (docs/log.md)
+BLOCK = 2  # images in a pass: more leave the processor's cache (docs/log.md)
 BLOCK_ACCELERATOR = 64
 AHEAD = 3  # blocks a thread that are given out before they are collected
 SHARD_BYTES = 16 * 2**20
@@ -52,7 +52,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How features are made: with ``copies`` of each picture beside it, varied by ``augment`` and ``seed``."""
+    """How features are made: with ``copies`` of each image beside it, varied by ``augment`` and ``seed``."""
 
     wanted: Wanted = field(default_factory=Wanted)
     dtype: str = "float32"
@@ -67,7 +67,7 @@ class Store:
 
     def __init__(self, folder: Path, dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
-        self.shape: tuple[int, ...] = ()  # of one picture's features, once a shard is there
+        self.shape: tuple[int, ...] = ()  # of one image's features, once a shard is there
         self.damaged: list[Path] = []
         self._shards: dict[str, np.ndarray] = {}
         self._keys: list[np.ndarray] = []
@@ -130,7 +130,7 @@ def _short(keys_N32: np.ndarray) -> np.ndarray:
 class Features:
     """Recorded features of a listing: ``features[index]`` reads (len(index), *shape) from the maps.
 
-    Row i is that of picture i; with copies, row c * N + i is the c-th copy of picture i.
+    Row i is that of image i; with copies, row c * N + i is the c-th copy of image i.
     """
 
     store: Store
@@ -141,7 +141,7 @@ class Features:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the features of one picture."""
+        """Of the features of one image."""
         return self.store.shape
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
@@ -154,14 +154,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Extraction:
-    """Recorded features with what they cost. ``bad`` are (index, reason) of pictures that cannot be read: their rows
-    are -1. Seconds of decoding and network are summed over ``workers`` threads; ``gflop`` is that of one picture."""
+    """Recorded features with what they cost. ``bad`` are (index, reason) of images that cannot be read: their rows
+    are -1. Seconds of decoding and network are summed over ``workers`` threads; ``gflop`` is that of one image."""
 
     features: Features
     bad: tuple[tuple[int, str], ...]
     folder: Path
     engine: str
-    pictures: int
+    images: int
     computed: int
     seconds: float
     workers: int
@@ -171,36 +171,36 @@ class Extraction:
     peak: float | None
 
     @property
-    def pictures_per_second(self) -> float | None:
+    def images_per_second(self) -> float | None:
         """Of those that were computed; None where all were there."""
         return self.computed / self.seconds if self.computed else None
 
     def roofline(self) -> str:
         """Speed, share of the peak, and the bottleneck, in one sentence."""
-        rate = self.pictures_per_second
+        rate = self.images_per_second
         if rate is None or self.peak is None or self.gflop is None:
-            return f"features: {self.pictures:,} pictures, all recorded before, read in {self.seconds:.2f} s"
+            return f"features: {self.images:,} images, all recorded before, read in {self.seconds:.2f} s"
         busy = self.decode_seconds + self.network_seconds
         what, share = max(("decoding", self.decode_seconds), ("the network", self.network_seconds), key=lambda p: p[1])
         return (
-            f"features: {self.computed:,} of {self.pictures:,} pictures computed by {self.engine.split()[0]} at "
-            f"{rate:.0f} pictures/s, {rate * self.gflop:.0f} GFLOP/s, {100 * rate * self.gflop / self.peak:.0f} % of "
+            f"features: {self.computed:,} of {self.images:,} images computed by {self.engine.split()[0]} at "
+            f"{rate:.0f} images/s, {rate * self.gflop:.0f} GFLOP/s, {100 * rate * self.gflop / self.peak:.0f} % of "
             f"the {self.peak:.0f} GFLOP/s of a matrix product here; the bottleneck is {what} "
             f"({100 * share / busy:.0f} % of the time of {self.workers} threads)"
         )
 
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
-        rate, peak = self.pictures_per_second, self.peak
+        rate, peak = self.images_per_second, self.peak
         return {
             "folder": str(self.folder),
             "engine": self.engine,
-            "pictures": self.pictures,
+            "images": self.images,
             "computed": self.computed,
             "shape": list(self.features.shape),
             "seconds": self.seconds,
-            "pictures_per_second": rate,
-            "gflop_a_picture": self.gflop,
+            "images_per_second": rate,
+            "gflop_an_image": self.gflop,
             "percent_of_peak": 100 * rate * self.gflop / peak if rate and peak and self.gflop else None,
             "decode_seconds": self.decode_seconds,
             "network_seconds": self.network_seconds,
@@ -209,12 +209,12 @@ class Extraction:
 
 
 def store_description(classifier: Classifier, options: FeatureOptions, identity: str) -> dict[str, Any]:
-    """All that a feature depends on beside its picture; the store's folder is the hash of it."""
+    """All that a feature depends on beside its image; the store's folder is the hash of it."""
     preprocess = classifier.preprocess
     return {
         "architecture": classifier.architecture.name,
         "weights": body_hash(classifier, options.wanted),
-        "pictures": preprocess.decoding_key(),
+        "images": preprocess.decoding_key(),
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "layer": options.wanted.words(),
@@ -224,7 +224,7 @@ def store_description(classifier: Classifier, options: FeatureOptions, identity:
 
 
 def row_keys(digests_N32: np.ndarray, options: FeatureOptions) -> np.ndarray:
-    """The keys of the rows, uint8 ((1 + copies) * N, 32): of the pictures as they are, then of each copy."""
+    """The keys of the rows, uint8 ((1 + copies) * N, 32): of the images as they are, then of each copy."""
     blocks = [digests_N32]
     for copy in range(1, options.copies + 1):
         words = to_json([copy, options.seed, asdict(options.augment or Augment())]).encode()
@@ -240,9 +240,9 @@ def extract(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Record the features of every picture of a listing that are not yet recorded, and find the others.
+    """Record the features of every image of a listing that are not yet recorded, and find the others.
 
-    Memory does not grow with the number of pictures. Raises LockedError while another process fills the same store,
+    Memory does not grow with the number of images. Raises LockedError while another process fills the same store,
     StorageError for a full or read-only disk; what was committed before is kept, and the next call goes on from there.
     """
     if options.dtype not in DTYPES:
@@ -280,7 +280,7 @@ def extract(
         bad=_bad(rows[: len(listing)], listing.digests, work.bad) if work else (),
         folder=store.folder,
         engine=identity,
-        pictures=len(keys),
+        images=len(keys),
         computed=work.computed if work else 0,
         seconds=time.perf_counter() - start,
         workers=torch.get_num_threads(),
@@ -292,14 +292,14 @@ def extract(
 
 
 def _first_of_each(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The indices of wanted rows, in order, one for each key: copies of a picture are computed once."""
+    """The indices of wanted rows, in order, one for each key: copies of an image are computed once."""
     index = np.flatnonzero(wanted)
     whole = keys[index].view(np.dtype((np.void, KEY_BYTES))).reshape(-1)
     return np.sort(index[np.unique(whole, return_index=True)[1]]) if len(index) else index
 
 
 def _bad(rows_N: np.ndarray, digests_N32: np.ndarray, reasons: dict[int, str]) -> tuple[tuple[int, str], ...]:
-    """(index, reason) of the pictures without a row; only the first of several equal files was tried."""
+    """(index, reason) of the images without a row; only the first of several equal files was tried."""
     by_content = {digests_N32[i].tobytes(): reason for i, reason in reasons.items()}
     return tuple((int(i), by_content[digests_N32[i].tobytes()]) for i in np.flatnonzero(rows_N < 0))
 
@@ -336,7 +336,7 @@ def _fill(store: Store, work: _Work, missing: np.ndarray, device: torch.device, 
 
 
 class _Work:
-    """Decoding and computing in threads, each with pictures of its own; results come in order."""
+    """Decoding and computing in threads, each with images of its own; results come in order."""
 
     def __init__(
         self, listing: Listing, preprocess: Preprocess, options: FeatureOptions, engine: Engine, keys: np.ndarray
@@ -348,7 +348,7 @@ class _Work:
         self.computed, self.size = 0, BLOCK
 
     def results(self, rows: np.ndarray, device: torch.device) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(row, its features or None where the picture cannot be read)."""
+        """(row, its features or None where the image cannot be read)."""
         self.size = BLOCK if device.type == "cpu" else BLOCK_ACCELERATOR
         blocks = (rows[i : i + self.size] for i in range(0, len(rows), self.size))
         waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
@@ -374,37 +374,37 @@ class _Work:
 
     def _block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         start = time.perf_counter()
-        pictures, kept = [], []
+        images, kept = [], []
         for row in rows.tolist():
             i = row % len(self.listing)
             try:
-                pictures.append(self.preprocess.picture(self.listing.source(i), self.listing.unsplit.origin(i)))
+                images.append(self.preprocess.fit_image(self.listing.source(i), self.listing.unsplit.origin(i)))
                 kept.append(row)
-            except PictureError as error:
+            except ImageError as error:
                 self.bad[i] = error.reason
         if not kept:
             return rows, np.zeros((0, *self.engine.shape), np.float32)
-        block = self._varied(np.stack(pictures), np.array(kept))
+        block = self._varied(np.stack(images), np.array(kept))
         middle = time.perf_counter()
         values = self.engine.run(_filled(block, self.size))[: len(kept)]
         self.decode_seconds += middle - start
         self.network_seconds += time.perf_counter() - middle
         return rows, values
 
-    def _varied(self, pictures_BHWC: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The pictures, those of copies varied as the copy's number and the picture's content say."""
+    def _varied(self, images_BHWC: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The images, those of copies varied as the copy's number and the image's content say."""
         count, recipe = len(self.listing), self.options.augment
         if recipe is None or rows[-1] < count:
-            return pictures_BHWC
+            return images_BHWC
         for n, row in enumerate(rows.tolist()):
             if row >= count:
                 key = self.listing.keys[[row % count]]
-                varied = augment(to_tensor(pictures_BHWC[[n]]), recipe, self.options.seed, row // count, key)
-                pictures_BHWC[n] = varied[0].permute(1, 2, 0).numpy()
-        return pictures_BHWC
+                varied = augment(to_tensor(images_BHWC[[n]]), recipe, self.options.seed, row // count, key)
+                images_BHWC[n] = varied[0].permute(1, 2, 0).numpy()
+        return images_BHWC
 
 
-def _filled(pictures_BHWC: np.ndarray, size: int) -> np.ndarray:
-    """The pictures, the last one repeated up to ``size``: a product of one row may take another way to its bits."""
-    rest = size - len(pictures_BHWC)
-    return np.concatenate([pictures_BHWC, np.repeat(pictures_BHWC[-1:], rest, 0)]) if rest else pictures_BHWC
+def _filled(images_BHWC: np.ndarray, size: int) -> np.ndarray:
+    """The images, the last one repeated up to ``size``: a product of one row may take another way to its bits."""
+    rest = size - len(images_BHWC)
+    return np.concatenate([images_BHWC, np.repeat(images_BHWC[-1:], rest, 0)]) if rest else images_BHWC

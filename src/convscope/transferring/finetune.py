@@ -34,7 +34,7 @@ class Tuning:
 
 
 def stages_of(network: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """The parameters' names by stage, from the picture to the top; the head is not among them.
+    """The parameters' names by stage, from the image to the top; the head is not among them.
 
     A stage is a numbered group of modules (``layer3``, ``blocks.5``); what comes before the first one is a stage of its
     own, what comes after the last belongs to that. A network without such groups is one stage a module.
@@ -57,7 +57,7 @@ def stages_of(network: nn.Module) -> tuple[tuple[str, ...], ...]:
 def tune(network: nn.Module, reach: str) -> Tuning:
     """Set which parameters of a network move: the head and the "last stage", or "full" all, slower by depth.
 
-    Every batch norm keeps its running statistics: those of a few pictures are worse. UsageError for another reach.
+    Every batch norm keeps its running statistics: those of a few images are worse. UsageError for another reach.
     """
     if reach not in REACHES:
         raise UsageError(f"fine-tuning reaches the {' or '.join(REACHES)}, not {reach!r}.")

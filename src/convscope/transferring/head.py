@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..metrics import Interval, wilson
 from ..randomness import mix
 
-STRENGTHS = (1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e4)  # C times the number of pictures; larger regularises less
+STRENGTHS = (1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e4)  # C times the number of images; larger regularises less
 FOLDS = 5
 WORSE = 1.1
 MEMORY = 12  # pairs of L-BFGS
@@ -48,7 +48,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Strength:
-    """What cross-validation says of one strength C: ``top1`` with its interval and cross-entropy in nats, on pictures
+    """What cross-validation says of one strength C: ``top1`` with its interval and cross-entropy in nats, on images
     that the head of their fold was not trained on, and ``correct`` (N,), which of them it knew."""
 
     C: float
@@ -84,7 +84,7 @@ class Standard:
 
 
 def folds_of(keys_N: np.ndarray, labels_N: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
-    """The fold of each picture, int64 (N,): stratified, copies of one picture (equal keys) together, by content."""
+    """The fold of each image, int64 (N,): stratified, copies of one image (equal keys) together, by content."""
     fold = np.empty(len(keys_N), np.int64)
     rank = mix(keys_N, seed, 0x666F6C64)
     for label in np.unique(labels_N):
@@ -105,14 +105,14 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
     balance: bool = False,
     scored: int | None = None,
 ) -> Head:
-    """Choose the strength by cross-validation and train on all pictures with it. DataError for fewer than 2 pictures.
+    """Choose the strength by cross-validation and train on all images with it. DataError for fewer than 2 images.
 
-    ``keys_N`` (uint64) keep the copies of a picture in one fold; with fewer pictures than folds there are fewer folds.
-    ``strengths`` are values of C; by default STRENGTHS over the number of pictures. With no ``folds`` the first is
-    taken. ``scored``: how many of the pictures, the first ones, are scored, where those behind are copies of them.
+    ``keys_N`` (uint64) keep the copies of an image in one fold; with fewer images than folds there are fewer folds.
+    ``strengths`` are values of C; by default STRENGTHS over the number of images. With no ``folds`` the first is
+    taken. ``scored``: how many of the images, the first ones, are scored, where those behind are copies of them.
     """
     if len(features_NC) < 2:
-        raise DataError(f"a head needs two pictures to train on, and there is {len(features_NC)}.")
+        raise DataError(f"a head needs two images to train on, and there is {len(features_NC)}.")
     standard = Standard.of(features_NC)
     weights = balanced(labels_N.numpy(), classes)[labels_N] if balance else torch.ones(len(labels_N))
     problem = Problem(standard(features_NC), labels_N, classes, weights)
@@ -178,13 +178,13 @@ class Problem:
         return wide.view(len(wide), *solution_RJK.shape[1:])
 
     def transposed(self, residual_NJK: Tensor) -> Tensor:
-        """(R, J, K): the sums over pictures of feature times residual."""
+        """(R, J, K): the sums over images of feature times residual."""
         self.passes += 1
         wide = self.features.T @ residual_NJK.reshape(len(residual_NJK), -1)
         return wide.view(len(wide), *residual_NJK.shape[1:])
 
     def solve(self, C: float, used_NJ: Tensor, start: Tensor | None = None) -> Tensor:
-        """Minimise the objective of J problems at once: in problem j picture i counts ``used_NJ[i, j]`` times."""
+        """Minimise the objective of J problems at once: in problem j image i counts ``used_NJ[i, j]`` times."""
         x = start
         if x is None:
             x = torch.zeros(self.features.shape[1], used_NJ.shape[1], self.classes)
@@ -283,7 +283,7 @@ def _line_search(
 
 
 def _eigen(features_NC: Tensor) -> tuple[Tensor, Tensor]:
-    """The eigenvalues (r,) and vectors (C, r) of the Gram matrix; with fewer pictures than features, of their span."""
+    """The eigenvalues (r,) and vectors (C, r) of the Gram matrix; with fewer images than features, of their span."""
     count, channels = features_NC.shape
     if count >= channels:
         values, vectors = torch.linalg.eigh(features_NC.T @ features_NC)

@@ -1,8 +1,8 @@
-"""The ladder: ways to use a pretrained network, from the cheapest up, each measured on pictures it did not train on.
+"""The ladder: ways to use a pretrained network, from the cheapest up, each measured on images it did not train on.
 
 The cheap rungs (k nearest neighbours, a head, a small fully connected network) live on recorded features and are
-measured by cross-validation over all training and validation pictures. Those that train the backbone, or a network from
-scratch, are measured on the validation pictures, and compared with the best cheap rung on these same pictures.
+measured by cross-validation over all training and validation images. Those that train the backbone, or a network from
+scratch, are measured on the validation images, and compared with the best cheap rung on these same images.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SIGNIFICANT = 0.05  # of a paired test
 
 @dataclass(frozen=True)
 class Task:
-    """What a rung is trained on: features (N, C) of training and validation pictures, labels, content keys.
+    """What a rung is trained on: features (N, C) of training and validation images, labels, content keys.
 
-    The first ``scored`` rows are pictures as they are, on which rungs are measured; augmented copies stand behind.
+    The first ``scored`` rows are images as they are, on which rungs are measured; augmented copies stand behind.
     """
 
     features: Tensor
@@ -41,21 +41,21 @@ class Task:
 
     @property
     def folds(self) -> Tensor:
-        """The fold of each picture (N,)."""
+        """The fold of each image (N,)."""
         count = max(2, min(FOLDS, int(np.unique(self.keys).size)))
         return torch.from_numpy(folds_of(self.keys, self.labels.numpy(), count))
 
     def take(self, index: Tensor) -> Task:
-        """Some of the pictures."""
+        """Some of the images."""
         keys = self.keys[index.numpy()]
         return Task(self.features[index], self.labels[index], keys, self.classes, self.balance, self.seed)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One way, measured: ``correct`` (M,) at the pictures ``index`` (M,) of the dataset, none of them trained on.
+    """One way, measured: ``correct`` (M,) at the images ``index`` (M,) of the dataset, none of them trained on.
 
-    ``options`` are the head's, for ``models.build``; ``module`` is the head trained on all pictures, for a cheap rung.
+    ``options`` are the head's, for ``models.build``; ``module`` is the head trained on all images, for a cheap rung.
     ``seconds`` are those of training and measuring, the features not counted; ``parameters`` those that were trained.
     """
 
@@ -144,12 +144,12 @@ def _fcnn(task: Task) -> nn.Module:
 
 # The rungs that need features only, the cheapest first; each takes (task, index).
 CHEAP: dict[str, Callable[[Task, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, "FCNN head": fcnn_rung}
-# Those that train on pictures, in the order in which a budget is spent.
+# Those that train on images, in the order in which a budget is spent.
 COSTLY = ("last stage", "full", "scratch")
 
 
 def compare(rung: Rung, other: Rung) -> PairedTest:
-    """A paired test of two rungs on the pictures that both were measured on."""
+    """A paired test of two rungs on the images that both were measured on."""
     common = np.intersect1d(rung.index, other.index)
     return paired_test(_at(rung, common), _at(other, common))
 
@@ -160,9 +160,9 @@ def _at(rung: Rung, index: np.ndarray) -> np.ndarray:
 
 
 def best_of(rungs: list[Rung]) -> Rung:
-    """The rung to keep: the better of k-NN and head, unless a costlier one is better beyond chance on equal pictures.
+    """The rung to keep: the better of k-NN and head, unless a costlier one is better beyond chance on equal images.
 
-    Validation pictures are few: two more of a hundred right is no reason to keep a network that took an hour.
+    Validation images are few: two more of a hundred right is no reason to keep a network that took an hour.
     """
     best = max((r for r in rungs if r.name in ("head", "k-NN")), key=lambda r: (r.top1.value, r.name == "head"))
     for rung in rungs:

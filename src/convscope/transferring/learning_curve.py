@@ -1,6 +1,6 @@
-"""Learning curves: accuracy by pictures a class, continued by a power law, to say whether more pictures would help.
+"""Learning curves: accuracy by images a class, continued by a power law, to say whether more images would help.
 
-The error of a head is taken for a n^-b + c of n pictures a class (Hestness et al. 2017, arXiv:1712.00409; Viering and
+The error of a head is taken for a n^-b + c of n images a class (Hestness et al. 2017, arXiv:1712.00409; Viering and
 Loog 2021, arXiv:2103.10948). All laws of a grid are weighed by how well they fit what was measured, and the interval is
 that of their mixture: a far continuation of a short curve is as uncertain as the laws that fit it disagree.
 """
@@ -17,11 +17,11 @@ import numpy as np
 from ..errors import UsageError
 from ..randomness import mix
 
-SIZES = (2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 1000)  # pictures a class
+SIZES = (2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 1000)  # images a class
 DRAWS = 5  # subsets of each size
-MOST_PICTURES = 5_000  # in a subset: heads on more take seconds, not tenths
+MOST_IMAGES = 5_000  # in a subset: heads on more take seconds, not tenths
 MOST_HELD_OUT = 2_000
-SHARE = 0.8  # of a class's pictures that the largest subset may take: the rest is asked
+SHARE = 0.8  # of a class's images that the largest subset may take: the rest is asked
 LEAST_SIZES = 3
 SPREAD = 0.01  # of accuracy, that laws of this form are off by
 DECAYS = np.linspace(0.05, 1.5, 30)  # b
@@ -31,8 +31,8 @@ FLOORS = np.concatenate([[0.0], np.geomspace(1e-3, 0.9, 40)])  # c
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracy, a fraction, of heads trained on ``per_class`` pictures a class: the mean of ``draws``, each measured on
-    about ``n`` pictures that it was not trained on."""
+    """Accuracy, a fraction, of heads trained on ``per_class`` images a class: the mean of ``draws``, each measured on
+    about ``n`` images that it was not trained on."""
 
     per_class: int
     accuracy: float
@@ -52,7 +52,7 @@ class Range:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Measured points with every law that may have made them. ``per_class`` are the pictures there are of each class,
+    """Measured points with every law that may have made them. ``per_class`` are the images there are of each class,
     ``chance`` the error of guessing."""
 
     points: tuple[CurvePoint, ...]
@@ -76,9 +76,9 @@ class LearningCurve:
         return np.minimum(a * per_class**-b + c, self.chance)
 
     def predict(self, per_class: int, level: float = 0.9, held_out: int | None = None) -> Range:
-        """The accuracy with so many pictures a class. ``held_out``: as it would be measured on so many pictures.
+        """The accuracy with so many images a class. ``held_out``: as it would be measured on so many images.
 
-        The pictures that the curve was measured on are a sample too, which counts in the interval.
+        The images that the curve was measured on are a sample too, which counts in the interval.
         """
         errors, weights = self._errors(per_class), self._laws[1]
         mean = float(errors @ weights)
@@ -88,7 +88,7 @@ class LearningCurve:
         return Range(1 - mean, max(0.0, 1 - high), min(1.0, 1 - low), level)
 
     def twice(self, level: float = 0.9) -> Range:
-        """What twice the pictures would add to the accuracy: 0 or more."""
+        """What twice the images would add to the accuracy: 0 or more."""
         gains, weights = self._errors(self.per_class) - self._errors(2 * self.per_class), self._laws[1]
         low, high = _mixture(gains, weights, 0.0, level)
         return Range(float(gains @ weights), low, high, level)
@@ -110,7 +110,7 @@ class LearningCurve:
 
 
 def _noise(point: CurvePoint) -> float:
-    """The standard error of a point: its draws', the sample of pictures asked, and what the law may be off by."""
+    """The standard error of a point: its draws', the sample of images asked, and what the law may be off by."""
     error = min(max(1 - point.accuracy, 0.5 / point.n), 1 - 0.5 / point.n)
     spread = error * (1 - error)
     drawn = float(np.var(point.draws, ddof=1)) if len(point.draws) > 1 else 0.0
@@ -132,9 +132,9 @@ def _mixture(values: np.ndarray, weights: np.ndarray, noise: float, level: float
 
 
 def nested_subsets(labels_N: np.ndarray, keys_N: np.ndarray, sizes: Sequence[int], seed: int) -> list[np.ndarray]:
-    """For each size the indices of so many pictures a class, the smaller within the larger; chosen by content.
+    """For each size the indices of so many images a class, the smaller within the larger; chosen by content.
 
-    Copies of a picture (equal keys) count as one and stay together; a class with fewer gives all it has.
+    Copies of an image (equal keys) count as one and stay together; a class with fewer gives all it has.
     """
     rank = mix(keys_N, seed, 0x6375727665)
     place = np.empty(len(labels_N), np.int64)
@@ -151,20 +151,20 @@ def measure_curve(
     seed: int = 0,
     folds: tuple[float, float] | None = None,
 ) -> LearningCurve:
-    """Train on DRAWS subsets of each size and ask the pictures left out.
+    """Train on DRAWS subsets of each size and ask the images left out.
 
     ``guess(train, held_out)`` takes indices and returns the labels that a head trained on the first gives the second.
-    ``folds``, where cross-validation has been done already: the share of the pictures that its heads were trained on,
+    ``folds``, where cross-validation has been done already: the share of the images that its heads were trained on,
     and their accuracy over all. It is the point nearest to what there is, and costs nothing.
-    UsageError where a class has too few pictures for three sizes.
+    UsageError where a class has too few images for three sizes.
     """
     counts = np.bincount(labels_N)
     counts = counts[counts > 0]
     usual = int(np.median(counts))
-    most = min(SHARE * usual, MOST_PICTURES / len(counts))
+    most = min(SHARE * usual, MOST_IMAGES / len(counts))
     sizes = sorted({s for s in SIZES if s <= most} | {int(most)} - {0, 1})
     if len(sizes) < LEAST_SIZES:
-        raise UsageError(f"a class has about {usual} pictures, and a learning curve needs 7: there is none.")
+        raise UsageError(f"a class has about {usual} images, and a learning curve needs 7: there is none.")
     found: dict[int, list[tuple[int, int]]] = {size: [] for size in sizes}
     for draw in range(DRAWS):
         for size, train in zip(sizes, nested_subsets(labels_N, keys_N, sizes, mix_seed(seed, draw)), strict=True):
@@ -182,7 +182,7 @@ def measure_curve(
 
 
 def _point(size: int, draws: list[tuple[int, int]]) -> CurvePoint:
-    """A class's pictures are asked alike often, so the mean is over pictures."""
+    """A class's images are asked alike often, so the mean is over images."""
     shares = tuple(right / n for right, n in draws)
     return CurvePoint(size, float(np.mean(shares)), shares, min(n for _, n in draws))
 

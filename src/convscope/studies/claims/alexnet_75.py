@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..claim import Arm, Claim, Plan, on_cifar
-from ..judging import Estimate, Judgement, no_less, over_seeds_and_pictures, together
+from ..judging import Estimate, Judgement, no_less, over_seeds_and_images, together
 from ..results import Results
 
 SAID = 0.75
@@ -14,7 +14,7 @@ RATES = (0.02, 0.06, 0.2)
 
 
 def plan(size: str) -> Plan | None:
-    """One arm on CIFAR-10; no other pictures can decide it."""
+    """One arm on CIFAR-10; no other images can decide it."""
     if size == "small":
         return None
     shared = {"augment": "light", "weight_decay": 1e-3}
@@ -28,7 +28,7 @@ def judge(results: Results) -> Judgement:
 
 def _above(results: Results) -> Estimate:
     rows = [t.val.double().numpy() - SAID for (t,) in results.whole("alexnet")]
-    return over_seeds_and_pictures(np.stack(rows)) if rows else results.accuracy({"alexnet": 1.0})
+    return over_seeds_and_images(np.stack(rows)) if rows else results.accuracy({"alexnet": 1.0})
 
 
 CLAIM = Claim(

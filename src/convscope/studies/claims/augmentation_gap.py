@@ -27,7 +27,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="augmentation-gap",
-    sentence="The benefit is that the model ... can do a pretty good job of generalizing to new pictures!",
+    sentence="The benefit is that the model ... can do a pretty good job of generalizing to new images!",
     question="Does augmentation narrow the gap between training and test accuracy, and raise test accuracy?",
     expected="holds: both",
     needs=("shapes",),

@@ -1,4 +1,4 @@
-"""Augmentation makes a network robust to small changes of a picture."""
+"""Augmentation makes a network robust to small changes of an image."""
 
 from __future__ import annotations
 

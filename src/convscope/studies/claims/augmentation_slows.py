@@ -1,4 +1,4 @@
-"""Augmentation slows training, by update: the loss falls more slowly on pictures that keep changing."""
+"""Augmentation slows training, by update: the loss falls more slowly on images that keep changing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """Updates to an equal training loss, each network's on the pictures it is trained on."""
+    """Updates to an equal training loss, each network's on the images it is trained on."""
     slower = results.sooner(VGG, AUGMENTED)
     return together(
         [greater("updates to an equal training loss, with over without", slower, least=0.1, unit="log2")],
@@ -34,7 +34,7 @@ def _mean(results: Results, arm: str) -> float:
 CLAIM = Claim(
     name="augmentation-slows",
     sentence="Data Augmentation slows down the training procedure! ... More iterations needed to get to the minimum",
-    question="Does a network need more updates to an equal training loss when its pictures are varied?",
+    question="Does a network need more updates to an equal training loss when its images are varied?",
     expected="holds",
     needs=("shapes",),
     minutes={"small": 2, "medium": 25, "large": 500},

@@ -24,7 +24,7 @@ CLAIM = Claim(
     name="dropout-spreads",
     sentence="Reduce reliance on any one convolution or neuron",
     question="With dropout, does silencing the filter of the last convolution that is missed most (on validation "
-    "pictures) cost less test accuracy?",
+    "images) cost less test accuracy?",
     expected="holds: dropout works on what the last convolution puts out",
     needs=("shapes",),
     minutes={"small": 2, "medium": 25, "large": 500},

@@ -31,7 +31,7 @@ DEPTH = 6
 MARGIN = 0.03
 STRENGTH = 1.0  # C of the probes, the same for all
 SEEDS = tuple(range(11, 21))  # so many since seeds 1 to 5 left it open; none of those
-PROBED = 2_000  # pictures that probes are trained on at most
+PROBED = 2_000  # images that probes are trained on at most
 
 
 def half(dataset: Dataset, _seed: int, *, second: bool) -> Dataset:
@@ -41,7 +41,7 @@ def half(dataset: Dataset, _seed: int, *, second: bool) -> Dataset:
 
 
 def measure(network: nn.Module, data: Dataset, plan: Dataset) -> Measured:
-    """ "layer 1", ... bool (N,): right or not of a probe at each ReLU, on the second half's test pictures."""
+    """ "layer 1", ... bool (N,): right or not of a probe at each ReLU, on the second half's test images."""
     task = half(plan, 0, second=True)
     train, test = task.subset("train", PROBED), task.subset("test")
     names = [n for n, m in network.named_modules() if isinstance(m, nn.ReLU) and "_" in n]
@@ -58,11 +58,11 @@ def measure(network: nn.Module, data: Dataset, plan: Dataset) -> Measured:
 def _features(
     network: nn.Module, data: Dataset, task: Dataset, index: np.ndarray, names: list[str]
 ) -> dict[str, Tensor]:
-    """Each layer's maps, averaged in four quarters: (N, 4 C). Pictures are normalised as the network learned them."""
+    """Each layer's maps, averaged in four quarters: (N, 4 C). Images are normalised as the network learned them."""
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     with evaluating(network), torch.inference_mode():
         for start in range(0, len(index), BATCH):
-            block = to_tensor(task.pictures[index[start : start + BATCH]]).to(device_of(network))
+            block = to_tensor(task.images[index[start : start + BATCH]]).to(device_of(network))
             passed = reach(network, data.preprocess.normalise(block), [Tap(name) for name in names])
             for name, maps in zip(names, passed, strict=True):
                 rows[name].append(F.adaptive_avg_pool2d(maps, 2).flatten(1).cpu())

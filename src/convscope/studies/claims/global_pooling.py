@@ -1,4 +1,4 @@
-"""Global average pooling costs no accuracy, saves the fully connected layers, and each picture rests on few maps.
+"""Global average pooling costs no accuracy, saves the fully connected layers, and each image rests on few maps.
 
 Lin, Chen and Yan 2014 (arXiv:1312.4400).
 """
@@ -26,7 +26,7 @@ RATES = (0.01, 0.03, 0.1)
 MARGIN = 0.02
 SHARE = 0.9  # of what speaks for the winning class
 FEW = 0.25  # of the maps
-ASKED = 256  # test pictures
+ASKED = 256  # test images
 
 
 def pooled(num_classes: int, image_size: int, *, width: int, depth: int) -> nn.Sequential:
@@ -41,14 +41,14 @@ def pooled(num_classes: int, image_size: int, *, width: int, depth: int) -> nn.S
 
 
 def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
-    """ "few": the share of the last maps that 90 % of what speaks for the winning class rests on; mean over pictures.
+    """ "few": the share of the last maps that 90 % of what speaks for the winning class rests on; mean over images.
 
     The logit less its bias is a sum of a term a map; what speaks for it are the terms above 0, the largest taken first.
     "few_of_sum" counts those that reach 90 % of the sum itself: terms below 0 make that small, so that a tenth of the
     maps reaches it with random weights too. Nothing for a network without a pooled linear head.
     """
     index = data.subset("test", ASKED)
-    images = data.preprocess.normalise(to_tensor(data.pictures[index]).to(device_of(network)))
+    images = data.preprocess.normalise(to_tensor(data.images[index]).to(device_of(network)))
     head = find_head(network, images[:1])
     if head is None:
         return {}
@@ -79,7 +79,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """The accuracy within the margin, the parameters saved, and the maps a picture rests on."""
+    """The accuracy within the margin, the parameters saved, and the maps an image rests on."""
     cost = results.accuracy({POOLED: 1.0, DENSE: -1.0})
     dense, pooled_size = (results.trained[arm][0].parameters for arm in (DENSE, POOLED))
     rests = seeds_only([*results.scalar(POOLED, "few").values()])
@@ -101,7 +101,7 @@ def judge(results: Results) -> Judgement:
 CLAIM = Claim(
     name="global-pooling",
     sentence="each image, more or less, corresponds to a few of the feature maps.",
-    question="Does global average pooling keep accuracy within 2 points, save parameters, and rest each picture on "
+    question="Does global average pooling keep accuracy within 2 points, save parameters, and rest each image on "
     "less than a quarter of the maps?",
     expected="accuracy and parameters hold; how few maps is open",
     needs=("shapes",),

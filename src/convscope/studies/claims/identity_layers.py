@@ -58,7 +58,7 @@ def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
     index = data.subset("train", TRAIN_ASKED)
     with torch.random.fork_rng(devices=[]):
         deep = _deeper(network, EXTRA, identity=True)
-    scores = logits(deep, data.pictures, data.preprocess, index, device_of(network))
+    scores = logits(deep, data.images, data.preprocess, index, device_of(network))
     return {"added": torch.tensor(cross_entropy(scores, np.asarray(data.labels)[index]))}
 
 

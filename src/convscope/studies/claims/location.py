@@ -37,7 +37,7 @@ def dense(num_classes: int, image_size: int, *, width: int) -> nn.Sequential:
 
 
 def plan(size: str) -> Plan:
-    """Both networks on the pictures and on shuffled ones."""
+    """Both networks on the images and on shuffled ones."""
     options = {"width": WIDTHS[size]}
     arms = tuple(
         Arm(name + words, model, options, change=change)
@@ -50,7 +50,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """The gain of convolution on pictures, and how much of it shuffling takes away."""
+    """The gain of convolution on images, and how much of it shuffling takes away."""
     gain = {CONV: 1.0, DENSE: -1.0}
     lost = gain | {f"{CONV}, shuffled": -1.0, f"{DENSE}, shuffled": 1.0}
     rest = {f"{CONV}, shuffled": 1.0, f"{DENSE}, shuffled": -1.0}
@@ -59,7 +59,7 @@ def judge(results: Results) -> Judgement:
             greater("accuracy gained by convolution", results.accuracy(gain), least=0.01, unit="accuracy"),
             greater("of it lost by shuffling", results.accuracy(lost), least=0.01, unit="accuracy"),
         ],
-        [f"On shuffled pictures convolution gains {100 * results.accuracy(rest).value:.1f} points."],
+        [f"On shuffled images convolution gains {100 * results.accuracy(rest).value:.1f} points."],
     )
 
 
@@ -67,8 +67,8 @@ CLAIM = Claim(
     name="location",
     sentence="Location matters! Images are all about spatial context",
     question="Does a convolutional network beat a fully connected one of equal size, and lose that when every "
-    "picture's pixels are shuffled by one permutation?",
-    expected="holds: the gain is there on pictures and goes with the places",
+    "image's pixels are shuffled by one permutation?",
+    expected="holds: the gain is there on images and goes with the places",
     needs=("shapes",),
     minutes={"small": 1.5, "medium": 15, "large": 250},
     plans=plan,

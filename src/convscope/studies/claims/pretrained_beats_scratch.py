@@ -1,4 +1,4 @@
-"""A pretrained extractor beats training from scratch, at 5, 20 and 60 pictures a class."""
+"""A pretrained extractor beats training from scratch, at 5, 20 and 60 images a class."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..results import Results
 from ..tasks import some_a_class
 
 BACKBONE = "lite0"
-SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that pictures are enlarged to for the backbone
+SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that images are enlarged to for the backbone
 COUNTS = (5, 20, 60)
 RATES = (0.01, 0.03, 0.1)
 
 
 def head_on_features(data: Dataset, _seed: int, *, backbone: str, side: int) -> Fitted:
-    """A linear head on the backbone's features, its strength chosen by cross-validation over the training pictures."""
+    """A linear head on the backbone's features, its strength chosen by cross-validation over the training images."""
     features = torch.from_numpy(_features(data, backbone, side))
     train = data.subset("train")
     labels = torch.from_numpy(data.labels[train])
@@ -38,7 +38,7 @@ def head_on_features(data: Dataset, _seed: int, *, backbone: str, side: int) -> 
 
 
 def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
-    """(N, C), zeros for pictures without a part: recorded once in the feature store, found there afterwards."""
+    """(N, C), zeros for images without a part: recorded once in the feature store, found there afterwards."""
     classifier = Classifier.pretrained(backbone)
     preprocess = replace(classifier.preprocess, size=side)
     classifier = replace(
@@ -46,8 +46,8 @@ def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
     )
     index = np.unique(np.concatenate([*data.parts.values()]))
     given = np.full(len(index), "train", "U5")
-    pictures = np.asarray(data.pictures[index])
-    box = Unsplit(data.name, data.class_names, data.labels[index], given, side, arrays=pictures)
+    images = np.asarray(data.images[index])
+    box = Unsplit(data.name, data.class_names, data.labels[index], given, side, arrays=images)
     found = extract(listing(box), classifier, FeatureOptions(engine="torch"), torch.device("cpu")).features
     features = np.zeros((len(data), *found.shape), np.float32)
     features[index] = found.array()
@@ -55,7 +55,7 @@ def _features(data: Dataset, backbone: str, side: int) -> np.ndarray:
 
 
 def plan(size: str) -> Plan:
-    """Both ways at each number of pictures; others are drawn for each seed, the same for both."""
+    """Both ways at each number of images; others are drawn for each seed, the same for both."""
     width = WIDTHS[size]
     arms, fit = [], partial(head_on_features, backbone=BACKBONE, side=SIDES[size])
     for count in COUNTS:
@@ -80,22 +80,22 @@ def _head(count: int) -> str:
 
 
 def judge(results: Results) -> Judgement:
-    """Test accuracy at each number of pictures."""
+    """Test accuracy at each number of images."""
     parts = []
     for count in COUNTS:
         found = results.accuracy({_head(count): 1.0, _scratch(count): -1.0})
         quantity = f"test accuracy gained by {BACKBONE} at {count} a class"
         parts.append(greater(quantity, found, least=0.01, unit="accuracy"))
-    unlike = "Scanned digits are not like the pictures of ImageNet; size medium asks photographs."
+    unlike = "Scanned digits are not like the images of ImageNet; size medium asks photographs."
     return together(parts, [unlike] if results.plan.task.data == "digits" else [])
 
 
 CLAIM = Claim(
     name="pretrained-beats-scratch",
     sentence="It is almost always a waste of time to not use a pre-trained extractor!",
-    question="Does a linear head on lite0's features beat the same pictures trained from scratch, at 5, 20 and 60 a "
+    question="Does a linear head on lite0's features beat the same images trained from scratch, at 5, 20 and 60 a "
     "class?",
-    expected="holds at 5 and 20; at 60 it depends on how like ImageNet the pictures are",
+    expected="holds at 5 and 20; at 60 it depends on how like ImageNet the images are",
     needs=("digits",),
     minutes={"small": 2.5, "medium": 20, "large": 40},
     plans=plan,

@@ -1,4 +1,4 @@
-"""The lecture's ResNet about matches VGG on small pictures; with a stem for small pictures it does better."""
+"""The lecture's ResNet about matches VGG on small images; with a stem for small images it does better."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge(results: Results) -> Judgement:
 CLAIM = Claim(
     name="resnet-vgg",
     sentence="This architecture, more or less, match the performance of VGG without ResNets. Any guess as to why?",
-    question="Is the lecture's ResNet within 3 points of VGG on small pictures, and better with a stem that keeps the "
+    question="Is the lecture's ResNet within 3 points of VGG on small images, and better with a stem that keeps the "
     "side?",
     expected="holds on CIFAR-10: the stem leaves 8 x 8 of 32 x 32 before the first block",
     needs=("shapes",),

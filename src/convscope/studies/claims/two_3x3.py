@@ -48,8 +48,8 @@ def stages(num_classes: int, image_size: int, *, width: int, twice: bool) -> nn.
 
 def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
     """The side of what a place of the last convolution sees, in pixels, and the convolutions' parameters."""
-    picture = data.preprocess.normalise(to_tensor(data.pictures[data.subset("test", 6)[:1]]).to(device_of(network)))
-    field = find_layers(network, picture)[-1].field
+    image = data.preprocess.normalise(to_tensor(data.images[data.subset("test", 6)[:1]]).to(device_of(network)))
+    field = find_layers(network, image)[-1].field
     weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
     side = float(field.size[0]) if field is not None else float("nan")
     return {"sees": torch.tensor(side), "weights": torch.tensor(float(weights))}
@@ -65,7 +65,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """Fields and parameters are exact; the accuracy is paired by seed and picture."""
+    """Fields and parameters are exact; the accuracy is paired by seed and image."""
     sees = saved = NOTHING
     if pairs := results.whole(ONE, TWO):  # the same for every seed
         one, two = ({name: float(t.measured[name]) for name in ("sees", "weights")} for t in pairs[0])

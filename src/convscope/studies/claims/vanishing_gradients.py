@@ -26,10 +26,10 @@ from ..results import Results, seeds_only
 LAYERS = 56
 PLAIN, HE, NORM = "torch's own start", "He's start", "batch norm"
 RATES = (0.01, 0.03, 0.1)
-PICTURES = 64
+IMAGES = 64
 ENDS = 8  # convolutions that are averaged at either end
 TINY = 1e-30
-BY_PLACE = ("gradient over weight", "convolution, from the picture to the top")
+BY_PLACE = ("gradient over weight", "convolution, from the image to the top")
 WANTED = 1.0  # decades, a tenfold smaller gradient: less is not called vanishing
 
 
@@ -43,13 +43,13 @@ def usual_start(num_classes: int, image_size: int, *, width: int) -> nn.Module:
 
 
 def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
-    """ "relative" (L,): RMS of the gradient over that of the weights, by convolution from the picture to the top.
+    """ "relative" (L,): RMS of the gradient over that of the weights, by convolution from the image to the top.
 
     "decades": log10 of its mean (of logarithms) over the first ENDS convolutions to that over the last ENDS. Batch norm
     works on the batch, as in training.
     """
-    index = data.subset("train", PICTURES)
-    images = data.preprocess.normalise(to_tensor(np.asarray(data.pictures[index])).to(device_of(network)))
+    index = data.subset("train", IMAGES)
+    images = data.preprocess.normalise(to_tensor(np.asarray(data.images[index])).to(device_of(network)))
     labels = torch.from_numpy(data.labels[index]).to(images.device)
     copy = ready(deepcopy(network))
     weights = [m.weight for m in copy.modules() if isinstance(m, nn.Conv2d)]

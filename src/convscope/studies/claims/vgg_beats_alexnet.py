@@ -20,7 +20,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """Test accuracy, paired by seed and picture."""
+    """Test accuracy, paired by seed and image."""
     found = results.accuracy({"vgg": 1.0, "alexnet": -1.0})
     return together([greater(QUANTITY, found, least=0.01, unit="accuracy")])
 

@@ -14,15 +14,15 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """The gap of accuracy between training and test pictures."""
-    quantity = "accuracy on training pictures minus that on test pictures"
+    """The gap of accuracy between training and test images."""
+    quantity = "accuracy on training images minus that on test images"
     return together([greater(quantity, results.gap({VGG: 1.0}), least=0.02, unit="accuracy")])
 
 
 CLAIM = Claim(
     name="vgg-overfits",
     sentence="The problem is that our networks are quickly overfitting to the data",
-    question="Is a network by the VGG rules better on its training pictures than on test pictures?",
+    question="Is a network by the VGG rules better on its training images than on test images?",
     expected="holds: by many points",
     needs=("shapes",),
     minutes={"small": 1, "medium": 15, "large": 250},
