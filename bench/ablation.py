@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from paired import abba, arguments, median_ratio, tell
 
-from convscope.datasets import assemble
+from convscope.classifying.prediction import logits
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.explanation.ablation import ablate
 from convscope.explanation.layers import find_layers
-from convscope.images import to_tensor
-from convscope.models import build
-from convscope.prediction import logits
-from convscope.taps import tapping
+from convscope.images.preprocess import to_tensor
+from convscope.models.registry import build
+from convscope.models.taps import tapping
 
 TARGET, IMAGES, ROUNDS = 10.0, 1_000, 4
 

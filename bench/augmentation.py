@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from paired import arguments, tell
 
-from convscope import augment as augment_module
-from convscope import batches as batches_module
-from convscope.datasets import assemble
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
+from convscope.images import augmentation as augment_module
 from convscope.machine import pick_precision
-from convscope.models import build
+from convscope.models.registry import build
 from convscope.recipes import AUGMENTS, Recipe
-from convscope.training import TrainState, make_optimizer, train
+from convscope.training import batches as batches_module
+from convscope.training.loop import TrainState, make_optimizer, train
 
 STEPS, BATCH, TARGET = 240, 128, 0.03
 CPU = torch.device("cpu")

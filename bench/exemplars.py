@@ -15,13 +15,13 @@ import torch
 from memory import watched
 from paired import abba, arguments, median_ratio, tell
 
-from convscope.datasets import load
+from convscope.classifying.prediction import logits
 from convscope.datasets.dataset import Dataset
+from convscope.datasets.registry import load_dataset
 from convscope.errors import ConvscopeError
 from convscope.explanation.exemplars import Stream
 from convscope.explanation.layers import find_layers
-from convscope.models import build
-from convscope.prediction import logits
+from convscope.models.registry import build
 
 TARGETS = {"alexnet": 1.15, "resnet20": 1.35}
 IMAGES, QUICK, ROUNDS, ABBA_IMAGES, COUNT = 40_000, 4_000, 4, 10_000, 9
@@ -31,9 +31,9 @@ SMALL = 5_000  # images whose memory is compared with that of all
 def images() -> Dataset:
     """CIFAR-10 where it lies, else as many drawn shapes."""
     try:
-        return load("cifar10")
+        return load_dataset("cifar10")
     except ConvscopeError:
-        return load("shapes", limit=None)
+        return load_dataset("shapes", limit=None)
 
 
 def main() -> None:

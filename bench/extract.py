@@ -22,13 +22,15 @@ import torch
 from paired import abba, arguments, median_ratio, tell
 from PIL import Image
 
-from convscope.classifier import Classifier
-from convscope.datasets import Listing, list_images
-from convscope.exporting import to_onnx
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.dataset import Listing
+from convscope.datasets.registry import list_images
+from convscope.exporting.formats import to_onnx
+from convscope.feature_store.engines import TOLERANCE, Wanted, make_engine
+from convscope.feature_store.extraction import BLOCK, extract
+from convscope.feature_store.store import FeatureOptions
 from convscope.models.heads import head_place
 from convscope.storage import cache_folder
-from convscope.transferring.engines import TOLERANCE, Wanted, make_engine
-from convscope.transferring.features import BLOCK, FeatureOptions, extract
 
 TARGET, OPENVINO_TARGET, CACHE_TARGET = 3.0, 0.9, 100.0
 IMAGES, QUICK, ROUNDS, WORKERS, BATCH = 600, 100, 3, 2, 64

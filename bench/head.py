@@ -22,11 +22,12 @@ import torch
 from paired import abba, arguments, median_ratio, tell
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
-from convscope.classifier import Classifier
-from convscope.datasets import list_images
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.registry import list_images
 from convscope.errors import ConvscopeError
-from convscope.transferring.features import FeatureOptions, extract
-from convscope.transferring.head import Problem, Standard, cross_validate, folds_of
+from convscope.feature_store.extraction import extract
+from convscope.feature_store.store import FeatureOptions
+from convscope.transfer_learning.head import Problem, Standard, cross_validate, folds_of
 
 TARGET, GAP = 15.0, 1e-6
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # C times the number of images

@@ -21,18 +21,18 @@ import torch
 import torch.nn.functional as F
 from paired import tell
 
-from convscope.commands import open_classifier
-from convscope.datasets import load
+from convscope.classifying.prediction import logits
+from convscope.datasets.registry import load_dataset
 from convscope.errors import ConvscopeError
+from convscope.evaluation.opening import open_classifier
 from convscope.explanation.cards import verdicts
 from convscope.explanation.exemplars import exemplars, highest
 from convscope.explanation.layers import find_layers
 from convscope.explanation.maximize import maximize, palette, total_variation
 from convscope.explanation.objectives import logit, neuron
-from convscope.images import Preprocess, to_tensor
-from convscope.models import build
-from convscope.prediction import logits
-from convscope.taps import reach
+from convscope.images.preprocess import Preprocess, to_tensor
+from convscope.models.registry import build
+from convscope.models.taps import reach
 
 ALL, ALL_FOUR, TARGET = 60.0, 240.0, 100.0
 STEPS, QUICK = 512, 16
@@ -90,9 +90,9 @@ def main() -> None:
 def subject(run: str | None):
     """The network, its preprocess and the images."""
     try:
-        data = load("cifar10")
+        data = load_dataset("cifar10")
     except ConvscopeError:
-        data = load("shapes")
+        data = load_dataset("shapes")
     if run is None:
         network = build("alexnet", len(data.class_names), 32, seed=0).eval().to(memory_format=torch.channels_last)
         return network, data.preprocess, data

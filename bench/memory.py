@@ -59,12 +59,13 @@ def train_some(steps: int) -> str:
     import numpy as np
     import torch
 
-    from convscope.batches import Batches
-    from convscope.datasets import Unsplit, assemble
+    from convscope.datasets.dataset import assemble
+    from convscope.datasets.unsplit import Unsplit
     from convscope.machine import pick_precision
-    from convscope.models import build
+    from convscope.models.registry import build
     from convscope.recipes import Recipe
-    from convscope.training import TrainState, make_optimizer, train
+    from convscope.training.batches import Batches
+    from convscope.training.loop import TrainState, make_optimizer, train
 
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
     names = tuple("0123456789")

@@ -22,12 +22,13 @@ def child(save_memory: bool, size: int) -> None:
         import numpy as np
         import torch
 
-        from convscope.batches import Batches
-        from convscope.datasets import Unsplit, assemble
+        from convscope.datasets.dataset import assemble
+        from convscope.datasets.unsplit import Unsplit
         from convscope.machine import pick_precision
-        from convscope.models import build
+        from convscope.models.registry import build
         from convscope.recipes import Recipe
-        from convscope.training import TrainState, make_optimizer, train
+        from convscope.training.batches import Batches
+        from convscope.training.loop import TrainState, make_optimizer, train
 
         count = 4 * size
         images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)

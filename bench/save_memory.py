@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from memory import rss_anon, watched
 from paired import abba, arguments, median_ratio, tell
 
-from convscope.models import build
-from convscope.recompute import activation_bytes, recomputing
+from convscope.models.recomputing import activation_bytes, recomputing
+from convscope.models.registry import build
 
 NAME, BATCH, TARGET, SLOWER = "resnet110", 128, 0.4, 1.4
 

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from paired import abba, arguments, median_ratio, tell
 
-from convscope.batches import Batch, Batches
-from convscope.datasets import Dataset, assemble
+from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.machine import pick_precision
-from convscope.models import build
-from convscope.muon import COEFFICIENTS, ITERATIONS, Muon
+from convscope.models.registry import build
 from convscope.recipes import Recipe, find_recipe
-from convscope.training import TrainState, make_optimizer, prepare, train
+from convscope.training.batches import Batch, Batches
+from convscope.training.loop import TrainState, make_optimizer, prepare, train
+from convscope.training.muon import COEFFICIENTS, ITERATIONS, Muon
 
 BATCH, IMAGES, TARGET = 512, 6_000, 1.2
 CPU = torch.device("cpu")

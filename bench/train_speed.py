@@ -24,14 +24,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
-from convscope.batches import Batch, Batches
-from convscope.datasets import Dataset, assemble
+from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
-from convscope.images import to_tensor
+from convscope.images.preprocess import to_tensor
 from convscope.machine import pick_precision
-from convscope.models import build
+from convscope.models.registry import build
 from convscope.recipes import AUGMENTS, Recipe
-from convscope.training import TrainState, make_optimizer, train
+from convscope.training.batches import Batch, Batches
+from convscope.training.loop import TrainState, make_optimizer, train
 
 BATCH, IMAGES, TARGET = 128, 6_000, 2.0
 CPU = torch.device("cpu")

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from paired import abba, arguments, median_ratio, tell
 
-from convscope.batches import Batches
-from convscope.datasets import assemble
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.machine import pick_precision
-from convscope.models import build
+from convscope.models.registry import build
 from convscope.recipes import Recipe
-from convscope.training import Step, TrainState, make_optimizer, train
-from convscope.watch import EVERY, watching
+from convscope.training.batches import Batches
+from convscope.training.loop import Step, TrainState, make_optimizer, train
+from convscope.training.watching import EVERY, watching
 
 ROUNDS, BATCH, TARGET = 36, 128, 1.02
 NETWORKS = ("resnet20", "alexnet")

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.datasets import Dataset, load
+from convscope.datasets.dataset import Dataset
+from convscope.datasets.registry import load_dataset
 from convscope.diagnosis.evidence import Material, frozen_parameters
-from convscope.images import to_tensor
-from convscope.models import build
-from convscope.watch import watching
+from convscope.images.preprocess import to_tensor
+from convscope.models.registry import build
+from convscope.training.watching import watching
 
 SIDE = 16  # px
 
@@ -39,7 +40,7 @@ class Training:
 
 def images_of(data: str) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Training images, their labels, and held-out ones, normalised."""
-    found: Dataset = load(data, image_size=SIDE)
+    found: Dataset = load_dataset(data, image_size=SIDE)
     parts = []
     for part in ("train", "val"):
         index = found.subset(part)

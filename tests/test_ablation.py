@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convscope.classifying.prediction import logits
 from convscope.explanation.ablation import ablate
 from convscope.explanation.layers import find_layers
-from convscope.images import Preprocess
-from convscope.models import build
-from convscope.prediction import logits
-from convscope.taps import count_hooks, tapping
+from convscope.images.preprocess import Preprocess
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks, tapping
 from lively import lively
 
 CLASSES = 4

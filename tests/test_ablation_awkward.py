@@ -18,11 +18,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from convscope.explanation import ablation
 from convscope.explanation.ablation import Ablated, ablate
 from convscope.explanation.layers import Layer, find_layers
-from convscope.images import Preprocess, to_tensor
+from convscope.images.preprocess import Preprocess, to_tensor
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
 from convscope.models.speednet import speednet
-from convscope.taps import count_hooks, tapping
+from convscope.models.taps import count_hooks, tapping
 
 K, N = 5, 30  # classes, of which the last has no images; images
 

@@ -32,7 +32,7 @@ from convscope.explanation.attribution import (
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet, resnet
 from convscope.models.speednet import speednet
-from convscope.taps import count_hooks, record
+from convscope.models.taps import count_hooks, record
 
 
 def lively(network: nn.Module, seed: int = 0) -> nn.Module:

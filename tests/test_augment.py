@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope import augment as module
-from convscope.augment import AUGMENTS, augment
+from convscope.images import augmentation as module
+from convscope.images.augmentation import augment
 from convscope.randomness import mix, uniforms
-from convscope.recipes import Augment
+from convscope.recipes import AUGMENTS, Augment
 
 KEYS = mix(11, np.arange(40))
 SIDES = [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)]

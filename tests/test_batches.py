@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.augment import augment
-from convscope.batches import Batches
-from convscope.datasets import assemble
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
+from convscope.images.augmentation import augment
 from convscope.recipes import AUGMENTS
+from convscope.training.batches import Batches
 
 DATA = assemble(load_shapes(60))
 INDEX = DATA.subset("train")

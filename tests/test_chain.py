@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from convscope.diagnosis.chain import find_chain, segments
 from convscope.errors import UnknownName, UsageError
-from convscope.models import build
-from convscope.taps import Tap, count_hooks
+from convscope.models.registry import build
+from convscope.models.taps import Tap, count_hooks
 
 
 class Residual(nn.Module):

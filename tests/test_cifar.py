@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convscope.datasets import load
 from convscope.datasets.cifar import ARCHIVE, FOLDER, TRAIN_FILES, read_batch
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, UnreachableError
 from convscope.storage import cache_folder
 
@@ -49,7 +49,7 @@ def test_folder_and_archive_are_the_same(official: Path, tmp_path: Path) -> None
     with tarfile.open(tmp_path / "archived" / ARCHIVE, "w:gz") as archive:
         archive.add(official / FOLDER, FOLDER)
     roots = [official, official / FOLDER, tmp_path / "archived", tmp_path / "archived" / ARCHIVE]
-    sets = [load("cifar10", data_root=root) for root in roots]
+    sets = [load_dataset("cifar10", data_root=root) for root in roots]
     assert len({s.fingerprint for s in sets}) == 1
     for s in sets:
         assert np.array_equal(s.images, sets[0].images)
@@ -64,7 +64,7 @@ def test_folder_and_archive_are_the_same(official: Path, tmp_path: Path) -> None
 
 def test_the_environment_says_where_it_is(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSCOPE_DATA", str(official))
-    assert len(load("cifar10")) == 240
+    assert len(load_dataset("cifar10")) == 240
 
 
 class Evil:
@@ -195,9 +195,9 @@ def test_truncated_and_missing_files_are_told(official: Path) -> None:
             read_batch(whole[:length], "file")
     (official / FOLDER / "data_batch_3").unlink()
     with pytest.raises(DataError, match="data_batch_3"):
-        load("cifar10", data_root=official)
+        load_dataset("cifar10", data_root=official)
     with pytest.raises(DataError, match="neither"):
-        load("cifar10", data_root=official.parent)
+        load_dataset("cifar10", data_root=official.parent)
 
 
 def test_a_broken_archive_is_told(official: Path, tmp_path: Path) -> None:
@@ -205,11 +205,11 @@ def test_a_broken_archive_is_told(official: Path, tmp_path: Path) -> None:
     with tarfile.open(path, "w:gz") as archive:
         archive.add(official / FOLDER / "test_batch", f"{FOLDER}/test_batch")
     with pytest.raises(DataError, match="is missing from it"):
-        load("cifar10", data_root=path)
+        load_dataset("cifar10", data_root=path)
     for text in (b"", b"<html>", path.read_bytes()[:200]):
         path.write_bytes(text)
         with pytest.raises(DataError, match="not the CIFAR-10 archive"):
-            load("cifar10", data_root=path)
+            load_dataset("cifar10", data_root=path)
 
 
 def test_every_flipped_byte_and_every_cut_of_an_archive_is_told(official: Path, tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def test_every_flipped_byte_and_every_cut_of_an_archive_is_told(official: Path, 
     with tarfile.open(path, "w:gz") as archive:
         archive.add(official / FOLDER, f"./{FOLDER}")
     whole = path.read_bytes()
-    assert len(load("cifar10", data_root=path)) == 240
+    assert len(load_dataset("cifar10", data_root=path)) == 240
     for place in range(64, len(whole), len(whole) // 25):  # before that stands the archive's name
         damaged = bytearray(whole)
         damaged[place] ^= 0xFF
         for wrong in (bytes(damaged), whole[:place]):
             path.write_bytes(wrong)
             with pytest.raises(DataError):
-                load("cifar10", data_root=path)
+                load_dataset("cifar10", data_root=path)
 
 
 def test_offline_there_are_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_offline_there_are_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr("urllib.request.urlopen", refuse)
         with pytest.raises(UnreachableError) as caught:
-            load("cifar10")
+            load_dataset("cifar10")
         said = str(caught.value)
         assert caught.value.exit_code == 69
         assert "\n" not in said
@@ -251,7 +251,7 @@ def test_offline_there_are_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_put_into_the_cache_is_found(official: Path) -> None:
     (cache_folder() / "data").mkdir(parents=True)
     (official / FOLDER).rename(cache_folder() / "data" / FOLDER)
-    assert len(load("cifar10")) == 240
+    assert len(load_dataset("cifar10")) == 240
 
 
 class Answer(io.BytesIO):
@@ -282,19 +282,19 @@ def test_a_download_is_kept_when_it_is_the_archive_and_not_else(
     ):
         monkeypatch.setattr("urllib.request.urlopen", lambda *a, answer=answer, **k: answer)
         with pytest.raises(UnreachableError, match=said):
-            load("cifar10")
+            load_dataset("cifar10")
         assert not list((cache_folder() / "data").iterdir())
     monkeypatch.setattr("convscope.datasets.cifar.ARCHIVE_SHA256", hashlib.sha256(data).hexdigest())
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: Answer(data))
     steps: list[tuple[str, int, int]] = []
-    assert len(load("cifar10", progress=lambda *step: steps.append(step))) == 240
+    assert len(load_dataset("cifar10", progress=lambda *step: steps.append(step))) == 240
     assert ("downloading", len(data), len(data)) in steps
     monkeypatch.delattr("urllib.request.urlopen")
-    assert len(load("cifar10")) == 240
+    assert len(load_dataset("cifar10")) == 240
 
 
 def test_the_real_one(shared_data: Path) -> None:
-    data = load("cifar10", data_root=shared_data)
+    data = load_dataset("cifar10", data_root=shared_data)
     assert {p: len(i) for p, i in data.parts.items()} == {"train": 40_000, "val": 5_000, "test": 5_000}
     assert set(data.counts()["test"].values()) == {500}
     assert np.allclose(data.preprocess.mean, (0.4914, 0.4822, 0.4465), atol=0.003)

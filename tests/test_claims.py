@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.datasets import Dataset
-from convscope.images import to_tensor
-from convscope.models import build
-from convscope.studies.claim import Plan, Task
+from convscope.datasets.dataset import Dataset
+from convscope.images.preprocess import to_tensor
+from convscope.models.registry import build
 from convscope.studies.claims import (
     batch_norm_speed,
     general_to_specific,
@@ -21,8 +20,9 @@ from convscope.studies.claims import (
     two_3x3,
     vanishing_gradients,
 )
+from convscope.studies.plan import Plan, Task
 from convscope.studies.results import Results, Trained
-from convscope.studies.tasks import load_task
+from convscope.studies.task_data import load_task
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.datasets import DATASETS, PARTS, Unsplit, assemble, load
 from convscope.datasets.cifar import FOLDER, TRAIN_FILES
+from convscope.datasets.dataset import PARTS, assemble
+from convscope.datasets.registry import DATASETS, load_dataset
+from convscope.datasets.unsplit import Unsplit
 from convscope.errors import DataError, UnknownName, UsageError
 
 
@@ -28,7 +30,7 @@ def _small_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_keeps_the_contract(name: str) -> None:
-    data = load(name)
+    data = load_dataset(name)
     assert data.name == name
     assert data.images.dtype == np.uint8
     assert data.images.shape == (len(data), 32, 32, 3)
@@ -45,18 +47,18 @@ def test_every_dataset_keeps_the_contract(name: str) -> None:
         assert np.bincount(data.labels[data.parts[part]]).tolist() == list(data.counts()[part].values())
     copies = {k: {p for p in PARTS if k in data.keys[data.parts[p]]} for k in data.keys[:200]}
     assert {len(places) for places in copies.values()} == {1}
-    assert load(name).fingerprint == data.fingerprint
+    assert load_dataset(name).fingerprint == data.fingerprint
     assert len({data.origins(i) for i in range(len(data))}) == len(data)
     assert data.notes == ()
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_limit_and_size(name: str) -> None:
-    data = load(name, limit=80, image_size=16)
+    data = load_dataset(name, limit=80, image_size=16)
     assert data.images.shape == (80, 16, 16, 3)
     assert max(np.bincount(data.labels)) - min(np.bincount(data.labels)) <= 4
     assert all(len(data.parts[part]) for part in PARTS)
-    whole = load(name, image_size=16)
+    whole = load_dataset(name, image_size=16)
     assert data.fingerprint != whole.fingerprint
     where = {int(k): p for p in PARTS for k in whole.keys[whole.parts[p]]}
     strangers = sum(where[int(k)] != p for p in PARTS for k in data.keys[data.parts[p]])
@@ -149,9 +151,9 @@ def test_values_that_make_no_sense() -> None:
 def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName, match="'digits'"):
-        load("digit")
+        load_dataset("digit")
     with pytest.raises(UnknownName, match="named ''"):
-        load("")
+        load_dataset("")
     (tmp_path / "data.tsv").touch()
     for name, said in (
         ("some/folder", "some/folder does not exist"),
@@ -162,5 +164,5 @@ def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("a\0b/", "does not exist"),
     ):
         with pytest.raises(DataError, match=said) as caught:
-            load(name)
+            load_dataset(name)
         assert len(str(caught.value)) < 400

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from convscope import decoding
-from convscope.decoding import EXTENSIONS, FORMATS, decode
 from convscope.errors import ImageError
-from convscope.images import Preprocess
+from convscope.images import decoding
+from convscope.images.decoding import EXTENSIONS, FORMATS, decode
+from convscope.images.preprocess import Preprocess
 
 BROKEN = Path(__file__).parents[2] / "shared" / "data" / "broken"
 INVERSE = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's number of the turn that EXIF undoes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,16 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convscope import cli, commands
-from convscope.datasets import load
-from convscope.diagnosed import DiagnoseReport
+import convscope
+from convscope import cli
+from convscope.datasets.registry import load_dataset
+from convscope.diagnosis.report import DiagnoseReport
 from convscope.errors import ConvscopeError, DataError, StorageError, UnknownName, UsageError
-from convscope.models import build
-from convscope.runs import Run
-from convscope.session import WATCHED
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks
 from convscope.storage import read_json
-from convscope.taps import count_hooks
-from convscope.watch import watching
+from convscope.training.runs import Run
+from convscope.training.session import WATCHED
+from convscope.training.watching import watching
 
 OPTIONS = {"model": "resnet20", "width": 4, "epochs": 1, "batch_size": 32, "image_size": 16, "limit": 240}
 
@@ -31,14 +31,14 @@ OPTIONS = {"model": "resnet20", "width": 4, "epochs": 1, "batch_size": 32, "imag
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("runs")
-    commands.train("shapes", options=OPTIONS, name="seen", runs=place, watch=True)
-    commands.train("shapes", options=OPTIONS | {"model": "alexnet", "width": 4}, name="unseen", runs=place)
+    convscope.train("shapes", options=OPTIONS, name="seen", runs=place, watch=True)
+    convscope.train("shapes", options=OPTIONS | {"model": "alexnet", "width": 4}, name="unseen", runs=place)
     return place
 
 
 @pytest.fixture(scope="module")
 def found(runs: Path) -> DiagnoseReport:
-    return commands.diagnose("seen", norm="bn1:2", runs=runs)
+    return convscope.diagnose("seen", norm="bn1:2", runs=runs)
 
 
 def test_a_watched_run_is_diagnosed_from_its_start_on(found: DiagnoseReport, runs: Path):
@@ -72,7 +72,7 @@ def test_the_jacobians_of_a_residual_run(found: DiagnoseReport):
 
 
 def test_a_run_that_was_not_watched_says_so(runs: Path):
-    found = commands.diagnose("unseen", runs=runs)
+    found = convscope.diagnose("unseen", runs=runs)
     assert found.watched is None
     assert any("--watch" in note for note in found.summary["notes"])
     assert found.verdict.evidence.steps == 1  # epochs stand for steps
@@ -80,17 +80,17 @@ def test_a_run_that_was_not_watched_says_so(runs: Path):
 
 def test_the_network_of_the_run_is_as_it_was(runs: Path):
     before = (runs / "seen" / "classifier.safetensors").read_bytes()
-    commands.diagnose("seen", runs=runs, images=1)
+    convscope.diagnose("seen", runs=runs, images=1)
     assert (runs / "seen" / "classifier.safetensors").read_bytes() == before
 
 
 def test_a_model_by_name_is_looked_at_before_it_is_trained(tmp_path: Path):
-    found = commands.diagnose("plain20", "digits", runs=tmp_path, images=1)
+    found = convscope.diagnose("plain20", "digits", runs=tmp_path, images=1)
     assert list(found.states) == ["start"]
     assert found.folder == tmp_path / "plain20" / "diagnose" / "digits"
     assert "random" in found.summary["notes"][0]
     with pytest.raises(UsageError, match="name a dataset to diagnose it on"):
-        commands.diagnose("plain32", runs=tmp_path)
+        convscope.diagnose("plain32", runs=tmp_path)
 
 
 class Wide(nn.Module):
@@ -124,7 +124,7 @@ def test_a_network_of_ones_own_with_what_was_seen_of_its_training(tmp_path: Path
             loss.backward()
             optimizer.step()
             watch.step(loss.item())
-    found = commands.diagnose(network, "shapes", start=start, watched=watch.watched(), runs=tmp_path, double=True)
+    found = convscope.diagnose(network, "shapes", start=start, watched=watch.watched(), runs=tmp_path, double=True)
     assert list(found.states["now"].gradients.names) == ["conv", "conv (call 2)", "head"]
     assert found.summary["watched"]["looks"] == 2
     assert count_hooks(network) == 0
@@ -132,35 +132,35 @@ def test_a_network_of_ones_own_with_what_was_seen_of_its_training(tmp_path: Path
 
 
 def test_layers_can_be_named(runs: Path):
-    found = commands.diagnose("seen", layer=["layer1.2", "layer3.2"], runs=runs, images=1)
+    found = convscope.diagnose("seen", layer=["layer1.2", "layer3.2"], runs=runs, images=1)
     assert found.states["now"].gradients.names == ("layer1.2", "layer3.2", "the rest")
     with pytest.raises(UnknownName, match="layer9"):
-        commands.diagnose("seen", layer=["layer9"], runs=runs)
+        convscope.diagnose("seen", layer=["layer9"], runs=runs)
 
 
 def test_what_cannot_be_asked_is_told(runs: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="leaves nothing to measure"):
-        commands.diagnose("seen", images=0, runs=runs)
+        convscope.diagnose("seen", images=0, runs=runs)
     with pytest.raises(UsageError, match=r"such as bn1:3"):
-        commands.diagnose("seen", norm="bn1:x", runs=runs)
+        convscope.diagnose("seen", norm="bn1:x", runs=runs)
     with pytest.raises(UnknownName, match="no batch norm named 'conv1'"):
-        commands.diagnose("seen", norm="conv1", runs=runs)
+        convscope.diagnose("seen", norm="conv1", runs=runs)
     with pytest.raises(DataError, match="name the data it was trained on"):
-        commands.diagnose("seen", "digits", runs=runs)
+        convscope.diagnose("seen", "digits", runs=runs)
 
     class Needy(nn.Module):
         def forward(self, x: Tensor, more: Tensor) -> Tensor:
             return x + more
 
     with pytest.raises(UsageError, match="Needy cannot take images"):
-        commands.diagnose(Needy(), "shapes", runs=tmp_path)
+        convscope.diagnose(Needy(), "shapes", runs=tmp_path)
 
 
 def test_weights_that_are_no_numbers_are_named(runs: Path, tmp_path: Path):
-    network = commands.open_classifier("seen", runs)[0].network
+    network = convscope.open_classifier("seen", runs)[0].network
     with torch.no_grad():
         network.get_parameter("layer2.1.conv1.weight")[0, 0] = torch.nan
-    found = commands.diagnose(network, "shapes", runs=tmp_path)
+    found = convscope.diagnose(network, "shapes", runs=tmp_path)
     assert found.verdict.fault == "not-a-number"
     assert "layer2.1.conv1.weight" in found.sentence()
     assert found.states == {}
@@ -168,7 +168,7 @@ def test_weights_that_are_no_numbers_are_named(runs: Path, tmp_path: Path):
 
 
 def test_one_image_in_training_mode_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys.modules["convscope.commands.diagnose"], "SAMPLE", 1)
+    monkeypatch.setattr("convscope.diagnosis.command.SAMPLE", 1)
 
     class Flat(nn.Module):
         def __init__(self) -> None:
@@ -179,7 +179,7 @@ def test_one_image_in_training_mode_is_told(tmp_path: Path, monkeypatch: pytest.
             return self.layers(x)
 
     with pytest.raises(UsageError, match=r"\(1, 3, 32, 32\): Expected more than 1 value per channel"):
-        commands.diagnose(Flat(), "shapes", runs=tmp_path)
+        convscope.diagnose(Flat(), "shapes", runs=tmp_path)
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_torn(runs: Path, monkeypatch: pytest.MonkeyPatch):
@@ -187,9 +187,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_torn(runs: Path, monkeypatch: py
         raise StorageError("no room")
 
     before = (runs / "seen" / "diagnose" / "diagnose.json").read_bytes()
-    monkeypatch.setattr("convscope.diagnosed.commit_bytes", full)
+    monkeypatch.setattr("convscope.diagnosis.report.commit_bytes", full)
     with pytest.raises(StorageError, match="no room"):
-        commands.diagnose("seen", runs=runs, images=1)
+        convscope.diagnose("seen", runs=runs, images=1)
     assert (runs / "seen" / "diagnose" / "diagnose.json").read_bytes() == before
 
 
@@ -206,26 +206,26 @@ def test_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
     with pytest.raises(ConvscopeError, match="learning rate"):
-        commands.train("shapes", options=OPTIONS | {"lr": 1e8}, name="wild", runs=tmp_path, watch=True)
-    found = commands.diagnose("wild", runs=tmp_path)
+        convscope.train("shapes", options=OPTIONS | {"lr": 1e8}, name="wild", runs=tmp_path, watch=True)
+    found = convscope.diagnose("wild", runs=tmp_path)
     assert found.verdict.findings[0].fault == "rate-too-high"
     assert list(found.states) == ["start"]
     assert any("left no weights" in note for note in found.summary["notes"])
     assert "ran away" in found.sentence()
     with pytest.raises(UsageError, match="no classifier yet"):
-        commands.evaluate("wild", runs=tmp_path)
+        convscope.evaluate("wild", runs=tmp_path)
 
 
 def test_a_run_that_got_past_its_divergence_is_not_accused_of_it(tmp_path: Path):
-    commands.train("shapes", options=OPTIONS, name="tamed", runs=tmp_path)
+    convscope.train("shapes", options=OPTIONS, name="tamed", runs=tmp_path)
     run = Run(tmp_path / "tamed")
     details = {"step": 2, "lr": 0.1, "loss": "inf", "images": []}
     run.log_divergence({"epoch": len(run.log()), **details})
     assert run.diverged() is None
-    assert "ran away" not in commands.diagnose("tamed", runs=tmp_path, images=1).sentence()
+    assert "ran away" not in convscope.diagnose("tamed", runs=tmp_path, images=1).sentence()
     run.log_divergence({"epoch": len(run.log()) + 1, **details})
     assert run.diverged() is not None
-    assert "ran away" in commands.diagnose("tamed", runs=tmp_path, images=1).sentence()
+    assert "ran away" in convscope.diagnose("tamed", runs=tmp_path, images=1).sentence()
 
 
 @pytest.mark.parametrize("name", ["pretrained:nonsense", "lost.safetensors", "shapes-alexnt"])
@@ -235,7 +235,7 @@ def test_a_name_that_is_nothing_is_told_as_every_command_tells_it(name: str, tmp
             command(name, runs=tmp_path)
         return str(caught.value)
 
-    assert told(commands.diagnose) == told(commands.evaluate) == told(commands.explain)
+    assert told(convscope.diagnose) == told(convscope.evaluate) == told(convscope.explain)
 
 
 @pytest.mark.parametrize(("depth", "fault"), [(24, "exploding"), (44, "not-a-number")])
@@ -247,7 +247,7 @@ def test_a_network_that_explodes_beyond_all_bounds_is_still_told(depth: int, fau
         nn.init.normal_(conv.weight)
         layers += [conv, nn.ReLU()]
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 6))
-    found = commands.diagnose(network, load("shapes", image_size=8), runs=tmp_path)
+    found = convscope.diagnose(network, load_dataset("shapes", image_size=8), runs=tmp_path)
     assert found.verdict.fault == fault
     read = json.loads((found.folder / "diagnose.json").read_text())
     state = read["states"]["now"]
@@ -269,15 +269,15 @@ def test_what_was_frozen_at_the_start_is_a_note_and_no_fault(tmp_path: Path):
     start = deepcopy(network)
     with torch.no_grad():
         network[3].weight += 0.01
-    found = commands.diagnose(network, "shapes", start=start, runs=tmp_path)
+    found = convscope.diagnose(network, "shapes", start=start, runs=tmp_path)
     assert "frozen" not in [f.fault for f in found.verdict.findings]
     assert any("0.bias, 0.weight" in note for note in found.summary["notes"])
 
 
 def test_a_network_whose_norms_have_seen_nothing_is_taken_for_fresh(tmp_path: Path):
     """At test time a fresh residual network doubles its signal at each block; that is no fault of the network."""
-    images = load("shapes", image_size=8)
-    found = commands.diagnose(build("resnet44", 6, 8, {"width": 4}, seed=0), images, runs=tmp_path)
+    images = load_dataset("shapes", image_size=8)
+    found = convscope.diagnose(build("resnet44", 6, 8, {"width": 4}, seed=0), images, runs=tmp_path)
     assert found.verdict.fault == "healthy"
     assert list(found.states) == ["start"]
     assert found.states["start"].jacobians is not None

@@ -22,15 +22,15 @@ import pytest
 import convscope
 import toyclaim
 from convscope import cli
-from convscope.datasets import DATASETS
+from convscope.datasets.registry import DATASETS
 from convscope.diagnosis.verdict import RULES
-from convscope.explanation import METHODS
-from convscope.exporting import EXPORTS
-from convscope.models import MODELS
+from convscope.explanation.attribution import METHODS
+from convscope.exporting.formats import EXPORTS
+from convscope.feature_store.engines import ENGINES
+from convscope.models.registry import MODELS
 from convscope.recipes import AUGMENTS, RECIPES, Recipe
-from convscope.studies import CLAIMS
-from convscope.transferring.engines import ENGINES
-from convscope.transferring.ladder import CHEAP, COSTLY
+from convscope.studies.registry import CLAIMS
+from convscope.transfer_learning.ladder import CHEAP, COSTLY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}

@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope import drawing, metrics
-from convscope.drawing import canvas
+from convscope.canvas import figures as canvas
+from convscope.canvas.figures import Drawing
+from convscope.canvas.sheets import image_grid
+from convscope.classifying import metrics
+from convscope.diagnosis.drawing import NormImage, Way, factors, norm, watched
+from convscope.evaluation.drawing import calibration, confusion
+from convscope.explanation.drawing import Row, attributions, card_rows, map_summary, probes, stacked
+from convscope.studies.drawing import Quantity, claim, profiles
+from convscope.training.drawing import curves, rate_range
+from convscope.transfer_learning.drawing import FilterRow, Step, ladder, learning_curve, path, used_filters
 
 ODD_NAMES = ["$x_1$ costs $5", "a_b^c \\frac{", "日本語", "\U0001f600", "tab\tnew\nline", "\udcff bytes", "", "é→ü"]
 
 
-def opened(result: drawing.Drawing) -> Image.Image:
+def opened(result: Drawing) -> Image.Image:
     image = Image.open(io.BytesIO(result.png))
     image.load()
     return image
@@ -47,46 +55,40 @@ def noise(*shape: int) -> np.ndarray:
 
 
 QUANTITIES = [
-    drawing.Quantity("$gain", "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None), lambda v: f"{100 * v:.3g}"),
-    drawing.Quantity(
+    Quantity("$gain", "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None), lambda v: f"{100 * v:.3g}"),
+    Quantity(
         "of one seed " * 9, "2 times", "inconclusive", 1.0, -math.inf, math.inf, (None, 0.25), lambda v: f"{2**v:.3g}"
     ),
-    drawing.Quantity("same", "0", "does not hold", 0.0, 0.0, 0.0, (-1.0, 1.0)),
+    Quantity("same", "0", "does not hold", 0.0, 0.0, 0.0, (-1.0, 1.0)),
 ]
-WAY = drawing.Way(["$conv", "block", "fc"], [1e-9, 1e-3, 0.1, 1], [1, 2, 0.5], [3, 4, 1], [math.nan, 0.1, math.nan])
+WAY = Way(["$conv", "block", "fc"], [1e-9, 1e-3, 0.1, 1], [1, 2, 0.5], [3, 4, 1], [math.nan, 0.1, math.nan])
 EVERY = {
-    "curves": lambda: drawing.curves(log_of(20)),
-    "rate range": lambda: drawing.rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
-    "confusion": lambda: drawing.confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
-    "image_grid": lambda: drawing.image_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
-    "card_rows": lambda: drawing.card_rows(
-        [drawing.Row("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
+    "curves": lambda: curves(log_of(20)),
+    "rate range": lambda: rate_range([1e-4, 1e-2, 1.0], [2.3, 1.0, 4.0], 2.5e-3),
+    "confusion": lambda: confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
+    "image_grid": lambda: image_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
+    "card_rows": lambda: card_rows(
+        [Row("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
     ),
-    "probes": lambda: drawing.probes(
-        ["a", "b"], [(0.5, 0.4, 0.6)] * 2, np.array([[0.1, math.nan], [1, 0]]), ["x", "y"]
-    ),
-    "attributions": lambda: drawing.attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
-    "stacked": lambda: drawing.stacked([EVERY["curves"]().png, EVERY["rate range"]().png]),
-    "map_summary": lambda: drawing.map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
-    "ladder": lambda: drawing.ladder([drawing.Step("$head", 0.9, 0.8, 0.95, 3.2, 15_372, kept=True)] * 3),
-    "learning curve": lambda: drawing.learning_curve(
-        [(2, 0.5, 0.4, 0.6), (8, 0.7, 0.6, 0.8)], [(2, 0.5, 0.4, 0.6)] * 2
-    ),
-    "path": lambda: drawing.path([1e-3, 1e-1], [0.8, 0.9], [0.5, 0.4], 0.1),
-    "used filters": lambda: drawing.used_filters([drawing.FilterRow("$a", 3, 0.2, noise(5, 8, 8, 3), [True] * 5)] * 4),
-    "calibration": lambda: drawing.calibration(metrics.calibration(*scored(10))),
-    "factors": lambda: drawing.factors([("start", WAY), ("now", WAY)]),
-    "factors alone": lambda: drawing.factors([("now", drawing.Way(["$conv"], [0.0, 1.0]))]),
-    "claim": lambda: drawing.claim({f"$arm {k}" * k: [(1, 2.0), (9, 1.0 / k)] for k in range(1, 11)}, QUANTITIES),
-    "claim without curves": lambda: drawing.claim({"fitted": []}, QUANTITIES[:1]),
-    "profiles": lambda: drawing.profiles(
-        {"start": {"$a": [1e-9, 0.0, 1.0], "b": [1.0]}, "end": {"$a": [1.0]}}, "layer"
-    ),
-    "watched": lambda: drawing.watched(
+    "probes": lambda: probes(["a", "b"], [(0.5, 0.4, 0.6)] * 2, np.array([[0.1, math.nan], [1, 0]]), ["x", "y"]),
+    "attributions": lambda: attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
+    "stacked": lambda: stacked([EVERY["curves"]().png, EVERY["rate range"]().png]),
+    "map_summary": lambda: map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
+    "ladder": lambda: ladder([Step("$head", 0.9, 0.8, 0.95, 3.2, 15_372, kept=True)] * 3),
+    "learning curve": lambda: learning_curve([(2, 0.5, 0.4, 0.6), (8, 0.7, 0.6, 0.8)], [(2, 0.5, 0.4, 0.6)] * 2),
+    "path": lambda: path([1e-3, 1e-1], [0.8, 0.9], [0.5, 0.4], 0.1),
+    "used filters": lambda: used_filters([FilterRow("$a", 3, 0.2, noise(5, 8, 8, 3), [True] * 5)] * 4),
+    "calibration": lambda: calibration(metrics.calibration(*scored(10))),
+    "factors": lambda: factors([("start", WAY), ("now", WAY)]),
+    "factors alone": lambda: factors([("now", Way(["$conv"], [0.0, 1.0]))]),
+    "claim": lambda: claim({f"$arm {k}" * k: [(1, 2.0), (9, 1.0 / k)] for k in range(1, 11)}, QUANTITIES),
+    "claim without curves": lambda: claim({"fitted": []}, QUANTITIES[:1]),
+    "profiles": lambda: profiles({"start": {"$a": [1e-9, 0.0, 1.0], "b": [1.0]}, "end": {"$a": [1.0]}}, "layer"),
+    "watched": lambda: watched(
         [0, 10, 20], {"scale": ["a", "b"], "dead": ["a", "b"]}, {"scale": np.ones((3, 2)), "dead": np.zeros((3, 2))}
     ),
-    "norm": lambda: drawing.norm(
-        drawing.NormImage("$bn", *(np.linspace(-1, k, 99) for k in (1, 2, 3)), [1, 64], [0.5, 0.0], [0.3, 0.0])
+    "norm": lambda: norm(
+        NormImage("$bn", *(np.linspace(-1, k, 99) for k in (1, 2, 3)), [1, 64], [0.5, 0.0], [0.3, 0.0])
     ),
 }
 
@@ -134,7 +136,7 @@ def test_neither_pyplot_nor_torch_is_imported():
 
 @pytest.mark.parametrize("epochs", [1, 2, 200])
 def test_curves_of_any_length(epochs):
-    assert opened(drawing.curves(log_of(epochs))).size == (960, 760)
+    assert opened(curves(log_of(epochs))).size == (960, 760)
 
 
 def test_curves_leave_out_what_is_missing():
@@ -142,25 +144,25 @@ def test_curves_leave_out_what_is_missing():
     log[1] |= {"val_loss": None, "val_top1": None, "val_low": None, "val_high": None}
     log[3] |= {"train_loss": math.nan, "val_loss": math.inf}
     log[5] |= {"val_low": None, "val_high": None}
-    opened(drawing.curves(log))
+    opened(curves(log))
     without_rate = [{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}]
-    assert opened(drawing.curves(without_rate)).size == (960, 650)
-    opened(drawing.curves([{"epoch": 3}]))
-    opened(drawing.curves([{"epoch": 1, "lr": 0.0}]))
+    assert opened(curves(without_rate)).size == (960, 650)
+    opened(curves([{"epoch": 3}]))
+    opened(curves([{"epoch": 1, "lr": 0.0}]))
     with pytest.raises(ValueError, match="without epochs"):
-        drawing.curves([])
+        curves([])
 
 
 @pytest.mark.parametrize("k", [1, 2, 15, 60, 100, 120])
 def test_confusion_of_any_size(k):
-    image = opened(drawing.confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
+    image = opened(confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
     assert k * 15 * (k <= 100) < image.width < 1900
     assert image.height < 1900
 
 
 def test_confusion_shows_a_mistake_in_a_hundred():
     def most_orange(matrix):
-        pixels = np.asarray(opened(drawing.confusion(matrix, ["a", "b"])).convert("RGB")).astype(int)
+        pixels = np.asarray(opened(confusion(matrix, ["a", "b"])).convert("RGB")).astype(int)
         return (pixels[60:240, 40:280, 0] - pixels[60:240, 40:280, 2]).max()  # without the colour bars
 
     assert most_orange([[100, 0], [0, 100]]) < 20
@@ -168,23 +170,23 @@ def test_confusion_shows_a_mistake_in_a_hundred():
 
 
 def test_confusion_of_absent_classes_and_of_nothing():
-    opened(drawing.confusion([[3, 1], [0, 0]], ["cat", "dog"]))
-    opened(drawing.confusion([[0, 0], [0, 0]], ["cat", "dog"]))
+    opened(confusion([[3, 1], [0, 0]], ["cat", "dog"]))
+    opened(confusion([[0, 0], [0, 0]], ["cat", "dog"]))
     with pytest.raises(ValueError, match=r"shape \(2, 2\) does not fit 3 names"):
-        drawing.confusion([[1, 0], [0, 1]], ["a", "b", "c"])
+        confusion([[1, 0], [0, 1]], ["a", "b", "c"])
 
 
 def test_odd_names_are_drawn_as_they_are():
-    opened(drawing.confusion(np.eye(8, dtype=int), ODD_NAMES))
-    opened(drawing.image_grid(noise(8, 8, 8, 3), ODD_NAMES, 4, heading="$\\alpha$ 日", row_labels=["$a$", "日"]))
-    dollars, plain = (drawing.image_grid(noise(1, 32, 32, 3), [title], 1) for title in ("$x^2$", "x2"))
+    opened(confusion(np.eye(8, dtype=int), ODD_NAMES))
+    opened(image_grid(noise(8, 8, 8, 3), ODD_NAMES, 4, heading="$\\alpha$ 日", row_labels=["$a$", "日"]))
+    dollars, plain = (image_grid(noise(1, 32, 32, 3), [title], 1) for title in ("$x^2$", "x2"))
     assert dollars != plain
 
 
 def test_long_names_do_not_take_the_image():
-    image = opened(drawing.confusion(np.eye(3, dtype=int), ["a very long name of a class " * 5] * 3))
+    image = opened(confusion(np.eye(3, dtype=int), ["a very long name of a class " * 5] * 3))
     assert image.width < 800
-    assert opened(drawing.image_grid(noise(2, 32, 32, 3), ["wide name " * 30 + "→dog 97 %", ""], 2)).width < 320
+    assert opened(image_grid(noise(2, 32, 32, 3), ["wide name " * 30 + "→dog 97 %", ""], 2)).width < 320
 
 
 def test_titles_break_after_the_arrow_and_keep_the_number():
@@ -204,17 +206,17 @@ def test_titles_break_after_the_arrow_and_keep_the_number():
 
 def test_small_images_are_enlarged_exactly():
     image = noise(1, 8, 8, 3)
-    sheet = np.asarray(opened(drawing.image_grid(image, [], 1)).convert("RGB"))
+    sheet = np.asarray(opened(image_grid(image, [], 1)).convert("RGB"))
     inside = sheet[13 : 13 + 96, 13 : 13 + 96]  # the margin and the thin line
     np.testing.assert_array_equal(inside, image[0].repeat(12, 0).repeat(12, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28, 1), (1, 300, 200, 3), (64, 32, 32, 3), (5, 1, 500, 3)])
 def test_sheets_of_any_shape(shape):
-    sheet = opened(drawing.image_grid(noise(*shape), [], 8))
+    sheet = opened(image_grid(noise(*shape), [], 8))
     assert sheet.width < 1000
     rows = -(-shape[0] // 8)
-    labelled = opened(drawing.image_grid(noise(*shape), ["t"] * shape[0], 8, row_labels=["row"] * rows))
+    labelled = opened(image_grid(noise(*shape), ["t"] * shape[0], 8, row_labels=["row"] * rows))
     assert labelled.width > sheet.width
 
 
@@ -229,9 +231,9 @@ def test_sheets_of_any_shape(shape):
 )
 def test_sheets_that_do_not_fit_say_so(images, titles, message):
     with pytest.raises(ValueError, match=message):
-        drawing.image_grid(images, titles, 4)
+        image_grid(images, titles, 4)
 
 
 def test_calibration_of_a_single_image():
-    opened(drawing.calibration(metrics.calibration([[0.0, 1.0]], [1])))
-    opened(drawing.calibration(metrics.calibration(np.zeros((1, 1)), [0])))
+    opened(calibration(metrics.calibration([[0.0, 1.0]], [1])))
+    opened(calibration(metrics.calibration(np.zeros((1, 1)), [0])))

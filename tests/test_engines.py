@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.classifier import Architecture, Classifier
+from convscope.classifying.classifier import Classifier
 from convscope.errors import UnknownName, UsageError
-from convscope.images import Preprocess
-from convscope.models import build
+from convscope.feature_store import engines
+from convscope.feature_store.engines import TOLERANCE, Wanted, body_hash, fold, last_map, make_engine, pick_engine
+from convscope.images.preprocess import Preprocess
+from convscope.models.architecture import Architecture
 from convscope.models.heads import head_place
-from convscope.transferring import engines
-from convscope.transferring.engines import TOLERANCE, Wanted, body_hash, fold, last_map, make_engine, pick_engine
+from convscope.models.registry import build
 from lively import lively
 
 CPU = torch.device("cpu")

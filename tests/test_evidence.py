@@ -14,9 +14,9 @@ from convscope.explanation.layers import find_layers
 from convscope.explanation.maps import feature_maps
 from convscope.explanation.probe import RIDGE, _solve, probe
 from convscope.explanation.responses import Responses
-from convscope.images import Preprocess
-from convscope.models import build
-from convscope.taps import count_hooks
+from convscope.images.preprocess import Preprocess
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks
 from lively import lively
 
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from convscope.classifying.prediction import BATCH, logits
 from convscope.errors import DamagedFile
 from convscope.explanation.exemplars import Stream, _key, _value, average, exemplars, highest
 from convscope.explanation.layers import find_layers
-from convscope.images import Preprocess
-from convscope.models import build
-from convscope.prediction import BATCH, logits
-from convscope.taps import count_hooks, tapping
+from convscope.images.preprocess import Preprocess
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks, tapping
 from lively import lively
 
 N = 2 * BATCH + 9  # over two borders of a batch, and a part of one

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convscope import prediction
+from convscope.classifying import prediction
+from convscope.classifying.prediction import BATCH, logits
 from convscope.errors import DamagedFile
 from convscope.explanation import exemplars as streaming
 from convscope.explanation.exemplars import Exemplars, Stream, _key, _value, exemplars
 from convscope.explanation.layers import Layer, find_layers
-from convscope.images import Preprocess
+from convscope.images.preprocess import Preprocess
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
-from convscope.prediction import BATCH, logits
-from convscope.taps import count_hooks, record
+from convscope.models.taps import count_hooks, record
 
 PLAIN = Preprocess(1, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))  # pixel values as they are
 TIES = [-2.0, -1.0, -0.0, 0.0, 1.0, 1.5]

@@ -11,14 +11,17 @@ import torch
 from torch import nn
 
 import convscope
-from convscope import cli, commands, explained
-from convscope.datasets import Dataset, Unsplit, assemble
+from convscope import cli
+from convscope.datasets.dataset import Dataset, assemble
+from convscope.datasets.unsplit import Unsplit
 from convscope.errors import UsageError
+from convscope.explanation import report
+from convscope.explanation.card_making import Explaining, Material, Options, Streamed
 from convscope.explanation.cards import LayerCards
-from convscope.explanation.explaining import Explaining, Material, Options, Streamed
 from convscope.explanation.maximize import palette, total_variation
-from convscope.images import to_tensor
-from convscope.taps import count_hooks
+from convscope.explanation.report import write_layer
+from convscope.images.preprocess import to_tensor
+from convscope.models.taps import count_hooks
 
 RED, EDGE, DEAD = 0, 1, 2
 
@@ -156,7 +159,7 @@ def test_the_command_writes_cards_that_stand_alone(run: Path, capsys: pytest.Cap
 
 
 def test_what_is_interrupted_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    write, seen = explained.write_layer, []
+    write, seen = write_layer, []
 
     def killed(found: LayerCards, *rest: object) -> None:
         write(found, *rest)
@@ -164,11 +167,11 @@ def test_what_is_interrupted_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch,
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(explained, "write_layer", killed)
+    monkeypatch.setattr(report, "write_layer", killed)
     words = ["explain", str(run), "--count", "2", "--ablate", "0", "--seeds", "1"]
     assert cli.run(words) == 130  # and it says that the same command goes on
     assert seen == ["conv1", "conv2"]
-    monkeypatch.setattr(explained, "write_layer", write)
+    monkeypatch.setattr(report, "write_layer", write)
     cut = convscope.explain(str(run), count=2, ablate=0, seeds=1)
     assert cut.summary["kept"] == ["conv1", "conv2"]
     assert cut.summary["made"] == ["conv3"]
@@ -196,10 +199,9 @@ def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
 
 
 def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convscope.commands import main as _  # noqa: F401 - the package is loaded
-    from convscope.explanation import explaining
+    from convscope.explanation import card_making as explaining
+    from convscope.explanation import command as module
 
-    module = __import__("convscope.commands.explain", fromlist=["_Keeper"])
     monkeypatch.setattr(explaining, "BLOCK", 64)
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(module, "FIRST_CARDS", 0.0)
@@ -212,13 +214,13 @@ def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(module._Keeper, "streamed", killed)
     with pytest.raises(KeyboardInterrupt):
-        commands.explain(str(run), count=3, ablate=0, seeds=0, on_layer=lambda page, found: shown.append(found.images))
+        convscope.explain(str(run), count=3, ablate=0, seeds=0, on_layer=lambda page, found: shown.append(found.images))
     assert shown == [64, 64, 64]  # the first cards, while the pass goes on
     assert "so far" in (run / "explain" / "conv1.html").read_text(encoding="utf-8")
     monkeypatch.setattr(module._Keeper, "streamed", streamed)
     starts = []
     monkeypatch.setattr(Explaining, "_pass", _noting(Explaining._pass, starts))
-    report = commands.explain(str(run), count=3, ablate=0, seeds=0)
+    report = convscope.explain(str(run), count=3, ablate=0, seeds=0)
     assert starts[0] == 192
     assert report.summary["layers"][0]["images"] == report.summary["layers"][0]["of"]
     assert "so far" not in (run / "explain" / "conv1.html").read_text(encoding="utf-8")

@@ -18,13 +18,17 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import commands, exporting, storage
-from convscope.classifier import Architecture, Classifier
+import convscope
+from convscope import storage
+from convscope.classifying.classifier import Classifier
+from convscope.classifying.prediction import logits, predict
 from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
-from convscope.exporting import EXPORTS, SCRIPT, check_seal, export_classifier, seal_images, to_onnx
-from convscope.images import Preprocess
+from convscope.exporting import formats as exporting
+from convscope.classifying.seal import check_seal, seal_images
+from convscope.exporting.formats import EXPORTS, SCRIPT, export_classifier, to_onnx
+from convscope.images.preprocess import Preprocess
+from convscope.models.architecture import Architecture
 from convscope.models.heads import put_head
-from convscope.prediction import logits, predict
 from lively import lively
 
 runtime = pytest.importorskip("onnxruntime")
@@ -71,7 +75,7 @@ def test_the_safetensors_form_is_an_ordinary_classifier_with_a_seal(tmp_path: Pa
         check_seal(again)
     again.save(tmp_path / "altered.safetensors")
     with pytest.raises(DamagedFile, match="sealed images"):
-        commands.open_classifier(str(tmp_path / "altered.safetensors"))
+        convscope.open_classifier(str(tmp_path / "altered.safetensors"))
 
 
 def test_the_onnx_file_says_all_that_is_needed(exported: Path):
@@ -276,8 +280,8 @@ def test_every_flower_is_answered_alike_without_torch(shared_data: Path, tmp_pat
     flowers = shared_data / "flowers12"
     if not flowers.exists():
         pytest.skip(f"there is no {flowers}")
-    report = commands.transfer(flowers, name="net", runs=tmp_path)
-    classifier, _ = commands.open_classifier("net", tmp_path)
+    report = convscope.transfer(flowers, name="net", runs=tmp_path)
+    classifier, _ = convscope.open_classifier("net", tmp_path)
     assert classifier.architecture.name == "timm:tf_efficientnet_lite0"
     export_classifier(classifier, tmp_path, "net", "onnx")
     files = [str(p) for p in sorted((flowers / "test").rglob("*.jpg"))]

@@ -19,16 +19,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convscope import commands, storage
-from convscope.classifier import Architecture, Classifier
-from convscope.datasets import Listing, list_images
+import convscope
+from convscope import storage
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.dataset import Listing
+from convscope.datasets.registry import list_images
 from convscope.errors import DataError, LockedError, StorageError, UnknownName, UsageError
-from convscope.images import Preprocess
+from convscope.feature_store import extraction as features
+from convscope.feature_store.engines import Wanted
+from convscope.feature_store.extraction import extract
+from convscope.feature_store.store import FeatureOptions
+from convscope.images.preprocess import Preprocess
+from convscope.locks import lock
+from convscope.models.architecture import Architecture
 from convscope.recipes import AUGMENTS
-from convscope.storage import lock
-from convscope.transferring import features
-from convscope.transferring.engines import Wanted
-from convscope.transferring.features import FeatureOptions, extract
 from lively import lively
 
 CPU = torch.device("cpu")
@@ -173,8 +177,8 @@ def test_images_that_cannot_be_read(small: Classifier, tmp_path: Path):
     assert [listing.unsplit.origin(i) for i, _ in found.bad] == ["odd/broken.png", "odd/broken2.png"]
     assert found.computed == 12
     with pytest.raises(DataError, match="2 of 14 images cannot be read"):
-        commands.features(root, engine="torch", image_size=32)
-    report = commands.features(root, engine="torch", image_size=32, bad_images="skip")
+        convscope.features(root, engine="torch", image_size=32)
+    report = convscope.features(root, engine="torch", image_size=32, bad_images="skip")
     assert len(report.listing) == 12
     assert "2 images are left out" in report.summary["notes"][-1]
 
@@ -221,9 +225,9 @@ def test_what_is_refused(small: Classifier, tmp_path: Path):
     with pytest.raises(UnknownName, match="float32"):
         extract(list_images(root), small, replace(TORCH, dtype="float8"), CPU)
     with pytest.raises(UsageError, match="copies"):
-        commands.features(root, augment=-1)
+        convscope.features(root, augment=-1)
     with pytest.raises(UsageError, match="standard"):
-        commands.features(root, augment=1, level="standart")
+        convscope.features(root, augment=1, level="standart")
 
 
 def test_an_interrupt_keeps_what_was_done(small: Classifier, tmp_path: Path):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import UnknownName, UsageError
-from convscope.explanation.fields import crop_box, cut, effective_field
+from convscope.explanation.crops import crop_box, cut, effective_field
 from convscope.explanation.layers import find_layers
-from convscope.models import build
-from convscope.taps import count_hooks, reach
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks, reach
 from lively import lively
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.datasets import load
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -45,14 +45,14 @@ def split_folder(folder: Path) -> Path:
 def refused(path: Path, **options: str) -> str:
     """The one sentence with which the folder is refused."""
     with pytest.raises(DataError) as caught:
-        load(path, **options)
+        load_dataset(path, **options)
     assert caught.value.exit_code == 65
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_one_folder_a_class(folder: Path) -> None:
-    data = load(folder)
+    data = load_dataset(folder)
     assert data.name == "images"
     assert data.class_names == ("cat", "dog")
     assert data.images.shape == (60, 64, 64, 3)
@@ -65,31 +65,31 @@ def test_one_folder_a_class(folder: Path) -> None:
 
 
 def test_a_folder_is_named_in_any_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = load(folder)
+    plain = load_dataset(folder)
     monkeypatch.chdir(folder)
     for way in (".", "../images", str(folder) + "/"):
-        data = load(way)
+        data = load_dataset(way)
         assert (data.name, data.fingerprint) == ("images", plain.fingerprint)
 
 
 def test_names_of_files_and_their_order_do_not_count(folder: Path) -> None:
-    plain = load(folder)
+    plain = load_dataset(folder)
     for i, path in enumerate(sorted(folder.rglob("*.png"))):
         path.rename(path.with_name(f"{(i * 37) % 101}-new.png"))
-    data = load(folder)
+    data = load_dataset(folder)
     assert data.fingerprint == plain.fingerprint
     assert {p: set(data.keys[i]) for p, i in data.parts.items()} == {
         p: set(plain.keys[i]) for p, i in plain.parts.items()
     }
     (folder / "dog").rename(folder / "wolf")
-    assert load(folder).fingerprint != plain.fingerprint
+    assert load_dataset(folder).fingerprint != plain.fingerprint
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Training", "TEST")])
 def test_train_and_test_folders_above(split_folder: Path, names: tuple[str, str]) -> None:
     for old, new in zip(("train", "test"), names, strict=True):
         (split_folder / old).rename(split_folder / new)
-    data = load(split_folder)
+    data = load_dataset(split_folder)
     assert data.class_names == ("cat", "dog")
     assert data.counts()["test"] == {"cat": 5, "dog": 5}
     assert all(data.origins(i).startswith(f"{names[1]}/") for i in data.parts["test"])
@@ -103,7 +103,7 @@ def test_train_and_test_folders_above(split_folder: Path, names: tuple[str, str]
 def test_classes_go_by_name_and_not_by_their_place(split_folder: Path) -> None:
     """Test folders lack a class: by place the labels would shift."""
     write_image(split_folder / "train" / "ant" / "1.png", 300)
-    data = load(split_folder)
+    data = load_dataset(split_folder)
     assert data.class_names == ("ant", "cat", "dog")
     assert data.counts()["test"] == {"ant": 0, "cat": 5, "dog": 5}
     for i in data.parts["test"]:
@@ -121,7 +121,7 @@ def test_copies_of_test_images_are_dropped_from_training(split_folder: Path) -> 
     for i in range(100, 104):
         source = split_folder / "test" / ("dog", "cat")[i % 2] / f"{i}.png"
         (split_folder / "train" / source.parent.name / f"copy{i}.png").write_bytes(source.read_bytes())
-    data = load(split_folder)
+    data = load_dataset(split_folder)
     dropped = set(range(len(data))) - {int(i) for part in data.parts.values() for i in part}
     assert {data.origins(i) for i in dropped} == {f"train/{('dog', 'cat')[i % 2]}/copy{i}.png" for i in range(100, 104)}
     (note,) = data.notes
@@ -132,17 +132,17 @@ def test_split_folders_with_something_beside_them_are_not_taken_for_classes(spli
     write_image(split_folder / "extra" / "1.png", 1)
     assert "also 'extra'" in refused(split_folder)
     (split_folder / "extra").rename(split_folder / ".extra")
-    assert load(split_folder).class_names == ("cat", "dog")
+    assert load_dataset(split_folder).class_names == ("cat", "dog")
     (split_folder / "train").rename(split_folder / "val")
     assert "no train folder" in refused(split_folder)
 
 
 def test_a_class_may_be_called_train(folder: Path) -> None:
     (folder / "cat").rename(folder / "train")
-    assert load(folder).class_names == ("dog", "train")
+    assert load_dataset(folder).class_names == ("dog", "train")
     (folder / "dog").rename(folder / "invalid")
     (folder / "train").rename(folder / "valid")
-    assert load(folder).class_names == ("invalid", "valid")
+    assert load_dataset(folder).class_names == ("invalid", "valid")
 
 
 def test_what_is_no_image_is_ignored_with_a_count(folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_is_no_image_is_ignored_with_a_count(folder: Path) -> None:
     (folder / "cat" / "notes.txt").write_text("x")
     (folder / "LICENCE").write_text("x")
     write_image(folder / "stray.png", 400)
-    data = load(folder)
+    data = load_dataset(folder)
     assert data.class_names == ("cat", "dog")
     assert len(data) == 60
     assert data.notes == (
@@ -197,7 +197,7 @@ def test_classes_that_are_spelt_almost_alike_are_noted(tmp_path: Path, one: str,
         write_image(tmp_path / "p" / name / f"{seed}.png", seed)
     if len(list((tmp_path / "p").iterdir())) < 3:
         pytest.skip("this file system does not tell the names apart")
-    data = load(tmp_path / "p")
+    data = load_dataset(tmp_path / "p")
     assert len(data.class_names) == 3
     first, second = sorted((one, other))
     assert f"classes {first!r} and {second!r} differ in {what} alone: are they one?" in data.notes
@@ -215,13 +215,13 @@ def test_odd_names_and_nested_folders(folder: Path) -> None:
     ]
     for seed, name in enumerate(names):
         write_image(folder / "cat" / "deep" / "-er\n" / name, 200 + seed)
-    data = load(folder)
+    data = load_dataset(folder)
     assert len(data) == 67
     found = {data.origins(i) for i in range(67) if data.labels[i] == 0}
     assert {f"cat/deep/-er\n/{name}" for name in names} < found
     for name in (" ", "-l\n", "日本", os.fsdecode(b"caf\xe9")):
         write_image(folder / name / "1.png", 300 + len(name))
-    data = load(folder)
+    data = load_dataset(folder)
     assert set(data.class_names) == {"cat", "dog", " ", "-l\n", "日本", os.fsdecode(b"caf\xe9")}
     assert len(data.fingerprint) == 64
 
@@ -231,7 +231,7 @@ def test_loops_do_not_hang_and_are_no_class(folder: Path) -> None:
     (folder / "up").symlink_to(folder.parent)
     (folder / "cat" / "loop").symlink_to(folder / "cat")
     (folder / "cat" / "self.png").symlink_to("self.png")
-    data = load(folder, bad_images="skip")
+    data = load_dataset(folder, bad_images="skip")
     assert data.class_names == ("cat", "dog")
     assert len(data) == 60
     assert "3 linked folders were ignored (the first: 'round')." in data.notes
@@ -240,7 +240,7 @@ def test_loops_do_not_hang_and_are_no_class(folder: Path) -> None:
 
 def test_a_link_to_itself_among_the_classes_is_ignored(folder: Path) -> None:
     (folder / "knot").symlink_to("knot")
-    data = load(folder)
+    data = load_dataset(folder)
     assert data.class_names == ("cat", "dog")
     assert any("'knot'" in note for note in data.notes)
 
@@ -249,7 +249,7 @@ def test_linked_class_folders_and_images_are_followed(folder: Path, tmp_path: Pa
     write_image(tmp_path / "elsewhere" / "1.png", 300)
     (folder / "bird").symlink_to(tmp_path / "elsewhere")
     (folder / "cat" / "linked.png").symlink_to(tmp_path / "elsewhere" / "1.png")
-    data = load(folder)
+    data = load_dataset(folder)
     assert data.class_names == ("bird", "cat", "dog")
     assert data.counts()["train"]["bird"] == 1
     assert {"bird/1.png", "cat/linked.png"} < {data.origins(i) for i in range(62)}
@@ -272,7 +272,7 @@ def test_a_bad_image_is_named_or_left_out_without_shifting_labels(folder: Path) 
         "dog/11.png: not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM). "
         "Mend or remove them, or leave them out with --bad-images skip."
     )
-    data = load(folder, bad_images="skip")
+    data = load_dataset(folder, bad_images="skip")
     assert len(data) == 58
     (note,) = data.notes
     assert note.startswith("2 images cannot be read and are left out: cat/10.png: truncated; dog/11.png")
@@ -287,7 +287,7 @@ def test_many_bad_images_make_no_long_message(folder: Path) -> None:
     said = refused(folder)
     assert said.startswith("30 of 60 images cannot be read: cat/0.png: empty file; ")
     assert "and 25 more" in said
-    data = load(folder, bad_images="skip")
+    data = load_dataset(folder, bad_images="skip")
     assert "class 'cat': without any image." in data.notes
     for path in (folder / "dog").iterdir():
         path.write_bytes(b"")
@@ -310,7 +310,7 @@ for path in (root / "cat" / "0.png", root / "cat", root):
     path.chmod(0)
     os.seteuid(65534)
     try:
-        load(root)
+        load_dataset(root)
     except DataError as error:
         print(error)
     os.seteuid(0)
@@ -334,11 +334,11 @@ for path in (root / "cat" / "0.png", root / "cat", root):
 
 
 def test_real_folders_raise_no_note(shared_data: Path) -> None:
-    flowers = load(shared_data / "flowers12")
+    flowers = load_dataset(shared_data / "flowers12")
     assert flowers.notes == ()
     assert set(flowers.counts()["test"].values()) == {20}
     assert len(flowers.class_names) == 12
-    tumours = load(shared_data / "braintumor2")
+    tumours = load_dataset(shared_data / "braintumor2")
     assert tumours.notes == ()
     assert len(np.unique(tumours.keys)) == 253 - 25
     for key in tumours.keys:

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from convscope.errors import DataError
-from convscope.transferring.head import Problem, Standard, folds_of, train_head
+from convscope.transfer_learning.head import Problem, Standard, folds_of, train_head
 
 CLASSES = 4
 

@@ -10,11 +10,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from convscope.errors import UnknownName, UsageError
-from convscope.models import build
+from convscope.feature_store.nearest import most_similar
 from convscope.models.heads import HEADS, TEMPERATURE, head_place, put_head, votes
-from convscope.transferring.fcnn import train_fcnn
-from convscope.transferring.finetune import stages_of, tune
-from convscope.transferring.neighbours import choose_neighbours, most_similar, neighbours_head
+from convscope.models.registry import build
+from convscope.transfer_learning.fcnn import train_fcnn
+from convscope.transfer_learning.fine_tuning import stages_of, tune
+from convscope.transfer_learning.knn import choose_neighbours, neighbours_head
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convscope import images
 from convscope.errors import DamagedFile, DataError, ImageError, UnknownName, UsageError
-from convscope.images import FITS, Preprocess, statistics, to_tensor
+from convscope.images import preprocess as images
+from convscope.images.preprocess import FITS, Preprocess, statistics, to_tensor
 
 
 def noise(width=24, height=16, seed=0, channels=3):

@@ -13,8 +13,8 @@ from convscope.diagnosis.chain import find_chain, segments
 from convscope.diagnosis.gradients import gradients, ready
 from convscope.diagnosis.jacobian import Jacobians, Spectrum, jacobians
 from convscope.errors import UsageError
-from convscope.models import build
-from convscope.taps import count_hooks
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks
 
 
 class Skip(nn.Module):

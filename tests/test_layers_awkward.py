@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from convscope.errors import UnknownName, UsageError
 from convscope.explanation.layers import Layer, find_layers, owners
 from convscope.models.alexnet import alexnet
-from convscope.models.receptive import Field
+from convscope.models.receptive_fields import Field
 from convscope.models.resnet import cifar_resnet, resnet
 from convscope.models.speednet import speednet
-from convscope.taps import Tap, count_hooks, reach, record, tapping
+from convscope.models.taps import Tap, count_hooks, reach, record, tapping
 
 
 class Twice(nn.Module):

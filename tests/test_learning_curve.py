@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convscope.errors import UsageError
-from convscope.transferring.learning_curve import CurvePoint, LearningCurve, measure_curve, nested_subsets
+from convscope.transfer_learning.learning_curve import CurvePoint, LearningCurve, measure_curve, nested_subsets
 
 SIZES = (2, 3, 5, 8, 12, 20, 30)
 

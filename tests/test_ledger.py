@@ -12,10 +12,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.errors import UsageError
-from convscope.models import MODELS, build, options_of
-from convscope.models.ledger import LECTURE_COLUMNS, LayerRow, lecture_cells, lecture_rows, ledger
-from convscope.models.receptive import Field, union
-from convscope.taps import count_hooks, record
+from convscope.models.layer_table import LECTURE_COLUMNS, LayerRow, lecture_cells, lecture_rows, ledger
+from convscope.models.receptive_fields import Field, union
+from convscope.models.registry import MODELS, build, options_of
+from convscope.models.taps import count_hooks, record
 
 
 class Residual(nn.Module):

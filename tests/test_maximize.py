@@ -34,12 +34,12 @@ from convscope.explanation.maximize import (
     window_of,
 )
 from convscope.explanation.objectives import Objective, Values, channel, direction, logit, neuron
-from convscope.images import Preprocess
+from convscope.images.preprocess import Preprocess
 from convscope.models.alexnet import alexnet
-from convscope.models.receptive import Field
+from convscope.models.receptive_fields import Field
 from convscope.models.resnet import cifar_resnet
 from convscope.models.speednet import speednet
-from convscope.taps import Tap, count_hooks, reach
+from convscope.models.taps import Tap, count_hooks, reach
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -13,7 +13,9 @@ from scipy.stats import binomtest, ttest_1samp
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from convscope import metrics
+import convscope
+from convscope.classifying import metrics
+from convscope.classifying.intervals import _newcombe, bootstrap, paired_test, wilson
 from convscope.errors import DataError
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -128,7 +130,7 @@ def test_calibration_error_is_torchmetrics(case):
 @given(st.integers(1, 5000), st.floats(0, 1))
 def test_wilson_is_scipys(n, share):
     successes = round(share * n)
-    ours, expected = metrics.wilson(successes, n), binomtest(successes, n).proportion_ci(method="wilson")
+    ours, expected = wilson(successes, n), binomtest(successes, n).proportion_ci(method="wilson")
     assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
@@ -138,7 +140,7 @@ def test_wilson_is_scipys(n, share):
 def test_paired_p_is_the_exact_sign_test_and_mirrors(both, a_only, b_only, neither):
     assume(both + a_only + b_only + neither > 0)
     a, b = pair(both, a_only, b_only, neither)
-    ours, mirrored = metrics.paired_test(a, b), metrics.paired_test(b, a)
+    ours, mirrored = paired_test(a, b), paired_test(b, a)
     if a_only + b_only:
         assert ours.p == pytest.approx(binomtest(a_only, a_only + b_only, 0.5).pvalue)
     assert ours.difference == pytest.approx(a.mean() - b.mean(), abs=1e-12)
@@ -157,17 +159,17 @@ def pair(both, a_only, b_only, neither):
 def test_wilson_of_newcombes_table():
     """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3."""
     for successes, n, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)]:
-        interval = metrics.wilson(successes, n)
+        interval = wilson(successes, n)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
-    assert metrics.wilson(29, 29).high == 1.0
-    assert metrics.wilson(0, 29).low == 0.0
+    assert wilson(29, 29).high == 1.0
+    assert wilson(0, 29).low == 0.0
 
 
 def test_wilson_of_nothing_and_of_nonsense():
     with pytest.raises(DataError, match="no images to evaluate"):
-        metrics.wilson(0, 0)
+        wilson(0, 0)
     with pytest.raises(ValueError, match="5 successes among 4"):
-        metrics.wilson(5, 4)
+        wilson(5, 4)
 
 
 @pytest.mark.parametrize(
@@ -175,25 +177,25 @@ def test_wilson_of_nothing_and_of_nonsense():
 )
 def test_paired_interval_of_published_tables(table, low, high):
     """Newcombe 1998 (17:2635), and the airway data of Fagerland, Lydersen and Laake 2014."""
-    result = metrics.paired_test(*pair(*table))
+    result = paired_test(*pair(*table))
     assert (result.low, result.high) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_paired_by_hand():
-    result = metrics.paired_test(*pair(10, 5, 1, 4))
+    result = paired_test(*pair(10, 5, 1, 4))
     assert (result.n, result.a_only, result.b_only) == (20, 5, 1)
     assert result.difference == pytest.approx(0.2)
     assert result.p == pytest.approx(2 * (1 + 6) / 2**6)  # six coins, at most one head, both sides
-    same = metrics.paired_test(torch.tensor([True, False]), torch.tensor([True, False]))
+    same = paired_test(torch.tensor([True, False]), torch.tensor([True, False]))
     assert (same.p, same.difference) == (1.0, 0.0)
     assert same.low < 0 < same.high  # two images prove nothing
 
 
 def test_paired_needs_the_same_images():
     with pytest.raises(DataError, match="same images"):
-        metrics.paired_test(np.array([True]), np.array([True, False]))
+        paired_test(np.array([True]), np.array([True, False]))
     with pytest.raises(DataError, match="no images"):
-        metrics.paired_test(np.array([]), np.array([]))
+        paired_test(np.array([]), np.array([]))
 
 
 def test_paired_interval_covers():
@@ -201,7 +203,7 @@ def test_paired_interval_covers():
     generator = np.random.default_rng(0)
     inside = 0
     for counts in generator.multinomial(60, [0.5, 0.2, 0.1, 0.2], 2000):
-        low, high = metrics._newcombe(*counts.tolist())
+        low, high = _newcombe(*counts.tolist())
         inside += low <= 0.1 <= high
     assert 0.935 < inside / 2000 < 0.975
 
@@ -254,7 +256,7 @@ def test_class_scores_by_hand():
 
 def test_balanced_accuracy_of_a_faultless_network_is_not_certain():
     perfect = metrics.balanced_accuracy(np.eye(5), np.arange(5))
-    assert perfect == metrics.wilson(5, 5)
+    assert perfect == wilson(5, 5)
     assert perfect.low < 0.6
     mixed = metrics.balanced_accuracy(np.eye(3)[[0, 1, 2, 2]], [0, 1, 2, 0])
     assert mixed.method == "bootstrap"
@@ -262,18 +264,18 @@ def test_balanced_accuracy_of_a_faultless_network_is_not_certain():
 
 def test_bootstrap_is_repeatable_and_covers_a_mean():
     values = np.random.default_rng(3).normal(5, 2, 400)
-    first = metrics.bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
-    assert first == metrics.bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
+    first = bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
+    assert first == bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
     assert first.value == values.mean()
     assert first.high - first.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     with pytest.raises(DataError):
-        metrics.bootstrap(lambda i: 0.0, 0)
+        bootstrap(lambda i: 0.0, 0)
 
 
 def test_confusion_stops_at_1000_classes():
     assert metrics.confusion(np.zeros((1, 1000)), [0]).shape == (1000, 1000)
     assert metrics.confusion(np.zeros((1, 1001)), [0]) is None
-    wide = metrics.evaluate(np.zeros((1, 1001)), [0], names(1001))
+    wide = convscope.evaluate(np.zeros((1, 1001)), [0], names(1001))
     assert wide.confusion is None
     assert wide.to_json()["confusion"] is None
 
@@ -303,7 +305,7 @@ def example(n=200, k=7, seed=0):
 
 def test_evaluation_holds_the_parts():
     logits, labels = example()
-    whole = metrics.evaluate(logits, labels, names(7))
+    whole = convscope.evaluate(logits, labels, names(7))
     assert whole.top1 == metrics.top_k(logits, labels, 1)
     assert whole.top5 == metrics.top_k(logits, labels, 5)
     assert whole.scores == metrics.per_class(logits, labels, names(7))
@@ -314,19 +316,19 @@ def test_evaluation_holds_the_parts():
 
 def test_mistakes_are_the_most_confident_ones():
     logits, labels = example()
-    mistakes, probabilities = metrics.evaluate(logits, labels, names(7)).mistakes, softmax(logits)
+    mistakes, probabilities = convscope.evaluate(logits, labels, names(7)).mistakes, softmax(logits)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     assert len(mistakes) == 25 < len(wrong)
     assert [m.index for m in mistakes] == sorted(wrong, key=lambda i: -probabilities[i].max())[:25]
     for m in mistakes:
         assert m.truth == labels[m.index] != m.guess
         assert m.probability == pytest.approx(probabilities[m.index, m.guess])
-    assert metrics.evaluate(np.eye(3), [0, 1, 2], names(3)).mistakes == ()
+    assert convscope.evaluate(np.eye(3), [0, 1, 2], names(3)).mistakes == ()
 
 
 def test_json_is_flat_stable_and_strict():
     logits, labels = example(n=50, k=3)
-    flat = metrics.evaluate(logits, labels, names(3)).to_json()
+    flat = convscope.evaluate(logits, labels, names(3)).to_json()
     again = json.loads(json.dumps(flat, allow_nan=False))
     assert again == flat
     for key in ("top1", "top5", "balanced_accuracy"):
@@ -338,11 +340,11 @@ def test_json_is_flat_stable_and_strict():
 
 def test_evaluation_is_the_same_each_time_and_in_any_form():
     logits, labels = example(n=5000)  # more than one slice
-    first = metrics.evaluate(logits, labels, names(7))
+    first = convscope.evaluate(logits, labels, names(7))
     frozen = logits.copy()
     frozen.setflags(write=False)  # as a memory-mapped file is
-    assert first == metrics.evaluate(frozen, labels.astype(np.int32), names(7))
-    assert first == metrics.evaluate(torch.tensor(logits, requires_grad=True), torch.tensor(labels), names(7))
+    assert first == convscope.evaluate(frozen, labels.astype(np.int32), names(7))
+    assert first == convscope.evaluate(torch.tensor(logits, requires_grad=True), torch.tensor(labels), names(7))
     order = np.random.default_rng(1).permutation(5000)
     assert metrics.cross_entropy(logits[order], labels[order]) == first.loss
     half = torch.tensor(logits).bfloat16()
@@ -350,14 +352,14 @@ def test_evaluation_is_the_same_each_time_and_in_any_form():
 
 
 def test_one_class():
-    whole = metrics.evaluate(np.zeros((4, 1)), np.zeros(4, int), ["only"])
+    whole = convscope.evaluate(np.zeros((4, 1)), np.zeros(4, int), ["only"])
     assert (whole.top1.value, whole.top5_k, whole.loss, whole.confusion) == (1.0, 1, 0.0, ((4,),))
     assert whole.calibration.ece == 0.0
     assert math.copysign(1, whole.loss) == 1
 
 
 def test_one_image():
-    whole = metrics.evaluate([[0.0, 1.0]], [0], ["a", "b"])
+    whole = convscope.evaluate([[0.0, 1.0]], [0], ["a", "b"])
     assert (whole.top1.value, whole.balanced_accuracy.value, whole.scores[1].recall) == (0.0, 0.0, None)
 
 
@@ -374,9 +376,9 @@ def test_one_image():
 )
 def test_what_cannot_be_evaluated_says_why(logits, labels, message):
     with pytest.raises(DataError, match=message):
-        metrics.evaluate(logits, labels, ["a", "b"])
+        convscope.evaluate(logits, labels, ["a", "b"])
 
 
 def test_names_must_fit():
     with pytest.raises(DataError, match="3 class names do not fit a network of 2 classes"):
-        metrics.evaluate([[0.0, 1.0]], [0], ["a", "b", "c"])
+        convscope.evaluate([[0.0, 1.0]], [0], ["a", "b", "c"])

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from convscope.batches import Batch, Batches
-from convscope.datasets import Dataset, assemble
+from convscope.classifying.metrics import top_k
+from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.errors import DataError, UsageError
-from convscope.metrics import top_k
-from convscope.mixing import is_on, mix, partners
+from convscope.images.mixing import is_on, mix, partners
 from convscope.recipes import AUGMENTS, Labels, Recipe
-from convscope.training import loss_of
+from convscope.training.batches import Batch, Batches
+from convscope.training.loop import loss_of
 
 KEYS = np.arange(3000, dtype=np.uint64) * np.uint64(2654435761)
 CPU = torch.device("cpu")

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.classifier import Classifier, architecture_of
+from convscope.classifying.classifier import Classifier
 from convscope.errors import UnknownName, UsageError
-from convscope.images import Preprocess
-from convscope.models import MODELS, build, options_of
+from convscope.images.preprocess import Preprocess
+from convscope.models.architecture import architecture_of
+from convscope.models.registry import MODELS, build, options_of
 from convscope.models.vgg import stage_depths
 
 CLASSES = 10

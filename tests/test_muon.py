@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.models import build
-from convscope.muon import COEFFICIENTS, Muon, orthogonal
+from convscope.models.registry import build
 from convscope.recipes import Optimizer
-from convscope.training import make_optimizer
+from convscope.training.loop import make_optimizer
+from convscope.training.muon import COEFFICIENTS, Muon, orthogonal
 
 
 def slow(matrix: torch.Tensor, iterations: int) -> torch.Tensor:

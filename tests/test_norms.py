@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.diagnosis.norms import batch_norms, look_at_norm
+from convscope.diagnosis.batch_norms import batch_norms, look_at_norm
 from convscope.errors import UnknownName, UsageError
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from convscope.errors import UnknownName, UsageError
-from convscope.models import build
-from convscope.models.own import is_own, load_own, source_hash
+from convscope.models.registry import build
+from convscope.models.user_network import is_own, load_own, source_hash
 
 NET = """
 import sys

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.datasets import Unsplit, assemble, load, packed
+from convscope.datasets import packing as packed
+from convscope.datasets.dataset import assemble
+from convscope.datasets.registry import load_dataset
+from convscope.datasets.unsplit import Unsplit
 from convscope.errors import DataError, StorageError
-from convscope.images import Preprocess
+from convscope.images.preprocess import Preprocess
 from convscope.storage import cache_folder
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -55,9 +58,9 @@ def files() -> list[Path]:
 
 
 def test_each_image_is_decoded_once_and_mapped_from_then_on(folder: Path, decoded: list[str]) -> None:
-    first = load(folder)
+    first = load_dataset(folder)
     assert sorted(decoded) == sorted(first.origins(i) for i in range(40))
-    second = load(folder)
+    second = load_dataset(folder)
     assert len(decoded) == 40
     assert np.array_equal(first.images, second.images)
     for data in (first, second):
@@ -68,7 +71,7 @@ def test_each_image_is_decoded_once_and_mapped_from_then_on(folder: Path, decode
 
 
 def test_it_is_the_pixels_in_order_and_nothing_else(folder: Path) -> None:
-    data = load(folder, image_size=16)
+    data = load_dataset(folder, image_size=16)
     (path,) = files()
     expected = [Preprocess(16).fit_image(folder / data.origins(i)) for i in range(40)]
     assert path.read_bytes() == np.stack(expected).tobytes()
@@ -79,7 +82,7 @@ def test_content_size_and_fit_decide_and_names_do_not(
 ) -> None:
     def count(**options: object) -> int:
         decoded.clear()
-        load(folder, **options)  # pyrefly: ignore
+        load_dataset(folder, **options)  # pyrefly: ignore
         return len(decoded)
 
     assert count() == 40
@@ -91,22 +94,22 @@ def test_content_size_and_fit_decide_and_names_do_not(
     assert count(limit=10) == 0
     shutil.copytree(folder, folder.parent / "moved", copy_function=shutil.copy)
     decoded.clear()
-    load(folder.parent / "moved")
+    load_dataset(folder.parent / "moved")
     assert not decoded
     (folder / "cat").rename(folder / "bird")
     assert count() == 0
     write_image(folder / "bird" / "0.ppm", 777)
     assert count() == 40
-    monkeypatch.setattr("convscope.images.PIL.__version__", "0.0")  # another decoder may give other pixels
+    monkeypatch.setattr("convscope.images.preprocess.PIL.__version__", "0.0")  # another decoder may give other pixels
     assert count() == 40
 
 
 @pytest.mark.parametrize("length", [0, 1, 40 * 64 * 64 * 3 - 1, 40 * 64 * 64 * 3 + 1])
 def test_a_file_of_the_wrong_length_is_made_again(folder: Path, decoded: list[str], length: int) -> None:
-    whole = load(folder).images.tobytes()
+    whole = load_dataset(folder).images.tobytes()
     (path,) = files()
     path.write_bytes((path.read_bytes() + b"x")[:length])
-    assert load(folder).images.tobytes() == whole
+    assert load_dataset(folder).images.tobytes() == whole
     assert len(decoded) == 80
     assert files() == [path]
 
@@ -115,37 +118,37 @@ def test_an_image_that_was_mended_is_seen(folder: Path) -> None:
     good = (folder / "cat" / "4.ppm").read_bytes()
     (folder / "cat" / "4.ppm").write_bytes(good[:100])
     with pytest.raises(DataError, match=r"1 of 40 .* cat/4\.ppm: truncated"):
-        load(folder)
+        load_dataset(folder)
     assert files() == []
-    assert len(load(folder, bad_images="skip")) == 39
+    assert len(load_dataset(folder, bad_images="skip")) == 39
     (folder / "cat" / "4.ppm").write_bytes(good)
-    assert len(load(folder, bad_images="skip")) == 40
+    assert len(load_dataset(folder, bad_images="skip")) == 40
 
 
 def test_bad_images_do_not_make_every_start_decode_again(folder: Path, decoded: list[str]) -> None:
     for name in ("cat/0.ppm", "dog/1.ppm", "dog/39.ppm"):
         (folder / name).write_bytes(b"x")
-    first = load(folder, bad_images="skip")
+    first = load_dataset(folder, bad_images="skip")
     decoded.clear()
-    again = load(folder, bad_images="skip")
+    again = load_dataset(folder, bad_images="skip")
     assert not decoded
     assert again.notes == first.notes
     assert again.fingerprint == first.fingerprint
     assert [again.origins(i) for i in range(37)] == [first.origins(i) for i in range(37)]
     shutil.move(folder / "dog", folder.parent / "dog")
     shutil.move(folder.parent / "dog", folder / "wolf")
-    assert "wolf/1.ppm" in " ".join(load(folder, bad_images="skip").notes)
+    assert "wolf/1.ppm" in " ".join(load_dataset(folder, bad_images="skip").notes)
     with pytest.raises(DataError, match="3 of 40"):
-        load(folder)
+        load_dataset(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "7", "[[99, 'x']]", '[[-1, "x"]]', '[["a", "b"]]', "[[1]]"])
 def test_a_damaged_memory_of_bad_images_is_not_believed(folder: Path, text: str) -> None:
     (folder / "cat" / "0.ppm").write_bytes(b"x")
-    first = load(folder, bad_images="skip")
+    first = load_dataset(folder, bad_images="skip")
     (path,) = (cache_folder() / "images").glob("*.bad.json")
     path.write_text(text)
-    assert load(folder, bad_images="skip").notes == first.notes
+    assert load_dataset(folder, bad_images="skip").notes == first.notes
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -156,7 +159,7 @@ def test_a_disk_that_takes_no_more_names_the_way_out(folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", full)
     words = {errno.ENOSPC: "the disk is full", errno.EROFS: "read-only", errno.EACCES: "permission denied"}[code]
     with pytest.raises(StorageError, match=rf"{words}.*CONVSCOPE_CACHE") as caught:
-        load(folder)
+        load_dataset(folder)
     assert caught.value.exit_code == 74
     assert files() == []
 
@@ -170,7 +173,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch: p
         storage, "open", lambda path, mode="r": real("/dev/full" if mode == "wb" else path, mode), raising=False
     )
     with pytest.raises(StorageError, match=r"the disk is full.*CONVSCOPE_CACHE"):
-        load(folder)
+        load_dataset(folder)
     assert files() == []
 
 
@@ -178,7 +181,7 @@ def test_a_cache_that_is_a_file_is_told(folder: Path, tmp_path: Path, monkeypatc
     (tmp_path / "file").touch()
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="CONVSCOPE_CACHE"):
-        load(folder)
+        load_dataset(folder)
 
 
 def test_two_who_pack_at_once_both_succeed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,13 +197,13 @@ def test_two_who_pack_at_once_both_succeed(folder: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(packed, "commit", commit)
     results: list[bytes] = []
-    pair = [threading.Thread(target=lambda: results.append(load(folder).images.tobytes())) for _ in range(2)]
+    pair = [threading.Thread(target=lambda: results.append(load_dataset(folder).images.tobytes())) for _ in range(2)]
     for thread in pair:
         thread.start()
     for thread in pair:
         thread.join(30)
     assert len(results) == 2
-    assert results[0] == results[1] == load(folder).images.tobytes()
+    assert results[0] == results[1] == load_dataset(folder).images.tobytes()
     assert len(files()) == 1
 
 
@@ -214,7 +217,7 @@ here, other = Path(sys.argv[1]), Path(sys.argv[2])
 here.touch()
 while not other.exists():
     time.sleep(0.005)
-print(hashlib.sha256(load({str(folder)!r}, image_size=256).images.tobytes()).hexdigest())
+print(hashlib.sha256(load_dataset({str(folder)!r}, image_size=256).images.tobytes()).hexdigest())
 """
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     names = [str(tmp_path / "a"), str(tmp_path / "b")]
@@ -224,7 +227,9 @@ print(hashlib.sha256(load({str(folder)!r}, image_size=256).images.tobytes()).hex
     ]
     said = [process.communicate(timeout=100)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
-    assert said[0] == said[1] == hashlib.sha256(load(folder, image_size=256).images.tobytes()).hexdigest() + "\n"
+    assert (
+        said[0] == said[1] == hashlib.sha256(load_dataset(folder, image_size=256).images.tobytes()).hexdigest() + "\n"
+    )
     assert len(files()) == 1
 
 
@@ -238,14 +243,14 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     code = f"""
 import gc, re, threading
 from pathlib import Path
-from convscope.datasets import load, packed
+from convscope.datasets import load_dataset, packed
 from convscope.images import Preprocess
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 packed.BLOCK = 32  # 6 MB
-load({str(tmp_path / "images")!r}, limit=8, image_size=256)  # what is loaded once
+load_dataset({str(tmp_path / "images")!r}, limit=8, image_size=256)  # what is loaded once
 before, highest = anonymous(), [0]
-data = load(
+data = load_dataset(
     {str(tmp_path / "images")!r}, image_size=256,
     progress=lambda *_: highest.append(anonymous()),
 )
@@ -290,7 +295,7 @@ def test_large_arrays_are_packed_and_small_ones_fitted_in_memory(
 
 def test_equal_contents_have_equal_keys_wherever_they_lie(folder: Path) -> None:
     shutil.copy(folder / "cat" / "0.ppm", folder / "cat" / "copy.png")
-    data = load(folder)
+    data = load_dataset(folder)
     origins = {data.origins(i): data.keys[i] for i in range(len(data))}
     assert origins["cat/0.ppm"] == origins["cat/copy.png"]
     assert len(set(origins.values())) == 40
@@ -301,7 +306,7 @@ def test_equal_contents_have_equal_keys_wherever_they_lie(folder: Path) -> None:
 def test_progress_tells_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "BLOCK", 16)
     steps: list[tuple[str, int, int]] = []
-    load(folder, progress=lambda *step: steps.append(step))
+    load_dataset(folder, progress=lambda *step: steps.append(step))
     assert steps == [(what, done, 40) for what in ("reading", "decoding") for done in (16, 32, 40)]
 
 

@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from convscope import cli, preparing
-from convscope.batches import Batches
-from convscope.datasets import Dataset, assemble
+from convscope import cli
+from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.errors import MemoryExhausted, UnknownName, UsageError
-from convscope.models import build
-from convscope.planning import BACK_OFF, epoch_seconds, fit_memory, rate_range, step_bytes
-from convscope.preparing import LEAST_EPOCHS, MOST_EPOCHS, TrainRequest, prepare_training
+from convscope.models.registry import build
 from convscope.recipes import SIZES, Recipe, find_recipe
-from convscope.session import training_batches
+from convscope.training import starting as preparing
+from convscope.training.batches import Batches
+from convscope.training.estimates import BACK_OFF, epoch_seconds, fit_memory, rate_range, step_bytes
+from convscope.training.request import TrainRequest
+from convscope.training.session import training_batches
+from convscope.training.starting import LEAST_EPOCHS, MOST_EPOCHS, prepare_training
 
 CPU = torch.device("cpu")
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from convscope import commands
-from convscope.classifier import Architecture, Classifier
-from convscope.datasets import assemble
+import convscope
+from convscope.classifying.classifier import Classifier
+from convscope.classifying.prediction import UNMIRRORED, VIEWS, find_views, logits, predict, view_logits
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.errors import UnknownName
-from convscope.evaluation import evaluate
-from convscope.images import Preprocess, to_tensor
-from convscope.prediction import UNMIRRORED, VIEWS, find_views, logits, predict, view_logits
+from convscope.evaluation.scoring import evaluate
+from convscope.images.preprocess import Preprocess, to_tensor
+from convscope.models.architecture import Architecture
 
 PREPROCESS = Preprocess(32, "crop", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -108,9 +109,9 @@ def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, images: n
 
 def test_a_network_that_saw_no_mirrored_images_is_shown_none(tmp_path: Path) -> None:
     options = {"limit": 120, "width": 4, "epochs": 1}
-    run = commands.train("digits", runs=tmp_path, options=options).run
-    summary = commands.evaluate(str(run.folder), views="flip-shift").summary
+    run = convscope.train("digits", runs=tmp_path, options=options).run
+    summary = convscope.evaluate(str(run.folder), views="flip-shift").summary
     assert summary["views"] == "shift"
     assert any("trained without mirrored images" in note for note in summary["notes"])
     assert summary["views_low"] <= summary["views_top1"] <= summary["views_high"]
-    assert commands.evaluate(str(run.folder)).summary["views_top1"] is None
+    assert convscope.evaluate(str(run.folder)).summary["views_top1"] is None

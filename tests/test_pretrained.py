@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convscope import commands
-from convscope.classifier import Classifier
-from convscope.datasets import load
+import convscope
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DamagedFile, UnknownName, UnreachableError, UsageError
-from convscope.evaluation import evaluate
-from convscope.models import build, pretrained
+from convscope.evaluation.scoring import evaluate
+from convscope.models import pretrained
 from convscope.models.pretrained import BACKBONES, LITE0, SHORT, find_pretrained, pretrained_list, pretrained_weights
+from convscope.models.registry import build
 from convscope.storage import cache_folder
 
 
@@ -136,7 +137,7 @@ def imagenet(shared_data: Path) -> Path:
 
 def _score(classifier: Classifier, table: Path) -> tuple[int, int]:
     squashed = replace(classifier, preprocess=replace(classifier.preprocess, fit="squash", centre=1.0))
-    data = load(table, preprocess=squashed.preprocess)
+    data = load_dataset(table, preprocess=squashed.preprocess)
     scores = evaluate(squashed, data, "all").scores
     return round(scores.top1.value * 650), round(scores.top5.value * 650)
 
@@ -163,7 +164,7 @@ def test_the_residual_nets_score_as_their_readme_says(
 
 def test_pretrained_is_a_run_for_predict(shapes_folder: Path):
     image = next(shapes_folder.rglob("*.png"))
-    (answer,) = commands.predict("pretrained:lite0", [str(image)], top=2)
+    (answer,) = convscope.predict("pretrained:lite0", [str(image)], top=2)
     assert not hasattr(answer, "error")
     with pytest.raises(UsageError, match="--weights is for pretrained"):
-        commands.predict("last", [str(image)], weights=image)
+        convscope.predict("last", [str(image)], weights=image)

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 
 from convscope.errors import UsageError
-from convscope.models import MODELS, build, options_of
-from convscope.recompute import activation_bytes, recomputing
+from convscope.models.recomputing import activation_bytes, recomputing
+from convscope.models.registry import MODELS, build, options_of
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

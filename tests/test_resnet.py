@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from convscope.classifier import load_weight_file
 from convscope.errors import DamagedFile, UsageError
-from convscope.models import build
+from convscope.models.architecture import load_weight_file
+from convscope.models.registry import build
 from convscope.models.resnet import Block, cifar_resnet
 
 DEPTHS = (20, 32, 44, 56, 110)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torchvision
 from torch import nn
 
-from convscope.models import build
-from convscope.models.ledger import ledger
-from convscope.models.rules import broken_rules
+from convscope.models.design_rules import broken_rules
+from convscope.models.layer_table import ledger
+from convscope.models.registry import build
 
 
 def rules(network: nn.Module, image_size: int = 32) -> tuple[str, ...]:

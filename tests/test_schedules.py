@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.schedules import SCHEDULES
+from convscope.training.schedules import SCHEDULES
 
 TOTAL = 100  # updates of the comparisons with torch
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from convscope import commands, preparing, session, storage
-from convscope.cli import run as run_cli
+import convscope
+from convscope import storage
+from convscope.cli.application import run as run_cli
 from convscope.errors import (
     DamagedFile,
     DataError,
@@ -25,19 +26,21 @@ from convscope.errors import (
     StorageError,
     UsageError,
 )
-from convscope.runs import Run, checkpoints, data_difference
+from convscope.training import session
+from convscope.training import starting as preparing
+from convscope.training.runs import Run, checkpoints, data_difference
 
 SMALL = {"width": 4, "epochs": 3, "batch_size": 32, "limit": 150, "dropout": 0.2, "augment": "strong"}
 LONGER = SMALL | {"epochs": 6, "limit": 400}
 
 
-def request(runs: Path, resume: bool = False, options: dict[str, Any] | None = None) -> commands.TrainRequest:
+def request(runs: Path, resume: bool = False, options: dict[str, Any] | None = None) -> convscope.TrainRequest:
     chosen = ({} if resume else SMALL) if options is None else options
-    return commands.TrainRequest("shapes", options=chosen, name="r", resume=resume, device="cpu", runs=runs)
+    return convscope.TrainRequest("shapes", options=chosen, name="r", resume=resume, device="cpu", runs=runs)
 
 
-def finish(wanted: commands.TrainRequest) -> Run:
-    prepared = commands.prepare_training(wanted)
+def finish(wanted: convscope.TrainRequest) -> Run:
+    prepared = convscope.prepare_training(wanted)
     for _ in prepared.events():
         pass
     return prepared.run
@@ -73,7 +76,7 @@ def test_the_log_has_a_row_an_epoch_and_the_best_is_kept(undisturbed: Run) -> No
 def test_stopped_by_a_signal_and_resumed_is_as_if_undisturbed(
     undisturbed: Run, tmp_path: Path, stop_after: int
 ) -> None:
-    prepared = commands.prepare_training(request(tmp_path))
+    prepared = convscope.prepare_training(request(tmp_path))
     events = prepared.events()
     with pytest.raises(session.InterruptedRun) as caught:
         for number, _ in enumerate(events, 1):
@@ -97,7 +100,7 @@ def test_whatever_is_switched_on_a_stopped_run_goes_on_as_if_undisturbed(
 ) -> None:
     wanted = SMALL | {"epochs": 2} | options
     whole = finish(request(tmp_path / "whole", options=wanted))
-    prepared = commands.prepare_training(request(tmp_path / "cut", options=wanted))
+    prepared = convscope.prepare_training(request(tmp_path / "cut", options=wanted))
     events = prepared.events()
     for _ in range(6):
         next(events)
@@ -117,7 +120,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(tmp_path: Path) -> None
 
 def test_handlers_are_put_back_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    events = commands.prepare_training(request(tmp_path)).events()
+    events = convscope.prepare_training(request(tmp_path)).events()
     next(events)
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -131,7 +134,7 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """Under nohup a hang-up must not stop a run."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        events = commands.prepare_training(request(tmp_path)).events()
+        events = convscope.prepare_training(request(tmp_path)).events()
         next(events)
         os.kill(os.getpid(), signal.SIGHUP)
         assert len(list(events)) > 5
@@ -151,7 +154,7 @@ def _train_child(runs: Path, options: dict[str, Any]) -> None:
 def _kill_chain(runs: Path, options: dict[str, Any], seed: int) -> int:
     """Start, kill at a random moment, resume, until the run is over; how many kills met a living process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["convscope.commands", "sklearn.metrics", "convscope.report"])
+    context.set_forkserver_preload(["convscope.training.command", "sklearn.metrics"])
     dice, kills = random.Random(seed), 0
     while True:
         child = context.Process(target=_train_child, args=(runs, options))
@@ -196,7 +199,7 @@ def test_fifty_kills(tmp_path: Path, one_thread: None) -> None:
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(tmp_path: Path) -> None:
-    first = commands.prepare_training(request(tmp_path)).events()
+    first = convscope.prepare_training(request(tmp_path)).events()
     next(first)
     with pytest.raises(LockedError, match=f"process {os.getpid()}"):
         finish(request(tmp_path, resume=True))
@@ -206,7 +209,7 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(tmp_pa
 
 def test_a_name_that_is_taken_is_refused(undisturbed: Run) -> None:
     with pytest.raises(LockedError, match="--resume"):
-        commands.prepare_training(request(undisturbed.folder.parent))
+        convscope.prepare_training(request(undisturbed.folder.parent))
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_note(undisturbed: Run, tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(undisturbed: Run, tmp_p
     data = bytearray(newest.read_bytes())
     data[-100] ^= 1
     newest.write_bytes(data)
-    prepared = commands.prepare_training(request(tmp_path, resume=True))
+    prepared = convscope.prepare_training(request(tmp_path, resume=True))
     for _ in prepared.events():
         pass
     assert any("damaged" in note for note in prepared.notes)
@@ -233,7 +236,7 @@ def test_with_every_checkpoint_damaged_nothing_is_deleted(tmp_path: Path) -> Non
 
 
 def _half_done(runs: Path) -> Run:
-    prepared = commands.prepare_training(request(runs))
+    prepared = convscope.prepare_training(request(runs))
     rows = 0
     for event in prepared.events():
         rows += isinstance(event, dict)
@@ -247,11 +250,11 @@ def _half_done(runs: Path) -> Run:
 )
 def test_a_changed_recipe_is_refused_by_naming_it(undisturbed: Run, options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        commands.prepare_training(request(undisturbed.folder.parent, resume=True, options=options))
+        convscope.prepare_training(request(undisturbed.folder.parent, resume=True, options=options))
 
 
 def test_the_same_options_beside_resume_are_accepted(undisturbed: Run) -> None:
-    prepared = commands.prepare_training(request(undisturbed.folder.parent, resume=True, options=SMALL))
+    prepared = convscope.prepare_training(request(undisturbed.folder.parent, resume=True, options=SMALL))
     assert prepared.recipe == undisturbed.recipe()
 
 
@@ -263,7 +266,7 @@ def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoi
     reads = []
     real = preparing.load_weight_file
     monkeypatch.setattr(preparing, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
-    prepared = commands.prepare_training(request(tmp_path, options=SMALL | {"weights": str(weights)}))
+    prepared = convscope.prepare_training(request(tmp_path, options=SMALL | {"weights": str(weights)}))
     assert len(reads) == 1
     for event in prepared.events():
         if isinstance(event, dict):
@@ -274,12 +277,12 @@ def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoi
 
 
 def test_changed_data_is_refused_by_naming_it(tmp_path: Path, shapes_folder: Path) -> None:
-    wanted = commands.TrainRequest(str(shapes_folder), options=SMALL | {"epochs": 1}, name="r", runs=tmp_path)
+    wanted = convscope.TrainRequest(str(shapes_folder), options=SMALL | {"epochs": 1}, name="r", runs=tmp_path)
     finish(wanted)
     next((shapes_folder / "ring").glob("*.png")).unlink()
-    again = commands.TrainRequest(str(shapes_folder), name="r", resume=True, runs=tmp_path)
+    again = convscope.TrainRequest(str(shapes_folder), name="r", resume=True, runs=tmp_path)
     with pytest.raises(DataError, match=r"class 'ring' has \d+ images"):
-        commands.prepare_training(again)
+        convscope.prepare_training(again)
 
 
 def test_a_difference_without_other_counts_is_still_one() -> None:
@@ -313,7 +316,7 @@ def test_a_divergence_names_its_images_and_keeps_the_last_checkpoint(tmp_path: P
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = commands.prepare_training(request(tmp_path))
+    prepared = convscope.prepare_training(request(tmp_path))
     real = os.fsync
 
     def full(handle: int) -> None:

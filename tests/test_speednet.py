@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from convscope.batches import Batches
-from convscope.datasets import assemble
+from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
-from convscope.models import build
+from convscope.models.registry import build
 from convscope.models.speednet import EPSILON, SpeedNet
 from convscope.recipes import AUGMENTS, Optimizer
-from convscope.training import make_optimizer, prepare
+from convscope.training.batches import Batches
+from convscope.training.loop import make_optimizer, prepare
 
 
 def prepared(images: torch.Tensor) -> SpeedNet:

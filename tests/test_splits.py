@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope.datasets import PARTS, Unsplit
+from convscope.datasets.dataset import PARTS
 from convscope.datasets.splits import Split, limited, split, stratified, unit, with_validation
+from convscope.datasets.unsplit import Unsplit
 from convscope.randomness import mix
 
 

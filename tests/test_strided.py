@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.models import build
-from convscope.models.strided import StridedPointwise, without_the_fault
+from convscope.models.onednn_fault import StridedPointwise, without_the_fault
+from convscope.models.registry import build
 
 CRASHES_WITHOUT = """
 import torch

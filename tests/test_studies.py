@@ -15,13 +15,16 @@ import torch
 
 from convscope import storage
 from convscope.errors import StorageError, UnknownName
-from convscope.studies import CLAIMS, SIZES, Arm, Done, Outcome, Plan, Task, run_claim
 from convscope.studies import running as running_module
 from convscope.studies.arms import Place, Stretch, Training, chosen, trials
+from convscope.studies.claim import SIZES
 from convscope.studies.claims import overfitting
 from convscope.studies.judging import FAILS, HOLDS, OPEN
+from convscope.studies.plan import Arm, Plan, Task
+from convscope.studies.registry import CLAIMS
 from convscope.studies.results import Results, Trained, running
-from convscope.studies.tasks import load_task, only_classes, shuffled, some_a_class
+from convscope.studies.running import Done, Outcome, run_claim
+from convscope.studies.task_data import load_task, only_classes, shuffled, some_a_class
 from toyclaim import ARMS, CLAIM, PLAN, TASK, narrow
 
 CPU = torch.device("cpu")
@@ -325,7 +328,7 @@ def test_changes_are_what_they_say_and_change_the_fingerprint() -> None:
 
 
 def test_a_stretch_is_the_epochs_one_after_the_other(tmp_path: Path) -> None:
-    from convscope.batches import Batches
+    from convscope.training.batches import Batches
 
     data = load_task(TASK)
     training = Training(Place(PLAN, data, tmp_path, CPU), ARMS[0], 1, 0.01, 6)

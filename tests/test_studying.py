@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 import convscope
-from convscope import cli, storage, studied
+from convscope import cli, storage
 from convscope.errors import UnknownName, UsageError
-from convscope.studies import CLAIMS
 from convscope.studies.arms import Training
 from convscope.studies.judging import VERDICTS
+from convscope.studies.registry import CLAIMS
+from convscope.studies.report import draw_places
 from toyclaim import ARMS, CLAIM, PLAN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,9 +116,9 @@ def test_what_was_measured_by_place_is_drawn_before_and_after(tmp_path: Path, mo
     asked = replace(PLAN, measure=sizes_of_weights, measure_start=True, by_place=("size of weights", "parameter"))
     monkeypatch.setitem(CLAIMS, "toy", replace(CLAIM, plans=lambda size: asked))
     drawn: dict[str, Any] = {}
-    monkeypatch.setattr("convscope.drawing.profiles", lambda panels, along: drawn.update(panels, along=along))
+    monkeypatch.setattr("convscope.studies.drawing.profiles", lambda panels, along: drawn.update(panels, along=along))
     report = convscope.study(["toy"], runs=tmp_path)
-    studied.draw_places(report.outcomes[0])
+    draw_places(report.outcomes[0])
     assert drawn.pop("along") == "parameter"
     assert list(drawn) == ["Size of weights, before the first update", "Size of weights, after training"]
     for panel in drawn.values():
@@ -173,7 +174,7 @@ def test_an_arm_that_diverges_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     (outcome,) = convscope.study(["toy"], runs=tmp_path).outcomes
     assert outcome["verdict"] == "inconclusive"
     assert "wide: 3 of 3 trainings diverged; no mean holds a figure of theirs." in outcome["notes"]
-    page = studied.StudyReport(tmp_path, "small", (outcome,)).write().read_text(encoding="utf-8")
+    page = convscope.StudyReport(tmp_path, "small", (outcome,)).write().read_text(encoding="utf-8")
     assert "wide: 3 of 3 trainings diverged" in page
     assert "0 of 3" in page
 

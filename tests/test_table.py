@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.datasets import load
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError
 
 
@@ -37,7 +37,7 @@ def lines(header: str, rows: list[tuple[object, ...]], end: str = "\n") -> str:
 @pytest.mark.parametrize(("encoding", "end"), [("utf-8", "\n"), ("utf-8-sig", "\r\n")])
 def test_a_table_of_names(folder: Path, encoding: str, end: str) -> None:
     rows = [(path, ("cat", " a dog ")[label]) for path, label in ROWS]
-    data = load(table(folder, lines("path,label", rows, end), encoding))
+    data = load_dataset(table(folder, lines("path,label", rows, end), encoding))
     assert data.name == "labels"
     assert data.class_names == ("a dog", "cat")
     assert [data.origins(i) for i in range(60)] == [path for path, _ in ROWS]
@@ -48,21 +48,21 @@ def test_a_table_of_names(folder: Path, encoding: str, end: str) -> None:
 
 
 def test_a_table_and_a_folder_of_the_same_are_the_same(folder: Path) -> None:
-    by_table = load(table(folder, lines("label,path", [(("cat", "dog")[label], path) for path, label in ROWS])))
-    assert by_table.fingerprint == load(folder).fingerprint
+    by_table = load_dataset(table(folder, lines("label,path", [(("cat", "dog")[label], path) for path, label in ROWS])))
+    assert by_table.fingerprint == load_dataset(folder).fingerprint
 
 
 def test_numbers_and_given_parts(folder: Path) -> None:
     given = ("train", "Valid", " test ")
     rows = [(path, 2 * label, given[i // 2 % 3]) for i, (path, label) in enumerate(ROWS)]
     text = lines("path,class_index,split", rows)
-    data = load(table(folder, text))
+    data = load_dataset(table(folder, text))
     assert data.class_names == ("0", "1", "2")
     for part in data.parts:
         assert data.counts()[part] == {"0": 10, "1": 0, "2": 10}
     assert data.notes == ("class '1': without any image.",)
     (folder / "classes.txt").write_text("\ufeffdog\r\nbird \nca\u2028t\nfish\n\n", encoding="utf-8", newline="")
-    data = load(table(folder, text))
+    data = load_dataset(table(folder, text))
     assert data.class_names == ("dog", "bird", "ca\u2028t", "fish")
     assert data.counts()["test"] == {"dog": 10, "bird": 0, "ca\u2028t": 10, "fish": 0}
     assert data.notes == ("2 classes ('bird', 'fish'): without any image.",)
@@ -70,7 +70,7 @@ def test_numbers_and_given_parts(folder: Path) -> None:
 
 def test_an_empty_part_is_undecided(folder: Path) -> None:
     rows = [(path, label, "test" if i < 10 else "") for i, (path, label) in enumerate(ROWS)]
-    data = load(table(folder, lines("path,class_index,split", rows)))
+    data = load_dataset(table(folder, lines("path,class_index,split", rows)))
     assert data.parts["test"].tolist() == list(range(10))
     assert len(data.parts["val"])
     assert len(data.parts["val"]) + len(data.parts["train"]) == 50
@@ -80,12 +80,12 @@ def test_names_that_stand_twice_are_told_apart(folder: Path) -> None:
     """ImageNet has two classes named crane: the bird and the machine."""
     path = table(folder, lines("path,class_index", [(p, 2 * label) for p, label in ROWS]))
     (folder / "classes.txt").write_text("crane\nhen\ncrane\n")
-    data = load(path)
+    data = load_dataset(path)
     assert data.class_names == ("crane (0)", "hen", "crane (2)")
     assert any("told apart by their numbers: 'crane (0)', 'crane (2)'" in note for note in data.notes)
     (folder / "classes.txt").write_text("crane\ncrane (0)\ncrane\n")
     with pytest.raises(DataError, match="'crane' to several classes"):
-        load(path)
+        load_dataset(path)
 
 
 def test_odd_paths(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
     (folder / "dog" / "3.png").rename(tmp_path / "above.png")
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
     rows = [(name, "cat") for name in quoted] + [(tmp_path / "outside.png", "dog"), ("../above.png", "dog")]
-    data = load(table(folder, lines("path,label", rows)))
+    data = load_dataset(table(folder, lines("path,label", rows)))
     assert [data.origins(i) for i in range(6)] == names
     assert data.origins(6) == str(tmp_path / "outside.png")
     assert len(data) == 8
@@ -133,7 +133,7 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
 )
 def test_a_table_that_does_not_do_names_the_line(text: str, said: str, folder: Path) -> None:
     with pytest.raises(DataError, match=said) as caught:
-        load(table(folder, text))
+        load_dataset(table(folder, text))
     assert caught.value.exit_code == 65
     assert len(str(caught.value)) < 500
 
@@ -149,19 +149,19 @@ def test_a_table_that_does_not_do_names_the_line(text: str, said: str, folder: P
 def test_class_names_that_do_not_do(names: str, said: str, folder: Path) -> None:
     (folder / "classes.txt").write_text(names)
     with pytest.raises(DataError, match=rf"classes\.txt.*{said}"):
-        load(table(folder, lines("path,class_index", ROWS)))
+        load_dataset(table(folder, lines("path,class_index", ROWS)))
 
 
 def test_other_encodings_are_told(folder: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.csv cannot be read as a table"):
-        load(table(folder, "path,label\ncat/0.png,café\n", "latin-1"))
+        load_dataset(table(folder, "path,label\ncat/0.png,café\n", "latin-1"))
     (folder / "classes.txt").write_text("café\ndog\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"classes\.txt cannot be read"):
-        load(table(folder, lines("path,class_index", ROWS)))
+        load_dataset(table(folder, lines("path,class_index", ROWS)))
 
 
 def test_the_real_one(shared_data: Path) -> None:
-    data = load(shared_data / "imagenet_val650" / "labels.csv", image_size=32)
+    data = load_dataset(shared_data / "imagenet_val650" / "labels.csv", image_size=32)
     assert len(data) == 650
     assert len(data.class_names) == len(set(data.class_names)) == 1000
     assert data.class_names[134] == "crane (134)"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convscope.errors import UnknownName, UsageError
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
-from convscope.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping, tracing
+from convscope.models.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping, tracing
 
 
 class Shared(nn.Module):

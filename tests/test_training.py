@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from convscope.batches import Batches
-from convscope.datasets import Dataset, assemble
+from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
-from convscope.models import MODELS, build
-from convscope.models.ledger import ledger
+from convscope.models.layer_table import ledger
+from convscope.models.registry import MODELS, build
 from convscope.recipes import AUGMENTS, Recipe
-from convscope.schedules import SCHEDULES
-from convscope.training import Diverged, TrainState, flops_per_image, make_optimizer, train
+from convscope.training.batches import Batches
+from convscope.training.loop import Diverged, TrainState, flops_per_image, make_optimizer, train
+from convscope.training.schedules import SCHEDULES
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope import cli, commands
-from convscope.classifier import Classifier
-from convscope.datasets import load
+import convscope
+from convscope import cli
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, LockedError, UsageError
-from convscope.runs import Run
-from convscope.transferring.ladder import CHEAP, Rung, best_of, compare
+from convscope.feature_store.command import transfer_backbone
+from convscope.training.runs import Run
+from convscope.transfer_learning.ladder import CHEAP, Rung, best_of, compare
 
 SMALL = {"image_size": 64, "engine": "torch"}
 
@@ -43,7 +45,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(images: Path, tmp_path_factory: pytest.TempPathFactory):
     runs = tmp_path_factory.mktemp("runs")
-    return commands.transfer(images, name="t", runs=runs, **SMALL)
+    return convscope.transfer(images, name="t", runs=runs, **SMALL)
 
 
 def test_the_summary_answers_what_was_asked(report):
@@ -66,11 +68,11 @@ def test_the_run_holds_what_it_says(report):
     assert len(report.run.openings()) == 1
     assert "<img" in (folder / "report.html").read_text(encoding="utf-8")
     with pytest.raises(LockedError, match="exists already"):
-        commands.transfer("anything", name="t", runs=folder.parent)
+        convscope.transfer("anything", name="t", runs=folder.parent)
 
 
 def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, images: Path):
-    again = commands.evaluate(str(report.run.folder), runs=report.run.folder.parent)
+    again = convscope.evaluate(str(report.run.folder), runs=report.run.folder.parent)
     assert again.summary["top1"] == report.summary["test_top1"]
     assert again.summary["loss"] == pytest.approx(report.test.loss, abs=1e-3)
     assert len(report.run.openings()) == 2
@@ -79,28 +81,28 @@ def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, image
 def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
     run, runs = str(report.run.folder), report.run.folder.parent
     image = images / "test" / "checks" / "0.png"
-    (answer,) = commands.predict(run, [str(image)])
+    (answer,) = convscope.predict(run, [str(image)])
     assert answer.to_json()["label"] in ("checks", "noise", "stripes")
-    explained = commands.explain(run, layer=["conv_head"], filter=[5], seeds=0, ablate=0, runs=runs)
+    explained = convscope.explain(run, layer=["conv_head"], filter=[5], seeds=0, ablate=0, runs=runs)
     assert (explained.folder / "index.html").exists()
-    near = commands.similar(run, image, runs=runs, engine="torch", count=3)
+    near = convscope.similar(run, image, runs=runs, engine="torch", count=3)
     assert near.summary["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-4)
     assert (near.folder / "similar.png").exists()
-    sealed = commands.export(run, format="safetensors", output=tmp_path)
+    sealed = convscope.export(run, format="safetensors", output=tmp_path)
     assert Classifier.load(sealed.exported.files[0]).class_names == ("checks", "noise", "stripes")
     with pytest.raises(UsageError, match="--count 0"):
-        commands.similar(run, image, count=0)
+        convscope.similar(run, image, count=0)
     with pytest.raises(UsageError, match="name the data"):
-        commands.similar("pretrained:lite0", image)
+        convscope.similar("pretrained:lite0", image)
 
 
 @pytest.mark.parametrize("name", CHEAP)
 def test_every_cheap_rung_can_be_kept(report, images: Path, name: str):
-    from convscope.transferring.climbing import with_head
+    from convscope.transfer_learning.costly_rungs import with_head
 
     rung = next(r for r in report.rungs if r.name == name)
     assert rung.module is not None
-    backbone = commands.transfer_backbone("lite0", image_size=64)
+    backbone = transfer_backbone("lite0", image_size=64)
     classifier = with_head(backbone, rung, report.dataset.class_names, {})
     classifier.save(report.run.folder.parent / "kept.safetensors")
     again = Classifier.load(report.run.folder.parent / "kept.safetensors")
@@ -129,12 +131,12 @@ def test_a_costlier_way_is_kept_only_when_it_is_better_beyond_chance():
 
 
 def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Path):
-    report = commands.transfer(images, name="f", runs=tmp_path, budget=2, **SMALL)
+    report = convscope.transfer(images, name="f", runs=tmp_path, budget=2, **SMALL)
     names = [r.name for r in report.rungs]
     assert names[3:] == ["last stage", "full", "scratch"]
     said = " ".join(report.notes)
     assert "running statistics of 49 batch norms stay those of the pretrained network" in said
-    backbone = commands.transfer_backbone("lite0", image_size=64).network.state_dict()
+    backbone = transfer_backbone("lite0", image_size=64).network.state_dict()
     for rung in ("last-stage", "full"):
         tuned = Run(tmp_path / "f" / "transfer" / rung).classifier().network.state_dict()
         for name, tensor in tuned.items():
@@ -147,7 +149,7 @@ def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Pat
 
 
 def test_augmented_copies_train_and_are_not_scored(images: Path, tmp_path: Path):
-    report = commands.transfer(images, name="a", runs=tmp_path, augment=1, **SMALL)
+    report = convscope.transfer(images, name="a", runs=tmp_path, augment=1, **SMALL)
     assert report.best.top1.n == 48
     assert report.extraction.images == 2 * 66
 
@@ -159,20 +161,20 @@ def test_awkward_folders(images: Path, tmp_path: Path, shapes_folder: Path):
         for i in range(count):
             image = np.random.default_rng(i + 50 * count).integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(image).save(lone / name / f"{i}.png")
-    report = commands.transfer(lone, name="lone", runs=tmp_path / "runs", **SMALL)
+    report = convscope.transfer(lone, name="lone", runs=tmp_path / "runs", **SMALL)
     assert any("'one' has one image to train on" in note for note in report.notes)
     (tmp_path / "tiny" / "a").mkdir(parents=True)
     (tmp_path / "tiny" / "b").mkdir()
     for name in "ab":
         Image.fromarray(np.full((9, 9, 3), ord(name), np.uint8)).save(tmp_path / "tiny" / name / "1.png")
     with pytest.raises(DataError, match="needs two classes and a few images"):
-        commands.transfer(tmp_path / "tiny", **SMALL)
+        convscope.transfer(tmp_path / "tiny", **SMALL)
     with pytest.raises(UsageError, match="--budget"):
-        commands.transfer(lone, budget=0)
+        convscope.transfer(lone, budget=0)
 
 
 def test_small_images_are_told(shapes_folder: Path):
-    found = commands.features(shapes_folder, limit=6, engine="torch")
+    found = convscope.features(shapes_folder, limit=6, engine="torch")
     assert "lite0 takes 224: they are enlarged; --image-size 64" in found.summary["notes"][-1]
 
 
@@ -203,7 +205,7 @@ def flowers(shared_data: Path) -> Path:
 
 @pytest.mark.slow
 def test_flowers_reach_95_percent(flowers: Path, tmp_path: Path):
-    report = commands.transfer(flowers, name="flowers", runs=tmp_path)
+    report = convscope.transfer(flowers, name="flowers", runs=tmp_path)
     assert report.best.name == "head"
     assert report.summary["test_top1"] >= 0.95
-    assert load(flowers, image_size=32).fingerprint == report.dataset.fingerprint
+    assert load_dataset(flowers, image_size=32).fingerprint == report.dataset.fingerprint

@@ -15,8 +15,8 @@ from torch import nn
 import planted
 from convscope.diagnosis.evidence import Evidence, Material, collect
 from convscope.diagnosis.verdict import HEALTHY, RULES, Rule, judge
-from convscope.models import build
-from convscope.taps import count_hooks
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks
 
 NUMBERS = {f.name for f in fields(Evidence)} - {"names"}
 FAULTS = planted.family("test")

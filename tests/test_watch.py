@@ -11,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope import commands, watch
+import convscope
 from convscope.errors import UsageError
-from convscope.models import build
+from convscope.models.registry import build
+from convscope.models.taps import count_hooks
 from convscope.recipes import Recipe
-from convscope.session import WATCHED
-from convscope.storage import read_tensors
-from convscope.taps import count_hooks
-from convscope.watch import BINS, LOWEST, Watched, dead_share, up_to
-from convscope.watch import watching as watch_training
+from convscope.tensor_files import read_tensors
+from convscope.training import watching as watch
+from convscope.training.session import WATCHED
+from convscope.training.watching import BINS, LOWEST, Watched, dead_share, up_to
+from convscope.training.watching import watching as watch_training
 
 
 def small_net() -> nn.Sequential:
@@ -205,16 +206,16 @@ OPTIONS = {"model": "alexnet", "width": 4, "epochs": 2, "batch_size": 16, "limit
 
 
 def test_a_run_that_is_watched_and_resumed_saw_what_an_undisturbed_one_saw(tmp_path: Path):
-    whole = commands.train("shapes", options=OPTIONS, name="whole", runs=tmp_path, watch=True).run.folder
-    plain = commands.train("shapes", options=OPTIONS, name="plain", runs=tmp_path).run.folder
+    whole = convscope.train("shapes", options=OPTIONS, name="whole", runs=tmp_path, watch=True).run.folder
+    plain = convscope.train("shapes", options=OPTIONS, name="plain", runs=tmp_path).run.folder
     assert (whole / "log.jsonl").read_bytes() == (plain / "log.jsonl").read_bytes()
     assert not (plain / WATCHED).exists()
-    request = commands.TrainRequest("shapes", options=OPTIONS, name="cut", runs=tmp_path, watch=True)
-    session = commands.prepare_training(request)
+    request = convscope.TrainRequest("shapes", options=OPTIONS, name="cut", runs=tmp_path, watch=True)
+    session = convscope.prepare_training(request)
     for event in session.events():
         if isinstance(event, dict):
             break
-    commands.train("shapes", name="cut", resume=True, runs=tmp_path)
+    convscope.train("shapes", name="cut", resume=True, runs=tmp_path)
     ours, theirs = (read_tensors(tmp_path / name / WATCHED)[0] for name in ("cut", "whole"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key].nan_to_num(-1), theirs[key].nan_to_num(-1)) for key in ours)
@@ -224,4 +225,4 @@ def test_a_run_that_is_watched_and_resumed_saw_what_an_undisturbed_one_saw(tmp_p
 def test_watching_a_compiled_network_is_refused(tmp_path: Path):
     assert Recipe().loop.compile is False
     with pytest.raises(UsageError, match="--compile or --watch"):
-        commands.train("shapes", options=OPTIONS | {"compile": True}, runs=tmp_path, watch=True)
+        convscope.train("shapes", options=OPTIONS | {"compile": True}, runs=tmp_path, watch=True)

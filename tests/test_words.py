@@ -18,11 +18,8 @@ from PIL import ImageColor
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from convscope.explanation import words
-from convscope.explanation.exemplars import Exemplars, exemplars
-from convscope.explanation.layers import Layer, find_layers
-from convscope.explanation.responses import MOST_IMAGES, Responses, affordable, built_from, correlations, responses
-from convscope.explanation.words import (
+from convscope.explanation import descriptions as words
+from convscope.explanation.descriptions import (
     COLOURS,
     EDGES,
     SIGHTS,
@@ -37,8 +34,11 @@ from convscope.explanation.words import (
     sights,
     top_images,
 )
-from convscope.images import Preprocess
-from convscope.taps import reach
+from convscope.explanation.exemplars import Exemplars, exemplars
+from convscope.explanation.layers import Layer, find_layers
+from convscope.explanation.responses import MOST_IMAGES, Responses, affordable, built_from, correlations, responses
+from convscope.images.preprocess import Preprocess
+from convscope.models.taps import reach
 
 # As they look on screen: the first line is the top.
 VERTICAL = ("##..", "##..", "##..", "##..")
@@ -221,7 +221,7 @@ def test_sights_are_those_of_a_slow_version(side: int, field: int | None, shrink
 def test_sights_of_an_image_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (7, 20, 20, 3), np.uint8)
     whole = sights(images, 6)
-    monkeypatch.setattr("convscope.explanation.words.BLOCK", 3)
+    monkeypatch.setattr("convscope.explanation.descriptions.BLOCK", 3)
     torch.testing.assert_close(sights(images, 6), whole)
     images.setflags(write=False)  # as a memory-mapped file is
     torch.testing.assert_close(sights(images[::2], 6), whole[::2])

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from convscope import cli
-from convscope.classifier import architecture_of
 from convscope.errors import UnknownName, UsageError
-from convscope.models import build, full_name, zoo
+from convscope.models import library_networks as zoo
+from convscope.models.architecture import architecture_of
+from convscope.models.registry import build, full_name
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from convscope.studies import Arm, Claim, Plan, Task
+from convscope.studies.claim import Claim
 from convscope.studies.judging import Judgement, greater, together
+from convscope.studies.plan import Arm, Plan, Task
 from convscope.studies.results import Results
 
 TASK = Task("shapes", 16, train=48, val=24, test=48)

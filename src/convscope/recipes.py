@@ -16,7 +16,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .errors import UnknownName, UsageError
-from .schedules import SCHEDULES
 
 _frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 Positive = Annotated[int, Field(gt=0, le=10**9)]
@@ -133,6 +132,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "muon": Optimizer("muon", lr=0.05, momentum=0.6, weight_decay=5e-4),
 }
 USUAL_BATCH = {"muon": 512}  # images an update where there are many; 128 with the other optimizers
+SCHEDULES = ("one-cycle", "cosine", "constant")  # defined in training/schedules.py
 PRECISIONS = ("auto", "float32", "bfloat16")
 FLIPS = ("none", "random", "alternating")
 BAD_IMAGES = ("error", "skip")

@@ -8,20 +8,9 @@ import traceback
 from cyclopts import App, CycloptsError, Parameter
 
 from ..errors import ConvscopeError, MemoryExhausted, StorageError
+from ..options import STANDARD_INPUT
 from ..version import __version__
-from .demo import demo
-from .diagnose import diagnose
-from .evaluate import evaluate
-from .explain import explain
-from .export import export
-from .features import features
-from .models import models
-from .options import STANDARD_INPUT
-from .predict import predict
-from .similar import similar
-from .study import study
-from .train import train
-from .transfer import transfer
+from .commands import COMMANDS
 
 app = App(
     name="convscope",
@@ -31,8 +20,8 @@ app = App(
     default_parameter=Parameter(negative_iterable=()),
     suppress_keyboard_interrupt=False,  # run() has a sentence for it
 )
-for command in (train, evaluate, predict, explain, diagnose, features, transfer, study, similar, export, models, demo):
-    app.command(command)
+for name, command in COMMANDS.items():
+    app.command(command, name=name)
 
 
 def main(arguments: list[str] | None = None) -> None:

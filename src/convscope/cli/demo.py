@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .evaluate import print_evaluation
-from .explain import layer_line, print_explanation
-from .predict import print_predictions
-from .train import show_training
+from ..evaluation.cli import print_evaluation, print_predictions
+from ..explanation.cli import layer_line, print_explanation
+from ..training.cli import show_training
 
 
 def demo(*, runs: Path | None = None) -> None:
@@ -18,20 +17,23 @@ def demo(*, runs: Path | None = None) -> None:
     runs
         The folder of runs.
     """
-    from .. import commands
+    from ..evaluation.command import evaluate, predict, save_example
+    from ..explanation.command import explain
+    from ..training.request import TrainRequest
+    from ..training.starting import prepare_training
 
     print("1. Train the lecture's network on 1,797 real handwritten digits (convscope train digits)")
-    session = commands.prepare_training(commands.TrainRequest("digits", recipe="digits", runs=runs))
+    session = prepare_training(TrainRequest("digits", recipe="digits", runs=runs))
     show_training(session, json=False)
     run = session.run
     print(f"\n2. Open the test images, which no choice was made on (convscope evaluate {run.folder})")
-    result = commands.evaluate(str(run.folder))
+    result = evaluate(str(run.folder))
     print_evaluation(result.summary, result.folder)
-    example, truth = commands.save_example(session.dataset, run.folder)
+    example, truth = save_example(session.dataset, run.folder)
     print(f"\n3. Ask about one image, a handwritten {truth} (convscope predict {run.folder} {example})")
-    print_predictions([p.to_json() for p in commands.predict(str(run.folder), [str(example)])])
+    print_predictions([p.to_json() for p in predict(str(run.folder), [str(example)])])
     print(f"\n4. See what each filter learned (convscope explain {run.folder})")
-    explained = commands.explain(str(run.folder), on_layer=layer_line)
+    explained = explain(str(run.folder), on_layer=layer_line)
     print_explanation(explained.summary)
     print(f"\nOpen {run.folder / 'report.html'} in a browser. Then try your own images, one folder a class:")
     print("convscope train FOLDER")

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UnreachableError
+from ..progress import Progress
 from ..storage import cache_folder, commit
-from .dataset import Progress, Unsplit
+from .unsplit import Unsplit
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"

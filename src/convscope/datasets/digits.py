@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .dataset import Unsplit
+from .unsplit import Unsplit
 
 if TYPE_CHECKING:  # slow to import
     from sklearn.utils import Bunch

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decoding import EXTENSIONS
 from ..errors import DataError, nearest
-from .dataset import Unsplit, alike
+from ..images.decoding import EXTENSIONS
+from .dataset import alike
+from .unsplit import Unsplit
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SIZE = 64  # pixels, when none is asked for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..randomness import uniforms
-from .dataset import Unsplit
+from .unsplit import Unsplit
 
 SIZE = 32  # pixels
 COUNT = 1_200

@@ -15,7 +15,7 @@ import numpy as np
 from ..randomness import mix
 
 if TYPE_CHECKING:
-    from .dataset import Unsplit
+    from .unsplit import Unsplit
 
 PARTS = ("train", "val", "test")
 VAL_SHARE = TEST_SHARE = 0.15

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .dataset import Unsplit
 from .folder import IMAGE_SIZE, SPLIT_NAMES
+from .unsplit import Unsplit
 
 MAX_CLASSES = 100_000
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvscopeError, UsageError
-from ..taps import Call, Tap, call_name, first_tensor, named, tapping, tracing
+from ..models.taps import Call, Tap, call_name, first_tensor, named, tapping, tracing
 
 WHOLE = Tap("")  # the network's own output
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..taps import call_name, evaluating, observe
-from ..watch import RECTIFIERS, Watched, saturated_share
+from ..models.taps import call_name, evaluating, observe
+from ..training.watching import RECTIFIERS, Watched, saturated_share
 from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..images import Preprocess, to_tensor
+from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of
-from ..taps import Call, evaluating, tracing
+from ..models.taps import Call, evaluating, tracing
 from .layers import Layer
 
 IMAGES = 1_000  # of the validation images

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..errors import UnknownName, UsageError
-from ..taps import Recording, evaluating, leaves, observe, record
+from ..models.taps import Recording, evaluating, leaves, observe, record
 
 POINTS_A_BATCH = 32  # of the path of integrated gradients, each with a backward pass
 WINDOWS_A_BATCH = 64  # of occlusion, forward only

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from .ablation import Ablated
+from .crops import Box
+from .descriptions import ClassShare, FirstLayer, Rule
 from .exemplars import Exemplars
-from .fields import Box
 from .layers import Layer
 from .maximize import LEAST_GAIN
-from .words import ClassShare, FirstLayer, Rule
 
 TWINS, PARTS, FED = 3, 5, 3  # how many are named on a card
 DUPLICATE = 0.95  # correlation from which on two filters are one

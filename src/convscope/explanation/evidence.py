@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..classifying.prediction import logits
 from ..errors import UsageError
-from ..images import Preprocess
-from ..prediction import logits
-from ..taps import Tap, evaluating, first_tensor, reach, record, tapping
+from ..images.preprocess import Preprocess
+from ..models.taps import Tap, evaluating, first_tensor, reach, record, tapping
 from .layers import find_layers, owners
 
 _POOLS = {"mean": lambda maps: maps.mean((2, 3)), "max": lambda maps: maps.amax((2, 3))}

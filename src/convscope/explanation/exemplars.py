@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..classifying.prediction import logits
 from ..errors import DamagedFile
-from ..images import Preprocess
-from ..prediction import logits
-from ..taps import tapping
+from ..images.preprocess import Preprocess
+from ..models.taps import tapping
 from .layers import Layer
 
 _WORST = -(2**63)  # the key of a place in the list that no image has taken

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UnknownName, UsageError
-from ..models.receptive import MAPS_BCHW, Field, Fields, Pair
-from ..taps import Tap, evaluating, first_tensor, leaves, observe
+from ..models.receptive_fields import MAPS_BCHW, Field, Fields, Pair
+from ..models.taps import Tap, evaluating, first_tensor, leaves, observe
 
 # What a tensor keeps its channels through, each on its own; between a convolution and its norm, or its successor.
 _BY_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

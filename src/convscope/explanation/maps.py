@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..images import Preprocess
-from ..taps import evaluating, tapping
+from ..images.preprocess import Preprocess
+from ..models.taps import evaluating, tapping
 from .layers import Layer
 
 

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..images import Preprocess, to_tensor
+from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of, pick_precision
+from ..models.taps import evaluating, reach, tapping
 from ..randomness import seed_of, uniforms
-from ..taps import evaluating, reach, tapping
 from .layers import Layer
 from .objectives import Objective, Values
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..metrics import Interval, wilson
+from ..classifying.intervals import Interval, wilson
 from .responses import Responses
 
 RIDGE = 0.01  # times the number of images, on standardised features

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..images import Preprocess
-from ..prediction import logits
-from ..taps import Tap, tapping
+from ..classifying.prediction import logits
+from ..images.preprocess import Preprocess
+from ..models.taps import Tap, tapping
 from .exemplars import average, highest
 from .layers import Layer
 

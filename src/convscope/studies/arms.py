@@ -21,19 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import metrics
-from ..batches import Batch, Batches, Feed
-from ..datasets import Dataset
+from ..classifying import metrics
+from ..classifying.prediction import logits
+from ..datasets.dataset import Dataset
 from ..errors import DamagedFile
 from ..machine import pick_precision
-from ..models import build
-from ..prediction import logits
+from ..models.registry import build
 from ..randomness import seed_of
 from ..recipes import Recipe
-from ..storage import commit_tensors, finite, read_tensors, sha256, tensor_hash
-from ..training import Diverged, TrainState, make_optimizer, prepare, train
+from ..storage import finite, sha256
+from ..tensor_files import commit_tensors, read_tensors, tensor_hash
+from ..training.batches import Batch, Batches, Feed
+from ..training.loop import Diverged, TrainState, make_optimizer, prepare, train
 from ..version import __version__
-from .claim import Arm, Fit, Plan, words_of
+from .plan import Arm, Fit, Plan, words_of
 from .results import START, Trained
 
 MEASURED_BY = 2  # raised whenever what is measured here changes its meaning

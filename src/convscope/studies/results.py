@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .claim import Plan
 from .judging import Estimate, over_seeds, over_seeds_and_images
+from .plan import Plan
 
 START = "start "  # before the name of what was measured before the first update
 CURVE_POINTS = 60

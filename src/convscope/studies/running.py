@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets import Dataset
+from ..datasets.dataset import Dataset
 from ..errors import DamagedFile
+from ..locks import lock
 from ..machine import describe, pick_device
-from ..storage import commit_json, lock, make_folder, read_json, sweep_temporaries
+from ..storage import commit_json, make_folder, read_json, sweep_temporaries
 from ..version import __version__
 from .arms import MEASURED_BY, Place, Training, judged, trials
-from .claim import Claim, Plan, words_of
+from .claim import Claim
 from .judging import OPEN, Judgement
+from .plan import Plan, words_of
 from .results import Results, Trained
-from .tasks import load_task
+from .task_data import load_task
 
 
 @dataclass(frozen=True)

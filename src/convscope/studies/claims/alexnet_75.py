@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..claim import Arm, Claim, Plan, on_cifar
+from ..claim import Claim
 from ..judging import Estimate, Judgement, no_less, over_seeds_and_images, together
+from ..plan import Arm, Plan, on_cifar
 from ..results import Results
 
 SAID = 0.75

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..claim import Claim, Plan
+from ..claim import Claim
 from ..judging import Judgement, greater, together
+from ..plan import Plan
 from ..results import Results
 from .overfitting import AUGMENTED, CHANGES, VGG, overfitting_plan
 

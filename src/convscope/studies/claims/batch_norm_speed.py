@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, greater, over_seeds, together
+from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
 from ..results import Results
 
 RATES = (0.01, 0.04, 0.16)

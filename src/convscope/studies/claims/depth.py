@@ -5,7 +5,7 @@ He et al. 2016 (arXiv:1512.03385), figures 1 and 6.
 
 from __future__ import annotations
 
-from ..claim import Arm, Plan, Task, on_cifar
+from ..plan import Arm, Plan, Task, on_cifar
 
 SMALL = Task("shapes", 16, train=1_000, val=300, test=1_000)
 RATES = (0.02, 0.06, 0.18)

@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...datasets import Dataset
-from ...images import to_tensor
+from ...classifying.prediction import BATCH
+from ...datasets.dataset import Dataset
+from ...images.preprocess import to_tensor
 from ...machine import device_of
-from ...prediction import BATCH
-from ...taps import Tap, evaluating, reach
-from ...transferring.head import train_head
-from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
+from ...models.taps import Tap, evaluating, reach
+from ...transfer_learning.head import train_head
+from ..claim import Claim
 from ..judging import Judgement, alike, greater, together
+from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
 from ..results import Results
-from ..tasks import only_classes
+from ..task_data import only_classes
 
 OTHER, OWN = "trained on the other classes", "trained on these classes"
 RATES = (0.01, 0.03, 0.1)

@@ -10,15 +10,16 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from ...datasets import Dataset
+from ...datasets.dataset import Dataset
 from ...explanation.evidence import find_head
-from ...images import to_tensor
+from ...images.preprocess import to_tensor
 from ...machine import device_of
 from ...models.alexnet import Layers, initialise
+from ...models.taps import evaluating, reach
 from ...models.vgg import vgg
-from ...taps import evaluating, reach
-from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, alike, below, exactly, greater, together
+from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
 from ..results import Results, seeds_only
 
 DENSE, POOLED = "fully connected head", "global average pooling"

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...datasets import Dataset
+from ...classifying.metrics import cross_entropy
+from ...classifying.prediction import logits
+from ...datasets.dataset import Dataset
 from ...machine import device_of
-from ...metrics import cross_entropy
 from ...models.alexnet import Layers, add_convolution, initialise
-from ...prediction import logits
 from ..arms import TRAIN_ASKED
-from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, greater, no_less, together
+from ..plan import Arm, Measured, Plan, Task, on_cifar
 from ..results import Results, seeds_only
 
 SHALLOW, BEGUN, SCRATCH = "shallow", "as deep, begun as identity", "as deep from scratch"

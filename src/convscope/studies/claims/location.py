@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ...models import build
 from ...models.alexnet import initialise
-from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
+from ...models.registry import build
+from ..claim import Claim
 from ..judging import Judgement, greater, together
+from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
 from ..results import Results
-from ..tasks import shuffled
+from ..task_data import shuffled
 
 RATES = (0.01, 0.03, 0.1)
 CONV, DENSE = "convolutional", "fully connected"

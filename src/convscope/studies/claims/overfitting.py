@@ -6,16 +6,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ...augment import augment
-from ...datasets import Dataset
+from ...classifying.prediction import logits
+from ...datasets.dataset import Dataset
 from ...explanation.ablation import ablate
 from ...explanation.layers import Layer, find_layers
-from ...images import to_tensor
+from ...images.augmentation import augment
+from ...images.preprocess import to_tensor
 from ...machine import device_of
-from ...prediction import logits
+from ...models.taps import tapping
 from ...recipes import Augment
-from ...taps import tapping
-from ..claim import WIDTHS, Arm, Measured, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
 
 RATES = (0.01, 0.03, 0.1)
 VGG, DROPOUT, AUGMENTED = "vgg", "with dropout", "with augmentation"

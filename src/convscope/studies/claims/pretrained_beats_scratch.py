@@ -8,15 +8,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...classifier import Classifier
-from ...datasets import Dataset, Unsplit
-from ...datasets.dataset import listing
-from ...transferring.features import FeatureOptions, extract
-from ...transferring.head import train_head
-from ..claim import WIDTHS, Arm, Claim, Fitted, Plan, Task
+from ...classifying.classifier import Classifier
+from ...datasets.dataset import Dataset, listing
+from ...datasets.unsplit import Unsplit
+from ...feature_store.extraction import extract
+from ...feature_store.store import FeatureOptions
+from ...transfer_learning.head import train_head
+from ..claim import Claim
 from ..judging import Judgement, greater, together
+from ..plan import WIDTHS, Arm, Fitted, Plan, Task
 from ..results import Results
-from ..tasks import some_a_class
+from ..task_data import some_a_class
 
 BACKBONE = "lite0"
 SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that images are enlarged to for the backbone

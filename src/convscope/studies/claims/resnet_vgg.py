@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, alike, greater, together
+from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
 from ..results import Results
 
 VGG, RESNET, SMALL_STEM = "vgg", "the lecture's resnet", "resnet with a small stem"

@@ -8,13 +8,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from ...datasets import Dataset
+from ...datasets.dataset import Dataset
 from ...explanation.layers import find_layers
-from ...images import to_tensor
+from ...images.preprocess import to_tensor
 from ...machine import device_of
 from ...models.alexnet import Layers, add_convolution, add_dense, initialise
-from ..claim import WIDTHS, Arm, Claim, Measured, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, alike, exactly, greater, no_less, together
+from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
 from ..results import NOTHING, Results
 
 ONE, TWO = "one 5x5", "two 3x3"

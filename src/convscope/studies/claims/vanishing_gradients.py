@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...datasets import Dataset
+from ...datasets.dataset import Dataset
 from ...diagnosis.gradients import ready
-from ...images import to_tensor
+from ...images.preprocess import to_tensor
 from ...machine import device_of
-from ...models import build
-from ..claim import Arm, Claim, Measured, Plan, Task, on_cifar
+from ...models.registry import build
+from ..claim import Claim
 from ..judging import Judgement, below, no_less, together
+from ..plan import Arm, Measured, Plan, Task, on_cifar
 from ..results import Results, seeds_only
 
 LAYERS = 56

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..claim import WIDTHS, Arm, Claim, Plan, Task, on_cifar
+from ..claim import Claim
 from ..judging import Judgement, greater, together
+from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
 from ..results import Results
 
 RATES = (0.01, 0.03, 0.1)

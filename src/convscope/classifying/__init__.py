@@ -1,0 +1,1 @@
+"""A classifier, the one pass that yields logits, and what the logits are worth."""

@@ -1,0 +1,84 @@
+"""A classifier: network, class names, preprocess and provenance, in one sealed file that loads without running code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..datasets.imagenet import class_names
+from ..errors import DamagedFile
+from ..images.preprocess import Preprocess
+from ..models.architecture import Architecture, architecture_from, load_weights, weights_hash
+from ..models.pretrained import find_pretrained, pretrained_weights
+from ..storage import commit_json
+from ..tensor_files import commit_tensors, read_tensors
+
+FORMAT = 1
+FILE_NAME = "classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What ``save`` writes and ``load`` reads. ``network`` maps (N, 3, S, S) to logits (N, K)."""
+
+    network: torch.nn.Module
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    architecture: Architecture
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the sealed file, and beside it the same description as JSON for people to read."""
+        meta = {
+            "format": FORMAT,
+            "kind": "classifier",
+            "architecture": vars(self.architecture),
+            "classes": list(self.class_names),
+            "preprocess": self.preprocess.to_dict(),
+            "provenance": self.provenance,
+        }
+        commit_tensors(path, self.network.state_dict(), meta)
+        commit_json(path.with_suffix(".json"), meta)
+
+    @staticmethod
+    def pretrained(name: str, weights: Path | None = None) -> Classifier:
+        """A pretrained network as a classifier of what it was trained on: ``lite0``, ``resnet18``, a name of timm's.
+
+        ``weights`` is a safetensors file to take them from. Raises UnknownName, DamagedFile or UnreachableError.
+        """
+        found = find_pretrained(name)
+        tensors = pretrained_weights(found, weights)
+        architecture = Architecture(found.architecture, found.size)
+        network = architecture.build(found.classes)
+        load_weights(network, tensors, weights or Path(f"pretrained:{name}"))
+        provenance = {
+            "pretrained": name,
+            "weights_sha256": weights_hash(network),
+            "licence": found.licence if weights is None else None,
+        }
+        names = class_names(found.classes)
+        return Classifier(network.eval(), names, Preprocess(**found.preprocess), architecture, provenance)
+
+    @staticmethod
+    def load(path: Path, model: str | None = None) -> Classifier:
+        """Read a classifier; every hash is verified before a weight reaches the network.
+
+        A net of the user's own is code, and a file cannot make it run: ``model`` must name it again.
+        Raises DamagedFile, or UsageError.
+        """
+        tensors, meta = read_tensors(path)
+        if meta.get("kind") != "classifier" or meta.get("format") != FORMAT:
+            raise DamagedFile(f"{path} is not a classifier of format {FORMAT}.")
+        architecture = architecture_from(meta["architecture"], path, model)
+        network = architecture.build(len(meta["classes"]))
+        load_weights(network, tensors, path)
+        return Classifier(
+            network=network.eval(),
+            class_names=tuple(meta["classes"]),
+            preprocess=Preprocess.from_dict(meta["preprocess"]),
+            architecture=architecture,
+            provenance=meta["provenance"],
+        )

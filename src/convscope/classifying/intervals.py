@@ -1,0 +1,98 @@
+"""Intervals: how far a figure that was counted on some images can be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the interval that holds the truth with probability ``confidence``; ``n`` images were seen."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    confidence: float = 0.95
+    method: str = "wilson"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two classifiers on the same ``n`` images: ``difference`` is the accuracy of a minus that of b."""
+
+    n: int
+    a_only: int
+    b_only: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927): never outside 0..1, fair for small n and for 0 or n."""
+    from scipy.stats import binomtest  # slow to import
+
+    if n < 1:
+        raise DataError("no images to evaluate")
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes among {n}")
+    ends = binomtest(successes, n).proportion_ci(method="wilson")
+    return Interval(successes / n, float(ends.low), float(ends.high), n, method="wilson")
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int = 0, draws: int = 1000) -> Interval:
+    """The percentile interval (Efron 1979) of ``statistic(indices_n)`` over ``draws`` resamples of n images.
+
+    ``statistic`` takes n indices into 0..n-1. The same seed gives the same interval.
+    """
+    if n < 1:
+        raise DataError("no images to evaluate")
+    generator = np.random.default_rng(seed)
+    values = [statistic(generator.integers(0, n, n)) for _ in range(draws)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(float(statistic(np.arange(n))), float(low), float(high), n, method="bootstrap")
+
+
+def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
+    """Is a better than b on the same images? ``correct_a`` and ``correct_b`` are (N,) booleans.
+
+    ``p`` is the exact two-sided McNemar test (McNemar 1947) on the images only one of them gets right. The
+    interval of the accuracy difference is Newcombe's for paired proportions (Newcombe 1998, method 10), which stays
+    within -1..1 and is fair for few discordant images. The two rest on different arithmetic: very near 0.05 one
+    may exclude zero and the other not.
+    """
+    from scipy.stats import binomtest  # slow to import
+
+    a, b = np.asarray(correct_a).astype(bool), np.asarray(correct_b).astype(bool)
+    if a.shape != b.shape or a.ndim != 1:
+        raise DataError(f"a paired test needs the same images for both; got shapes {a.shape} and {b.shape}")
+    both, a_only, b_only, neither = (int(x.sum()) for x in (a & b, a & ~b, ~a & b, ~a & ~b))
+    low, high = _newcombe(both, a_only, b_only, neither)
+    p = float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0
+    return PairedTest(len(a), a_only, b_only, (a_only - b_only) / len(a), low, high, p)
+
+
+def _newcombe(both: int, a_only: int, b_only: int, neither: int) -> tuple[float, float]:
+    n = both + a_only + b_only + neither
+    a, b = wilson(both + a_only, n), wilson(both + b_only, n)
+    margins = (both + a_only) * (b_only + neither) * (both + b_only) * (a_only + neither)
+    cross = both * neither - a_only * b_only
+    if cross > 0:  # the continuity correction of method 10
+        cross = max(cross - n / 2, 0)
+    phi = cross / math.sqrt(margins) if margins else 0.0
+
+    def distance(first: float, second: float) -> float:
+        return math.sqrt(max(first * first - 2 * phi * first * second + second * second, 0.0))
+
+    difference = (a_only - b_only) / n
+    down = distance(a.value - a.low, b.high - b.value)
+    up = distance(a.high - a.value, b.value - b.low)
+    return difference - down, difference + up

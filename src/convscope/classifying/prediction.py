@@ -1,0 +1,181 @@
+"""The one no-grad pass that yields logits. Everyone calls it: validation, evaluation, prediction, all that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..errors import ImageError, UnknownName
+from ..images.preprocess import Preprocess, to_tensor
+from ..machine import device_of
+from ..models.taps import evaluating
+from .classifier import Classifier
+
+BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at an image: mirrored or not, moved right and down by so many 32nds of its side."""
+
+    weight: float = 1.0
+    mirrored: bool = False
+    moved: tuple[int, int] = (0, 0)
+
+
+def _with_mirror(views: tuple[View, ...]) -> tuple[View, ...]:
+    return tuple(View(v.weight / 2, mirrored, v.moved) for v in views for mirrored in (False, True))
+
+
+_SHIFTED = (View(0.5), View(0.25, moved=(1, 1)), View(0.25, moved=(-1, -1)))
+
+# The first view of each is the image as it is; weights add up to 1. The six of "flip-shift" are Jordan's 2024
+# (arXiv:2404.00498).
+VIEWS: dict[str, tuple[View, ...]] = {
+    "none": (View(),),
+    "flip": _with_mirror((View(),)),
+    "shift": _SHIFTED,
+    "flip-shift": _with_mirror(_SHIFTED),
+}
+
+UNMIRRORED = {"none": "none", "flip": "none", "shift": "shift", "flip-shift": "shift"}
+
+
+def find_views(name: str) -> tuple[View, ...]:
+    """The views of that name; UnknownName otherwise."""
+    if name not in VIEWS:
+        raise UnknownName("views", name, VIEWS)
+    return VIEWS[name]
+
+
+def logits(
+    network: torch.nn.Module,
+    images: np.ndarray,
+    preprocess: Preprocess,
+    index: np.ndarray | None = None,
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """Logits float32 (N, K) on the CPU of uint8 images (M, H, W, 3), those at ``index`` (N,) or all, in float32."""
+    return view_logits(network, images, preprocess, VIEWS["none"], index, device)[0]
+
+
+def view_logits(  # noqa: PLR0913 - as logits, with the views
+    network: torch.nn.Module,
+    images: np.ndarray,
+    preprocess: Preprocess,
+    views: tuple[View, ...],
+    index: np.ndarray | None = None,
+    device: torch.device | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, as of ``logits``, of the images as they are, and the weighted mean of those of all ``views``."""
+    index = np.arange(len(images)) if index is None else index
+    device = device or device_of(network)
+    plain, means = [], []
+    with evaluating(network), torch.inference_mode():
+        for start in range(0, len(index), BATCH):
+            block = to_tensor(images[index[start : start + BATCH]]).to(device)
+            inputs = preprocess.normalise(block)
+            scores = [network(_seen(inputs, view)).float().cpu() for view in views]
+            plain.append(scores[0])
+            means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
+    return torch.cat(plain), torch.cat(means)
+
+
+def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
+    """The images in this view; what a move leaves open is filled by reflection."""
+    if view.mirrored:
+        images_BCHW = images_BCHW.flip(3)
+    if view.moved == (0, 0):
+        return images_BCHW
+    height, width = images_BCHW.shape[2:]
+    right, down = (step * max(1, round(side / 32)) for step, side in zip(view.moved, (width, height), strict=True))
+    reach_x, reach_y = abs(right), abs(down)
+    padded = F.pad(images_BCHW, (reach_x, reach_x, reach_y, reach_y), mode="reflect")
+    window = padded[:, :, reach_y - down : reach_y - down + height, reach_x - right : reach_x - right + width]
+    return window.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer: ``top`` holds (label, probability), the likeliest first.
+
+    With test-time views ``one_view`` is the answer, (label, probability), to the image as it is; None without.
+    """
+
+    path: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    one_view: tuple[str, float] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The stable JSON form."""
+        top = [{"label": name, "probability": p} for name, p in self.top]
+        one = None if self.one_view is None else {"label": self.one_view[0], "probability": self.one_view[1]}
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": top,
+            "one_view": one,
+        }
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why."""
+
+    path: str
+    error: str
+
+    def to_json(self) -> dict[str, object]:
+        """The stable JSON form."""
+        return {"path": self.path, "error": self.error}
+
+
+def predict(
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int = 5, views: str = "none"
+) -> list[Prediction | Unreadable]:
+    """Answers for images given as (name, file or bytes), in order; one that cannot be read does not stop the rest.
+
+    ``views`` is a name of VIEWS. Raises UnknownName.
+    """
+    chosen = find_views(views)
+    results: list[Prediction | Unreadable] = []
+    for start in range(0, len(sources), BATCH):
+        results += _predict_block(classifier, sources[start : start + BATCH], top, chosen)
+    return results
+
+
+def _predict_block(
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int, views: tuple[View, ...]
+) -> list[Prediction | Unreadable]:
+    answers: list[Prediction | Unreadable | None] = []
+    readable = []
+    for name, source in sources:
+        try:
+            readable.append(classifier.preprocess.fit_image(source, name))
+            answers.append(None)
+        except ImageError as error:
+            answers.append(Unreadable(name, error.reason))
+    rows = iter(())
+    if readable:
+        plain, mean = view_logits(classifier.network, np.stack(readable), classifier.preprocess, views)
+        one = torch.softmax(plain.double(), dim=1) if len(views) > 1 else [None] * len(readable)
+        rows = zip(torch.softmax(mean.double(), dim=1), one, strict=True)
+    names = classifier.class_names
+    return [a or _answer(name, *next(rows), names, top) for (name, _), a in zip(sources, answers, strict=True)]
+
+
+def _answer(
+    path: str, probabilities_K: torch.Tensor, one_view_K: torch.Tensor | None, names: tuple[str, ...], top: int
+) -> Prediction:
+    best = torch.topk(probabilities_K, min(top, len(names)))
+    pairs = tuple((names[i], float(p)) for p, i in zip(best.values, best.indices.tolist(), strict=True))
+    one = None if one_view_K is None else (names[int(one_view_K.argmax())], float(one_view_K.max()))
+    return Prediction(path, pairs[0][0], pairs[0][1], pairs, one)

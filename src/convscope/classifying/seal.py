@@ -1,0 +1,52 @@
+"""The parity seal: generated images and their logits, which show that an exported network still answers the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import DamagedFile
+from .classifier import Classifier
+from .prediction import logits
+
+SEALED = 16  # generated images whose logits are kept
+TOLERANCE = 1e-4  # of the largest logit, or of 1
+
+def seal_images(size: int) -> np.ndarray:
+    """Generated images, uint8 (16, S, S, 3), by integers alone: 4 ramps, 4 checkerboards, 4 blends, 4 of noise."""
+    y, x, c = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in (size, size, 3)), indexing="ij")
+    images = []
+    for n in range(4):
+        ramp = (x * (n + 1) + y * (4 - n) + 60 * c) * 255 // (8 * size)
+        checks = ((x >> (n + 1)) + (y >> (n + 1)) + c) % 2 * 255
+        noise = ((x * 73856093) ^ (y * 19349663) ^ ((c + 3 * n + 1) * 83492791)) * 2654435761 % 2**32 >> 24
+        images += [ramp % 256, checks, (ramp % 256 + noise) // 2, noise]
+    return np.stack(images).astype(np.uint8)
+
+
+def sealed_logits(classifier: Classifier) -> np.ndarray:
+    images = seal_images(classifier.preprocess.size)
+    return logits(classifier.network, images, classifier.preprocess).double().numpy()
+
+
+def allowed_difference(wanted: np.ndarray) -> float:
+    return TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+
+
+def check_seal(classifier: Classifier) -> float | None:
+    """Compute the sealed logits again: the largest difference, None where there is no seal. DamagedFile if it is off.
+
+    Another device, or another version of torch, stays within the tolerance; another network does not.
+    """
+    seal = classifier.provenance.get("seal")
+    if seal is None:
+        return None
+    wanted = np.array(seal["logits"])
+    difference = float(np.abs(sealed_logits(classifier) - wanted).max())
+    if not difference <= allowed_difference(wanted):
+        raise DamagedFile(
+            f"the network answers the {SEALED} sealed images otherwise than when it was exported, by "
+            f"{difference:.2g}: it is not the same network, or not computed the same."
+        )
+    return difference
+
+

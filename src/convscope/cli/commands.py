@@ -1,0 +1,32 @@
+"""The commands, by name, in the order that the help lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..diagnosis.cli import diagnose
+from ..evaluation.cli import evaluate, predict
+from ..explanation.cli import explain
+from ..exporting.cli import export
+from ..feature_store.cli import features, similar
+from ..models.cli import models
+from ..studies.cli import study
+from ..training.cli import train
+from ..transfer_learning.cli import transfer
+from .demo import demo
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "explain": explain,
+    "diagnose": diagnose,
+    "features": features,
+    "transfer": transfer,
+    "study": study,
+    "similar": similar,
+    "export": export,
+    "models": models,
+    "demo": demo,
+}

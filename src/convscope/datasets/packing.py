@@ -1,0 +1,180 @@
+"""Images as one block of uint8: hashed by content, decoded by threads, memory-mapped from a file keyed by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DamagedFile, DataError, ImageError, StorageError
+from ..images.preprocess import Preprocess
+from ..storage import cache_folder, commit, commit_json, file_hash, read_json
+
+if TYPE_CHECKING:
+    from ..progress import Progress
+from .unsplit import Unsplit
+
+THREADS = min(8, os.cpu_count() or 1)
+BLOCK = 256  # images that the threads are given at a time
+IN_MEMORY = 256 * 2**20  # bytes
+
+
+def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
+    """The SHA-256 of every image's content, uint8 (N, 32): of its file, or of its pixels when it has none."""
+    if unsplit.arrays is not None:
+        flat = np.ascontiguousarray(unsplit.arrays).reshape(len(unsplit.labels), -1)
+        raw = b"".join(hashlib.sha256(row.data).digest() for row in flat)
+    else:
+        with ThreadPoolExecutor(THREADS) as pool:
+            done: list[bytes] = []
+            for start in range(0, len(unsplit.files), BLOCK):  # handed over at once, a million files fill the memory
+                done += pool.map(_digest, unsplit.files[start : start + BLOCK])
+                if progress:
+                    progress("reading", len(done), len(unsplit.files))
+        raw = b"".join(done)
+    return np.frombuffer(raw, np.uint8).reshape(-1, 32)
+
+
+def _digest(path: Path) -> bytes:
+    """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then."""
+    try:
+        if path.is_file():
+            return bytes.fromhex(file_hash(path))
+    except OSError:
+        pass
+    return hashlib.sha256(b"unreadable" + os.fsencode(path)).digest()
+
+
+def keys(digests_N32: np.ndarray) -> np.ndarray:
+    """The first eight bytes of each hash as uint64 (N,): an image's name wherever randomness or a split needs one."""
+    return np.ascontiguousarray(digests_N32[:, :8]).view("<u8").reshape(-1).astype(np.uint64)
+
+
+def fitted_images(
+    unsplit: Unsplit,
+    digests_N32: np.ndarray,
+    preprocess: Preprocess,
+    bad_images: str,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Every image fitted to the size: (uint8 (M, S, S, 3), the indices kept, notes).
+
+    Files, and arrays that fill more than `IN_MEMORY`, are fitted once into the cache and memory-mapped afterwards.
+    """
+    size, count = preprocess.size, len(digests_N32)
+    everything = np.arange(count)
+    if unsplit.arrays is not None and unsplit.arrays.shape[1:3] == (size, size):
+        return unsplit.arrays, everything, ()
+    if unsplit.arrays is not None and count * size * size * 3 <= IN_MEMORY:
+        fitted = (preprocess.fit_image(Image.fromarray(a)) for a in unsplit.arrays)
+        return np.stack(list(fitted)), everything, ()
+    name = hashlib.sha256(preprocess.decoding_key().encode() + digests_N32.tobytes()).hexdigest()
+    path = cache_folder() / "images" / f"{name[:40]}.u8"
+    if not _whole(path, count, size):
+        bad = _remembered(path, count) if bad_images == "skip" else []
+        bad = bad or _decode_all(unsplit, preprocess, path, progress)
+        if bad and (bad_images == "error" or len(bad) == count):
+            raise _bad_error(bad, unsplit)
+        if bad:
+            commit_json(_beside(path), bad)
+            kept = np.setdiff1d(everything, [i for i, _ in bad])
+            verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
+            fitted, _, _ = fitted_images(unsplit.take(kept), digests_N32[kept], preprocess, "error", progress)
+            return fitted, kept, (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",)
+    return np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)), everything, ()
+
+
+Bad = list[tuple[int, str]]  # the index of an image that cannot be read, and the reason
+
+
+def _whole(path: Path, count: int, size: int) -> bool:
+    try:
+        return path.stat().st_size == count * size * size * 3
+    except OSError:
+        return False
+
+
+def _beside(path: Path) -> Path:
+    """Where the images that cannot be read are remembered: else the next start would decode all to find them."""
+    return path.with_suffix(".bad.json")
+
+
+def _remembered(path: Path, count: int) -> Bad:
+    """What an earlier start found unreadable among the same contents, or nothing."""
+    try:
+        bad = [(int(i), str(reason)) for i, reason in read_json(_beside(path))]
+    except (DamagedFile, TypeError, ValueError):
+        return []
+    return bad if all(0 <= i < count for i, _ in bad) else []
+
+
+def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: Progress | None) -> Bad:
+    """Decode every image into ``path``; where some fail nothing is committed and they are returned."""
+    bad: Bad = []
+
+    def write(handle) -> str:
+        digest = hashlib.sha256()
+        for i, result in _decoded(unsplit, preprocess, progress):
+            if isinstance(result, ImageError):
+                bad.append((i, result.reason))
+            else:
+                digest.update(result.data)
+                handle.write(result.data)
+        if bad:
+            raise _Abandoned
+        return digest.hexdigest()
+
+    try:
+        commit(path, write)
+    except _Abandoned:
+        pass
+    except StorageError as error:
+        raise StorageError(f"{error} Set CONVSCOPE_CACHE to a folder with room.") from error
+    return bad
+
+
+def _decoded(
+    unsplit: Unsplit, preprocess: Preprocess, progress: Progress | None
+) -> Iterator[tuple[int, np.ndarray | ImageError]]:
+    """(index, fitted image or the reason why there is none) in order, decoded by threads a block ahead."""
+
+    count = len(unsplit.labels)
+
+    def one(i: int) -> np.ndarray | ImageError:
+        source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
+        try:
+            return np.ascontiguousarray(preprocess.fit_image(source, unsplit.origin(i)))
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, count, BLOCK):
+            index = range(start, min(start + BLOCK, count))
+            yield from zip(index, pool.map(one, index), strict=True)
+            if progress:
+                progress("decoding", index.stop, count)
+
+
+class _Abandoned(Exception):
+    """Some images could not be read, so the packed file would have holes."""
+
+
+def _first(bad: Bad, unsplit: Unsplit) -> str:
+    shown = "; ".join(f"{unsplit.origin(i)}: {reason}" for i, reason in bad[:5])
+    return shown + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+
+
+def _bad_error(bad: Bad, unsplit: Unsplit) -> DataError:
+    count = len(unsplit.labels)
+    if len(bad) == count:
+        return DataError(f"none of the {count} images can be read: {_first(bad, unsplit)}.")
+    return DataError(
+        f"{len(bad)} of {count} images cannot be read: {_first(bad, unsplit)}. "
+        "Mend or remove them, or leave them out with --bad-images skip."
+    )

@@ -1,0 +1,86 @@
+"""Datasets by name, by folder or by table: ``load_dataset`` turns what a user writes into a Dataset.
+
+``DATASETS`` is the table of names; adding one is one file and one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError, UnknownName
+from ..images.preprocess import Preprocess
+from ..progress import Progress
+from .cifar import load_cifar10
+from .dataset import Dataset, Listing, assemble, listing
+from .digits import load_digits
+from .folder import load_folder
+from .shapes import load_shapes
+from .table import load_table
+from .unsplit import Unsplit
+
+Loader = Callable[[Path | None, "Progress | None"], Unsplit]
+
+DATASETS: dict[str, Loader] = {
+    "cifar10": load_cifar10,
+    "digits": lambda data_root, progress: load_digits(),
+    "shapes": lambda data_root, progress: load_shapes(),
+}
+
+
+def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
+    data: str | Path,
+    *,
+    data_root: Path | None = None,
+    image_size: int | None = None,
+    fit: str = "crop",
+    limit: int | None = None,
+    bad_images: str = "error",
+    progress: Progress | None = None,
+    preprocess: Preprocess | None = None,
+) -> Dataset:
+    """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
+
+    ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
+    and squash, ``limit`` at most so many images, stratified, ``bad_images`` "error" or "skip". A ``preprocess``
+    stands for size and fit, and keeps its mean and std: images as a classifier takes them.
+    Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
+    """
+    return assemble(
+        _find(str(data), data_root, progress),
+        image_size=image_size,
+        fit=fit,
+        limit=limit,
+        bad_images=bad_images,
+        progress=progress,
+        preprocess=preprocess,
+    )
+
+
+def list_images(
+    data: str | Path, *, data_root: Path | None = None, limit: int | None = None, progress: Progress | None = None
+) -> Listing:
+    """What ``load_dataset`` would load, hashed and not decoded, for work that streams over images. Raises as ``load_dataset``."""
+    return listing(_find(str(data), data_root, progress), limit, progress)
+
+
+def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unsplit:
+    if data in DATASETS:
+        return DATASETS[data](data_root, progress)
+    try:
+        path = Path(data).expanduser()
+        is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder one may not look into, ~nobody
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
+    if is_folder:
+        return load_folder(path)
+    if is_file:
+        if path.suffix.lower() == ".csv":
+            return load_table(path)
+        raise DataError(
+            f"{path} is a file; a dataset is a folder of images, a .csv table, or one of {', '.join(DATASETS)}."
+        )
+    if "/" in data or path.suffix:
+        raise DataError(f"{path} does not exist; a dataset is a folder, a .csv table, or one of {', '.join(DATASETS)}.")
+    raise UnknownName("dataset, folder or table", data, DATASETS)

@@ -1,0 +1,48 @@
+"""What a loader returns: images, arrays or files, with labels, not yet split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Unsplit:
+    """What a loader returns: exactly one of ``arrays`` (uint8 (N, h, w, 3)) and ``files`` holds the images."""
+
+    name: str
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    given: np.ndarray  # str (N,): "train", "val", "test" or ""
+    image_size: int  # pixels, when none is asked for
+    arrays: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
+    root: Path | None = None
+    origins: Callable[[int], str] | None = None
+    validation: int | None = None  # images of "train" that become "val", when a dataset fixes their number
+    mirror: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    def take(self, index: np.ndarray) -> Unsplit:
+        """The images at ``index``, in that order."""
+        origins = self.origin
+        return replace(
+            self,
+            labels=self.labels[index],
+            given=self.given[index],
+            arrays=None if self.arrays is None else self.arrays[index],
+            files=tuple(self.files[i] for i in index) if self.files else (),
+            origins=lambda i: origins(int(index[i])),
+        )
+
+    def origin(self, i: int) -> str:
+        """Where image ``i`` came from, in words."""
+        if self.origins is not None:
+            return self.origins(i)
+        if not self.files:
+            return f"{self.name} image {i}"
+        inside = self.root is not None and self.files[i].is_relative_to(self.root)
+        return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])

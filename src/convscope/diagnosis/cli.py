@@ -1,0 +1,92 @@
+"""`convscope diagnose`: the verdict in words, and the numbers it rests on."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..options import Flag
+from ..terminal import print_notes, progress_bar
+
+if TYPE_CHECKING:
+    from .report import DiagnoseReport
+
+
+def diagnose(
+    run: str,
+    data: str | None = None,
+    /,
+    *,
+    layer: list[str] | None = None,
+    norm: str | None = None,
+    images: int = 4,
+    double: Flag = False,
+    weights: Path | None = None,
+    model: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Say in words why RUN, or a MODEL, does or does not learn: gradients, Jacobians, a verdict and one next step.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or the name of a model (whose weights are random).
+    data
+        What it was trained on (default: what the run says).
+    layer
+        The module that ends a factor; say it once for each, in order. Found by itself when not said.
+    norm
+        A batch norm and a channel to look at, as bn1:3.
+    images
+        Whose Jacobians are measured.
+    double
+        Measure in float64.
+    weights
+        For a model's name: a safetensors file to take the weights from.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import command
+
+    with progress_bar(json) as progress:
+        result = command.diagnose(
+            run, data, layer=layer, norm=norm, images=images, double=double, weights=weights, model=model,
+            data_root=data_root, runs=runs, progress=progress,
+        )  # fmt: skip
+    print(json_module.dumps(result.summary)) if json else print_diagnosis(result)
+
+
+def print_diagnosis(result: DiagnoseReport) -> None:
+    """The verdict first, then what happens to the gradient, and where the evidence lies."""
+    s = result.summary
+    print_notes(s["notes"])
+    print(result.sentence())
+    for finding in s["findings"][1:]:
+        print(f"also {finding['fault']}: {finding['sentence']}")
+    for when, state in s["states"].items():
+        bound = ""
+        if state["norm_bound"] is not None:
+            bound = f"; its norm is {state['norm_end_to_end']:.2g}, the product of the norms {state['norm_bound']:.2g}"
+        shrink, reach, factors = state["typical_shrink"], state["reach"], len(state["factors"])
+        print(
+            f"{when + ':':<6} the loss's gradient changes x{shrink:.2f} a factor; {reach:.2g} of it reaches the "
+            f"images through {factors} factors{bound}"
+        )
+    if s["norm"] is not None:
+        n = s["norm"]
+        noise = ", ".join(f"{b['size']}: {b['noise']:.2g}" for b in n["batches"])
+        print(
+            "{layer}:{channel}: mu {mean:.3g}, sigma {scale:.3g} (running {running_mean:.3g}, {running_scale:.3g}), "
+            "gamma {gamma:.3g}, delta {delta:.3g}; noise, in sigmas, by images in a batch: ".format(**n)
+            + noise
+        )
+    print(f"written in {s['seconds']:.0f} s: {Path(s['folder']) / 'index.html'} (factors.png, diagnose.json)")

@@ -1,0 +1,240 @@
+"""`convscope diagnose`: a run, a model's name or any network, and why it does or does not learn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..datasets.dataset import Dataset
+from ..errors import DataError, UsageError
+from ..evaluation.subject import Subject, open_subject
+from ..images.preprocess import to_tensor
+from ..locks import lock
+from ..models.architecture import load_weight_file
+from ..progress import Progress
+from ..storage import make_folder
+from ..training.loop import prepare
+from ..training.session import WATCHED, training_batches
+from ..training.watching import Watched
+from . import report
+from .batch_norms import NormView, batch_norms, look_at_norm
+from .chain import Factor, find_chain
+from .evidence import Material, collect, frozen_parameters, norms_unset, not_numbers
+from .gradients import gradients, ready
+from .jacobian import IMAGES, jacobians
+from .report import DiagnoseReport, State
+from .verdict import judge
+
+SAMPLE = 512  # training images that are looked at
+HELD_OUT = 1000
+BATCH = 64  # images whose gradient is followed
+
+
+def diagnose(
+    run: str | nn.Module,
+    data: str | Path | Dataset | None = None,
+    *,
+    start: nn.Module | None = None,
+    watched: Watched | None = None,
+    layer: Sequence[str] | None = None,
+    norm: str | None = None,
+    images: int = IMAGES,
+    double: bool = False,
+    weights: Path | None = None,
+    model: str | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    progress: Progress | None = None,
+) -> DiagnoseReport:
+    """Say in words why a network does or does not learn, with its gradients and Jacobians as evidence.
+
+    ``run`` is a run, a classifier file, a model's name (whose weights are random, or come from the file ``weights``) or
+    any ``nn.Module``; ``data`` is what it was trained on, or what to look at it with. Of a run the first weights are
+    made again from its seed, and ``train --watch`` has left what it saw; of a network of your own they can be given as
+    ``start`` and ``watched`` (of ``watching``). ``layer`` names the modules that end each factor, instead of those that
+    are found; ``norm`` a batch norm and channel to look at, as "bn1:3". ``images`` are those whose Jacobians are
+    measured; ``double`` measures in float64.
+    """
+    began = time.perf_counter()
+    if images < 1:
+        raise UsageError(f"--images {images} leaves nothing to measure; it must be 1 or more.")
+    subject = open_subject(run, data, "diagnose", weights, model, data_root, runs, progress, as_it_began=True)
+    making = _Diagnosis(subject, tuple(layer or ()), images, torch.float64 if double else torch.float32)
+    making.give(start, watched)
+    make_folder(subject.folder)
+    with lock(subject.folder, f"the diagnosis of {subject.name}"):
+        return report.write(making.report(norm, progress, began))
+
+
+@dataclass
+class _Diagnosis:
+    """A diagnosis in the making: the subject, and what there is of its training."""
+
+    subject: Subject
+    layers: tuple[str, ...]
+    measured: int
+    dtype: torch.dtype
+    start: nn.Module | None = None
+    watched: Watched | None = None
+    designed: frozenset[str] = frozenset()
+    trained: bool | None = None  # None where nobody knows
+
+    def __post_init__(self) -> None:
+        dataset, labels = self.subject.dataset, self.subject.labels
+        if labels is None and not self.subject.fresh:
+            raise DataError(
+                f"the classes of {dataset.name} are not those of {self.subject.name}, so there is no loss to follow: "
+                "name the data it was trained on."
+            )
+        self.notes = list(self.subject.notes)
+        self.labels = dataset.labels if labels is None else labels
+        self.network = deepcopy(self.subject.classifier.network).cpu()  # the user's own stays where it is
+        part = "train" if len(dataset.parts["train"]) else "all"
+        self.images, self.targets = self._tensors(dataset.subset(part, SAMPLE))
+
+    def _tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        images = to_tensor(np.ascontiguousarray(self.subject.dataset.images[index]))
+        images = self.subject.classifier.preprocess.normalise(images)
+        return images, torch.from_numpy(self.labels[index].astype(np.int64))
+
+    def give(self, start: nn.Module | None, watched: Watched | None) -> None:
+        """Take what is known of the training, or find it in the run."""
+        self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
+        if start is not None:
+            self.designed = frozen_parameters(start)
+        if self.subject.own and start is None and watched is None:  # unless its norms say that it is fresh, who knows?
+            self.trained = False if norms_unset(self.network) == 1 else None
+        else:
+            self.trained = not self.subject.fresh
+        if self.designed:
+            self.notes.append(f"frozen from the start, and taken for meant so: {_some(sorted(self.designed))}.")
+        run = self.subject.run
+        if run is None:
+            return
+        path = run.folder / WATCHED
+        if watched is None and path.exists():
+            self.watched = Watched.load(path)
+        if watched is None and not path.exists():
+            self.notes.append("this training was not watched: with train --watch its updates are seen as well.")
+        if start is None and not (run.folder / "transfer").exists():
+            first = self._first_weights()
+            self.designed = frozen_parameters(first)
+            if self.subject.fresh:
+                self.network = first
+            else:
+                self.start = first
+
+    def _first_weights(self) -> nn.Module:
+        """The run's network as its training began: from the seed, or from the file it started from."""
+        assert self.subject.run is not None
+        recipe, classifier = self.subject.run.recipe(), self.subject.classifier
+        network = classifier.architecture.build(len(classifier.class_names), seed=recipe.loop.seed)
+        if recipe.model.weights is not None:
+            load_weight_file(network, Path(recipe.model.weights))
+        else:
+            prepare(network, training_batches(self.subject.dataset, recipe, torch.device("cpu")))
+        return network
+
+    def material(self) -> Material:
+        """What the evidence is collected from."""
+        dataset, run = self.subject.dataset, self.subject.run
+        held_out = None
+        if len(dataset.parts["val"]) and len(dataset.parts["train"]):
+            held_out = self._tensors(dataset.subset("val", HELD_OUT))
+        losses: Sequence[float] = ()
+        if self.watched is not None:
+            losses = self.watched.losses.tolist()
+        elif run is not None:
+            losses = [row["train_loss"] for row in run.log()]
+        diverged = None if run is None else run.diverged()
+        if diverged is not None:
+            losses = [*losses, float(diverged["loss"])]
+        return Material(
+            network=self.network,
+            images=self.images,
+            labels=self.targets,
+            classes=len(self.subject.classifier.class_names),
+            start=self.start,
+            watched=self.watched,
+            held_out=held_out,
+            losses=losses,
+            batch_size=run.recipe().loop.batch_size if run is not None else None,
+            diverged=diverged is not None,
+            trained=self.trained,
+            designed=self.designed,
+        )
+
+    def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:
+        """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these images'."""
+        copy = deepcopy(network).to(self.dtype)
+        images = self.images.to(self.dtype)
+        flow = gradients(ready(copy), chain, images[:BATCH], self.targets[:BATCH])
+        still = ready(copy, images[:BATCH]) if fresh else deepcopy(network).to(self.dtype).eval()
+        try:
+            return State(flow, jacobians(still, chain, images[: self.measured]))
+        except UsageError as error:
+            self.notes.append(str(error))
+            return State(flow)
+
+    def report(self, norm: str | None, progress: Progress | None, began: float) -> DiagnoseReport:
+        """Everything, measured."""
+        tell = progress or (lambda what, done, total: None)
+        states: dict[str, State] = {}
+        broken = not_numbers(self.network)
+        whole = {"start": self.network if self.trained is False else self.start}
+        if self.trained is not False:
+            whole["now"] = None if broken else self.network
+        for number, (when, network) in enumerate(whole.items()):
+            if network is not None:
+                tell(f"Jacobians, {when}", number, len(whole))
+                chain = find_chain(ready(deepcopy(network)), self.images[:2], self.layers or None)
+                states[when] = self.state(network, chain, when == "start")
+        tell("evidence", len(whole), len(whole))
+        verdict = judge(collect(self.material()))
+        view = self._norm(norm)
+        return DiagnoseReport(
+            self.subject.folder,
+            verdict,
+            states,
+            {
+                "name": self.subject.name,
+                "folder": str(self.subject.folder),
+                "data": self.subject.dataset.name,
+                **verdict.to_json(),
+                "sentence": report.verdict_sentence(verdict, states),
+                "states": {when: report.state_json(state) for when, state in states.items()},
+                "watched": self._watched_json(),
+                "norm": report.norm_json(view),
+                "notes": self.notes,
+                "seconds": time.perf_counter() - began,
+            },
+            self.watched,
+            view,
+        )
+
+    def _watched_json(self) -> dict[str, Any] | None:
+        if self.watched is None:
+            return None
+        return {"looks": len(self.watched.steps), "steps": len(self.watched.losses), "every": self.watched.every}
+
+    def _norm(self, asked: str | None) -> NormView | None:
+        """The batch norm asked for as "layer:channel", channel 0 where only the layer is named."""
+        if asked is None:
+            return None
+        layer, _, channel = asked.partition(":")
+        if channel and not channel.isdecimal():
+            example = (batch_norms(self.network) or ["bn1"])[0]
+            raise UsageError(f"--norm {asked} is not a batch norm with a channel, such as {example}:3.")
+        return look_at_norm(self.network, layer, int(channel or 0), self.images[: 2 * BATCH])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,187 @@
+"""What `diagnose` writes: the verdict, the numbers it rests on, and its images. Reads results, computes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..canvas.pages import page, uri
+from ..storage import commit_bytes, commit_json, commit_text, finite, make_folder
+from ..training.watching import Watched
+from . import drawing
+from .batch_norms import NormView
+from .gradients import Gradients
+from .jacobian import FactorJacobian, Jacobians
+from .verdict import Verdict
+
+TEMPLATE = Path(__file__).with_name("report.html")
+
+NAMES = {"start": "before the first step", "now": "now"}
+
+
+@dataclass(frozen=True)
+class State:
+    """A network at one time: the gradients of its loss and, where they were measured, its Jacobians."""
+
+    gradients: Gradients
+    jacobians: Jacobians | None = None
+
+
+@dataclass(frozen=True)
+class DiagnoseReport:
+    """A diagnosis, written to ``folder``: the ``verdict`` in words, the network at its "start" and "now", what was seen
+    of its training, and a batch norm, where one was asked for. A notebook shows the gradient's way."""
+
+    folder: Path
+    verdict: Verdict
+    states: Mapping[str, State]
+    summary: dict[str, Any]
+    watched: Watched | None = None
+    norm: NormView | None = None
+
+    @cached_property
+    def factors(self) -> Drawing | None:
+        """The gradient by depth, and what each factor does to it; None where nothing could be measured."""
+        if not self.states:
+            return None
+        return drawing.factors([(NAMES[when], way(state)) for when, state in self.states.items()])
+
+    def sentence(self) -> str:
+        """The verdict in one sentence, with one next step."""
+        return verdict_sentence(self.verdict, self.states)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.factors.png if self.factors is not None else None
+
+
+def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
+    """The first finding with its next step; of a healthy network what its gradient does."""
+    if verdict.findings:
+        first = verdict.findings[0]
+        return f"{first.fault}: {first.sentence} Next: {first.then}"
+    if not states:
+        return "healthy."
+    last = list(states.values())[-1].gradients
+    return f"healthy: {flow_sentence(last)}."
+
+
+def flow_sentence(found: Gradients) -> str:
+    """What happens to the gradient on its way back, in words."""
+    count = len(found.names)
+    if not math.isfinite(found.reach):
+        return f"the gradient grows beyond what its numbers can hold on its way through {count} factors"
+    return (
+        f"the gradient changes x{found.typical:.2f} a factor; what reaches the images through {count} factors is "
+        f"{found.reach:.2g} of what left the logits"
+    )
+
+
+def way(state: State) -> drawing.Way:
+    """A state as it is drawn."""
+    found = state.gradients
+    if state.jacobians is None:
+        return drawing.Way(found.names, found.norms)
+    factors = state.jacobians.factors
+    least = [math.nan if f.total is None else f.total.least for f in factors]
+    return drawing.Way(
+        found.names, found.norms, [f.whole.gain for f in factors], [f.whole.norm for f in factors], least
+    )
+
+
+def factor_json(jacobian: FactorJacobian) -> dict[str, Any]:
+    """A factor's Jacobian as JSON values; null where a block has no identity skip."""
+    whole, branch, total = jacobian.whole, jacobian.branch, jacobian.total
+    return {
+        "name": jacobian.name,
+        "spectral_norm": whole.norm,
+        "singular_values": list(whole.largest),
+        "frobenius": whole.frobenius,
+        "frobenius_error": whole.error,
+        "gain": whole.gain,
+        "inputs": whole.inputs,
+        "outputs": whole.outputs,
+        "branch_norm": branch.norm if branch else None,
+        "total_norm": total.norm if total else None,
+        "total_least": total.least if total else None,
+    }
+
+
+def state_json(state: State) -> dict[str, Any]:
+    """A state as JSON values; what is beyond all numbers is null."""
+    found, jacobians = state.gradients, state.jacobians
+    values = {
+        "loss": found.loss,
+        "factors": list(found.names),
+        "gradient_norms": list(found.norms),
+        "shrink": list(found.shrink),
+        "typical_shrink": found.typical,
+        "reach": found.reach,
+        "reach_measured": found.measured,
+        "reach_difference": found.off,
+        "weights": [asdict(w) | {"relative": w.relative} for w in found.weights],
+        "jacobians": None if jacobians is None else [factor_json(f) for f in jacobians.factors],
+        "norm_bound": None if jacobians is None else jacobians.bound,
+        "norm_end_to_end": None if jacobians is None else jacobians.end_to_end.norm,
+    }
+    return finite(values)
+
+
+def norm_json(view: NormView | None) -> dict[str, Any] | None:
+    """A batch norm's channel as JSON values."""
+    if view is None:
+        return None
+    names = "layer channel channels mean scale running_mean running_scale gamma delta eps off".split()
+    return finite({name: getattr(view, name) for name in names} | {"batches": [asdict(b) for b in view.batches]})
+
+
+def write(report: DiagnoseReport) -> DiagnoseReport:
+    """Write JSON, images and the page; returns the report."""
+    images: dict[str, Drawing] = {}
+    if report.factors is not None:
+        images["factors"] = report.factors
+    if report.watched is not None and len(report.watched.steps):
+        images["watched"] = _watched(report.watched)
+    if report.norm is not None:
+        images["norm"] = _norm(report.norm)
+    make_folder(report.folder)
+    for name, image in images.items():
+        commit_bytes(report.folder / f"{name}.png", image.png)
+    commit_json(report.folder / "diagnose.json", report.summary)
+    shown = {name: uri(report.folder / f"{name}.png") for name in images}
+    flows = {NAMES[when]: flow_sentence(state.gradients) for when, state in report.states.items()}
+    html = page(TEMPLATE, summary=report.summary, sentence=report.sentence(), images=shown, flows=flows)
+    commit_text(report.folder / "index.html", html)
+    return report
+
+
+def _watched(seen: Watched) -> Drawing:
+    layers: dict[str, Any] = {}
+    values: dict[str, np.ndarray] = {}
+    for quantity, having in (("scale", "gradient"), ("gradient", None), ("update", None), ("dead", None)):
+        layers[quantity], values[quantity] = seen.of(quantity, having)
+    return drawing.watched(seen.steps.tolist(), layers, values)
+
+
+def _norm(view: NormView) -> Drawing:
+    title = (
+        f"{view.layer}, channel {view.channel} of {view.channels}: mu {view.mean:.3g}, sigma {view.scale:.3g} "
+        f"(running: {view.running_mean:.3g}, {view.running_scale:.3g}), gamma {view.gamma:.3g}, delta {view.delta:.3g}"
+    )
+    return drawing.norm(
+        drawing.NormImage(
+            title,
+            view.before.numpy(),
+            view.after.numpy(),
+            view.tested.numpy(),
+            [b.size for b in view.batches],
+            [b.noise for b in view.batches],
+            [b.mean_spread for b in view.batches],
+        )
+    )

@@ -1,0 +1,191 @@
+"""`convscope evaluate`: how good a classifier is, in numbers and tables."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import ImageError
+from ..options import STANDARD_INPUT, Flag, Part, Views
+from ..terminal import percent, print_notes, progress_bar
+
+
+def evaluate(
+    run: str = "last",
+    data: str | None = None,
+    /,
+    *,
+    part: Part | None = None,
+    limit: int | None = None,
+    views: Views = "none",
+    model: str | None = None,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Evaluate RUN on its own test images, or on DATA: accuracy with intervals, per class, confusion, calibration.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    data
+        Another dataset, folder or table; its classes are matched by name.
+    part
+        train, val, test or all.
+    limit
+        Take so many images, stratified.
+    views
+        none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
+    data_root
+        Where cifar10 lies.
+    runs
+        The folder of runs.
+    json
+        Print one JSON object.
+    """
+    from . import command
+
+    with progress_bar(json) as progress:
+        result = command.evaluate(
+            run,
+            data,
+            part=part,
+            limit=limit,
+            views=views,
+            model=model,
+            weights=weights,
+            data_root=data_root,
+            runs=runs,
+            progress=progress,
+        )
+    if json:
+        print(json_module.dumps(result.summary))
+        return
+    print_evaluation(result.summary, result.folder)
+
+
+def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
+    print_notes(summary["notes"])
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} images")
+    low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
+    print(
+        f"top-1 {percent(summary, '')}, "
+        f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
+        f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
+        f"calibration error {100 * summary['ece']:.1f} %"
+    )
+    if summary["views_top1"] is not None:
+        print(
+            f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
+            f"loss {summary['views_loss']:.4f}"
+        )
+    table = Table("class", "images", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    for c in summary["classes"][:100]:
+        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+    Console().print(table)
+    if len(summary["classes"]) > 100:
+        print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
+    if summary["test_openings"]:
+        times = summary["test_openings"]
+        print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
+    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _recall(row: dict[str, Any]) -> str:
+    if row["recall"] is None:
+        return "-"
+    return f"{100 * row['recall']:.1f} % [{100 * row['recall_low']:.1f}, {100 * row['recall_high']:.1f}]"
+
+
+def predict(
+    run: str,
+    /,
+    *images: str,
+    top: int = 5,
+    views: Views = "none",
+    model: str | None = None,
+    weights: Path | None = None,
+    runs: Path | None = None,
+    json: Flag = False,
+    csv: Flag = False,
+) -> int:
+    """Ask RUN what is on each IMAGE: files, folders, globs, or - for an image on standard input.
+
+    An image that cannot be read is named with its reason, the rest go on, and the exit code is 65.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    images
+        Files, folders, globs, or -.
+    top
+        How many answers an image.
+    views
+        none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies.
+    model
+        Needed for a net of your own: module.py:function, whose code is run.
+    weights
+        For pretrained:NAME: a safetensors file to take the weights from.
+    runs
+        The folder of runs.
+    json
+        Print one JSON list.
+    csv
+        Print comma-separated values.
+    """
+    from . import command
+
+    given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
+    data = sys.stdin.buffer.read() if "-" in given else None
+    results = command.predict(
+        run, given, top=top, views=views, model=model, weights=weights, runs=runs, standard_input=data
+    )
+    rows = [r.to_json() for r in results]
+    if json:
+        print(json_module.dumps(rows, ensure_ascii=False))
+    elif csv:
+        print_csv(rows)
+    else:
+        print_predictions(rows)
+    return ImageError.exit_code if any("error" in row for row in rows) else 0
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", "error"])
+    for row in rows:
+        writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+
+
+def print_predictions(rows: list[dict[str, Any]]) -> None:
+    table = Table("image", "label", "probability", "then", box=None, header_style="bold")
+    for row in rows:
+        if "error" in row:
+            table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
+            continue
+        one = row["one_view"]
+        seen = f"{100 * row['probability']:.1f} %"
+        if one is not None:
+            seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
+        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
+        table.add_row(Text(row["path"]), Text(row["label"], "bold"), Text(seen), Text(then))
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,154 @@
+"""Evaluate a classifier on a dataset, and predict what is on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..classifying.classifier import Classifier
+from ..classifying.prediction import UNMIRRORED, Prediction, Unreadable, find_views
+from ..classifying.prediction import predict as predict_images
+from ..datasets.dataset import Dataset
+from ..errors import DataError, UsageError
+from ..images.decoding import EXTENSIONS
+from ..progress import Progress
+from ..storage import commit_bytes
+from ..training.report import write_page
+from ..training.runs import runs_folder
+from . import report
+from .opening import home_of, open_classifier, read_data
+from .scoring import Evaluated
+from .scoring import evaluate as evaluate_classifier
+
+
+def evaluate(
+    run: str,
+    data: str | Path | None = None,
+    *,
+    part: str | None = None,
+    limit: int | None = None,
+    views: str = "none",
+    model: str | None = None,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    runs: Path | None = None,
+    progress: Progress | None = None,
+) -> report.EvaluationReport:
+    """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test images. Written into the run.
+
+    The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
+    a run's own test images is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
+    """
+    find_views(views)
+    classifier, found = open_classifier(run, runs, model, weights)
+    dataset, same, change = read_data(classifier, run, data, "evaluate", data_root, progress)
+    notes = [*dataset.notes]
+    if change and data is None:
+        raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")
+    if change:
+        notes.append(f"the data changed since {run} was trained: {change}.")
+    chosen = part or ("test" if same or dataset.test_given else "all")
+    if same and chosen in ("train", "all"):
+        notes.append("among these are the images that it was trained on.")
+    opened = None
+    if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
+        opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, limit))})
+    views, unmirrored = _allowed_views(classifier, views)
+    evaluated = evaluate_classifier(classifier, dataset, chosen, limit, views)
+    summary = {
+        "run": str(found.folder if found else run),
+        "data": dataset.name,
+        "part": chosen,
+        **evaluated.scores.to_json(),
+        "views": views,
+        **_view_figures(evaluated),
+        "notes": [*notes, *unmirrored, *evaluated.notes],
+        "test_openings": opened,
+    }
+    target = found.folder if found else runs_folder(runs) / home_of(run)
+    result = report.write_evaluation(evaluated, target / "evaluate" / f"{dataset.name}-{chosen}", summary)
+    if found is not None and found.log() and found.timing():
+        write_page(found)
+    return result
+
+
+def _allowed_views(classifier: Classifier, views: str) -> tuple[str, list[str]]:
+    """The views, without mirrored ones where the network saw none: a mirror image may mean another thing."""
+    flip = classifier.provenance.get("recipe", {}).get("augment", {}).get("flip")
+    if flip != "none" or "flip" not in views:
+        return views, []
+    return UNMIRRORED[views], [f"this network was trained without mirrored images, so --views {views} leaves them out."]
+
+
+def _view_figures(evaluated: Evaluated) -> dict[str, float | None]:
+    """The figures with test-time views, null where there were none."""
+    scores = evaluated.view_scores
+    values = (scores.top1.value, scores.top1.low, scores.top1.high, scores.loss) if scores else (None,) * 4
+    return dict(zip(("views_top1", "views_low", "views_high", "views_loss"), values, strict=True))
+
+
+def find_images(patterns: Iterable[str], standard_input: bytes | None = None) -> list[tuple[str, Path | bytes]]:
+    """Files, folders (their images, by name), globs, and ``-`` for the bytes of standard input, as (name, source).
+
+    A file that does not exist is kept, so that its answer says so; UsageError for a pattern without any match.
+    """
+    found: list[tuple[str, Path | bytes]] = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if pattern == "-":
+            found.append(("-", standard_input or b""))
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+            if not inside:
+                raise UsageError(f"the folder {path} holds no image.")
+            found += [(str(p), p) for p in inside]
+        elif not path.exists() and any(c in pattern for c in "*?["):
+            matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+            if not matches:
+                raise UsageError(f"no file matches {pattern!r}.")
+            found += [(str(p), p) for p in matches]
+        else:
+            found.append((str(path), path))
+    return found
+
+
+def predict(
+    run: str,
+    images: Iterable[str],
+    *,
+    top: int = 5,
+    views: str = "none",
+    model: str | None = None,
+    weights: Path | None = None,
+    runs: Path | None = None,
+    standard_input: bytes | None = None,
+) -> list[Prediction | Unreadable]:
+    """The classifier's answer for each image; those that cannot be read are named with the reason.
+
+    ``views`` is a name of VIEWS: with more than one, the mean of the views is the answer.
+    """
+    if top < 1:
+        raise UsageError(f"--top {top} asks for no answer; it must be 1 or more.")
+    classifier, _ = open_classifier(run, runs, model, weights)
+    find_views(views)
+    views, _ = _allowed_views(classifier, views)
+    return predict_images(classifier, find_images(images, standard_input), top, views)
+
+
+# ----------------------------------------------------------------------------------------------------------- demo
+
+
+def save_example(dataset: Dataset, folder: Path, part: str = "test") -> tuple[Path, str]:
+    """Write one image of a part as a PNG file, and return it with its class: something to predict."""
+    import io
+
+    from PIL import Image
+
+    i = int(dataset.subset(part, 1)[0])
+    box = io.BytesIO()
+    Image.fromarray(np.asarray(dataset.images[i])).save(box, "PNG")
+    path = folder / "example.png"
+    commit_bytes(path, box.getvalue())
+    return path, dataset.class_names[dataset.labels[i]]

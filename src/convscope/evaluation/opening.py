@@ -1,0 +1,68 @@
+"""Find the classifier that a user names, with its run and its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..classifying.classifier import Classifier
+from ..classifying.seal import check_seal
+from ..datasets.dataset import Dataset
+from ..datasets.registry import load_dataset
+from ..errors import UsageError
+from ..progress import Progress
+from ..training.request import data_name
+from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
+
+# ------------------------------------------------------------------------------------------- evaluate and predict
+
+PRETRAINED = "pretrained:"
+
+
+def open_classifier(
+    run: str, runs: Path | None = None, model: str | None = None, weights: Path | None = None
+) -> tuple[Classifier, Run | None]:
+    """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
+    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``."""
+    if run.startswith(PRETRAINED):
+        return Classifier.pretrained(run.removeprefix(PRETRAINED), weights), None
+    if weights is not None:
+        raise UsageError(f"--weights is for pretrained:NAME, and {run} has weights of its own.")
+    path = Path(run)
+    if path.suffix == ".safetensors" and path.is_file():
+        home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
+        classifier = Classifier.load(path, model)
+        check_seal(classifier)
+        return classifier, home
+    found = find_run(run, runs_folder(runs))
+    return found.classifier(model), found
+
+
+def read_data(
+    classifier: Classifier,
+    run: str,
+    data: str | Path | None,
+    purpose: str,
+    data_root: Path | None,
+    progress: Progress | None,
+) -> tuple[Dataset, bool, str | None]:
+    """The data named, or a classifier's own, as it takes its images: the dataset, whether it is its own, and in
+    words how that has changed since the training (None where it has not). UsageError where none is known."""
+    own = classifier.provenance.get("recipe", {}).get("data", {})
+    if data is None and not own:
+        raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
+    name = own["name"] if data is None else data_name(str(data))
+    same = name == own.get("name")
+    dataset = load_dataset(
+        name,
+        data_root=data_root,
+        preprocess=classifier.preprocess,
+        limit=own.get("limit") if same else None,
+        bad_images=own.get("bad_images", "error"),
+        progress=progress,
+    )
+    return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
+
+
+def home_of(run: str) -> str:
+    """The name of the folder for what is found out about a classifier that lies in no run."""
+    return run.replace(":", "-").replace("/", "-") if run.startswith(PRETRAINED) else Path(run).stem

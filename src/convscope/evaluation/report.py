@@ -1,0 +1,65 @@
+"""What an evaluation writes: JSON, the confusion matrix, calibration and mistakes. Computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..canvas.sheets import image_grid
+from ..storage import commit_bytes, commit_json, fresh_folder
+from . import drawing
+from .scoring import Evaluated
+
+MISTAKES = 20  # images on the sheet of mistakes
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """An evaluation that was written to ``folder``; ``evaluated`` holds every number, ``summary`` the printed ones."""
+
+    evaluated: Evaluated
+    folder: Path
+    summary: dict[str, Any]
+
+    @cached_property
+    def confusion(self) -> Drawing | None:
+        """The confusion matrix; None above 1000 classes."""
+        scores = self.evaluated.scores
+        return drawing.confusion(scores.confusion, scores.classes) if scores.confusion is not None else None
+
+    @cached_property
+    def calibration(self) -> Drawing:
+        """How far a probability can be believed."""
+        return drawing.calibration(self.evaluated.scores.calibration)
+
+    @cached_property
+    def mistakes(self) -> Drawing | None:
+        """The most confident mistakes; None when there are none."""
+        found = self.evaluated.scores.mistakes[:MISTAKES]
+        if not found:
+            return None
+        names = self.evaluated.scores.classes
+        index = self.evaluated.index[[m.index for m in found]]
+        titles = [f"{names[m.truth]} \u2192 {names[m.guess]} {100 * m.probability:.0f} %" for m in found]
+        heading = "The most confident mistakes: truth \u2192 guess, and its probability"
+        return image_grid(np.asarray(self.evaluated.dataset.images[index]), titles, 5, heading)
+
+    def _repr_png_(self) -> bytes:
+        return (self.confusion or self.calibration).png
+
+
+def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:
+    """Write one evaluation: JSON and images into ``folder``, replaced whole."""
+    report = EvaluationReport(evaluated, folder, summary)
+    with fresh_folder(folder) as place:
+        commit_json(place / "evaluation.json", summary)
+        images = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
+        for name, image in images.items():
+            if image is not None:
+                commit_bytes(place / f"{name}.png", image.png)
+    return report

@@ -1,0 +1,76 @@
+"""A classifier against a dataset: classes matched by name, one pass, every figure with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..classifying import metrics
+from ..classifying.classifier import Classifier
+from ..classifying.prediction import find_views, view_logits
+from ..datasets.dataset import Dataset
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with what it was made on: ``index`` (N,) into ``dataset``, logits (N, K) in the classifier's order.
+
+    ``notes`` are sentences a user should read. With test-time views ``view_scores`` are the scores of the mean of
+    ``views``; ``scores`` and ``logits`` are always those of the images as they are.
+    """
+
+    scores: metrics.Evaluation
+    dataset: Dataset
+    part: str
+    index: np.ndarray
+    logits: torch.Tensor
+    labels: torch.Tensor
+    notes: tuple[str, ...]
+    views: str = "none"
+    view_scores: metrics.Evaluation | None = None
+
+
+def evaluate(
+    classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, views: str = "none"
+) -> Evaluated:
+    """Evaluate on a part ("train", "val", "test" or "all") of a dataset, at most ``limit`` images, stratified.
+
+    The dataset must have been read with the classifier's size and fit. Classes go by name: DataError for one that the
+    classifier does not know; those that the dataset lacks are noted. ``views`` is a name of VIEWS.
+    """
+    looks = find_views(views)
+    index = dataset.subset(part, limit)
+    translate = translation(classifier.class_names, dataset.class_names)
+    scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
+    labels = torch.from_numpy(translate[dataset.labels[index]])
+    result = metrics.evaluate(scores, labels, classifier.class_names)
+    notes = _notes(classifier, dataset, result)
+    viewed = metrics.evaluate(mean, labels, classifier.class_names) if len(looks) > 1 else None
+    return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed)
+
+
+def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
+    """The classifier's number of each of the dataset's classes; DataError for one that it does not know."""
+    number = {name: i for i, name in enumerate(known)}
+    strangers = [name for name in given if name not in number]
+    if strangers:
+        raise DataError(
+            f"the classifier does not know the class {strangers[0]!r}; it knows {', '.join(known[:12])}"
+            f"{', ...' if len(known) > 12 else ''}."
+        )
+    return np.array([number[name] for name in given], np.int64)
+
+
+def _notes(classifier: Classifier, dataset: Dataset, result: metrics.Evaluation) -> tuple[str, ...]:
+    notes = []
+    absent = [name for name in classifier.class_names if name not in dataset.class_names]
+    if absent:
+        notes.append(f"{len(absent)} classes of the classifier are not in {dataset.name} (the first: {absent[0]!r}).")
+    if result.top5_k < 5:
+        notes.append(f"there are {result.top5_k} classes, so top-5 is top-{result.top5_k}, which is always 100 %.")
+    elif len(classifier.class_names) == 5:
+        notes.append("with 5 classes top-5 is always 100 %.")
+    return tuple(notes)

@@ -1,0 +1,192 @@
+"""What a command is asked about: a run, a classifier file, a model's name or any network, with its data and place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..classifying.classifier import Classifier
+from ..datasets.dataset import Dataset
+from ..datasets.registry import load_dataset
+from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
+from ..machine import device_of
+from ..models.architecture import Architecture, architecture_of, load_weight_file
+from ..models.registry import full_name
+from ..models.taps import evaluating
+from ..models.user_network import is_own
+from ..progress import Progress
+from ..tensor_files import read_foreign_tensors
+from ..training.request import data_name, read_dataset
+from ..training.runs import Run, find_run, runs_folder
+from .opening import open_classifier, read_data
+from .scoring import translation
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier, the data it is looked at on with the ``labels`` in its order, where the answers go, and notes.
+
+    ``run`` is the run it lies in, if any; ``fresh`` a model whose weights are random; ``own`` a network that was handed
+    over as it is.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    name: str
+    folder: Path
+    labels: np.ndarray | None
+    notes: tuple[str, ...]
+    run: Run | None = None
+    fresh: bool = False
+    own: bool = False
+
+
+def open_subject(
+    run: str | nn.Module,
+    data: str | Path | Dataset | None,
+    purpose: str,
+    weights: Path | None,
+    model: str | None,
+    data_root: Path | None,
+    runs: Path | None,
+    progress: Progress | None,
+    *,
+    as_it_began: bool = False,
+) -> Subject:
+    """Find out what is asked about: a run, a classifier file, a model's name, or a network; ``purpose`` is the command.
+
+    ``as_it_began`` takes a run that diverged before its first epoch was over, with its network as it is built.
+    UsageError, UnknownName or DataError where a name, a dataset or weights do not fit.
+    """
+    if isinstance(run, nn.Module):
+        return _module(run, data, purpose, data_root, runs, progress)
+    if _is_model(run, runs):
+        return _model(run, data, purpose, weights, data_root, runs, progress)
+    if weights is not None:
+        raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
+    try:
+        classifier, found = open_classifier(run, runs, model)
+    except Untrained:
+        begun = find_run(run, runs_folder(runs))
+        if as_it_began and data is None and begun.diverged() is not None:
+            return _as_it_began(begun, purpose, data_root, progress)
+        raise
+    if isinstance(data, Dataset):
+        dataset, same, change = data, False, None
+    else:
+        dataset, same, change = read_data(classifier, run, data, purpose, data_root, progress)
+    labels, notes = _labels(classifier, dataset)
+    if change:
+        notes = (*notes, f"the data changed since {run} was trained: {change}.")
+    home = found.folder if found else runs_folder(runs) / Path(run).stem
+    folder = home / purpose if same else home / purpose / dataset.name
+    return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
+
+
+def _is_model(run: str, runs: Path | None) -> bool:
+    """Whether a name is that of a model and not of a run, a path, or ``last``."""
+    if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
+        return False
+    try:
+        full_name(run)
+    except UnknownName:
+        return False
+    return True
+
+
+def _as_it_began(run: Run, purpose: str, data_root: Path | None, progress: Progress | None) -> Subject:
+    """A run that left no weights, with its network as it is built."""
+    recipe = run.recipe()
+    dataset = read_dataset(recipe, data_root, progress)
+    classes, size = dataset.class_names, dataset.preprocess.size
+    architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(classes))
+    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
+    note = "it diverged before its first epoch was over and left no weights: this is the network as it began."
+    folder = run.folder / purpose
+    return Subject(classifier, dataset, run.name, folder, dataset.labels, (*dataset.notes, note), run, fresh=True)
+
+
+def _named_data(
+    name: str, data: str | Path | Dataset | None, purpose: str, data_root: Path | None, progress: Progress | None
+) -> Dataset:
+    """The dataset that has to be named where nothing says what a network was trained on."""
+    if data is None:
+        raise UsageError(f"{name} does not say what it was trained on: name a dataset to {purpose} it on.")
+    if isinstance(data, Dataset):
+        return data
+    return load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
+
+
+def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The dataset's labels in the classifier's order, None with a note where a class is not the classifier's."""
+    try:
+        return translation(classifier.class_names, dataset.class_names)[dataset.labels], ()
+    except DataError as error:
+        return None, (f"{error} So it is not measured what each filter is for; everything else is.",)
+
+
+def _model(
+    name: str,
+    data: str | Path | Dataset | None,
+    purpose: str,
+    weights: Path | None,
+    data_root: Path | None,
+    runs: Path | None,
+    progress: Progress | None,
+) -> Subject:
+    """A model by its name, with the weights of a file or random ones, on a dataset that has to be named."""
+    dataset = _named_data(f"the model {name}", data, purpose, data_root, progress)
+    classes = dataset.class_names
+    notes: tuple[str, ...] = ()
+    if weights is None:
+        notes = (f"the weights of {name} are random: give a run, or a file with --weights.",)
+    else:
+        n = _outputs(weights)
+        if n is not None and n != len(classes):
+            classes = tuple(f"output {i}" for i in range(n))
+    architecture = Architecture(full_name(name), dataset.preprocess.size)
+    network = architecture.build(len(classes))
+    if weights is not None:
+        load_weight_file(network, weights)
+    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
+    labels, unfit = _labels(classifier, dataset) if weights is not None else (None, ())
+    home = name.split("/")[-1].replace(":", "-").removesuffix(".py") if is_own(name) else name.replace(":", "-")
+    folder = runs_folder(runs) / home / purpose / dataset.name
+    return Subject(classifier, dataset, name, folder, labels, (*dataset.notes, *notes, *unfit), fresh=weights is None)
+
+
+def _outputs(weights: Path) -> int | None:
+    """How many logits the network of a weight file puts out: the rows of its matrix; None where it has several."""
+    matrices = [t for n, t in read_foreign_tensors(weights).items() if t.dim() == 2 and n.endswith("weight")]
+    return len(matrices[0]) if len(matrices) == 1 else None
+
+
+def _module(
+    network: nn.Module,
+    data: str | Path | Dataset | None,
+    purpose: str,
+    data_root: Path | None,
+    runs: Path | None,
+    progress: Progress | None,
+) -> Subject:
+    """Any network: it is given the dataset's images as the dataset's preprocess makes them."""
+    dataset = _named_data("a network", data, purpose, data_root, progress)
+    name = type(network).__name__
+    classifier = Classifier(
+        network, dataset.class_names, dataset.preprocess, Architecture(name, dataset.preprocess.size)
+    )
+    try:
+        with torch.no_grad(), evaluating(network):
+            blank = torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size, device=device_of(network))
+            outputs = network(blank).shape[-1]
+    except ConvscopeError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{name} cannot take images of {dataset.preprocess.size} pixels: {error}") from error
+    labels = dataset.labels if outputs == len(dataset.class_names) else None
+    folder = runs_folder(runs) / name / purpose / dataset.name
+    return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

@@ -1,0 +1,344 @@
+"""Explaining a network: one pass for all exemplars, two small ones, and then the cards layer by layer.
+
+``Explaining.events`` is a generator, as the training loop is: whoever iterates it draws, saves and stops as it pleases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classifying.prediction import BATCH, logits
+from ..datasets.dataset import Dataset
+from ..errors import DataError
+from ..images.preprocess import Preprocess, to_tensor
+from ..machine import device_of
+from ..models.taps import evaluating, reach
+from ..randomness import order, seed_of
+from .ablation import Ablated, ablate
+from .cards import Card, ClassImages, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
+from .crops import crop_box, cut, effective_field
+from .descriptions import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
+from .evidence import find_head
+from .exemplars import Exemplars, Stream, highest
+from .layers import Layer, find_layers
+from .maps import filter_images, pixel_weights
+from .maximize import Maximized, Palette, maximize, palette
+from .objectives import logit, neuron
+from .probe import Probes, probe
+from .responses import Responses, affordable, built_from, correlations, responses
+
+BLOCK = 4 * BATCH  # images between two looks at the stream: of a slow network too the first cards come soon
+FIELD_IMAGES = 16  # to measure an effective field on
+NOISE_IMAGES = 64
+PALETTE_IMAGES = 1_000
+MOST_CLASSES = 100  # that get an image each
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an explanation holds: ``count`` exemplars (and as many ``least`` exciting), and of which ``filters``.
+
+    ``ablate`` is the number of images that each filter is silenced on, and ``seeds`` the number of maximized images
+    a filter, climbed from noise or ``from_exemplar``, the best of them; 0 for none. ``limit`` bounds the images
+    searched for exemplars.
+    """
+
+    count: int = 9
+    least: bool = False
+    filters: tuple[int, ...] | None = None
+    ablate: int = 1_000
+    seeds: int = 1
+    limit: int | None = None
+    from_exemplar: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So much of something is done."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The exemplars after another block of images: ``stream`` can be stored, or shown as it is."""
+
+    stream: Stream
+    done: int
+    total: int
+
+
+Event = Stage | Streamed | Probes | ClassImages | LayerCards
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is explained: a network, how it takes images, its classes, and the dataset with its own classes.
+
+    ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
+    """
+
+    network: nn.Module
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    dataset: Dataset
+    labels: np.ndarray | None
+
+    def images(self, index: np.ndarray) -> Tensor:
+        """Normalised images (B, 3, S, S), on the network's device."""
+        block = to_tensor(np.ascontiguousarray(self.dataset.images[index]))
+        return self.preprocess.normalise(block.to(device_of(self.network)))
+
+
+class Explaining:
+    """An explanation in the making. ``layers`` are those asked for, ``every`` is every layer of the network.
+
+    Behind a skip the maps that a head pools are no single layer's filters, and count as a layer of their own.
+    """
+
+    def __init__(self, material: Material, options: Options, names: Sequence[str] | None = None) -> None:
+        self.material, self.options = material, options
+        dataset = material.dataset
+        train, held_out = dataset.parts["train"], dataset.parts["val"]
+        if not len(train):
+            train = np.arange(len(dataset))
+        if not len(held_out):  # a tenth, chosen by content
+            shuffled = train[order(0, 0, dataset.keys[train])]
+            held_out, train = np.split(shuffled, [max(1, len(shuffled) // 10)])
+        if not len(train):
+            raise DataError(f"{dataset.name} has only one image; explaining needs some.")
+        if options.limit is not None:
+            train = train[order(1, 0, dataset.keys[train])][: options.limit]
+        # Shuffled by content, so that what was seen half way through is a fair sample.
+        self.index = train[order(options.seed, 0, dataset.keys[train])]
+        self._shares = np.bincount(dataset.labels[self.index], minlength=len(dataset.class_names)) / len(self.index)
+        image = material.images(held_out[:1])
+        every, head = find_layers(material.network, image), find_head(material.network, image)
+        if head is not None and head.owner is None:  # behind a skip: no single layer's filters
+            (features,) = find_layers(material.network, image, [head.features.module])
+            every = (*every, replace(features, tap=head.features))
+        self.layers = every if names is None else find_layers(material.network, image, names)
+        self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
+        self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
+        kept = affordable(self.layers, len(dataset))
+        self.sample = np.sort(self.index[:kept])
+        self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
+
+    def events(self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = ()) -> Iterator[Event]:
+        """Everything, as it is done. ``kept`` is the state of a stream to go on from, ``skip`` what not to redo."""
+        with evaluating(self.material.network):
+            stream = Stream(self.layers, self.options.count, self.options.least)
+            if kept is not None:
+                stream.restore(kept)
+            for start in range(stream.images, len(self.index), BLOCK):
+                part = self.index[start : start + BLOCK]
+                self._pass(stream, part)
+                yield Streamed(stream, stream.images, len(self.index))
+            found = stream.results()
+            wanted = [layer for layer in self.layers if layer.name not in skip]
+            if not wanted:
+                return
+            dataset = self.material.dataset
+            yield Stage("answers", 0, 2)
+            train, _ = self._responses(self.sample)
+            yield Stage("answers", 1, 2)
+            held_out, _ = self._responses(self.held_out)
+            if len(self.layers) == len(self.every):  # some layers alone do not show at which depth
+                labels = torch.from_numpy(dataset.labels)
+                yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
+            colours = palette(dataset.images[self.sample[:PALETTE_IMAGES]])
+            if self.options.seeds and len(self.material.class_names) <= MOST_CLASSES:
+                yield Stage("class images", 0, 1)
+                yield self._classes(colours)
+            for number, layer in enumerate(self.layers):
+                if layer.name not in skip:
+                    yield from self._layer(found[number], train[number], held_out[number], colours)
+
+    def so_far(self, stream: Stream) -> Iterator[LayerCards]:
+        """Cards of exemplars alone, from a pass that goes on."""
+        for found in stream.results():
+            cards = tuple(self._card(found, k) for k in self._filters(found.layer))
+            yield LayerCards(found.layer, cards, stream.images, len(self.index))
+
+    def _pass(self, stream: Stream, index: np.ndarray) -> None:
+        material = self.material
+        with stream.watching(material.network, index):
+            logits(material.network, material.dataset.images, material.preprocess, index)
+
+    def _responses(self, index: np.ndarray) -> tuple[tuple[Responses, ...], Tensor]:
+        material = self.material
+        return responses(material.network, material.dataset.images, material.preprocess, self.layers, index)
+
+    def _filters(self, layer: Layer) -> list[int]:
+        return [k for k in (self.options.filters or range(layer.filters)) if k < layer.filters]
+
+    def _layer(
+        self, found: Exemplars, train: Responses, held_out: Responses, colours: Palette
+    ) -> Iterator[Stage | LayerCards]:
+        """All that there is to one layer: words, twins, ablation, maximization."""
+        layer, filters = found.layer, self._filters(found.layer)
+        yield Stage(f"{layer.name}: words", 0, 1)
+        rules = self._rules(layer, train, held_out)
+        twins = correlations(held_out.highest)
+        parts = None if layer.below is None else built_from(self.material.network, held_out)
+        usage = None
+        if self.options.ablate and self.material.labels is not None:
+            yield Stage(f"{layer.name}: ablation", 0, 1)
+            usage = self._ablate(layer, filters)
+        images, box, believed = None, None, None
+        if self.options.seeds:
+            yield Stage(f"{layer.name}: maximization", 0, 1)
+            images, box, believed = self._maximize(found, filters, colours)
+        by_weights = pixel_weights(self.material.network, layer, self.material.preprocess, colours.grey)
+        cards = []
+        for row, k in enumerate(filters):
+            cards.append(
+                self._card(
+                    found,
+                    k,
+                    rule=rules[k],
+                    weights=None if by_weights is None else first_layer(by_weights[k]),
+                    built_from=() if parts is None else parts_of(parts[k], str(layer.below)),
+                    twins=twins_of(twins, k),
+                    usage=None if usage is None else usage_of(usage, row, self.material.class_names),
+                    maximized=None if believed is None else believed[row],
+                )
+            )
+        near = self.material.images(self.sample[:FIELD_IMAGES])
+        yield LayerCards(
+            layer=layer,
+            cards=tuple(cards),
+            images=found.images,
+            of=len(self.index),
+            effective_field=effective_field(self.material.network, layer, near),
+            maximized=images,
+            box=box,
+            filters=None if by_weights is None else filter_images(by_weights),
+        )
+
+    def _rules(self, layer: Layer, train: Responses, held_out: Responses) -> list[Rule]:
+        dataset, indices = self.material.dataset, (self.sample, self.held_out)
+        field = None if layer.field is None else min(max(layer.field.size), self.material.preprocess.size)
+        if field not in self._sights:  # the deep layers of a network all see the whole image
+            first, second = (sights(dataset.images[index], field) for index in indices)
+            self._sights[field] = first, second
+        train_seen, held_seen = (
+            Seen(seen, torch.from_numpy(dataset.labels[index]), answers.highest)
+            for seen, index, answers in zip(self._sights[field], indices, (train, held_out), strict=True)
+        )
+        return find_rules(train_seen, held_seen, dataset.class_names)
+
+    def _ablate(self, layer: Layer, filters: list[int]) -> Ablated:
+        material = self.material
+        assert material.labels is not None  # asked before
+        index = self.held_out[order(self.options.seed, 2, material.dataset.keys[self.held_out])]
+        index = np.sort(index[: self.options.ablate])
+        return ablate(
+            material.network, material.dataset.images, material.labels, material.preprocess, layer, index, filters
+        )
+
+    def _maximize(
+        self, found: Exemplars, filters: list[int], colours: Palette
+    ) -> tuple[np.ndarray, tuple[int, int, int, int], list[Verdict]]:
+        """The images (C, seeds, S, S, 3), the part of them that the filter sees, and whether to believe them."""
+        layer, material = found.layer, self.material
+        objectives = [neuron(layer, k) for k in filters]
+        starts = material.dataset.images[found.index[filters, 0].numpy()] if self.options.from_exemplar else None
+        climbed: list[Maximized] = [
+            maximize(
+                material.network,
+                objectives,
+                material.preprocess,
+                colours,
+                seed=seed_of(self.options.seed, s),
+                keys=filters,
+                starts_NHWC=starts,
+            )
+            for s in range(self.options.seeds)
+        ]
+        answers = torch.stack([self._answers(layer, m.images) for m in climbed])
+        generator = np.random.default_rng(self.options.seed)
+        shape = (NOISE_IMAGES, material.preprocess.size, material.preprocess.size, 1 if colours.grey else 3)
+        pixels = generator.integers(0, 256, shape, np.uint8)
+        noise = self._answers(layer, np.ascontiguousarray(np.broadcast_to(pixels, (*shape[:3], 3)))).amax(0)
+        gains = torch.stack([m.gains for m in climbed])
+        images = np.stack([m.images for m in climbed], 1)
+        return images, climbed[0].box, verdicts(found, answers, noise, gains, filters)
+
+    def _classes(self, colours: Palette) -> ClassImages:
+        """An image of each class, by its logit."""
+        material, k = self.material, len(self.material.class_names)
+        goals = [logit(k, c) for c in range(k)]
+        made = maximize(material.network, goals, material.preprocess, colours, seed=self.options.seed)
+        scores = logits(material.network, made.images, material.preprocess).double()
+        return ClassImages(made.images, tuple(torch.softmax(scores, 1).diagonal().tolist()))
+
+    def _answers(self, layer: Layer, images_NHWC: np.ndarray) -> Tensor:
+        """The highest value of every filter of a layer in images, through the network's own preprocess: (N, C)."""
+        network, parts = self.material.network, []
+        device = device_of(network)
+        with torch.inference_mode():
+            for start in range(0, len(images_NHWC), BATCH):
+                block = to_tensor(images_NHWC[start : start + BATCH]).to(device)
+                maps = reach(network, self.material.preprocess.normalise(block), [layer.tap])[0]
+                parts.append(highest(maps).float().cpu())
+        return torch.cat(parts)
+
+    def _card(  # noqa: PLR0913 - what else is known of the filter
+        self,
+        found: Exemplars,
+        k: int,
+        *,
+        rule: Rule | None = None,
+        weights=None,
+        built_from=(),
+        twins=(),
+        usage=None,
+        maximized: Verdict | None = None,
+    ) -> Card:
+        dataset, side = self.material.dataset, self.material.preprocess.size
+        index = found.index[k].numpy()
+        exemplars = self._exemplars(found, k)
+        crops = [cut(dataset.images[e.index], e.box) for e in exemplars]
+        return Card(
+            layer=found.layer.name,
+            filter=k,
+            dead=bool(found.dead[k]),
+            firing=float(found.firing[k]),
+            exemplars=exemplars,
+            least=self._least(found, k, side),
+            classes=class_mix(dataset.labels[index], self._shares, dataset.class_names),
+            colours=dominant_colours(crops),
+            rule=rule,
+            weights=weights,
+            built_from=built_from,
+            twins=twins,
+            usage=usage,
+            maximized=maximized,
+        )
+
+    def _exemplars(self, found: Exemplars, k: int) -> tuple[Exemplar, ...]:
+        side = self.material.preprocess.size
+        rows = zip(found.index[k].tolist(), found.values[k].tolist(), found.places[k].tolist(), strict=True)
+        return tuple(
+            self._exemplar(i, value, (place[0], place[1]), crop_box(found.layer, (place[0], place[1]), side))
+            for i, value, place in rows
+        )
+
+    def _least(self, found: Exemplars, k: int, side: int) -> tuple[Exemplar, ...]:
+        if found.least_index is None or found.least_values is None:
+            return ()
+        rows = zip(found.least_index[k].tolist(), found.least_values[k].tolist(), strict=True)
+        return tuple(self._exemplar(i, value, (0, 0), (0, 0, side, side)) for i, value in rows)
+
+    def _exemplar(self, i: int, value: float, place: tuple[int, int], box: tuple[int, int, int, int]) -> Exemplar:
+        dataset = self.material.dataset
+        return Exemplar(i, dataset.origins(i), dataset.class_names[dataset.labels[i]], value, place, box)

@@ -1,0 +1,213 @@
+"""What a network learned, as images: sheets of filters, rows of cards, maps, where it looks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+
+from ..canvas.figures import BLUE, DPI, INK, PALE, Drawing, finished, in_style, new_figure, plain, shorten, text_width
+
+QUALITY = 90  # of the JPEG sheets
+LINE, GAP, MARGIN = 17, 6, 12  # px
+ACROSS = 16  # maps in a row of a grid
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a sheet: its title, images uint8 (h, w, 3) in groups with a space between, and lines of text."""
+
+    title: str
+    groups: Sequence[Sequence[np.ndarray]]
+    lines: Sequence[str] = ()
+
+
+def sprite(rows: Sequence[Sequence[np.ndarray | None]], cell: int) -> bytes:
+    """Rows of images uint8 (h, w, 3), each fitted to ``cell`` x ``cell`` pixels, as the bytes of one JPEG file.
+
+    Images lie without borders, so that a page can cut them out again; None leaves a place empty.
+    """
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * cell, columns * cell, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            if image is not None:
+                sheet[i * cell : (i + 1) * cell, j * cell : (j + 1) * cell] = fitted(image, cell)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def stacked(sheets: Sequence[bytes]) -> Drawing:
+    """PNG files below each other on white."""
+    images = [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in sheets]
+    whole = Image.new("RGB", (max(p.width for p in images), sum(p.height for p in images)), "white")
+    y = 0
+    for image in images:
+        whole.paste(image, (0, y))
+        y += image.height
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG")
+    return Drawing(buffer.getvalue())
+
+
+def fitted(image_HWC: np.ndarray, side: int) -> np.ndarray:
+    """An image as ``side`` x ``side`` pixels: enlarged without smoothing, made smaller with."""
+    if image_HWC.shape[:2] == (side, side):
+        return image_HWC
+    image = Image.fromarray(np.ascontiguousarray(image_HWC))
+    method = Image.Resampling.NEAREST if max(image_HWC.shape[:2]) <= side else Image.Resampling.LANCZOS
+    return np.asarray(image.resize((side, side), method))
+
+
+def outlined(image_HWC: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A copy of an image with a thin frame along the inside of a box (top, left, bottom, right); none around all."""
+    image = image_HWC.copy()
+    top, left = max(0, box[0]), max(0, box[1])
+    bottom, right = min(image.shape[0], box[2]), min(image.shape[1], box[3])
+    if (bottom - top, right - left) == image.shape[:2]:
+        return image
+    for edge in (
+        np.s_[top, left:right],
+        np.s_[bottom - 1, left:right],
+        np.s_[top:bottom, left],
+        np.s_[top:bottom, right - 1],
+    ):
+        image[edge] = (230, 30, 60)
+    return image
+
+
+@in_style()
+def card_rows(rows: Sequence[Row], heading: str | None = None, cell: int = 64) -> Drawing:
+    """Cards, or other rows of images with words, below each other; all rows have as many images."""
+    figure = new_figure(100, 100)
+    texts = [[plain(line) for line in row.lines] for row in rows]
+    titles = [plain(row.title) for row in rows]
+    left = MARGIN + max(int(text_width(figure, title, 9, "bold")) for title in titles) + 10
+    images = max(sum(len(g) * (cell + GAP) + 2 * GAP for g in row.groups) for row in rows)
+    words = max((int(text_width(figure, line, 8.5)) for lines in texts for line in lines), default=0)
+    heights = [max(cell, LINE * len(lines)) + 2 * GAP for lines in texts]
+    top = MARGIN + (34 if heading else 0)
+    width = max(left + images + words + MARGIN, MARGIN * 2 + int(text_width(figure, heading or "", 11.5, "bold")))
+    height = top + sum(heights) + MARGIN
+    figure.set_size_inches(width / DPI, height / DPI)
+    figure.text(MARGIN / width, 1 - MARGIN / height, plain(heading or ""), size=11.5, weight="bold", va="top")
+    y = top
+    for row, title, lines, high in zip(rows, titles, texts, heights, strict=True):
+        spot = (MARGIN / width, 1 - (y + 13) / height)
+        figure.text(*spot, title, size=9, weight="bold", va="baseline")
+        x = left
+        for group in row.groups:
+            for image in group:
+                figure.figimage(fitted(image, cell), x, height - y - cell, origin="upper")
+                x += cell + GAP
+            x += 2 * GAP
+        for number, line in enumerate(lines):
+            figure.text(x / width, 1 - (y + 11 + number * LINE) / height, line, size=8.5, va="baseline")
+        y += high
+    return finished(figure)
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+
+@in_style()
+def probes(
+    layers: Sequence[str], accuracy: Sequence[tuple[float, float, float]], recall_LK: np.ndarray, names: Sequence[str]
+) -> Drawing:
+    """At which depth classes become readable: accuracy (value, low, high) of each layer's probe, recall by class."""
+    many = len(layers) > 40
+    figure = new_figure(
+        max(560, 46 * len(layers) + 220), 330 + 22 * min(len(names), 40), ConstrainedLayoutEngine(w_pad=0.1)
+    )
+    shown = len(names) <= 40
+    upper, *rest = figure.subplots(1 + shown, sharex=True, height_ratios=[3, max(2, 0.35 * len(names))][: 1 + shown])
+    x = np.arange(len(layers))
+    value, low, high = (100 * np.array(column) for column in zip(*accuracy, strict=True))
+    upper.errorbar(x, value, [value - low, high - value], color=BLUE, marker="o", markersize=4, capsize=3)
+    upper.set_title("What a linear probe reads from each layer, held-out images right, %", weight="bold")
+    upper.set_ylim(0, 100)
+    for axes in rest:
+        _recall_table(axes, 100 * recall_LK.T, names)
+    last = (upper, *rest)[-1]
+    step = max(1, len(layers) // 40) if many else 1
+    last.set_xticks(
+        x[::step], [shorten(plain(n), 18) for n in layers[::step]], rotation=45, ha="right", rotation_mode="anchor"
+    )
+    last.set_xlim(-0.5, len(layers) - 0.5)
+    return finished(figure)
+
+
+def _recall_table(axes: Axes, recall_KL: np.ndarray, names: Sequence[str]) -> None:
+    axes.imshow(np.nan_to_num(recall_KL), aspect="auto", cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    axes.set_yticks(range(len(names)), [shorten(plain(n), 20) for n in names])
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set(visible=True, color=PALE)
+    if recall_KL.shape[1] > 30:
+        return
+    for row, column in np.ndindex(recall_KL.shape):
+        value = recall_KL[row, column]
+        text = "-" if np.isnan(value) else f"{value:.0f}"
+        axes.text(column, row, text, ha="center", va="center", size=8, color="white" if value > 60 else INK)
+
+
+# --- maps --------------------------------------------------------------------------------------------------------
+
+
+def _shaded(map_HW: np.ndarray, largest: float) -> np.ndarray:
+    """A map as an image uint8 (h, w, 3): white is 0, dark blue the most above it, orange below."""
+    scaled = np.clip(map_HW / (largest or 1.0), -1, 1)[..., None]
+    above, below = np.array([0, 60, 120]), np.array([213, 94, 0])
+    colour = np.where(scaled > 0, 255 + scaled * (above - 255), 255 - scaled * (below - 255))
+    return colour.round().astype(np.uint8)
+
+
+def map_summary(image: np.ndarray, rows: Sequence[tuple[str, Sequence[int], np.ndarray, float]]) -> Drawing:
+    """The way of one image through a network: each layer's strongest maps: name, filters, maps (n, h, w), firing."""
+    shown = [Row("image", [[image]])]
+    for name, filters, maps, firing in rows:
+        images = [_shaded(m, float(np.abs(m).max())) for m in maps]
+        numbers = ", ".join(str(k) for k in filters)
+        lines = [f"{maps.shape[1]} x {maps.shape[2]} places, {100 * firing:.0f} % above 0", f"filters {numbers}"]
+        shown.append(Row(shorten(name, 24), [images], lines))
+    return card_rows(shown, "Strongest maps of each layer: blue is above 0, orange below")
+
+
+def map_grid(maps_CHW: np.ndarray) -> bytes:
+    """All maps of a layer side by side, in the order of the filters, 16 in a row, as a JPEG: the raw image."""
+    cell = max(32, min(96, 2 * max(maps_CHW.shape[1:])))
+    images = [_shaded(m, float(np.abs(maps_CHW).max())) for m in maps_CHW]
+    return sprite([images[i : i + ACROSS] for i in range(0, len(images), ACROSS)], cell)
+
+
+# --- where it looks ----------------------------------------------------------------------------------------------
+
+
+@in_style()
+def attributions(image: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], heading: str) -> Drawing:
+    """Where a network looks: the image, and each method's map over it: blue for the class, orange against."""
+    side, columns = 220, 1 + len(maps)
+    width, height = columns * (side + 10) + 2 * MARGIN - 10, side + 84
+    figure = new_figure(width, height)
+    figure.text(MARGIN / width, 1 - MARGIN / height, plain(heading), size=11.5, weight="bold", va="top")
+    grey = np.repeat(fitted(image, side).mean(2, keepdims=True), 3, 2)
+    for number, (name, values) in enumerate([("image", None), *maps]):
+        x = MARGIN + number * (side + 10)
+        shown = fitted(image, side)
+        if values is not None:
+            largest = float(np.abs(values).max()) or 1.0
+            strength = np.asarray(Image.fromarray((values / largest).astype(np.float32)).resize((side, side)))[
+                ..., None
+            ]
+            colour = np.where(strength > 0, [[[0, 90, 200]]], [[[213, 94, 0]]])
+            opacity = 0.85 * np.abs(strength) ** 0.7
+            shown = ((1 - opacity) * (0.5 * grey + 110) + opacity * colour).clip(0, 255)
+        figure.figimage(shown.astype(np.uint8), x, 18, origin="upper")
+        figure.text((x + side / 2) / width, (side + 26) / height, plain(name), size=9, ha="center", va="baseline")
+    return finished(figure)

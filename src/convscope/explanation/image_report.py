@@ -1,0 +1,103 @@
+"""What is written of one image taken apart: evidence, maps, nearest images. Computes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..datasets.dataset import Dataset
+from ..storage import commit_bytes, commit_json
+from . import drawing
+from .attribution import Attribution, Layerwise
+from .cards import LayerCards
+from .drawing import Row
+from .evidence import Evidence, strongest
+from .maps import FeatureMaps
+from .report import card_row
+
+PUSHED = 8  # filters on the sheet of evidence
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """One image taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
+
+    folder: Path
+    summary: dict[str, Any]
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.drawings["evidence"].png if "evidence" in self.drawings else None
+
+
+# ----------------------------------------------------------------------------------------------------- one image
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was found out about one image uint8 (S, S, 3): evidence, maps of each method, what goes through."""
+
+    image: np.ndarray
+    evidence: Evidence
+    attributions: dict[str, Attribution]
+    sanity: dict[str, tuple[Layerwise, ...]]
+    maps: tuple[FeatureMaps, ...]
+    nearest: list[tuple[int, float]]
+    cards: LayerCards | None
+
+
+def write_image(
+    taken: Taken, dataset: Dataset, class_names: Sequence[str], folder: Path, summary: dict[str, Any]
+) -> ImageReport:
+    """Write what one image showed: evidence, where the network looks, the maps."""
+    names = list(class_names)
+    target, against = names[taken.evidence.target], names[taken.evidence.against]
+    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against)}
+    if taken.attributions:
+        maps = [(method, a.map_HW.float().cpu().numpy()) for method, a in taken.attributions.items()]
+        drawings["looks"] = drawing.attributions(taken.image, maps, f"Where it looks for {target}")
+    rows = []
+    for found in taken.maps:
+        chosen = found.order[:PUSHED].tolist()
+        rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
+    drawings["maps"] = drawing.map_summary(taken.image, rows)
+    for name, image in drawings.items():
+        commit_bytes(folder / f"{name}.png", image.png)
+    for found in taken.maps:
+        commit_bytes(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
+    commit_json(folder / "image.json", summary)
+    return ImageReport(folder, summary, drawings)
+
+
+def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
+    """How many of the nearest images are of each class, the most frequent first."""
+    counts = Counter(dataset.class_names[dataset.labels[i]] for i, _ in near)
+    return ", ".join(f"{n} {name}" for name, n in counts.most_common())
+
+
+def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -> Drawing:
+    found = taken.evidence
+    cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
+    margin, near = found.margin, [np.asarray(dataset.images[i]) for i, _ in taken.nearest]
+    lead = [taken.image]
+    lines = [
+        f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
+        f"then the training images most alike to the network: {_by_class(taken.nearest, dataset)}",
+    ]
+    rows = [Row("image", [lead, near], lines)]
+    for k in strongest(margin, PUSHED):
+        share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
+        title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
+        groups: list[Sequence[np.ndarray]] = [[]]
+        words = [f"filter {k} of {found.layer}, {share}"]
+        if taken.cards is not None and k in cards:
+            row = card_row(taken.cards, cards[k], dataset, len(near))
+            groups, words = list(row.groups), words + list(row.lines[:2])
+        rows.append(Row(title, groups, words))
+    return drawing.card_rows(rows, f"Why {target}: the filters that pushed and pulled, each by its exemplars")

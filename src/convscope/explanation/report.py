@@ -1,0 +1,248 @@
+"""What `explain` writes: a JSON file, a sheet of small images and a page for each layer, and what one image shows.
+
+Reads results and computes nothing. Each page needs no other file; ``conv2.html#17`` is the card of a filter.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..canvas.pages import page, uri
+from ..canvas.sheets import image_grid
+from ..datasets.dataset import Dataset
+from ..errors import UnknownName, UsageError
+from ..storage import commit_bytes, commit_json, commit_text, read_json
+from . import drawing
+from .cards import Card, ClassImages, LayerCards
+from .crops import cut
+from .drawing import Row, outlined
+from .layers import Layer
+from .probe import Probes
+
+OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
+OVERVIEW_EXEMPLARS = 6
+SHOWN = 64  # px: side of a small image on a page
+SMALLEST_CELL = 32  # px: in a sheet
+
+
+@dataclass(frozen=True)
+class CardReport:
+    """One card; a notebook shows it as an image, and ``card`` holds every number."""
+
+    card: Card
+    row: Row
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """The card's images and words."""
+        return drawing.card_rows([self.row])
+
+    def _repr_png_(self) -> bytes:
+        return self.drawing.png
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """An explanation in ``folder``: the layers that were made by this call, and the ``summary`` of all that is there.
+
+    A notebook shows six filters of each layer.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    layers: dict[str, LayerCards]
+    dataset: Dataset
+    probes: Probes | None = None
+    classes: ClassImages | None = None
+
+    def card(self, layer: str, k: int) -> CardReport:
+        """The card of filter ``k`` of a layer. UnknownName or UsageError where there is none."""
+        if layer not in self.layers:
+            raise UnknownName("layer among those explained here", layer, self.layers)
+        found = self.layers[layer]
+        row = next((i for i, card in enumerate(found.cards) if card.filter == k), None)
+        if row is None:
+            raise UsageError(f"{layer} has no card of filter {k}: they go from 0 to {found.layer.filters - 1}.")
+        return CardReport(found.cards[row], card_row(found, row, self.dataset))
+
+    @property
+    def overview(self) -> Drawing | None:
+        """Six filters of each layer, those of earlier calls among them; None where there is no layer."""
+        path = self.folder / "overview.png"
+        return Drawing(path.read_bytes()) if path.exists() else None
+
+    def _repr_png_(self) -> bytes | None:
+        return self.overview.png if self.overview is not None else None
+
+
+# ---------------------------------------------------------------------------------------------------------- layers
+
+
+def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapping[str, Any]) -> None:
+    """Write a layer's sheets, page and, last, its JSON file.
+
+    ``heading`` holds name, layers (all that the network has), made (the names of those that this call makes) and key.
+    """
+    cell = max(SMALLEST_CELL, min(SHOWN, dataset.preprocess.size))
+    whole = _sees_a_part(found, dataset)
+    rows = [strip for i in range(len(found.cards)) for strip in _strips(found, i, dataset, whole)]
+    sheet = drawing.sprite(rows, cell)
+    strips = len(rows) // len(found.cards)
+    leading = len(_leading(found, 0, crop=True))
+    summary = found.summary()
+    html = page(
+        Path(__file__).with_name("layer.html"),
+        name=heading["name"],
+        data=dataset.name,
+        summary=summary,
+        cards=[card.to_json() for card in found.cards],
+        others=[layer for layer in heading["layers"] if _has_page(layer, folder, heading)],
+        sheet=base64.b64encode(sheet).decode("ascii"),
+        shown=SHOWN,
+        columns=max(len(row) for row in rows),
+        rows=len(rows),
+        strips=strips,
+        leading=leading,
+        lead=_lead_words(found),
+        whole=whole,
+    )
+    commit_bytes(folder / f"{found.layer.file}.jpg", sheet)
+    commit_bytes(folder / f"{found.layer.file}.png", six(found, dataset).png)
+    commit_text(folder / f"{found.layer.file}.html", html)
+    commit_json(folder / f"{found.layer.file}.json", {"key": heading["key"], **found.to_json()})
+
+
+def _has_page(layer: Layer, folder: Path, heading: Mapping[str, Any]) -> bool:
+    """Whether there is a page of a layer, or is about to be."""
+    return layer.name in heading["made"] or (folder / f"{layer.file}.html").exists()
+
+
+def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
+    """Whether a crop shows less than three quarters of the image's side, so that the whole image says more."""
+    size = found.layer.field
+    return size is not None and max(size.size) < 0.75 * dataset.preprocess.size
+
+
+def _strips(found: LayerCards, i: int, dataset: Dataset, whole: bool) -> list[list[np.ndarray | None]]:
+    """The rows of small images of a card: crops, whole images, and the least exciting."""
+    card = found.cards[i]
+    crops = _leading(found, i, crop=True) + _crops(card, dataset)
+    strips = [crops]
+    if whole:
+        images = [outlined(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
+        strips.append(_leading(found, i, crop=False) + images)
+    if card.least:
+        blank: list[np.ndarray | None] = [None] * len(_leading(found, i, crop=True))
+        strips.append(blank + [np.asarray(dataset.images[e.index]) for e in card.least])
+    return strips
+
+
+def _leading(found: LayerCards, i: int, crop: bool) -> list[np.ndarray | None]:
+    """What stands before the exemplars: the maximized images, and a first layer's filter."""
+    shown: list[np.ndarray | None] = []
+    if found.maximized is not None and found.box is not None:
+        top, left, bottom, right = found.box
+        images = found.maximized[i]
+        shown += [p[top:bottom, left:right] if crop else outlined(p, found.box) for p in images]
+    if found.filters is not None:
+        shown.append(found.filters[found.cards[i].filter] if crop else None)
+    return shown
+
+
+def _lead_words(found: LayerCards) -> str:
+    words = []
+    if found.maximized is not None:
+        n = found.maximized.shape[1]
+        words.append("the image that gradient ascent made" if n == 1 else f"the {n} images that gradient ascent made")
+    if found.filters is not None:
+        words.append("the filter itself")
+    return ", and ".join(words)
+
+
+def _crops(card: Card, dataset: Dataset) -> list[np.ndarray | None]:
+    return [cut(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
+
+
+def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> Row:
+    """A card as a row of a sheet."""
+    card = found.cards[i]
+    lead = [p for p in _leading(found, i, crop=True) if p is not None]
+    crops = [p for p in _crops(card, dataset) if p is not None][:exemplars]
+    groups = [lead, crops] if lead else [crops]
+    return Row(f"{card.layer} {card.filter}", groups, card.sentences())
+
+
+def six(found: LayerCards, dataset: Dataset) -> Drawing:
+    """Six filters of a layer, the most missed first, with what is known of them."""
+    missed = [-(c.usage.accuracy_lost if c.usage is not None else c.firing) + 10 * c.dead for c in found.cards]
+    chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
+    rows = [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
+    lead = f"{_lead_words(found)}; then " if _lead_words(found) else ""
+    return drawing.card_rows(rows, f"{found.layer.name}: {lead}the images that excite a filter most, and words")
+
+
+def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport) -> dict[str, Any]:
+    """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
+    sheets = [path for layer in heading["layers"] if (path := folder / f"{layer.file}.png").exists()]
+    some = sheets[:: max(1, -(-len(sheets) // OVERVIEW_LAYERS))]
+    commit_bytes(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
+    if report.probes is not None:
+        found = report.probes
+        chart = drawing.probes(
+            [p.layer for p in found.probes],
+            [(p.accuracy.value, p.accuracy.low, p.accuracy.high) for p in found.probes],
+            np.stack([p.recall.numpy() for p in found.probes]),
+            report.dataset.class_names,
+        )
+        commit_bytes(folder / "probes.png", chart.png)
+        commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
+    if report.classes is not None:
+        names = heading["classes"]
+        titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
+        words = "What gradient ascent makes of each class, and how sure the network is of it"
+        commit_bytes(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
+    summaries = [s for layer in heading["layers"] if (s := layer_summary(folder, layer.file)) is not None]
+    html = page(
+        Path(__file__).with_name("index.html"),
+        name=heading["name"],
+        data=report.dataset.name,
+        notes=report.summary["notes"],
+        layers=summaries,
+        overview=uri(folder / "overview.png"),
+        classes=uri(folder / "classes.png"),
+        probes=uri(folder / "probes.png"),
+    )
+    commit_text(folder / "index.html", html)
+    return {**report.summary, "layers": summaries}
+
+
+def layer_summary(folder: Path, file: str) -> dict[str, Any] | None:
+    """A layer's own figures, from its JSON file; None where there is none."""
+    path = folder / f"{file}.json"
+    if not path.exists():
+        return None
+    return {key: value for key, value in read_json(path).items() if key not in ("cards", "key")}
+
+
+def probes_json(found: Probes, class_names: Sequence[str]) -> dict[str, Any]:
+    """The probes as JSON values."""
+    rows = [
+        {
+            "layer": p.layer,
+            "accuracy": p.accuracy.value,
+            "low": p.accuracy.low,
+            "high": p.accuracy.high,
+            "n": p.accuracy.n,
+            "recall": [None if np.isnan(r) else r for r in p.recall.tolist()],
+        }
+        for p in found.probes
+    ]
+    return {"classes": list(class_names), "readable": list(found.readable), "layers": rows}

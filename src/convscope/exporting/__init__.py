@@ -1,0 +1,1 @@
+"""A classifier as one file for elsewhere, with a parity seal."""

@@ -1,0 +1,153 @@
+"""Export: a classifier as one file that predicts the same elsewhere, with a parity seal that shows it does.
+
+The seal is the logits of 16 generated images. It is compared when a file is written, each time one is loaded, and by
+the plain script that is written beside an ONNX file, which needs NumPy, Pillow and onnxruntime and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classifying.classifier import Classifier
+from ..classifying.seal import allowed_difference, check_seal, seal_images, sealed_logits
+from ..errors import ConvscopeError, UnknownName, UsageError
+from ..models.taps import evaluating
+from ..models.user_network import is_own
+from ..storage import commit_bytes, commit_text, sha256, to_json
+from . import predict_onnx
+
+FORMAT = 1
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+SCRIPT = Path(predict_onnx.__file__)  # what is written beside an ONNX file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: its files, and how far its logits are from the network's own on the sealed images."""
+
+    format: str
+    files: tuple[Path, ...]
+    max_difference: float
+    tolerance: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(path.stat().st_size for path in self.files)
+
+
+def export_classifier(classifier: Classifier, folder: Path, name: str, format: str) -> Exported:
+    """Write a classifier in a format of EXPORTS as ``folder/name.*``; nothing is written that does not agree.
+
+    Raises UnknownName, UsageError where libraries are missing, ConvscopeError where the logits differ, StorageError.
+    """
+    if format not in EXPORTS:
+        raise UnknownName("export format", format, EXPORTS)
+    return EXPORTS[format](classifier, folder, name)
+
+
+# ------------------------------------------------------------------------------------------------------- the seal
+
+
+# ------------------------------------------------------------------------------------------------------- formats
+
+
+def _safetensors(classifier: Classifier, folder: Path, name: str) -> Exported:
+    path = folder / f"{name}.safetensors"
+    wanted = sealed_logits(classifier)
+    sealed = replace(classifier, provenance={**classifier.provenance, "seal": {"logits": wanted.tolist()}})
+    sealed.save(path)
+    difference = check_seal(replace(sealed, network=Classifier.load(path, classifier.architecture.name).network))
+    assert difference is not None
+    return Exported("safetensors", (path, path.with_suffix(".json")), difference, allowed_difference(wanted))
+
+
+def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
+    wanted = sealed_logits(classifier)
+    model = to_onnx(_Whole(classifier), classifier.preprocess.size, pixels=True)
+    data = _with_description(model, _description(classifier, wanted))
+    difference = float(np.abs(_run(data, seal_images(classifier.preprocess.size)) - wanted).max())
+    if not difference <= allowed_difference(wanted):
+        raise ConvscopeError(
+            f"{name} is not written: as ONNX its logits differ by {difference:.2g}, "
+            f"and {allowed_difference(wanted):.2g} are allowed."
+        )
+    files = (folder / f"{name}.onnx", folder / f"{name}.predict.py")
+    commit_bytes(files[0], data)
+    commit_text(files[1], SCRIPT.read_text(encoding="utf-8"))
+    return Exported("onnx", files, difference, allowed_difference(wanted))
+
+
+# Each takes (classifier, folder, name).
+EXPORTS: dict[str, Callable[[Classifier, Path, str], Exported]] = {"onnx": _onnx, "safetensors": _safetensors}
+
+
+class _Whole(nn.Module):
+    """A network with its normalisation before it: uint8 (B, S, S, 3) to logits."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network = deepcopy(classifier.network).cpu().eval().requires_grad_(False)
+        self.preprocess = classifier.preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.preprocess.normalise(images.permute(0, 3, 1, 2)))
+
+
+def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
+    provenance, name = classifier.provenance, classifier.architecture.name
+    told = ("run", "val_top1", "val_n", "licence", "pretrained")
+    return {
+        "format": FORMAT,
+        "classes": list(classifier.class_names),
+        "preprocess": classifier.preprocess.to_dict(),
+        "architecture": Path(name).name if is_own(name) else name,  # not the folder it lies in on this machine
+        "provenance": {k: provenance[k] for k in told if k in provenance},
+        "seal": {"logits": wanted.tolist(), "tolerance": allowed_difference(wanted)},
+    }
+
+
+def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels: bool = False) -> bytes:
+    """A module that maps float32 (N, 3, S, S), or with ``pixels`` uint8 (N, S, S, 3), to one tensor, as ONNX.
+
+    The input is called ``images`` and its batch is free. UsageError where the libraries of the extra are missing.
+    """
+    if not all(importlib.util.find_spec(name) for name in NEEDED):
+        raise UsageError("ONNX needs libraries that are not installed: pip install 'convscope[export]'.")
+    images = torch.zeros(2, 3, image_size, image_size)
+    if pixels:
+        images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+    with evaluating(network):
+        program = torch.onnx.export(
+            network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
+            dynamic_shapes=({0: "batch"},),
+        )  # fmt: skip
+    assert program is not None  # dynamo gives one
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in whose source it was traced: paths of this machine
+    return model.SerializeToString()
+
+
+def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
+    onnx = importlib.import_module("onnx")
+    model = onnx.load_from_string(data)
+    text = to_json(description)
+    onnx.helper.set_model_props(model, {"convscope": text, "convscope_sha256": sha256(text.encode())})
+    return model.SerializeToString()
+
+
+def _run(data: bytes, images: np.ndarray) -> np.ndarray:
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})[0].astype(np.float64)

@@ -1,0 +1,147 @@
+"""Predict with the ONNX file beside this script. It needs NumPy, Pillow and onnxruntime, and nothing else.
+
+    python NAME.predict.py IMAGE...       the likeliest classes of each image
+    python NAME.predict.py --check          only compare the sealed images
+
+The file holds class names, preprocessing and the logits of 16 generated images, which are compared at every start.
+The exit code is 1 where they differ, and 65 where an image cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+HERE = Path(__file__)
+MODEL = HERE.with_name(HERE.name.removesuffix(".predict.py") + ".onnx")
+BACKGROUND, BORDER = (255, 255, 255), (128, 128, 128)  # behind transparent pixels; around a padded image
+HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
+    """The session and its description; ends the program where either is not what was exported."""
+    import onnxruntime  # here, for convscope itself takes the sealed images from this file, and may have none
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        stored = session.get_modelmeta().custom_metadata_map
+        text, seal = stored["convscope"], stored["convscope_sha256"]
+    except Exception as error:  # onnxruntime has errors of many kinds
+        sys.exit(f"{path.name} cannot be opened: {' '.join(str(error).split())[:200]}")
+    if hashlib.sha256(text.encode()).hexdigest() != seal:
+        sys.exit(f"{path.name} is not what was exported: its description was altered.")
+    about = json.loads(text)
+    found = session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0]
+    difference = np.abs(found - np.array(about["seal"]["logits"])).max()
+    if not difference <= about["seal"]["tolerance"]:
+        sys.exit(f"{path.name} is not what was exported: the sealed images differ by {difference:.2g}.")
+    return session, about
+
+
+def seal_images(size: int) -> np.ndarray:
+    """The generated images, uint8 (16, size, size, 3): ramps, checkerboards, blends and noise."""
+    y, x, c = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in (size, size, 3)), indexing="ij")
+    images = []
+    for n in range(4):
+        ramp = (x * (n + 1) + y * (4 - n) + 60 * c) * 255 // (8 * size)
+        checks = ((x >> (n + 1)) + (y >> (n + 1)) + c) % 2 * 255
+        noise = ((x * 73856093) ^ (y * 19349663) ^ ((c + 3 * n + 1) * 83492791)) * 2654435761 % 2**32 >> 24
+        images += [ramp % 256, checks, (ramp % 256 + noise) // 2, noise]
+    return np.stack(images).astype(np.uint8)
+
+
+def read(path: str, preprocess: dict) -> np.ndarray:
+    """An image as the network takes it: uint8 (size, size, 3), upright, fitted."""
+    size, centre = preprocess["size"], preprocess["centre"]
+    with Image.open(path) as image:
+        least = 2 * int(np.ceil(size / centre))
+        image.draft(None, (least, least))  # a large JPEG is decoded smaller, which is faster
+        image = ImageOps.exif_transpose(image)
+        if image.mode[0] in "IF":  # grey of more than 8 bits
+            image = Image.fromarray(eight_bits(np.asarray(image)))
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            image = Image.new("RGB", image.size, BACKGROUND)
+            image.paste(layer, mask=layer.getchannel("A"))
+        image = image.convert("RGB")
+    if centre < 1:
+        side = max(1, round(centre * min(image.size)))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(fitted(image, size, preprocess["fit"], HOW[preprocess["interpolation"]]))
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey pixels of 16 bits as uint8; ValueError for those that would have to be stretched."""
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("its grey pixels are neither of 8 nor of 16 bits")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def fitted(image: Image.Image, size: int, fit: str, how: Image.Resampling) -> Image.Image:
+    """An image as a square of ``size`` pixels: its middle (crop), the whole with a border (pad), or squashed."""
+    if image.size == (size, size):
+        return image
+    if fit == "squash":
+        return image.resize((size, size), how)
+    if fit == "crop":
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        return image.resize((size, size), how, box=(left, top, left + side, top + side))
+    longest = max(image.size)
+    width, height = (max(1, (2 * side * size + longest) // (2 * longest)) for side in image.size)
+    canvas = Image.new("RGB", (size, size), BORDER)
+    canvas.paste(image.resize((width, height), how), ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def answer(session: onnxruntime.InferenceSession, about: dict, path: str, top: int) -> dict:
+    """The likeliest classes of an image with their probabilities, or why it cannot be read."""
+    try:
+        pixels = read(path, about["preprocess"])
+    except Exception as error:  # decoders raise whatever comes to them
+        return {"path": path, "error": " ".join(str(error).split())}
+    logits = session.run(None, {"images": pixels[None]})[0][0].astype(np.float64)
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return {"path": path, "top": [{"label": about["classes"][i], "probability": probabilities[i]} for i in best]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=f"Predict with {MODEL.name}.")
+    parser.add_argument("images", nargs="*", metavar="IMAGE")
+    parser.add_argument("--top", type=int, default=5, help="how many answers an image")
+    parser.add_argument("--check", action="store_true", help="only compare the sealed images")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    asked = parser.parse_args()
+    if asked.top < 1:
+        parser.error("--top must be 1 or more")
+    warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
+    session, about = open_model(MODEL)
+    if asked.check or not asked.images:
+        print(f"{MODEL.name} answers the sealed images as when it was exported.")
+        return 0
+    rows = [answer(session, about, path, asked.top) for path in asked.images]
+    if asked.json:
+        print(json.dumps(rows))
+        return 65 if any("error" in row for row in rows) else 0
+    for row in rows:
+        said = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row.get("top", []))
+        print(f"{row['path']}: {said or 'cannot be read: ' + row['error']}")
+    return 65 if any("error" in row for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a search for similar images writes: JSON and a sheet. Computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..canvas.sheets import image_grid
+from ..storage import commit_bytes, commit_json, fresh_folder
+
+
+@dataclass(frozen=True)
+class SimilarReport:
+    """The nearest images of one, uint8 (n, S, S, 3), and the summary that is printed; written to ``folder``."""
+
+    folder: Path
+    image: np.ndarray
+    images: np.ndarray
+    summary: dict[str, Any]
+
+    @cached_property
+    def sheet(self) -> Drawing:
+        """The image and those nearest to it."""
+        titles = ["the image"] + [f"{row['label']} {row['cosine']:.3f}" for row in self.summary["nearest"]]
+        heading = "The nearest images, by the cosine of their features"
+        return image_grid(np.concatenate([self.image[None], self.images]), titles, 5, heading)
+
+    def _repr_png_(self) -> bytes:
+        return self.sheet.png
+
+
+def write_similar(report: SimilarReport) -> SimilarReport:
+    """Write ``similar.json`` and ``similar.png``."""
+    with fresh_folder(report.folder) as place:
+        commit_json(place / "similar.json", report.summary)
+        commit_bytes(place / "similar.png", report.sheet.png)
+    return report

@@ -1,0 +1,111 @@
+"""Which network a classifier is, by name and options, and the weights that go into it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import DamagedFile, ForeignFile, UsageError
+from ..tensor_files import read_foreign_tensors, read_tensors, tensor_hash
+from .registry import MODELS, build, full_name
+from .taps import evaluating
+from .user_network import is_own, source_hash
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built again: a name of MODELS (or ``module.py:function``), its options, the image's side."""
+
+    name: str
+    image_size: int
+    options: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None  # SHA-256 of the user's own module
+
+    def build(self, num_classes: int, seed: int = 0) -> torch.nn.Module:
+        """The network, in channels-last memory, freshly initialised; the caller's generators are left alone."""
+        network = build(self.name, num_classes, self.image_size, self.options, seed=seed)
+        return network.to(memory_format=torch.channels_last)
+
+
+def weights_hash(network: torch.nn.Module, without: str | None = None) -> str:
+    """The SHA-256 of all that a network's answers depend on: its weights and running statistics.
+
+    ``without`` is a module to leave out.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        left_out = without is not None and name.startswith(f"{without}.")
+        if not left_out and not name.endswith("num_batches_tracked"):  # counts only
+            digest.update(tensor_hash(name, tensor).encode())
+    return digest.hexdigest()
+
+
+def architecture_of(
+    name: str, image_size: int, options: Mapping[str, Any], num_classes: int
+) -> tuple[Architecture, torch.nn.Module]:
+    """The architecture a recipe asks for, and one network of it to check that it can be built. UsageError otherwise."""
+    given = {k: v for k, v in options.items() if v is not None}
+    architecture = Architecture(full_name(name), image_size, given, source_hash(name) if is_own(name) else None)
+    network = architecture.build(num_classes)
+    if name not in MODELS:
+        _check_foreign(name, network, num_classes, image_size)
+    return architecture, network
+
+
+def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
+    """Show a network that is not ours one image: UsageError where it cannot take it, or puts out no logits."""
+    image = torch.zeros(1, 3, image_size, image_size)
+    with evaluating(network), torch.no_grad():
+        try:
+            logits_BK = network(image)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
+    shape = tuple(logits_BK.shape) if isinstance(logits_BK, torch.Tensor) else type(logits_BK).__name__
+    if shape != (1, num_classes):
+        raise UsageError(f"{name} must put out (1, {num_classes}) logits for one image, and put out {shape}.")
+
+
+def architecture_from(stored: dict[str, Any], path: Path, model: str | None) -> Architecture:
+    architecture = Architecture(**stored)
+    if not is_own(architecture.name):
+        return architecture
+    if model is None:
+        raise UsageError(
+            f"{path} was trained on your own net {architecture.name}; name it with --model to run that code."
+        )
+    return replace(architecture, name=model)
+
+
+def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put weights into a network, all or none; DamagedFile lists the first names and shapes that do not fit."""
+    wanted = network.state_dict()
+    counters = [n for n in wanted if n.endswith("num_batches_tracked")]  # older files have none, and they count only
+    wrong = [f"{n} is missing" for n in wanted if n not in tensors and n not in counters]
+    wrong += [f"{n} is not in the network" for n in tensors if n not in wanted]
+    wrong += [
+        f"{n} is {tuple(t.shape)} and should be {tuple(wanted[n].shape)}"
+        for n, t in tensors.items()
+        if n in wanted and t.shape != wanted[n].shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DamagedFile(f"{path} holds the weights of another network: {'; '.join(wrong[:3])}{more}.")
+    network.load_state_dict({**{n: wanted[n] for n in counters}, **tensors})
+
+
+def load_weight_file(network: torch.nn.Module, path: Path) -> None:
+    """Put the weights of any safetensors file into a network; a classifier of ours is verified as one.
+
+    The prefix "module." that data-parallel training leaves on names is taken off.
+    """
+    try:
+        tensors, _ = read_tensors(path)
+    except ForeignFile:
+        tensors = {name.removeprefix("module."): t for name, t in read_foreign_tensors(path).items()}
+    load_weights(network, tensors, path)

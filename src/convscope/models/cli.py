@@ -1,0 +1,125 @@
+"""`convscope models`: the list, the lecture's table of one, and the pretrained ones."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..options import Flag
+
+if TYPE_CHECKING:
+    from .layer_table import Ledger
+
+
+def models(
+    name: str | None = None,
+    /,
+    *,
+    classes: int = 10,
+    image_size: int = 32,
+    width: int | None = None,
+    depth: int | None = None,
+    batch_norm: bool | None = None,
+    dropout: float | None = None,
+    stem: int | Literal["small"] | None = None,
+    shortcut: Literal["pad", "projection"] | None = None,
+    pretrained: Flag = False,
+    json: Flag = False,
+) -> None:
+    """List the models, or print the lecture's table of one: layers, sizes, parameters, work, rules it breaks.
+
+    Parameters
+    ----------
+    name
+        A model, one of torchvision or timm, or module.py:function for a net of your own (which runs that code).
+    classes
+        How many classes it tells apart.
+    image_size
+        Side of its images in pixels.
+    width
+        Filters of the first layer.
+    depth
+        Convolutions, for models that have a choice.
+    batch_norm
+        With or without batch normalization.
+    dropout
+        Between the fully connected layers.
+    stem
+        Filter size of resnet's first layer, or small.
+    shortcut
+        pad or projection, of the CIFAR residual nets.
+    pretrained
+        List pretrained networks instead: some, or with NAME all whose name contains it.
+    json
+        Print JSON.
+    """
+    from . import command, pretrained
+
+    if pretrained:
+        rows = pretrained.pretrained_list(name)
+        print(json_module.dumps(rows)) if json else print_pretrained(rows)
+        return
+    if name is None:
+        rows = command.model_list()
+        if json:
+            print(json_module.dumps(rows))
+            return
+        print_models(rows)
+        return
+    options = {"width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout}
+    options |= {"stem": stem, "shortcut": shortcut}
+    book = command.model_table(name, classes=classes, image_size=image_size, options=options)
+    print_ledger(book, command.model_rules(book, image_size), json)
+
+
+def print_models(rows: list[dict[str, Any]]) -> None:
+    table = Table("model", "parameters", "multiply-adds", "best measured", "options", box=None, header_style="bold")
+    for row in rows:
+        best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else "-"
+        sizes = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
+        table.add_row(row["name"], *sizes, best, ", ".join(row["options"]))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        "at 32 x 32 for 10 classes; measured: validation accuracy on cifar10, one run on 2 cores (docs/results.md)\n"
+        "the layers of one: convscope models NAME; torchvision's and timm's networks go by their names there"
+    )
+
+
+def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
+    from dataclasses import asdict
+
+    from .layer_table import LECTURE_COLUMNS, lecture_cells, lecture_rows
+
+    if json:
+        print(json_module.dumps({**asdict(book), "rules": list(rules)}))
+        return
+    table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
+    for column in LECTURE_COLUMNS[1:]:
+        table.add_column(column, justify="right")
+    for row in lecture_rows(book):
+        table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
+        f"{book.activation_bytes / 2**20:.2f} MiB of activations an image"
+    )
+    for rule in rules:
+        print(f"rule: {rule}")
+
+
+def print_pretrained(rows: list[dict[str, Any]]) -> None:
+    """Pretrained networks with size, input, licence and whether they are here."""
+    table = Table("pretrained network", "parameters", "images", "licence", "here", box=None, header_style="bold")
+    for row in rows:
+        licence = Text(row["licence"] or "unknown", "yellow" if row["note"] else "")
+        size = f"{row['image_size']} x {row['image_size']}"
+        table.add_row(row["name"], f"{row['parameters']:,}", size, licence, "yes" if row["here"] else "no")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(
+        "every other one of timm's works by its name: convscope models NAME --pretrained lists those that contain NAME"
+    )

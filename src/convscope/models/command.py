@@ -1,0 +1,48 @@
+"""The lecture's table of a model, the rules it breaks, and the list of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..recipes import RECIPES
+from .architecture import architecture_of
+from .registry import MODELS, options_of
+
+# --------------------------------------------------------------------------------------------------------- models
+
+
+def model_table(name: str, *, classes: int = 10, image_size: int = 32, options: Mapping[str, Any] | None = None) -> Any:
+    """The lecture's table of a model: its Ledger."""
+    from .layer_table import ledger
+
+    _, network = architecture_of(name, image_size, options or {}, classes)
+    return ledger(network, image_size)
+
+
+def model_rules(book: Any, image_size: int = 32) -> tuple[str, ...]:
+    """What in a Ledger breaks the lecture's rules, in sentences."""
+    from .design_rules import broken_rules
+
+    return broken_rules(book, image_size)
+
+
+def model_list() -> list[dict[str, Any]]:
+    """Every model with its options, its size at 32 x 32 for 10 classes, and the best that was measured of it.
+
+    ``top1`` is the best validation accuracy among the named recipes of the model, None where there is none.
+    """
+    rows = []
+    for name in MODELS:
+        book = model_table(name)
+        measured = [
+            (named.measured.top1, recipe, named.measured)
+            for recipe, named in RECIPES.items()
+            if named.recipe.model.name == name and named.measured is not None
+        ]
+        top1, recipe, best = max(measured, default=(None, None, None))
+        row = {"name": name, "options": list(options_of(name))}
+        row |= {"parameters": book.parameters, "multiply_adds": book.multiply_adds}
+        row |= {"top1": top1, "data": best and best.data, "minutes": best and best.minutes, "recipe": recipe}
+        rows.append(row)
+    return rows

@@ -1,0 +1,238 @@
+"""The training loop: a generator that yields a Step after each update. Observers are the body of a ``for``.
+
+There is one loop, for scratch, transfer and study alike. All that it needs to go on after a stop is in TrainState.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import DivergedError
+from ..models.recomputing import recomputing
+from ..randomness import seed_of
+from ..recipes import Optimizer, Recipe
+from .batches import Batch, Batches, Feed
+from .muon import Muon
+from .schedules import SCHEDULES, Schedule
+
+RUNAWAY = 50.0  # a loss this many times that of guessing has run away
+SGD_OF_MUON = 7.0  # the rate of what Muon leaves to SGD, over Muon's own: docs/log.md
+PREPARE_IMAGES = 5000
+
+
+@dataclass
+class TrainState:
+    """A training between two updates. ``step`` counts updates in this epoch; the sums are over its images so far.
+
+    ``averaged`` is the network of averaged weights, where the recipe asks for it. ``frozen`` names modules that stay
+    in evaluation mode, so that the running statistics of their batch norms do not move.
+    """
+
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    averaged: torch.nn.Module | None = None
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def best_network(self) -> torch.nn.Module:
+        """What is to be validated and kept: the averaged weights where there are any."""
+        return self.network if self.averaged is None else self.averaged
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """An epoch's training figures, over its varied images as they were when they were used."""
+
+    loss: float
+    top1: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: ``epoch`` and ``step`` count from 1; ``seconds`` by what they were spent on."""
+
+    epoch: int
+    step: int
+    steps: int
+    summary: EpochSummary | None  # with the last update of an epoch
+    loss: float
+    lr: float
+    images: int
+    seconds: dict[str, float] = field(repr=False)
+
+
+class Diverged(DivergedError):
+    """The loss is not a number, or ran away: at which step, rate, and on which images (indices of the dataset)."""
+
+    def __init__(self, epoch: int, step: int, lr: float, loss: float, index: np.ndarray) -> None:
+        self.epoch, self.step, self.lr, self.loss, self.index = epoch, step, lr, loss, index
+        super().__init__(f"the loss became {loss:.4g} at epoch {epoch}, step {step}, learning rate {lr:.4g}")
+
+
+def make_optimizer(
+    network: torch.nn.Module, recipe: Optimizer, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer; weight decay on filters and matrices only, not on norms and biases.
+
+    ``scales`` are factors of the rate for parameters by name; a network may define its own, ``rate_scales()``. With
+    Muon, filters and matrices but the last are made orthogonal, and the rest moves by SGD at SGD_OF_MUON times the
+    rate.
+    """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    scales = getattr(network, "rate_scales", dict)() if scales is None else scales
+    last = [name for name, p in named.items() if p.ndim > 1][-1:]
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, parameter in named.items():
+        wide = parameter.ndim > 1
+        orthogonal = recipe.name == "muon" and wide and name not in last
+        scale = scales.get(name, 1.0) * (SGD_OF_MUON if recipe.name == "muon" and not orthogonal else 1.0)
+        group = {"params": [], "weight_decay": recipe.weight_decay if wide else 0.0, "scale": scale}
+        if recipe.name == "muon":
+            group["orthogonal"] = orthogonal
+        groups.setdefault((not wide, scale, orthogonal), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
+    if recipe.name == "muon":
+        return Muon(ordered, lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.name == "adamw":
+        return torch.optim.AdamW(ordered, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
+    return torch.optim.SGD(ordered, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+
+
+def prepare(network: torch.nn.Module, batches: Batches) -> None:
+    """Before step 0: a network that defines ``prepare(images_BCHW)`` is shown training images, normalised."""
+    show: Callable[[torch.Tensor], None] | None = getattr(network, "prepare", None)
+    if show is not None:
+        show(batches.some(PREPARE_IMAGES))
+
+
+def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
+    """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
+
+    ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
+    caller's random generators are left alone.
+    """
+    steps, schedule = len(batches), schedule or SCHEDULES[recipe.optimizer.schedule]
+    forward = torch.compile(state.network) if recipe.loop.compile else state.network
+    weights = batches.class_weights if recipe.labels.balance else None
+    if recipe.loop.ema and state.averaged is None:
+        state.averaged = deepcopy(state.network)
+    while state.epoch < recipe.loop.epochs:
+        start = time.perf_counter()
+        for batch in batches.epoch(state.epoch, state.step):
+            ready = time.perf_counter()
+            lr = _set_rate(state, recipe, steps, schedule)
+            loss = _update(state, forward, batch, recipe, weights)
+            if state.averaged is not None:
+                _average(state, recipe.loop.ema, state.epoch * steps + state.step)
+            if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
+                raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.index)
+            seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
+            yield Step(*_advance(state, steps), loss, lr, len(batch.index), seconds)
+            start = time.perf_counter()
+
+
+def _set_rate(state: TrainState, recipe: Recipe, steps: int, schedule: Schedule) -> float:
+    progress = (state.epoch * steps + state.step) / (recipe.loop.epochs * steps)
+    lr = recipe.optimizer.lr * schedule(progress, recipe.optimizer.warmup)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
+    return lr
+
+
+def _update(
+    state: TrainState,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    batch: Batch,
+    recipe: Recipe,
+    weights_K: torch.Tensor | None,
+) -> float:
+    """One forward, backward and optimizer step; returns the batch's mean loss."""
+    state.network.train()
+    for name in state.frozen:
+        state.network.get_submodule(name).eval()
+    half = recipe.loop.precision == "bfloat16"
+    # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
+    with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):
+        torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
+        with (
+            torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half),
+            recomputing(state.network, recipe.loop.save_memory),
+        ):
+            logits_BK = forward(batch.images)
+        logits_BK = logits_BK.float()
+        loss = loss_of(logits_BK, batch, recipe.optimizer.label_smoothing, weights_K)
+        state.optimizer.zero_grad()
+        loss.backward()
+    if recipe.optimizer.clip:
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimizer.clip)
+    value = loss.item()
+    if math.isfinite(value):
+        state.optimizer.step()
+        state.loss_sum += value * len(batch.index)
+        state.correct += int((logits_BK.detach().argmax(1) == batch.main_labels).sum())
+        state.seen += len(batch.index)
+    return value
+
+
+def loss_of(
+    logits_BK: torch.Tensor, batch: Batch, label_smoothing: float, weights_K: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean cross-entropy of a batch, in nats; of a mixed image the sum of that of both labels by their shares.
+
+    With weights of the classes it is a weighted mean, as torch's is.
+    """
+    if batch.others is None or batch.share is None:
+        return F.cross_entropy(logits_BK, batch.labels, weights_K, label_smoothing=label_smoothing)
+    total, weight = logits_BK.new_zeros(()), logits_BK.new_zeros(())
+    for labels_B, share_B in ((batch.labels, batch.share), (batch.others, 1 - batch.share)):
+        each = F.cross_entropy(logits_BK, labels_B, weights_K, reduction="none", label_smoothing=label_smoothing)
+        total = total + (share_B * each).sum()
+        weight = weight + (share_B if weights_K is None else share_B * weights_K[labels_B]).sum()
+    return total / weight
+
+
+@torch.no_grad()
+def _average(state: TrainState, decay: float, updates: int) -> None:
+    """Move the averaged weights and running statistics; the decay grows to its value over the first updates."""
+    assert state.averaged is not None
+    decay = min(decay, (1 + updates) / (10 + updates))
+    for average, now in zip(state.averaged.state_dict().values(), state.network.state_dict().values(), strict=True):
+        if average.is_floating_point():
+            average.lerp_(now, 1 - decay)
+        else:
+            average.copy_(now)
+
+
+def _advance(state: TrainState, steps: int) -> tuple[int, int, int, EpochSummary | None]:
+    """Count the update; with the last one of an epoch the state is already that of the next epoch's start."""
+    epoch, step, summary = state.epoch + 1, state.step + 1, None
+    state.step += 1
+    if state.step == steps:
+        summary = EpochSummary(state.loss_sum / state.seen, state.correct / state.seen)
+        state.epoch, state.step = epoch, 0
+        state.loss_sum, state.correct, state.seen = 0.0, 0, 0
+    return epoch, step, steps, summary
+
+
+def flops_per_image(network: torch.nn.Module, image_size: int) -> float:
+    """Floating-point operations of one training step, forward and backward, per image; on a copy, in float32."""
+    copy = deepcopy(network).cpu().train()
+    images = torch.zeros(2, 3, image_size, image_size)
+    with FlopCounterMode(display=False) as counter:
+        copy(images).sum().backward()
+    return counter.get_total_flops() / 2

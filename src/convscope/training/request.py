@@ -1,0 +1,91 @@
+"""A training as it is asked for: its recipe, its data, and the network it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..datasets.dataset import Dataset
+from ..datasets.registry import DATASETS, load_dataset
+from ..errors import UnknownName, UsageError
+from ..models.architecture import Architecture, architecture_of, load_weight_file
+from ..models.recomputing import recomputing
+from ..progress import Progress
+from ..recipes import RECIPES, SIZES, Recipe, find_recipe
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training as it is asked for: ``options`` are flat names of recipe fields, None where nothing was said.
+
+    ``options["lr"]`` may be "auto". ``size`` is a name of SIZES; ``minutes`` settles the epochs, and the size too
+    where neither it nor a recipe or model is named. ``memory``: 10^9 bytes that a training step may take.
+    ``watch``: look inside the network every 10th step.
+    """
+
+    data: str
+    recipe: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    resume: bool = False
+    device: str = "auto"
+    data_root: Path | None = None
+    runs: Path | None = None
+    size: str | None = None
+    minutes: float | None = None
+    memory: float | None = None
+    watch: bool = False
+
+
+def wanted_recipe(request: TrainRequest) -> Recipe:
+    """The recipe asked for, its "auto" rate left at the recipe's own until it is found out."""
+    name = request.recipe
+    if request.size is not None:
+        if name is not None:
+            raise UsageError(f"--size {request.size} is a recipe of its own: leave out --recipe {name}, or --size.")
+        if request.size not in SIZES:
+            raise UnknownName("size", request.size, SIZES)
+        name = SIZES[request.size]
+    named = find_recipe(name or (request.data if request.data in RECIPES else "default"))
+    options = {"data": data_name(request.data), **request.options}
+    if options.get("lr") == "auto":
+        del options["lr"]
+    if options.get("weights") is not None:
+        options["weights"] = str(Path(options["weights"]).resolve())
+    return named.recipe.with_options(options)
+
+
+def data_name(data: str) -> str:
+    """A dataset's name as a run remembers it: paths in full, so that they mean the same from another folder."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if data not in DATASETS and path.exists() else data
+
+
+def read_dataset(recipe: Recipe, data_root: Path | None, progress: Progress | None) -> Dataset:
+    """The dataset of a recipe, as it is trained on."""
+    data = recipe.data
+    return load_dataset(
+        data.name,
+        data_root=data_root,
+        image_size=data.image_size,
+        fit=data.fit,
+        limit=data.limit,
+        bad_images=data.bad_images,
+        progress=progress,
+    )
+
+
+def starting_architecture(recipe: Recipe, dataset: Dataset, begun: bool = False) -> tuple[Architecture, Any]:
+    """The architecture, and the network to start from: None where the seed or a checkpoint gives the weights."""
+    size, classes = dataset.preprocess.size, len(dataset.class_names)
+    architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), classes)
+    if recipe.loop.compile and recipe.loop.save_memory:
+        raise UsageError("a compiled network cannot compute its activations again: --compile or --save-memory.")
+    with recomputing(network, recipe.loop.save_memory):
+        pass  # a network that cannot be cut is told now
+    if recipe.model.weights is None or begun:
+        return architecture, None
+    load_weight_file(network, Path(recipe.model.weights))
+    return architecture, network

@@ -1,0 +1,91 @@
+"""Go on with a run that was stopped: the same recipe, the same data, and the command to type for it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, UsageError
+from ..machine import describe, pick_device
+from ..progress import Progress
+from ..recipes import SIZES, Recipe, find_recipe
+from .request import TrainRequest, data_name, read_dataset, starting_architecture
+from .runs import (
+    Run,
+    checkpoints,
+    data_description,
+    data_difference,
+    find_run,
+)
+from .session import Session
+from .watching import EVERY
+
+
+def resume_command(run: Run, request: TrainRequest) -> str:
+    """What to type to go on with a run, ready to be pasted into a shell."""
+    places = {"--data-root": request.data_root, "--runs": request.runs}
+    words = ["convscope", "train", request.data, "--name", run.name, "--resume"]
+    words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
+    words += ["--device", request.device] if request.device != "auto" else []
+    return shlex.join(words)
+
+
+def resume_training(request: TrainRequest, folder: Path, progress: Progress | None) -> Session:
+    run = find_run(request.name or "last", folder)
+    for option in ("minutes", "memory"):
+        if getattr(request, option) is not None:
+            raise UsageError(
+                f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
+            )
+    before, recipe = run.description(), run.recipe()
+    _refuse_changes(run, recipe, request)
+    dataset = read_dataset(recipe, request.data_root, progress)
+    difference = data_difference(before["data"], data_description(dataset))
+    if difference:
+        raise DataError(
+            f"the data changed since run {run.name!r} began: {difference}. Start a new run with another --name."
+        )
+    architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
+    if architecture.source != before.get("source"):
+        raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
+    device = pick_device(request.device)
+    notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
+    return Session(
+        run,
+        recipe,
+        dataset,
+        architecture,
+        device,
+        resume_command(run, request),
+        initial,
+        notes,
+        watch=EVERY * request.watch,
+    )
+
+
+def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence when the machine or its libraries are not those the run began on, for then bits may differ."""
+    changed = [k for k in now if before.get(k) != now[k] and k != "platform"]
+    words = "; ".join(f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in changed)
+    return [f"resumed on another footing, so not bit for bit as if undisturbed: {words}."] if changed else []
+
+
+def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
+    """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
+    given = {k: v for k, v in request.options.items() if v is not None and v != "auto"}
+    wanted: dict[str, Any] = {"data": data_name(request.data)}
+    recipe_name = SIZES.get(request.size or "", request.recipe)
+    if recipe_name is not None:
+        settled = {"precision", "image_size", "batch_size", "flip"}  # a run may have found its own values for these
+        named = find_recipe(recipe_name).recipe.flat()
+        wanted |= {k: v for k, v in named.items() if k not in settled | {"data"}}
+    before = recipe.flat()
+    for option, value in {**wanted, **given}.items():
+        if option in before and before[option] != value:
+            name = "DATA" if option == "data" else f"--{option.replace('_', '-')}"
+            raise UsageError(
+                f"run {run.name!r} was started with {name} {before[option]} and not {value}; a resumed run keeps its "
+                "recipe, so leave the option out, or start a new run with another --name."
+            )

@@ -1,0 +1,260 @@
+"""A run on disk: recipe, log, checkpoints, the best classifier. Where it lies, what it holds, how it is read again.
+
+runs/<name>/
+  recipe.json               every hyper-parameter, the data's fingerprint and counts, versions, hardware
+  log.jsonl                 what the recipe determines, one line an epoch: byte-identical when repeated or resumed
+  timing.jsonl              seconds and rates, which no equality test reads
+  checkpoints/              the last two, each one sealed file
+  classifier.safetensors    the best epoch's classifier, and classifier.json for people to read
+  diverged.json             where it last ran away, if it did
+  openings.jsonl            each time the test images were looked at
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..classifying.classifier import FILE_NAME, Classifier
+from ..datasets.dataset import Dataset
+from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
+from ..models.architecture import load_weights
+from ..recipes import Recipe
+from ..storage import commit_json, commit_lines, commit_text, make_folder, read_json, read_lines
+from ..tensor_files import commit_tensors, read_tensors
+from .loop import TrainState
+
+FORMAT = 1
+KEPT_CHECKPOINTS = 2
+LAST = ".last"
+DIVERGED = "diverged.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder; everything is read from disk when asked for."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+    def description(self) -> dict[str, Any]:
+        """What ``recipe.json`` holds: recipe, data and machine. DamagedFile when it is not what was written."""
+        path = self.folder / "recipe.json"
+        box = read_json(path)
+        if not isinstance(box, dict) or box.get("format") != FORMAT or not {"recipe", "data", "machine"} <= set(box):
+            raise DamagedFile(f"{path} is not a run's description of format {FORMAT}.")
+        return box
+
+    def recipe(self) -> Recipe:
+        """The recipe, its precision and image size resolved."""
+        return Recipe.from_dict(self.description()["recipe"])
+
+    def log(self) -> list[dict[str, Any]]:
+        """One row an epoch: loss, accuracy and rate."""
+        return self._rows("log.jsonl")
+
+    def timing(self) -> list[dict[str, Any]]:
+        """One row an epoch: seconds and rates."""
+        return self._rows("timing.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        rows = read_lines(self.folder / name)
+        if not all(isinstance(row, dict) and "epoch" in row for row in rows):
+            raise DamagedFile(f"{self.folder / name} holds lines that are no epochs.")
+        return rows
+
+    def openings(self) -> list[dict[str, Any]]:
+        """One row for each time the test images were looked at."""
+        return read_lines(self.folder / "openings.jsonl")
+
+    def log_opening(self, row: dict[str, Any]) -> int:
+        """Note that the test images were looked at; returns how often that has happened now."""
+        rows = [*self.openings(), {"at": datetime.now(UTC).isoformat(timespec="seconds"), **row}]
+        commit_lines(self.folder / "openings.jsonl", rows)
+        return len(rows)
+
+    def diverged(self) -> dict[str, Any] | None:
+        """Where its training ran away, {"epoch", "step", "lr", "loss", "images"}; None where it got past that."""
+        path = self.folder / DIVERGED
+        found = read_json(path) if path.exists() else None
+        return found if found is not None and found["epoch"] > len(self.log()) else None
+
+    def log_divergence(self, details: dict[str, Any]) -> Path:
+        """Note where the training ran away, instead of where it did before; returns the file."""
+        commit_json(self.folder / DIVERGED, details)
+        return self.folder / DIVERGED
+
+    def classifier(self, model: str | None = None) -> Classifier:
+        """The best epoch's classifier; Untrained while there is none."""
+        path = self.folder / FILE_NAME
+        if not path.exists():
+            raise Untrained(f"run {self.name!r} has no classifier yet: its first epoch is not over.")
+        return Classifier.load(path, model)
+
+
+def runs_folder(chosen: Path | None = None) -> Path:
+    """Where runs live: as chosen, else ``$CONVSCOPE_RUNS``, else ``runs`` in the current folder."""
+    return chosen or Path(os.environ.get("CONVSCOPE_RUNS") or "runs")
+
+
+def find_run(name: str, folder: Path) -> Run:
+    """The run of that name, path, or ``last``; UnknownName otherwise."""
+    if name == "last":
+        pointer = folder / LAST
+        if not pointer.exists():
+            raise UsageError(f"there is no last run in {folder}; train one, or say where runs are with --runs.")
+        name = pointer.read_text(encoding="utf-8").strip()
+    for path in (folder / name, Path(name)):
+        if (path / "recipe.json").is_file():
+            return Run(path)
+    raise UnknownName("run", name, list_runs(folder))
+
+
+def list_runs(folder: Path) -> list[str]:
+    """The names of the runs in a folder."""
+    return sorted(p.parent.name for p in folder.glob("*/recipe.json"))
+
+
+def free_name(folder: Path, stem: str) -> str:
+    """A name that no run has yet: the stem and the first free number."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
+    number = 1
+    while (folder / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def check_name(name: str) -> str:
+    """The name itself; UsageError when it cannot be a folder's name everywhere."""
+    if not _NAME.fullmatch(name) or name == "last":
+        raise UsageError(f"{name!r} cannot be a run's name: letters, digits, '.', '_' and '-' only, and not 'last'.")
+    return name
+
+
+def create_run(folder: Path, name: str, description: dict[str, Any]) -> Run:
+    """A new run's folder with its description; LockedError when the name is taken."""
+    run = Run(folder / check_name(name))
+    if (run.folder / "recipe.json").exists():
+        raise LockedError(f"run {name!r} exists already: go on with it by --resume, or choose another --name.")
+    make_folder(run.folder)
+    commit_json(run.folder / "recipe.json", {"format": FORMAT, **description})
+    return run
+
+
+def point_last(run: Run) -> None:
+    """Make ``last`` mean this run."""
+    commit_text(run.folder.parent / LAST, run.name + "\n")
+
+
+def data_description(dataset: Dataset) -> dict[str, Any]:
+    """What a run remembers of its data: enough to name what changed."""
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": dataset.counts()}
+
+
+def data_difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """In words, how the data changed since the run began; None where they are the same."""
+    if before["fingerprint"] == now["fingerprint"]:
+        return None
+    for part, old in before["counts"].items():
+        new = now["counts"].get(part, {})
+        for name in sorted({*old, *new}):
+            if old.get(name, 0) != new.get(name, 0):
+                return f"class {name!r} has {new.get(name, 0)} images in {part} and had {old.get(name, 0)}"
+    return "as many images as before, but their content, labels or parts are others"
+
+
+# --------------------------------------------------------------------------------------------------- checkpoints
+
+
+@dataclass
+class Progress:
+    """What a checkpoint keeps beside the training state: the best so far, and how many epochs ago that was."""
+
+    best_top1: float = -1.0
+    best_epoch: int = 0
+    finished: bool = False
+
+
+def save_checkpoint(run: Run, state: TrainState, progress: Progress, updates: int) -> Path:
+    """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
+    tensors = {f"network/{name}": t for name, t in state.network.state_dict().items()}
+    if state.averaged is not None:
+        tensors |= {f"averaged/{name}": t for name, t in state.averaged.state_dict().items()}
+    optimizer = state.optimizer.state_dict()["state"]
+    for number, values in optimizer.items():
+        tensors |= {f"optimizer/{number}/{k}": v for k, v in values.items() if isinstance(v, torch.Tensor)}
+    counters = {k: getattr(state, k) for k in ("epoch", "step", "loss_sum", "correct", "seen")}
+    meta = {"kind": "checkpoint", "format": FORMAT, "state": counters, "progress": vars(progress)}
+    path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
+    commit_tensors(path, tensors, meta)
+    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(run: Run) -> list[Path]:
+    """The checkpoints of a run, the oldest first."""
+    return sorted((run.folder / "checkpoints").glob("step-*.safetensors"))
+
+
+def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
+    """Put the newest whole checkpoint into ``state``; returns the progress, and notes on damaged ones passed over.
+
+    Without any checkpoint the state stays as it was. Raises DamagedFile when there are some and none is whole.
+    """
+    notes: list[str] = []
+    paths = checkpoints(run)
+    for path in reversed(paths):
+        try:
+            tensors, meta = read_tensors(path)
+            if meta.get("kind") != "checkpoint" or meta.get("format") != FORMAT:
+                raise DamagedFile(f"{path} is not a checkpoint of format {FORMAT}.")
+            _restore(state, tensors, meta)
+            return Progress(**meta["progress"]), notes
+        except DamagedFile as error:
+            notes.append(str(error))
+    if paths:
+        raise DamagedFile(f"no checkpoint of run {run.name!r} is whole: {' '.join(notes)} Nothing was deleted.")
+    return Progress(), notes
+
+
+def _restore(state: TrainState, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+    for part in ("network", "averaged"):
+        weights = {n.removeprefix(f"{part}/"): t for n, t in tensors.items() if n.startswith(f"{part}/")}
+        if part == "averaged" and weights:
+            state.averaged = deepcopy(state.network)
+        if weights or part == "network":
+            load_weights(getattr(state, part), weights, Path("the checkpoint"))
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    kept: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, number, key = name.split("/")
+            like = parameters[int(number)]
+            # A fused optimizer walks memory, so a buffer must lie in it as its parameter does (channels last).
+            value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            kept.setdefault(int(number), {})[key] = value
+    state.optimizer.load_state_dict({"state": kept, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    for name, value in meta["state"].items():
+        setattr(state, name, value)
+
+
+def check_room(run: Run, state: TrainState) -> None:
+    """StorageError before any work is done when the disk cannot hold the checkpoints to come."""
+    size = sum(t.numel() * t.element_size() for t in state.network.state_dict().values()) * 3
+    free = shutil.disk_usage(run.folder).free
+    if free < 4 * size:
+        raise StorageError(f"{run.folder} has {free / 2**20:.0f} MiB free; this run needs {4 * size / 2**20:.0f} MiB.")

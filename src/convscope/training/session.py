@@ -1,0 +1,283 @@
+"""A run while it trains: the loop's observers. Validates, logs, keeps the best, saves, and stops cleanly on a signal.
+
+``Session.events`` is a generator of Steps and epoch rows; whoever iterates shows progress in the body of a ``for``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..classifying import metrics
+from ..classifying.classifier import FILE_NAME, Classifier
+from ..classifying.prediction import logits
+from ..datasets.dataset import Dataset
+from ..errors import DivergedError, InterruptedRun
+from ..locks import lock
+from ..machine import matmul_peak
+from ..models.architecture import Architecture
+from ..recipes import Recipe
+from ..storage import commit_lines, make_folder, sweep_temporaries
+from .batches import Batches
+from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
+from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
+from .watching import Watch, Watched, up_to, watching
+
+CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
+WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass
+class _Clock:
+    """Seconds of one epoch by what they were spent on."""
+
+    data: float = 0.0
+    compute: list[float] = field(default_factory=list)
+    evaluation: float = 0.0
+    saving: float = 0.0
+    images: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def row(self, epoch: int, compiled: bool, gflop_an_image: float, peak: float) -> dict[str, Any]:
+        """The timing row; a compiled network's first calls are told apart by their length."""
+        usual = statistics.median(self.compute)
+        compiling = sum(s - usual for s in self.compute if compiled and s > 3 * usual)
+        compute = sum(self.compute) - compiling
+        rate = self.images * gflop_an_image / compute
+        return {
+            "epoch": epoch,
+            "images": self.images,
+            "seconds": time.perf_counter() - self.start,
+            "data_seconds": self.data,
+            "compute_seconds": compute,
+            "evaluation_seconds": self.evaluation,
+            "saving_seconds": self.saving,
+            "compile_seconds": compiling,
+            "images_per_second": self.images / (self.data + compute),
+            "gflop": self.images * gflop_an_image,
+            "gflop_per_second": rate,
+            "peak_gflop_per_second": peak,
+            "percent_of_peak": 100 * rate / peak,
+        }
+
+
+@dataclass
+class Session:
+    """A run, its data and its state in memory. ``recipe`` is resolved: no "auto" is left in it."""
+
+    run: Run
+    recipe: Recipe
+    dataset: Dataset
+    architecture: Architecture
+    device: torch.device
+    resume_command: str
+    initial: torch.nn.Module | None = None  # weights to start from; None: fresh ones from the seed
+    notes: list[str] = field(default_factory=list)
+    scales: Mapping[str, float] | None = None  # factors of the rate by parameter
+    frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
+    watch: int = 0  # look inside the network every so many steps; 0: never
+
+    def events(self) -> Iterator[Step | dict[str, Any]]:
+        """Train to the end, yielding every Step, and after each epoch its log row.
+
+        Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
+        """
+        with lock(self.run.folder, f"run {self.run.name!r}"), _signals() as caught:
+            sweep_temporaries(self.run.folder)
+            sweep_temporaries(self.run.folder / "checkpoints")
+            self._prepare()
+            check_room(self.run, self.state)
+            point_last(self.run)
+            if self.progress.finished:
+                return
+            try:
+                with self._watching() as self._watch:
+                    yield from self._train(caught)
+            except Diverged as error:
+                raise self._explain(error) from error
+
+    def _prepare(self) -> None:
+        loop = self.recipe.loop
+        network = self.initial
+        if network is None:
+            network = self.architecture.build(len(self.dataset.class_names), seed=loop.seed)
+        network = network.to(self.device)
+        optimizer = make_optimizer(network, self.recipe.optimizer, self.scales)
+        self.state = TrainState(network, optimizer, frozen=self.frozen)
+        self.batches = training_batches(self.dataset, self.recipe, self.device)
+        if self.initial is None:
+            prepare(network, self.batches)
+        self.validation = self.dataset.subset("val")
+        self.progress, notes = load_checkpoint(self.run, self.state)
+        self.notes += notes
+        done = self.state.epoch
+        self.log = [row for row in self.run.log() if row["epoch"] <= done]
+        self.timing = [row for row in self.run.timing() if row["epoch"] <= done]
+        self.gflop = flops_per_image(network, self.dataset.preprocess.size) / 1e9
+        self.peak = matmul_peak(self.device, loop.precision)
+
+    def _train(self, caught: list[int]) -> Iterator[Step | dict[str, Any]]:
+        clock, saved = _Clock(), time.monotonic()
+        for step in train(self.state, self.batches, self.recipe):
+            clock.data += step.seconds["data"]
+            clock.compute.append(step.seconds["compute"])
+            clock.images += step.images
+            if self._watch is not None:
+                self._watch.step(step.loss, step.lr)
+            yield step
+            if step.summary is not None:
+                row = self._end_epoch(step, clock)
+                start = time.perf_counter()
+                self._save()
+                clock, saved = _Clock(saving=time.perf_counter() - start), time.monotonic()
+                yield row
+                if self.progress.finished:
+                    return
+            elif time.monotonic() - saved > CHECKPOINT_SECONDS and not caught:
+                start = time.perf_counter()
+                self._save()
+                clock.saving += time.perf_counter() - start
+                saved = time.monotonic()
+            if caught:
+                self._save()
+                raise InterruptedRun(
+                    f"stopped at epoch {step.epoch}, step {step.step} of {step.steps}, everything saved; "
+                    f"go on with: {self.resume_command}",
+                    caught[0],
+                )
+
+    def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
+        """Validate, keep the best, log. The checkpoint comes after it all, so that a kill in between loses nothing."""
+        start = time.perf_counter()
+        self._check_finite()
+        row = self._log_row(step)
+        clock.evaluation = time.perf_counter() - start
+        start = time.perf_counter()
+        if row["val_top1"] > self.progress.best_top1:
+            self.progress = Progress(row["val_top1"], step.epoch)
+            self._classifier(row).save(self.run.folder / FILE_NAME)
+        patience = self.recipe.loop.patience
+        stale = patience is not None and step.epoch - self.progress.best_epoch >= patience
+        self.progress.finished = stale or step.epoch == self.recipe.loop.epochs
+        self.log.append(row)
+        commit_lines(self.run.folder / "log.jsonl", self.log)
+        clock.saving += time.perf_counter() - start  # the checkpoint that follows is counted with the next epoch
+        self.timing.append(clock.row(step.epoch, self.recipe.loop.compile, self.gflop, self.peak))
+        commit_lines(self.run.folder / "timing.jsonl", self.timing)
+        return row
+
+    def _log_row(self, step: Step) -> dict[str, Any]:
+        assert step.summary is not None
+        images, preprocess = self.dataset.images, self.dataset.preprocess
+        scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
+        if not torch.isfinite(scores).all():
+            raise self._no_numbers("the validation outputs")
+        labels = torch.from_numpy(self.dataset.labels[self.validation])
+        top1 = metrics.top_k(scores, labels, 1)
+        return {
+            "epoch": step.epoch,
+            "train_loss": step.summary.loss,
+            "train_top1": step.summary.top1,
+            "val_loss": metrics.cross_entropy(scores, labels),
+            "val_top1": top1.value,
+            "val_low": top1.low,
+            "val_high": top1.high,
+            "val_n": top1.n,
+            "lr": step.lr,
+        }
+
+    def _check_finite(self) -> None:
+        for name, tensor in self.state.best_network.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise self._no_numbers(f"the weights {name!r}")
+
+    def _no_numbers(self, what: str) -> DivergedError:
+        epoch = self.state.epoch + (self.state.step > 0)  # at an epoch's end the state counts it already
+        return DivergedError(
+            f"{what} are no longer numbers in epoch {epoch}; {self._kept()}. "
+            f"Try a lower --lr (it was {self.recipe.optimizer.lr:g}), or --clip."
+        )
+
+    def _kept(self) -> str:
+        return "the last finite checkpoint is kept" if checkpoints(self.run) else "there was no checkpoint yet"
+
+    def _classifier(self, row: dict[str, Any]) -> Classifier:
+        description = self.run.description()
+        provenance = {
+            "run": self.run.name,
+            "epoch": row["epoch"],
+            "val_top1": row["val_top1"],
+            "val_n": row["val_n"],
+            "recipe": self.recipe.to_dict(),
+            "data": description["data"],
+            "machine": description["machine"],
+        }
+        names, preprocess = self.dataset.class_names, self.dataset.preprocess
+        return Classifier(self.state.best_network, names, preprocess, self.architecture, provenance)
+
+    def _save(self) -> None:
+        self._check_finite()
+        save_checkpoint(self.run, self.state, self.progress, self._updates())
+        if self._watch is not None:
+            make_folder((self.run.folder / WATCHED).parent)
+            self._watch.watched().save(self.run.folder / WATCHED)
+
+    def _updates(self) -> int:
+        return self.state.epoch * len(self.batches) + self.state.step
+
+    def _watching(self) -> contextlib.AbstractContextManager[Watch | None]:
+        """A with-block that watches, if that is wanted; a run that goes on keeps what was seen before."""
+        path = self.run.folder / WATCHED
+        before = up_to(Watched.load(path), self._updates()) if path.exists() and self._updates() else None
+        every = self.watch if before is None else before.every
+        return watching(self.state.network, every, before=before) if every else contextlib.nullcontext()
+
+    def _explain(self, error: Diverged) -> DivergedError:
+        """The user's form of a divergence; the whole list of the batch's images goes to a file."""
+        where = [self.dataset.origins(int(i)) for i in error.index]
+        details = {"epoch": error.epoch, "step": error.step, "lr": error.lr, "loss": str(error.loss), "images": where}
+        path = self.run.log_divergence(details)
+        return DivergedError(
+            f"{error}; {self._kept()}. Try a lower --lr or --clip. The batch began with "
+            f"{', '.join(where[:3])}; all {len(where)} images are in {path}."
+        )
+
+
+def training_batches(dataset: Dataset, recipe: Recipe, device: torch.device) -> Batches:
+    """The batches of a resolved recipe over the dataset's training part."""
+    index, loop = dataset.subset("train"), recipe.loop
+    assert loop.batch_size is not None  # settled before anything trains
+    return Batches(dataset, index, loop.batch_size, loop.seed, recipe.augment, device, recipe.labels)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A with-block in which the first signal is noted in a list and the second one ends the process at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    # What is ignored stays ignored: under nohup a hang-up must not stop the run.
+    wanted = [number for number in there if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

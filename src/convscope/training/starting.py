@@ -1,0 +1,195 @@
+"""From what is asked for to a session that can train: the data read, the recipe settled, the run made or found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..datasets.dataset import Dataset
+from ..errors import DataError, LockedError, UsageError
+from ..machine import describe, pick_device, pick_precision
+from ..models.registry import options_of
+from ..models.user_network import is_own
+from ..progress import Progress
+from ..recipes import SIZES, USUAL_BATCH, Recipe
+from ..storage import commit_bytes
+from . import report
+from .batches import Batches
+from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
+from .loop import prepare
+from .request import TrainRequest, read_dataset, starting_architecture, wanted_recipe
+from .resuming import resume_command, resume_training
+from .runs import (
+    check_name,
+    create_run,
+    data_description,
+    free_name,
+    runs_folder,
+)
+from .session import Session, training_batches
+from .watching import EVERY
+
+LEAST_EPOCHS = {"small": 1, "medium": 3, "large": 8}  # fewer, and the next smaller size does better: docs/log.md
+MOST_EPOCHS = 50  # more gain nothing that was measured
+MINUTE = 60.0
+
+
+@dataclass
+class _Start:
+    """What a training starts with: ``recipe`` has nothing left open but what ``_plan`` still finds out."""
+
+    recipe: Recipe
+    dataset: Dataset
+    device: torch.device
+    notes: list[str]
+    rates: RateRange | None = None
+
+    def network(self) -> torch.nn.Module:
+        """The network as training begins with it, on a throw-away copy."""
+        architecture, initial = starting_architecture(self.recipe, self.dataset)
+        network = initial
+        if network is None:
+            network = architecture.build(len(self.dataset.class_names), seed=self.recipe.loop.seed).to(self.device)
+            prepare(network, self.batches())
+        return network.to(self.device)
+
+    def batches(self) -> Batches:
+        """The batches of the training."""
+        return training_batches(self.dataset, self.recipe, self.device)
+
+
+def prepare_training(request: TrainRequest, progress: Progress | None = None) -> Session:
+    """Read the data, settle the recipe, make or find the run: everything before the first update.
+
+    Iterate ``session.events()`` to train; ``session.notes`` are sentences to show first.
+    """
+    folder = runs_folder(request.runs)
+    if request.resume:
+        return resume_training(request, folder, progress)
+    recipe = wanted_recipe(request)
+    if request.name is not None and (folder / check_name(request.name) / "recipe.json").exists():
+        raise LockedError(f"run {request.name!r} exists already: go on with it by --resume, or choose another --name.")
+    options_of(recipe.model.name)  # an unknown model is told before images are read
+    dataset = read_dataset(recipe, request.data_root, progress)
+    device = pick_device(request.device)
+    _check_trainable(dataset)
+    start = _plan(request, dataset, device)
+    recipe = start.recipe
+    architecture, initial = starting_architecture(recipe, dataset)
+    if request.watch and recipe.loop.compile:
+        raise UsageError("a compiled network has no layers to look into: --compile or --watch.")
+    name = request.name or free_name(folder, f"{dataset.name}-{_stem(recipe.model.name)}")
+    description = {
+        "recipe": recipe.to_dict(),
+        "data": data_description(dataset),
+        "machine": describe(device),
+        "source": architecture.source,
+    }
+    run = create_run(folder, name, description)
+    sheet = report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed)
+    commit_bytes(run.folder / "augment.png", sheet.png)
+    if start.rates is not None:
+        report.write_rates(run, start.rates)
+    return Session(
+        run,
+        recipe,
+        dataset,
+        architecture,
+        device,
+        resume_command(run, request),
+        initial,
+        start.notes,
+        watch=EVERY * request.watch,
+    )
+
+
+def _stem(model: str) -> str:
+    """A model's name as part of a run's: without folders, function and source."""
+    return Path(model.split(":")[0]).stem if is_own(model) else model.split(":")[-1]
+
+
+def _plan(request: TrainRequest, dataset: Dataset, device: torch.device) -> _Start:
+    """The start, with what has to be measured settled: size and epochs by time, memory, learning rate."""
+    start = settle_recipe(wanted_recipe(request), dataset, device)
+    if request.minutes is not None:
+        start = _within_minutes(request, start)
+    if request.memory is not None:
+        if not 0 < request.memory < math.inf:
+            raise UsageError(f"--memory {request.memory:g} is no number of GB to train in.")
+        size = dataset.preprocess.size
+        recipe = fit_memory(start.network(), start.recipe, size, request.memory)
+        if recipe != start.recipe:
+            start.notes.append(f"activations are computed again, to fit a step in {request.memory:g} GB.")
+        start.recipe = recipe
+    if request.options.get("lr") == "auto":
+        start.rates = rate_range(start.network(), start.batches(), start.recipe)
+        start.recipe = start.recipe.with_options({"lr": start.rates.chosen})
+        start.notes.append(f"the range test chose the learning rate {start.rates.chosen:g}; see lr.png in the run.")
+    return start
+
+
+def _within_minutes(request: TrainRequest, start: _Start) -> _Start:
+    """The largest size of which enough epochs fit in the time; where something else was named, its epochs only."""
+    minutes = request.minutes
+    assert minutes is not None
+    if request.options.get("epochs") is not None:
+        raise UsageError(f"--minutes {minutes:g} settles the epochs: leave out --epochs, or --minutes.")
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes {minutes:g} is no time to train in.")
+    free = request.size is None and request.recipe is None and request.options.get("model") is None
+    shortest = math.inf
+    for size in reversed(SIZES) if free else (request.size,):
+        tried = settle_recipe(wanted_recipe(replace(request, size=size)), start.dataset, start.device)
+        validation = len(start.dataset.parts["val"])
+        seconds = epoch_seconds(tried.network(), tried.batches(), tried.recipe, validation)
+        shortest = min(shortest, seconds)
+        epochs = min(int(minutes * MINUTE / seconds), MOST_EPOCHS)
+        if epochs >= (LEAST_EPOCHS[str(size)] if free else 1):
+            tried.recipe = tried.recipe.with_options({"epochs": epochs})
+            what = f"size {size}" if size else tried.recipe.model.name
+            tried.notes.append(
+                f"{what}, {epochs} epochs of about {seconds:.3g} s: what fits in {minutes:g} minutes here"
+                f"{', and more would gain nothing' if epochs == MOST_EPOCHS else ''}."
+            )
+            return tried
+    raise UsageError(
+        f"one epoch takes about {shortest:.3g} s here, and --minutes {minutes:g} leaves {minutes * MINUTE:.3g} s: "
+        "give it more time, or fewer images with --limit."
+    )
+
+
+def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device) -> _Start:
+    """The recipe with nothing left open, and what was decided, in sentences."""
+    precision = pick_precision(recipe.loop.precision, device)
+    settled: dict[str, Any] = {"precision": precision, "image_size": dataset.preprocess.size}
+    if recipe.loop.batch_size is None:
+        most = USUAL_BATCH.get(recipe.optimizer.name, 128)
+        settled["batch_size"] = _batch_size(len(dataset.parts["train"]), most)
+    notes = list(dataset.notes)
+    if recipe.augment.flip != "none" and not dataset.mirror:
+        settled["flip"] = "none"
+        notes.append(f"{dataset.name} change their meaning in a mirror: flips are switched off.")
+    if is_own(recipe.model.name):
+        notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
+    return _Start(recipe.with_options(settled), dataset, device, notes)
+
+
+def _batch_size(images: int, most: int) -> int:
+    """A power of two from 16 to ``most`` that gives an epoch 20 updates where it can."""
+    size = most
+    while size > 16 and images < 20 * size:
+        size //= 2
+    return size
+
+
+def _check_trainable(dataset: Dataset) -> None:
+    counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
+    if counts["train"] < 2 or not counts["val"]:
+        raise DataError(
+            f"{dataset.name} has {len(dataset)} images: {counts['train']} to train on, {counts['val']} to validate "
+            "with; a class needs at least two different images, better fifty."
+        )

@@ -1,0 +1,173 @@
+"""The ladder: ways to use a pretrained network, from the cheapest up, each measured on images it did not train on.
+
+The cheap rungs (k nearest neighbours, a head, a small fully connected network) live on recorded features and are
+measured by cross-validation over all training and validation images. Those that train the backbone, or a network from
+scratch, are measured on the validation images, and compared with the best cheap rung on these same images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classifying.intervals import Interval, PairedTest, paired_test, wilson
+from .fcnn import train_fcnn
+from .head import FOLDS, Head, Strength, folds_of, train_head
+from .knn import choose_neighbours, neighbours_head
+
+SIGNIFICANT = 0.05  # of a paired test
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a rung is trained on: features (N, C) of training and validation images, labels, content keys.
+
+    The first ``scored`` rows are images as they are, on which rungs are measured; augmented copies stand behind.
+    """
+
+    features: Tensor
+    labels: Tensor
+    keys: np.ndarray
+    classes: int
+    balance: bool = False
+    seed: int = 0
+    scored: int | None = None
+
+    @property
+    def folds(self) -> Tensor:
+        """The fold of each image (N,)."""
+        count = max(2, min(FOLDS, int(np.unique(self.keys).size)))
+        return torch.from_numpy(folds_of(self.keys, self.labels.numpy(), count))
+
+    def take(self, index: Tensor) -> Task:
+        """Some of the images."""
+        keys = self.keys[index.numpy()]
+        return Task(self.features[index], self.labels[index], keys, self.classes, self.balance, self.seed)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way, measured: ``correct`` (M,) at the images ``index`` (M,) of the dataset, none of them trained on.
+
+    ``options`` are the head's, for ``models.build``; ``module`` is the head trained on all images, for a cheap rung.
+    ``seconds`` are those of training and measuring, the features not counted; ``parameters`` those that were trained.
+    """
+
+    name: str
+    index: np.ndarray
+    correct: np.ndarray
+    seconds: float
+    parameters: int
+    options: dict[str, Any] = field(default_factory=dict)
+    module: nn.Module | None = None
+    path: tuple[Strength, ...] = ()
+    chosen: str = ""
+    strength: float | None = None  # C of the head that was kept
+
+    @property
+    def top1(self) -> Interval:
+        """Accuracy with its interval."""
+        return wilson(int(self.correct.sum()), len(self.correct))
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form."""
+        top1 = self.top1
+        return {
+            "name": self.name,
+            "val_top1": top1.value,
+            "low": top1.low,
+            "high": top1.high,
+            "n": top1.n,
+            "seconds": self.seconds,
+            "parameters": self.parameters,
+            "chosen": self.chosen,
+        }
+
+
+def knn_rung(task: Task, index: np.ndarray) -> Rung:
+    """k nearest neighbours; nothing is trained, k is chosen."""
+    start = time.perf_counter()
+    found = choose_neighbours(task.features, task.labels, task.folds, task.classes)
+    head = neighbours_head(task.features, task.labels, task.classes, found.neighbours)
+    correct = (found.logits.argmax(1) == task.labels).numpy()[: task.scored]
+    options = {"head": "knn", "rows": len(task.labels), "neighbours": found.neighbours}
+    seconds = time.perf_counter() - start
+    return Rung("k-NN", index, correct, seconds, 0, options, head, chosen=f"k = {found.neighbours}")
+
+
+def head_rung(task: Task, index: np.ndarray) -> Rung:
+    """Multinomial logistic regression, its strength chosen by cross-validation."""
+    start = time.perf_counter()
+    found = train_head(task.features, task.labels, task.classes, task.keys, balance=task.balance, scored=task.scored)
+    strength = next(s for s in found.path if found.chosen == s.C)
+    seconds = time.perf_counter() - start
+    module = linear_of(found)
+    count = sum(p.numel() for p in module.parameters())
+    chosen = f"C = {found.chosen:.2g}"
+    return Rung("head", index, strength.correct, seconds, count, {}, module, found.path, chosen, found.chosen)
+
+
+def linear_of(head: Head) -> nn.Linear:
+    """The head as a layer."""
+    layer = nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    layer.load_state_dict({"weight": head.weight, "bias": head.bias})
+    return layer.requires_grad_(False)
+
+
+def fcnn_rung(task: Task, index: np.ndarray) -> Rung:
+    """The lecture's small fully connected network."""
+    start = time.perf_counter()
+    fold = task.folds
+    correct = np.zeros(len(fold), bool)
+    for j in fold.unique():
+        inside, outside = torch.nonzero(fold == j)[:, 0], torch.nonzero(fold != j)[:, 0]
+        network = _fcnn(task.take(outside))
+        with torch.inference_mode():
+            correct[inside.numpy()] = (network(task.features[inside]).argmax(1) == task.labels[inside]).numpy()
+    module = _fcnn(task)
+    count = sum(p.numel() for p in module.parameters())
+    correct = correct[: task.scored]
+    return Rung("FCNN head", index, correct, time.perf_counter() - start, count, {"head": "fcnn"}, module)
+
+
+def _fcnn(task: Task) -> nn.Module:
+    return train_fcnn(
+        task.features, task.labels, task.classes, task.keys, seed=task.seed, balance=task.balance
+    ).requires_grad_(False)
+
+
+# The rungs that need features only, the cheapest first; each takes (task, index).
+CHEAP: dict[str, Callable[[Task, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, "FCNN head": fcnn_rung}
+# Those that train on images, in the order in which a budget is spent.
+COSTLY = ("last stage", "full", "scratch")
+
+
+def compare(rung: Rung, other: Rung) -> PairedTest:
+    """A paired test of two rungs on the images that both were measured on."""
+    common = np.intersect1d(rung.index, other.index)
+    return paired_test(_at(rung, common), _at(other, common))
+
+
+def _at(rung: Rung, index: np.ndarray) -> np.ndarray:
+    place = np.argsort(rung.index, kind="stable")
+    return rung.correct[place[np.searchsorted(rung.index[place], index)]]
+
+
+def best_of(rungs: list[Rung]) -> Rung:
+    """The rung to keep: the better of k-NN and head, unless a costlier one is better beyond chance on equal images.
+
+    Validation images are few: two more of a hundred right is no reason to keep a network that took an hour.
+    """
+    best = max((r for r in rungs if r.name in ("head", "k-NN")), key=lambda r: (r.top1.value, r.name == "head"))
+    for rung in rungs:
+        if rung.name not in ("head", "k-NN"):
+            test = compare(rung, best)
+            if test.difference > 0 and test.p < SIGNIFICANT:
+                best = rung
+    return best

@@ -1,0 +1,185 @@
+"""What `transfer` and `similar` write: JSON, images, and one page. Reads results, computes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..canvas.figures import Drawing
+from ..canvas.pages import page, uri
+from ..classifying.intervals import PairedTest
+from ..classifying.metrics import Evaluation
+from ..datasets.dataset import Dataset
+from ..evaluation.drawing import confusion
+from ..feature_store.extraction import Extraction
+from ..feature_store.store import Features
+from ..storage import commit_bytes, commit_json, commit_text
+from ..training.runs import Run
+from . import drawing
+from .ladder import SIGNIFICANT, Rung
+from .learning_curve import LearningCurve
+
+TEMPLATE = Path(__file__).with_name("report.html")
+
+SHOWN = 8  # images of a filter
+Row = tuple[int, float, float, float]
+
+
+@dataclass(frozen=True)
+class ClassFilters:
+    """The ``filters`` of a layer that the answers for one class rest on most, and what each adds to its logit."""
+
+    name: str
+    layer: str | None
+    filters: tuple[int, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """A finished transfer. ``tests`` compares each rung with the head on the same images; ``test`` is the one look at
+    the test images, None without any. A notebook shows the ladder."""
+
+    run: Run
+    rungs: tuple[Rung, ...]
+    best: Rung
+    tests: dict[str, PairedTest]
+    curve: LearningCurve | None
+    test: Evaluation | None
+    extraction: Extraction
+    filters: tuple[ClassFilters, ...]
+    dataset: Dataset
+    features: Features
+    notes: tuple[str, ...]
+    seconds: float
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What ``--json`` prints last."""
+        top1 = self.test.top1 if self.test else None
+        return {
+            "run": str(self.run.folder),
+            "data": self.dataset.name,
+            "best": self.best.name,
+            "val_top1": self.best.top1.value,
+            "val_low": self.best.top1.low,
+            "val_high": self.best.top1.high,
+            "val_n": self.best.top1.n,
+            "test_top1": top1.value if top1 else None,
+            "test_low": top1.low if top1 else None,
+            "test_high": top1.high if top1 else None,
+            "test_n": top1.n if top1 else None,
+            "seconds": self.seconds,
+            "rungs": [rung.to_json() for rung in self.rungs],
+            "paired": {name: asdict(test) for name, test in self.tests.items()},
+            "curve": self.curve.to_json() if self.curve else None,
+            "filters": [asdict(f) for f in self.filters],
+            "features": self.extraction.to_json(),
+            "sentence": self.sentence(),
+            "notes": list(self.notes),
+        }
+
+    def sentence(self) -> str:
+        """The answer: how good, how fast, whether fine-tuning or more images would help."""
+        said = [f"{self.best.name}: {_percent(self.best.top1)} in {_seconds(self.best.seconds)}"]
+        head = next(r for r in self.rungs if r.name == "head")
+        costly = [r for r in self.rungs if r.name in ("last stage", "full")]
+        if costly:
+            test = self.tests[max(costly, key=lambda r: self.tests[r.name].difference).name]
+            sure = "significant" if test.p < SIGNIFICANT else f"not significant (p = {test.p:.2g})"
+            said.append(f"fine-tuning adds {100 * test.difference:+.1f} to the head, {sure}, on {test.n} images")
+        if self.curve is not None:
+            gain = self.curve.twice()
+            said.append(
+                f"twice the images would add about {100 * gain.value:.1f} "
+                f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}] "
+                f"to {'the head' if self.best is not head else 'it'}"
+            )
+        return "; ".join(said) + "."
+
+    @cached_property
+    def ladder(self) -> Drawing:
+        """Accuracy by rung."""
+        steps = [
+            drawing.Step(r.name, r.top1.value, r.top1.low, r.top1.high, r.seconds, r.parameters, r is self.best)
+            for r in self.rungs
+        ]
+        return drawing.ladder(steps)
+
+    def _repr_png_(self) -> bytes:
+        return self.ladder.png
+
+
+def _percent(top1: Any) -> str:
+    return f"{100 * top1.value:.1f} % [{100 * top1.low:.1f}, {100 * top1.high:.1f}]"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def write(report: TransferReport) -> TransferReport:
+    """Write ``transfer.json``, the images and the page of a transfer into its run; returns it."""
+    folder = report.run.folder / "transfer"
+    head = next(r for r in report.rungs if r.name == "head")
+    assert head.strength is not None
+    images: dict[str, Drawing] = {
+        "ladder": report.ladder,
+        "path": drawing.path(
+            [s.C for s in head.path], [s.top1.value for s in head.path], [s.loss for s in head.path], head.strength
+        ),
+        "filters": drawing.used_filters(_filter_rows(report)),
+    }
+    if report.curve is not None:
+        images["curve"] = drawing.learning_curve(*_curve_rows(report.curve))
+    if report.test is not None:
+        if report.test.confusion is not None:
+            images["confusion"] = confusion(report.test.confusion, report.test.classes)
+        commit_json(folder / "test.json", report.test.to_json())
+    for name, image in images.items():
+        commit_bytes(folder / f"{name}.png", image.png)
+    commit_json(folder / "transfer.json", report.summary)
+    html = page(
+        TEMPLATE,
+        summary=report.summary,
+        name=report.run.name,
+        roofline=report.extraction.roofline(),
+        images={name: uri(folder / f"{name}.png") for name in images},
+        openings=report.run.openings(),
+    )
+    commit_text(report.run.folder / "report.html", html)
+    return report
+
+
+def _curve_rows(curve: LearningCurve) -> tuple[list[Row], list[Row]]:
+    """The points of a curve with the range of their draws, and the law continued to twice the images."""
+    most = max(p.per_class for p in curve.points)
+    sizes = sorted({p.per_class for p in curve.points} | {round(most * f) for f in (1.25, 1.5, 2.0)})
+    measured = []
+    for p in curve.points:
+        low, high = (min(p.draws), max(p.draws)) if p.draws else (p.accuracy, p.accuracy)
+        measured.append((p.per_class, p.accuracy, low, high))
+    fitted = [(n, *_three(curve.predict(n))) for n in sizes]
+    return measured, fitted
+
+
+def _three(interval: Any) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high
+
+
+def _filter_rows(report: TransferReport) -> list[drawing.FilterRow]:
+    """For each class its most used filter, with the images of the largest recorded means of it."""
+    index = np.sort(np.concatenate([report.dataset.parts["train"], report.dataset.parts["val"]]))
+    values = report.features[index]
+    rows = []
+    for found in report.filters[:20]:
+        best = index[np.argsort(-values[:, found.filters[0]], kind="stable")[:SHOWN]]
+        names = [report.dataset.class_names[report.dataset.labels[i]] for i in best]
+        images = np.asarray(report.dataset.images[best])
+        own = [name == found.name for name in names]
+        rows.append(drawing.FilterRow(found.name, found.filters[0], found.shares[0], images, own))
+    return rows
