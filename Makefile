@@ -10,7 +10,7 @@ READY := $(VENV)/.convscope-ready
 WORKERS ?= -n auto --maxprocesses 8
 # More options for pytest: make test ARGS="-k schedules"
 ARGS ?=
-HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_cli_options.py tests/test_docs.py)
+HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_options.py tests/test_docs.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -10,8 +10,7 @@ def main() -> None:
     runs = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 
     # The loop is a generator: what stands in the body of the `for` watches the training.
-    options = {"epochs": 4, "width": 16}
-    session = convscope.prepare_training(convscope.TrainRequest("digits", options=options, runs=runs))
+    session = convscope.prepare_training("digits", epochs=4, width=16, runs=runs)
     for event in session.events():
         if isinstance(event, dict):  # an epoch's row; everything else is a single update
             print(f"epoch {event['epoch']}: {100 * event['val_top1']:.1f} % of the validation images right")

@@ -8,7 +8,7 @@ import convscope
 
 def main() -> None:
     runs = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    run = convscope.train("digits", options={"epochs": 4, "width": 16}, runs=runs).run
+    run = convscope.train("digits", epochs=4, width=16, runs=runs).run
 
     # Every filter of every layer; in a notebook the result shows six filters of each.
     explained = convscope.explain(str(run.folder), layer=["conv1", "conv2"])

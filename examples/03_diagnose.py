@@ -15,8 +15,7 @@ def main() -> None:
         print(f"{model}: {fresh.sentence()}")
 
     # A training that is watched, every tenth step, and then diagnosed from its first weights on.
-    options = {"model": "resnet20", "width": 8, "epochs": 2, "image_size": 16}
-    run = convscope.train("digits", options=options, watch=True, runs=runs).run
+    run = convscope.train("digits", model="resnet20", width=8, epochs=2, image_size=16, watch=True, runs=runs).run
     found = convscope.diagnose(str(run.folder), norm="bn1:0", images=2)
     print(found.sentence())
     for when, state in found.states.items():

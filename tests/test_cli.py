@@ -347,8 +347,9 @@ def test_out_of_memory_is_71_and_a_bug_is_1_with_its_traceback_in_a_file(
 def test_a_folder_that_cannot_be_written_is_74(tmp_path: Path) -> None:
     """As another user, for root may write everywhere."""
     code = (
-        "import os, sys; from convscope.cli import run; import convscope.training.command, sklearn.metrics; os.setuid(65534); "
-        f"sys.exit(cli.run(['train', 'shapes', '--limit', '60', '--runs', {str(tmp_path / 'no')!r}]))"
+        "import os, sys; from convscope.cli import run; import convscope.training.command, sklearn.metrics; "
+        "os.setuid(65534); "
+        f"sys.exit(run(['train', 'shapes', '--limit', '60', '--runs', {str(tmp_path / 'no')!r}]))"
     )
     environment = os.environ | {"HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
@@ -357,7 +358,7 @@ def test_a_folder_that_cannot_be_written_is_74(tmp_path: Path) -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from convscope.cli import run; cli.run(['train', '--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from convscope.cli import run; run(['train', '--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

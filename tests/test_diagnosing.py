@@ -31,8 +31,8 @@ OPTIONS = {"model": "resnet20", "width": 4, "epochs": 1, "batch_size": 32, "imag
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("runs")
-    convscope.train("shapes", options=OPTIONS, name="seen", runs=place, watch=True)
-    convscope.train("shapes", options=OPTIONS | {"model": "alexnet", "width": 4}, name="unseen", runs=place)
+    convscope.train("shapes", name="seen", runs=place, watch=True, **OPTIONS)
+    convscope.train("shapes", name="unseen", runs=place, **OPTIONS | {"model": "alexnet", "width": 4})
     return place
 
 
@@ -206,7 +206,7 @@ def test_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
     with pytest.raises(ConvscopeError, match="learning rate"):
-        convscope.train("shapes", options=OPTIONS | {"lr": 1e8}, name="wild", runs=tmp_path, watch=True)
+        convscope.train("shapes", name="wild", runs=tmp_path, watch=True, **OPTIONS | {"lr": 1e8})
     found = convscope.diagnose("wild", runs=tmp_path)
     assert found.verdict.findings[0].fault == "rate-too-high"
     assert list(found.states) == ["start"]
@@ -217,7 +217,7 @@ def test_a_run_that_diverged_in_its_first_epoch_is_told_why(tmp_path: Path):
 
 
 def test_a_run_that_got_past_its_divergence_is_not_accused_of_it(tmp_path: Path):
-    convscope.train("shapes", options=OPTIONS, name="tamed", runs=tmp_path)
+    convscope.train("shapes", name="tamed", runs=tmp_path, **OPTIONS)
     run = Run(tmp_path / "tamed")
     details = {"step": 2, "lr": 0.1, "loss": "inf", "images": []}
     run.log_divergence({"epoch": len(run.log()), **details})

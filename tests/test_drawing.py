@@ -128,7 +128,7 @@ def test_threads_do_not_disturb_each_other():
 
 
 def test_neither_pyplot_nor_torch_is_imported():
-    code = "import sys, convscope.drawing as d; d.curves([{'epoch': 1, 'val_top1': 0.5}])"
+    code = "import sys, convscope.training.drawing as d; d.curves([{'epoch': 1, 'val_top1': 0.5}])"
     code += "; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)

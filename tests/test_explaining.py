@@ -133,7 +133,7 @@ def test_a_card_is_json_and_the_least_exciting_are_there(cards: LayerCards) -> N
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     options = {"epochs": 3, "width": 8, "limit": 600}
-    return convscope.train("shapes", name="r", options=options, runs=runs).run.folder
+    return convscope.train("shapes", name="r", runs=runs, **options).run.folder
 
 
 def test_the_command_writes_cards_that_stand_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,9 +22,9 @@ import convscope
 from convscope import storage
 from convscope.classifying.classifier import Classifier
 from convscope.classifying.prediction import logits, predict
+from convscope.classifying.seal import check_seal, seal_images
 from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
 from convscope.exporting import formats as exporting
-from convscope.classifying.seal import check_seal, seal_images
 from convscope.exporting.formats import EXPORTS, SCRIPT, export_classifier, to_onnx
 from convscope.images.preprocess import Preprocess
 from convscope.models.architecture import Architecture

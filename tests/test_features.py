@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convscope
-from convscope import storage
+from convscope import storage, tensor_files
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
@@ -193,7 +193,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
         extract(listing, small, TORCH, CPU)
 
     monkeypatch.setattr(features, "SHARD_ROWS", 4)
-    commit, count = features.commit_tensors, []
+    commit, count = tensor_files.commit_tensors, []
 
     def full(*args: object) -> None:
         count.append(1)
@@ -201,7 +201,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
             raise StorageError("cannot write it: the disk is full.")
         commit(*args)
 
-    monkeypatch.setattr(features, "commit_tensors", full)
+    monkeypatch.setattr("convscope.feature_store.store.commit_tensors", full)
     with pytest.raises(StorageError, match=r"disk is full.*CONVSCOPE_CACHE"):
         extract(listing, small, TORCH, CPU)
     assert extract(listing, small, TORCH, CPU).computed == 8  # the first shard was kept
@@ -246,9 +246,9 @@ def test_an_interrupt_keeps_what_was_done(small: Classifier, tmp_path: Path):
 KILLED = """
 import sys, torch
 from pathlib import Path
-from convscope.classifier import Classifier
-from convscope.datasets import list_images
-from convscope.transferring import features
+from convscope.classifying.classifier import Classifier
+from convscope.datasets.registry import list_images
+from convscope.feature_store import extraction as features
 features.SHARD_ROWS = 8
 found = features.extract(list_images(sys.argv[1]), Classifier.load(Path(sys.argv[2])),
                          features.FeatureOptions(engine="torch"), torch.device("cpu"))

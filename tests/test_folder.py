@@ -303,7 +303,7 @@ def test_what_may_not_be_read_is_named() -> None:
 import os, sys
 from pathlib import Path
 import torch  # before what it is installed in may be out of sight
-from convscope.datasets import load
+from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError
 root = Path(sys.argv[1])
 for path in (root / "cat" / "0.png", root / "cat", root):

@@ -13,7 +13,6 @@ from scipy.stats import binomtest, ttest_1samp
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-import convscope
 from convscope.classifying import metrics
 from convscope.classifying.intervals import _newcombe, bootstrap, paired_test, wilson
 from convscope.errors import DataError
@@ -275,7 +274,7 @@ def test_bootstrap_is_repeatable_and_covers_a_mean():
 def test_confusion_stops_at_1000_classes():
     assert metrics.confusion(np.zeros((1, 1000)), [0]).shape == (1000, 1000)
     assert metrics.confusion(np.zeros((1, 1001)), [0]) is None
-    wide = convscope.evaluate(np.zeros((1, 1001)), [0], names(1001))
+    wide = metrics.evaluate(np.zeros((1, 1001)), [0], names(1001))
     assert wide.confusion is None
     assert wide.to_json()["confusion"] is None
 
@@ -305,7 +304,7 @@ def example(n=200, k=7, seed=0):
 
 def test_evaluation_holds_the_parts():
     logits, labels = example()
-    whole = convscope.evaluate(logits, labels, names(7))
+    whole = metrics.evaluate(logits, labels, names(7))
     assert whole.top1 == metrics.top_k(logits, labels, 1)
     assert whole.top5 == metrics.top_k(logits, labels, 5)
     assert whole.scores == metrics.per_class(logits, labels, names(7))
@@ -316,19 +315,19 @@ def test_evaluation_holds_the_parts():
 
 def test_mistakes_are_the_most_confident_ones():
     logits, labels = example()
-    mistakes, probabilities = convscope.evaluate(logits, labels, names(7)).mistakes, softmax(logits)
+    mistakes, probabilities = metrics.evaluate(logits, labels, names(7)).mistakes, softmax(logits)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     assert len(mistakes) == 25 < len(wrong)
     assert [m.index for m in mistakes] == sorted(wrong, key=lambda i: -probabilities[i].max())[:25]
     for m in mistakes:
         assert m.truth == labels[m.index] != m.guess
         assert m.probability == pytest.approx(probabilities[m.index, m.guess])
-    assert convscope.evaluate(np.eye(3), [0, 1, 2], names(3)).mistakes == ()
+    assert metrics.evaluate(np.eye(3), [0, 1, 2], names(3)).mistakes == ()
 
 
 def test_json_is_flat_stable_and_strict():
     logits, labels = example(n=50, k=3)
-    flat = convscope.evaluate(logits, labels, names(3)).to_json()
+    flat = metrics.evaluate(logits, labels, names(3)).to_json()
     again = json.loads(json.dumps(flat, allow_nan=False))
     assert again == flat
     for key in ("top1", "top5", "balanced_accuracy"):
@@ -340,11 +339,11 @@ def test_json_is_flat_stable_and_strict():
 
 def test_evaluation_is_the_same_each_time_and_in_any_form():
     logits, labels = example(n=5000)  # more than one slice
-    first = convscope.evaluate(logits, labels, names(7))
+    first = metrics.evaluate(logits, labels, names(7))
     frozen = logits.copy()
     frozen.setflags(write=False)  # as a memory-mapped file is
-    assert first == convscope.evaluate(frozen, labels.astype(np.int32), names(7))
-    assert first == convscope.evaluate(torch.tensor(logits, requires_grad=True), torch.tensor(labels), names(7))
+    assert first == metrics.evaluate(frozen, labels.astype(np.int32), names(7))
+    assert first == metrics.evaluate(torch.tensor(logits, requires_grad=True), torch.tensor(labels), names(7))
     order = np.random.default_rng(1).permutation(5000)
     assert metrics.cross_entropy(logits[order], labels[order]) == first.loss
     half = torch.tensor(logits).bfloat16()
@@ -352,14 +351,14 @@ def test_evaluation_is_the_same_each_time_and_in_any_form():
 
 
 def test_one_class():
-    whole = convscope.evaluate(np.zeros((4, 1)), np.zeros(4, int), ["only"])
+    whole = metrics.evaluate(np.zeros((4, 1)), np.zeros(4, int), ["only"])
     assert (whole.top1.value, whole.top5_k, whole.loss, whole.confusion) == (1.0, 1, 0.0, ((4,),))
     assert whole.calibration.ece == 0.0
     assert math.copysign(1, whole.loss) == 1
 
 
 def test_one_image():
-    whole = convscope.evaluate([[0.0, 1.0]], [0], ["a", "b"])
+    whole = metrics.evaluate([[0.0, 1.0]], [0], ["a", "b"])
     assert (whole.top1.value, whole.balanced_accuracy.value, whole.scores[1].recall) == (0.0, 0.0, None)
 
 
@@ -376,9 +375,9 @@ def test_one_image():
 )
 def test_what_cannot_be_evaluated_says_why(logits, labels, message):
     with pytest.raises(DataError, match=message):
-        convscope.evaluate(logits, labels, ["a", "b"])
+        metrics.evaluate(logits, labels, ["a", "b"])
 
 
 def test_names_must_fit():
     with pytest.raises(DataError, match="3 class names do not fit a network of 2 classes"):
-        convscope.evaluate([[0.0, 1.0]], [0], ["a", "b", "c"])
+        metrics.evaluate([[0.0, 1.0]], [0], ["a", "b", "c"])

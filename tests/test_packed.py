@@ -49,7 +49,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(str(where))
         return real(self, source, where)  # pyrefly: ignore
 
-    monkeypatch.setattr(Preprocess, "image", spy)
+    monkeypatch.setattr(Preprocess, "fit_image", spy)
     return names
 
 
@@ -211,7 +211,7 @@ def test_two_processes_that_pack_at_once_both_succeed(folder: Path, tmp_path: Pa
     code = f"""
 import sys, time
 from pathlib import Path
-from convscope.datasets import load
+from convscope.datasets.registry import load_dataset as load
 import hashlib
 here, other = Path(sys.argv[1]), Path(sys.argv[2])
 here.touch()
@@ -243,8 +243,8 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     code = f"""
 import gc, re, threading
 from pathlib import Path
-from convscope.datasets import load_dataset, packed
-from convscope.images import Preprocess
+from convscope.datasets import packing as packed
+from convscope.datasets.registry import load_dataset
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 packed.BLOCK = 32  # 6 MB

@@ -18,10 +18,10 @@ from convscope.models.registry import build
 from convscope.recipes import SIZES, Recipe, find_recipe
 from convscope.training import starting as preparing
 from convscope.training.batches import Batches
+from convscope.training.command import prepare_training
 from convscope.training.estimates import BACK_OFF, epoch_seconds, fit_memory, rate_range, step_bytes
-from convscope.training.request import TrainRequest
 from convscope.training.session import training_batches
-from convscope.training.starting import LEAST_EPOCHS, MOST_EPOCHS, prepare_training
+from convscope.training.starting import LEAST_EPOCHS, MOST_EPOCHS
 
 CPU = torch.device("cpu")
 
@@ -118,8 +118,7 @@ def test_minutes_pick_the_largest_size_of_which_enough_epochs_fit(
     minutes: float, size: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_machine(monkeypatch, {"small": 2.0, "medium": 12.0, "large": 60.0})
-    request = TrainRequest("shapes", options={"limit": 150}, minutes=minutes, runs=tmp_path)
-    session = prepare_training(request)
+    session = prepare_training("shapes", limit=150, minutes=minutes, runs=tmp_path)
     assert session.recipe.model == find_recipe(SIZES[size]).recipe.model
     assert session.recipe.loop.epochs == epochs
     assert any(f"size {size}, {epochs} epochs of about" in note for note in session.notes)
@@ -127,8 +126,7 @@ def test_minutes_pick_the_largest_size_of_which_enough_epochs_fit(
 
 def test_minutes_keep_a_model_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_machine(monkeypatch, {"small": 2.0, "medium": 12.0, "large": 60.0})
-    options = {"limit": 150, "model": "vgg", "width": 4}
-    session = prepare_training(TrainRequest("shapes", options=options, minutes=0.1, runs=tmp_path))
+    session = prepare_training("shapes", limit=150, model="vgg", width=4, minutes=0.1, runs=tmp_path)
     assert (session.recipe.model.name, session.recipe.loop.epochs) == ("vgg", 6)
 
 
@@ -137,7 +135,7 @@ def test_minutes_keep_a_model_that_was_named(tmp_path: Path, monkeypatch: pytest
     [
         ({"minutes": 0.01}, UsageError, "one epoch takes about 2 s here, and --minutes 0.01 leaves 0.6 s"),
         ({"minutes": -1.0}, UsageError, "--minutes -1 is no time to train in"),
-        ({"minutes": 5.0, "options": {"epochs": 3}}, UsageError, "--minutes 5 settles the epochs: leave out --epochs"),
+        ({"minutes": 5.0, "epochs": 3}, UsageError, "--minutes 5 settles the epochs: leave out --epochs"),
         (
             {"size": "medium", "recipe": "digits"},
             UsageError,
@@ -146,16 +144,15 @@ def test_minutes_keep_a_model_that_was_named(tmp_path: Path, monkeypatch: pytest
         ({"size": "huge"}, UnknownName, "no size named 'huge'.*small, medium, large"),
         ({"memory": -1.0}, UsageError, "--memory -1 is no number of GB"),
         ({"memory": 0.0001}, MemoryExhausted, "and --memory allows 0.0001 GB"),
-        ({"options": {"compile": True, "save_memory": True}}, UsageError, "--compile or --save-memory"),
+        ({"compile": True, "save_memory": True}, UsageError, "--compile or --save-memory"),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
     wanted: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_machine(monkeypatch, {"small": 2.0, "medium": 12.0, "large": 60.0})
-    options = {"limit": 150} | wanted.pop("options", {})
     with pytest.raises(error, match=sentence):
-        prepare_training(TrainRequest("shapes", options=options, runs=tmp_path, **wanted))
+        prepare_training("shapes", limit=150, runs=tmp_path, **wanted)
     assert not list(tmp_path.glob("*/recipe.json")), "no run is made for what cannot begin"
 
 

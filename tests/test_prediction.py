@@ -109,7 +109,7 @@ def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, images: n
 
 def test_a_network_that_saw_no_mirrored_images_is_shown_none(tmp_path: Path) -> None:
     options = {"limit": 120, "width": 4, "epochs": 1}
-    run = convscope.train("digits", runs=tmp_path, options=options).run
+    run = convscope.train("digits", runs=tmp_path, **options).run
     summary = convscope.evaluate(str(run.folder), views="flip-shift").summary
     assert summary["views"] == "shift"
     assert any("trained without mirrored images" in note for note in summary["notes"])

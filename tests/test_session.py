@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import convscope
-from convscope import storage
+from convscope import storage, tensor_files
 from convscope.cli.application import run as run_cli
 from convscope.errors import (
     DamagedFile,
@@ -26,21 +26,27 @@ from convscope.errors import (
     StorageError,
     UsageError,
 )
+from convscope.training import request as request_module
 from convscope.training import session
-from convscope.training import starting as preparing
 from convscope.training.runs import Run, checkpoints, data_difference
+from convscope.training.session import Session
 
 SMALL = {"width": 4, "epochs": 3, "batch_size": 32, "limit": 150, "dropout": 0.2, "augment": "strong"}
 LONGER = SMALL | {"epochs": 6, "limit": 400}
 
 
-def request(runs: Path, resume: bool = False, options: dict[str, Any] | None = None) -> convscope.TrainRequest:
+def request(runs: Path, resume: bool = False, options: dict[str, Any] | None = None) -> dict[str, Any]:
     chosen = ({} if resume else SMALL) if options is None else options
-    return convscope.TrainRequest("shapes", options=chosen, name="r", resume=resume, device="cpu", runs=runs)
+    return {"data": "shapes", "name": "r", "resume": resume, "device": "cpu", "runs": runs, **chosen}
 
 
-def finish(wanted: convscope.TrainRequest) -> Run:
-    prepared = convscope.prepare_training(wanted)
+def prepare(wanted: dict[str, Any]) -> Session:
+    options = dict(wanted)
+    return convscope.prepare_training(options.pop("data"), **options)
+
+
+def finish(wanted: dict[str, Any]) -> Run:
+    prepared = prepare(wanted)
     for _ in prepared.events():
         pass
     return prepared.run
@@ -76,7 +82,7 @@ def test_the_log_has_a_row_an_epoch_and_the_best_is_kept(undisturbed: Run) -> No
 def test_stopped_by_a_signal_and_resumed_is_as_if_undisturbed(
     undisturbed: Run, tmp_path: Path, stop_after: int
 ) -> None:
-    prepared = convscope.prepare_training(request(tmp_path))
+    prepared = prepare(request(tmp_path))
     events = prepared.events()
     with pytest.raises(session.InterruptedRun) as caught:
         for number, _ in enumerate(events, 1):
@@ -100,7 +106,7 @@ def test_whatever_is_switched_on_a_stopped_run_goes_on_as_if_undisturbed(
 ) -> None:
     wanted = SMALL | {"epochs": 2} | options
     whole = finish(request(tmp_path / "whole", options=wanted))
-    prepared = convscope.prepare_training(request(tmp_path / "cut", options=wanted))
+    prepared = prepare(request(tmp_path / "cut", options=wanted))
     events = prepared.events()
     for _ in range(6):
         next(events)
@@ -112,7 +118,7 @@ def test_whatever_is_switched_on_a_stopped_run_goes_on_as_if_undisturbed(
 
 def test_averaged_weights_are_what_is_validated_and_kept(tmp_path: Path) -> None:
     run = finish(request(tmp_path, options=SMALL | {"epochs": 1, "ema": 0.9}))
-    tensors, _ = storage.read_tensors(checkpoints(run)[-1])
+    tensors, _ = tensor_files.read_tensors(checkpoints(run)[-1])
     kept = run.classifier().network.state_dict()
     assert any(not torch.equal(t, tensors[f"network/{n}"]) for n, t in kept.items())
     assert all(torch.equal(t, tensors[f"averaged/{n}"]) for n, t in kept.items())
@@ -120,7 +126,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(tmp_path: Path) -> None
 
 def test_handlers_are_put_back_and_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    events = convscope.prepare_training(request(tmp_path)).events()
+    events = prepare(request(tmp_path)).events()
     next(events)
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -134,7 +140,7 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """Under nohup a hang-up must not stop a run."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        events = convscope.prepare_training(request(tmp_path)).events()
+        events = prepare(request(tmp_path)).events()
         next(events)
         os.kill(os.getpid(), signal.SIGHUP)
         assert len(list(events)) > 5
@@ -199,7 +205,7 @@ def test_fifty_kills(tmp_path: Path, one_thread: None) -> None:
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(tmp_path: Path) -> None:
-    first = convscope.prepare_training(request(tmp_path)).events()
+    first = prepare(request(tmp_path)).events()
     next(first)
     with pytest.raises(LockedError, match=f"process {os.getpid()}"):
         finish(request(tmp_path, resume=True))
@@ -209,7 +215,7 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(tmp_pa
 
 def test_a_name_that_is_taken_is_refused(undisturbed: Run) -> None:
     with pytest.raises(LockedError, match="--resume"):
-        convscope.prepare_training(request(undisturbed.folder.parent))
+        prepare(request(undisturbed.folder.parent))
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_note(undisturbed: Run, tmp_path: Path) -> None:
@@ -218,7 +224,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(undisturbed: Run, tmp_p
     data = bytearray(newest.read_bytes())
     data[-100] ^= 1
     newest.write_bytes(data)
-    prepared = convscope.prepare_training(request(tmp_path, resume=True))
+    prepared = prepare(request(tmp_path, resume=True))
     for _ in prepared.events():
         pass
     assert any("damaged" in note for note in prepared.notes)
@@ -236,7 +242,7 @@ def test_with_every_checkpoint_damaged_nothing_is_deleted(tmp_path: Path) -> Non
 
 
 def _half_done(runs: Path) -> Run:
-    prepared = convscope.prepare_training(request(runs))
+    prepared = prepare(request(runs))
     rows = 0
     for event in prepared.events():
         rows += isinstance(event, dict)
@@ -250,11 +256,11 @@ def _half_done(runs: Path) -> Run:
 )
 def test_a_changed_recipe_is_refused_by_naming_it(undisturbed: Run, options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        convscope.prepare_training(request(undisturbed.folder.parent, resume=True, options=options))
+        prepare(request(undisturbed.folder.parent, resume=True, options=options))
 
 
 def test_the_same_options_beside_resume_are_accepted(undisturbed: Run) -> None:
-    prepared = convscope.prepare_training(request(undisturbed.folder.parent, resume=True, options=SMALL))
+    prepared = prepare(request(undisturbed.folder.parent, resume=True, options=SMALL))
     assert prepared.recipe == undisturbed.recipe()
 
 
@@ -264,9 +270,9 @@ def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoi
     weights = tmp_path / "start.safetensors"
     weights.write_bytes((undisturbed.folder / "classifier.safetensors").read_bytes())
     reads = []
-    real = preparing.load_weight_file
-    monkeypatch.setattr(preparing, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
-    prepared = convscope.prepare_training(request(tmp_path, options=SMALL | {"weights": str(weights)}))
+    real = request_module.load_weight_file
+    monkeypatch.setattr(request_module, "load_weight_file", lambda *a: (reads.append(a), real(*a)))
+    prepared = prepare(request(tmp_path, options=SMALL | {"weights": str(weights)}))
     assert len(reads) == 1
     for event in prepared.events():
         if isinstance(event, dict):
@@ -277,12 +283,12 @@ def test_weights_to_start_from_are_read_once_and_needed_no_more_after_a_checkpoi
 
 
 def test_changed_data_is_refused_by_naming_it(tmp_path: Path, shapes_folder: Path) -> None:
-    wanted = convscope.TrainRequest(str(shapes_folder), options=SMALL | {"epochs": 1}, name="r", runs=tmp_path)
+    wanted = {"data": str(shapes_folder), **SMALL, "epochs": 1, "name": "r", "runs": tmp_path}
     finish(wanted)
     next((shapes_folder / "ring").glob("*.png")).unlink()
-    again = convscope.TrainRequest(str(shapes_folder), name="r", resume=True, runs=tmp_path)
+    again = {"data": str(shapes_folder), "name": "r", "resume": True, "runs": tmp_path}
     with pytest.raises(DataError, match=r"class 'ring' has \d+ images"):
-        convscope.prepare_training(again)
+        prepare(again)
 
 
 def test_a_difference_without_other_counts_is_still_one() -> None:
@@ -309,14 +315,14 @@ def test_a_divergence_names_its_images_and_keeps_the_last_checkpoint(tmp_path: P
     details = storage.read_json(tmp_path / "r" / "diverged.json")
     assert len(details["images"]) > 20
     for path in checkpoints(Run(tmp_path / "r")):
-        tensors, _ = storage.read_tensors(path)
+        tensors, _ = tensor_files.read_tensors(path)
         assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = convscope.prepare_training(request(tmp_path))
+    prepared = prepare(request(tmp_path))
     real = os.fsync
 
     def full(handle: int) -> None:

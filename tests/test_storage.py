@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope import storage
+from convscope import locks, storage, tensor_files
 from convscope.errors import DamagedFile, LockedError, StorageError
 
 TENSORS = {
@@ -38,12 +38,12 @@ META = {"kind": "test", "numbers": [1, 2.5, None], "word": "é"}
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
     path = tmp_path / "sealed.safetensors"
-    storage.commit_tensors(path, TENSORS, META)
+    tensor_files.commit_tensors(path, TENSORS, META)
     return path
 
 
 def assert_same(path: Path) -> None:
-    tensors, meta = storage.read_tensors(path)
+    tensors, meta = tensor_files.read_tensors(path)
     assert meta == META
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in tensors.items():
@@ -58,8 +58,10 @@ def test_tensors_come_back_as_they_were(sealed: Path) -> None:
 
 def test_shared_and_sliced_tensors_come_back(tmp_path: Path) -> None:
     whole = torch.arange(20.0)
-    storage.commit_tensors(tmp_path / "x", {"a": whole, "b": whole, "part": whole[4:8], "t": whole.view(4, 5).T}, {})
-    tensors, meta = storage.read_tensors(tmp_path / "x")
+    tensor_files.commit_tensors(
+        tmp_path / "x", {"a": whole, "b": whole, "part": whole[4:8], "t": whole.view(4, 5).T}, {}
+    )
+    tensors, meta = tensor_files.read_tensors(tmp_path / "x")
     assert meta == {}
     assert torch.equal(tensors["a"], whole)
     assert torch.equal(tensors["b"], whole)
@@ -68,10 +70,10 @@ def test_shared_and_sliced_tensors_come_back(tmp_path: Path) -> None:
 
 
 def test_no_tensors_and_negative_zero_come_back(tmp_path: Path) -> None:
-    storage.commit_tensors(tmp_path / "x", {}, {"a": {}, "1": [], "z": None})
-    assert storage.read_tensors(tmp_path / "x") == ({}, {"a": {}, "1": [], "z": None})
-    storage.commit_tensors(tmp_path / "x", {"x": torch.tensor([-0.0, torch.nan])}, {})
-    tensors, _ = storage.read_tensors(tmp_path / "x")
+    tensor_files.commit_tensors(tmp_path / "x", {}, {"a": {}, "1": [], "z": None})
+    assert tensor_files.read_tensors(tmp_path / "x") == ({}, {"a": {}, "1": [], "z": None})
+    tensor_files.commit_tensors(tmp_path / "x", {"x": torch.tensor([-0.0, torch.nan])}, {})
+    tensors, _ = tensor_files.read_tensors(tmp_path / "x")
     assert tensors["x"].signbit()[0]
     assert tensors["x"].isnan()[1]
 
@@ -87,8 +89,8 @@ def test_every_type_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     raw = torch.from_numpy(np.random.default_rng(0).integers(0, 2 if name == "bool" else 256, 96, np.uint8))
     values = raw.view(dtype)
     tensors = {"all": values, "row": values.reshape(1, -1), "scalar": values[0], "none": values[:0].reshape(0, 2)}
-    storage.commit_tensors(tmp_path / "x", tensors, {})
-    back, _ = storage.read_tensors(tmp_path / "x")
+    tensor_files.commit_tensors(tmp_path / "x", tensors, {})
+    back, _ = tensor_files.read_tensors(tmp_path / "x")
     assert {n: (t.dtype, t.shape) for n, t in back.items()} == {n: (dtype, t.shape) for n, t in tensors.items()}
     assert torch.equal(back["all"].view(torch.uint8), raw)
     assert torch.equal(back["scalar"].reshape(1).view(torch.uint8), values[:1].view(torch.uint8))
@@ -96,8 +98,8 @@ def test_every_type_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
 
 def test_a_conjugate_and_keys_that_are_numbers_come_back(tmp_path: Path) -> None:
     """A lazily conjugated tensor is stored as it reads; JSON has no keys but strings."""
-    storage.commit_tensors(tmp_path / "x", {"a": torch.tensor([1 + 2j]).conj()}, {2: "two", 10: "ten"})  # type: ignore[dict-item]
-    tensors, meta = storage.read_tensors(tmp_path / "x")
+    tensor_files.commit_tensors(tmp_path / "x", {"a": torch.tensor([1 + 2j]).conj()}, {2: "two", 10: "ten"})  # type: ignore[dict-item]
+    tensors, meta = tensor_files.read_tensors(tmp_path / "x")
     assert tensors["a"].tolist() == [1 - 2j]
     assert meta == {"2": "two", "10": "ten"}
 
@@ -106,7 +108,7 @@ def test_a_conjugate_and_keys_that_are_numbers_come_back(tmp_path: Path) -> None
 def test_nothing_may_follow(tail: bytes, sealed: Path) -> None:
     sealed.write_bytes(sealed.read_bytes() + tail)
     with pytest.raises(DamagedFile):
-        storage.read_tensors(sealed)
+        tensor_files.read_tensors(sealed)
 
 
 def test_bottomless_json_is_damage_and_not_a_crash(tmp_path: Path) -> None:
@@ -117,13 +119,13 @@ def test_bottomless_json_is_damage_and_not_a_crash(tmp_path: Path) -> None:
     for read in (storage.read_json, storage.read_lines):
         with pytest.raises(DamagedFile):
             read(path)
-    path.write_bytes(save({"a": torch.ones(1)}, {storage.META_KEY: deep}))
+    path.write_bytes(save({"a": torch.ones(1)}, {tensor_files.META_KEY: deep}))
     with pytest.raises(DamagedFile):
-        storage.read_tensors(path)
+        tensor_files.read_tensors(path)
 
 
 def test_equal_tensors_give_equal_bytes_in_any_order(sealed: Path, tmp_path: Path) -> None:
-    storage.commit_tensors(tmp_path / "other", dict(reversed(TENSORS.items())), META)
+    tensor_files.commit_tensors(tmp_path / "other", dict(reversed(TENSORS.items())), META)
     assert (tmp_path / "other").read_bytes() == sealed.read_bytes()
 
 
@@ -146,7 +148,7 @@ def test_no_cut_is_ever_accepted(sealed: Path) -> None:
     for length in {*range(40), *range(0, len(whole), 7), len(whole) - 1}:
         sealed.write_bytes(whole[:length])
         with pytest.raises(DamagedFile):
-            storage.read_tensors(sealed)
+            tensor_files.read_tensors(sealed)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "gzip"])
@@ -156,7 +158,7 @@ def test_real_pickles_and_archives_are_refused(kind: str, sealed: Path) -> None:
     else:
         whole = sealed.read_bytes()
         sealed.write_bytes(pickle.dumps({"a": whole}) if kind == "pickle" else gzip.compress(whole))
-    for read in (storage.read_tensors, storage.read_foreign_tensors):
+    for read in (tensor_files.read_tensors, tensor_files.read_foreign_tensors):
         with pytest.raises(DamagedFile, match="pickle or an archive"):
             read(sealed)
 
@@ -167,7 +169,7 @@ def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
     from safetensors.torch import save
 
     with safe_open(sealed, "pt") as handle:
-        text = handle.metadata()[storage.META_KEY]
+        text = handle.metadata()[tensor_files.META_KEY]
     box, tensors = json.loads(text), dict(TENSORS, filters=TENSORS["filters"].contiguous())
     if change == "meta":
         box["meta"]["kind"] = "other"
@@ -178,27 +180,27 @@ def test_a_file_altered_by_hand_is_refused(change: str, sealed: Path) -> None:
     elif change == "swapped":
         tensors["scalar"], tensors["whole"] = tensors["whole"], tensors["scalar"]
     else:
-        box["sha256"]["scalar"] = storage.tensor_hash("scalar", torch.tensor(0.0))
-    sealed.write_bytes(save(tensors, {storage.META_KEY: json.dumps(box)}))
+        box["sha256"]["scalar"] = tensor_files.tensor_hash("scalar", torch.tensor(0.0))
+    sealed.write_bytes(save(tensors, {tensor_files.META_KEY: json.dumps(box)}))
     with pytest.raises(DamagedFile, match="damaged"):
-        storage.read_tensors(sealed)
+        tensor_files.read_tensors(sealed)
 
 
 @pytest.mark.parametrize("hashes", [None, 5, ["a"]])
 def test_a_seal_over_nonsense_is_refused_too(hashes: object, tmp_path: Path) -> None:
     from safetensors.torch import save
 
-    box = {"meta": {}, "sha256": hashes, "seal": storage._seal({}, hashes)}  # type: ignore[arg-type]
-    (tmp_path / "x").write_bytes(save({"a": torch.ones(2)}, {storage.META_KEY: json.dumps(box)}))
+    box = {"meta": {}, "sha256": hashes, "seal": tensor_files._seal({}, hashes)}  # type: ignore[arg-type]
+    (tmp_path / "x").write_bytes(save({"a": torch.ones(2)}, {tensor_files.META_KEY: json.dumps(box)}))
     with pytest.raises(DamagedFile):
-        storage.read_tensors(tmp_path / "x")
+        tensor_files.read_tensors(tmp_path / "x")
 
 
 @pytest.mark.parametrize("head", [b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"PK\x03\x04zip", b"\x1f\x8bgz", b"", b"{}"])
 def test_other_files_are_refused_unread(head: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(head + b"\0" * 50 if head else b"")
-    for read in (storage.read_tensors, storage.read_foreign_tensors):
+    for read in (tensor_files.read_tensors, tensor_files.read_foreign_tensors):
         with pytest.raises(DamagedFile):
             read(path)
 
@@ -208,9 +210,9 @@ def test_a_foreign_safetensors_file_is_read_only_as_one(tmp_path: Path) -> None:
 
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(save({"a": torch.ones(2)}))
-    assert torch.equal(storage.read_foreign_tensors(path)["a"], torch.ones(2))
+    assert torch.equal(tensor_files.read_foreign_tensors(path)["a"], torch.ones(2))
     with pytest.raises(DamagedFile, match="not one that convscope wrote"):
-        storage.read_tensors(path)
+        tensor_files.read_tensors(path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -362,14 +364,14 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     try:
         assert child.stdout.readline() == b"held\n"
         expected = f"it is in use by process {child.pid} on "
-        with pytest.raises(LockedError, match=expected) as caught, storage.lock(tmp_path, "it"):
+        with pytest.raises(LockedError, match=expected) as caught, locks.lock(tmp_path, "it"):
             pass
         assert caught.value.exit_code == 73
         assert (tmp_path / ".lock-holder").exists()  # whoever was refused has not cleared it away
     finally:
         child.kill()
         child.communicate()
-    with storage.lock(tmp_path, "it"):
+    with locks.lock(tmp_path, "it"):
         assert f"process {os.getpid()} " in (tmp_path / ".lock-holder").read_text()
     assert not (tmp_path / ".lock-holder").exists()
 
@@ -380,10 +382,10 @@ def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
     def fail(self: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError), storage.lock(tmp_path, "it"):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError), locks.lock(tmp_path, "it"):
         patch.setattr(Path, "unlink", fail)
         raise ZeroDivisionError
-    with storage.lock(tmp_path, "it"):
+    with locks.lock(tmp_path, "it"):
         pass
 
 
@@ -448,7 +450,7 @@ def test_no_number_that_is_not_finite_reaches_a_file(number: float, tmp_path: Pa
         lambda: storage.to_json({"a": [{"loss": number}]}),
         lambda: storage.commit_json(path, [number]),
         lambda: storage.commit_lines(path, [{"loss": 1.0}, {"loss": number}]),
-        lambda: storage.commit_tensors(path, {}, {"loss": number}),
+        lambda: tensor_files.commit_tensors(path, {}, {"loss": number}),
     ):
         with pytest.raises(ValueError, match="JSON compliant"):
             write()
@@ -484,11 +486,11 @@ def test_a_header_whose_length_begins_as_a_pickle_or_a_zip_file_does_is_read(len
     """640 is 80 02, as a pickle begins; 19,280 is "PK"."""
     path, tensors = tmp_path / "a.safetensors", {"a": torch.arange(3.0)}
     for extra in range(max(0, length - 700), length):
-        storage.commit_tensors(path, tensors, {"words": "x" * extra})
+        tensor_files.commit_tensors(path, tensors, {"words": "x" * extra})
         if int.from_bytes(path.read_bytes()[:8], "little") == length:
             break
     assert int.from_bytes(path.read_bytes()[:8], "little") == length
-    found, meta = storage.read_tensors(path)
+    found, meta = tensor_files.read_tensors(path)
     assert torch.equal(found["a"], tensors["a"])
     assert meta == {"words": "x" * extra}
 
@@ -497,4 +499,4 @@ def test_a_header_whose_length_begins_as_a_pickle_or_a_zip_file_does_is_read(len
 def test_pickles_and_archives_are_refused_by_name(start: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(start + bytes(range(200)))
     with pytest.raises(DamagedFile, match="refused unread"):
-        storage.read_foreign_tensors(tmp_path / "a.safetensors")
+        tensor_files.read_foreign_tensors(tmp_path / "a.safetensors")

@@ -30,7 +30,6 @@ PUBLIC = [
     "SimilarReport",
     "StudyReport",
     "TrainReport",
-    "TrainRequest",
     "TransferReport",
     "diagnose",
     "evaluate",

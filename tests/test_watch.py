@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import convscope
+from convscope.diagnosis import drawing
 from convscope.errors import UsageError
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
@@ -53,7 +54,7 @@ def steps(network: nn.Module, count: int, after: Callable[[Tensor], None], scale
 def watched(network: nn.Module, count: int = 1, every: int = 1, scale: float = 1.0) -> Watched:
     with watch_training(network, every, scale=lambda: scale) as watch:
         steps(network, count, lambda loss: watch.step(loss.item(), 0.1), scale)
-    return watch.watched()
+    return drawing.watched()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
@@ -101,7 +102,7 @@ def test_bins_count_the_powers_of_two():
         images = torch.tensor([[0.0, 1.0, 1.5, 2.0, -0.75, 1e-30, 1e30, 0.0]])
         network(images).sum().backward()
         watch.step()
-    counts = watch.watched().bins[0, 0, 0]
+    counts = drawing.watched().bins[0, 0, 0]
     expected = np.zeros(BINS, int)
     expected[0] = 2  # zeros
     for exponent in (1, 1, 2, 0):  # x = m 2^e with m in [1/2, 1)
@@ -147,7 +148,7 @@ def test_only_the_chosen_steps_are_looked_at():
     hooks = []
     with watch_training(network, 3) as watch:
         steps(network, 7, lambda _: (watch.step(), hooks.append(count_hooks(network) > 0)))
-    assert watch.watched().steps.tolist() == [0, 3, 6]
+    assert drawing.watched().steps.tolist() == [0, 3, 6]
     assert hooks == [False, False, True, False, False, True, False]
 
 
@@ -157,7 +158,7 @@ def test_a_module_used_twice_is_two_layers():
     with watch_training(network, 1) as watch:
         network(torch.randn(2, 3)).sum().backward()
         watch.step()
-    seen = watch.watched()
+    seen = drawing.watched()
     assert seen.layers == ("0", "1", "0 (call 2)")
     assert not np.isnan(seen.of("gradient")[1]).any()
 
@@ -177,7 +178,7 @@ def test_evaluation_between_steps_is_not_looked_at():
         with torch.no_grad():
             network.eval()(100 * images)
         watch.step()
-    assert watch.watched().of("mean")[1][0, 0] == watched(small_net()).of("mean")[1][0, 0]
+    assert drawing.watched().of("mean")[1][0, 0] == watched(small_net()).of("mean")[1][0, 0]
 
 
 def test_dead_channels():
@@ -206,12 +207,11 @@ OPTIONS = {"model": "alexnet", "width": 4, "epochs": 2, "batch_size": 16, "limit
 
 
 def test_a_run_that_is_watched_and_resumed_saw_what_an_undisturbed_one_saw(tmp_path: Path):
-    whole = convscope.train("shapes", options=OPTIONS, name="whole", runs=tmp_path, watch=True).run.folder
-    plain = convscope.train("shapes", options=OPTIONS, name="plain", runs=tmp_path).run.folder
+    whole = convscope.train("shapes", name="whole", runs=tmp_path, watch=True, **OPTIONS).run.folder
+    plain = convscope.train("shapes", name="plain", runs=tmp_path, **OPTIONS).run.folder
     assert (whole / "log.jsonl").read_bytes() == (plain / "log.jsonl").read_bytes()
     assert not (plain / WATCHED).exists()
-    request = convscope.TrainRequest("shapes", options=OPTIONS, name="cut", runs=tmp_path, watch=True)
-    session = convscope.prepare_training(request)
+    session = convscope.prepare_training("shapes", name="cut", runs=tmp_path, watch=True, **OPTIONS)
     for event in session.events():
         if isinstance(event, dict):
             break
@@ -225,4 +225,4 @@ def test_a_run_that_is_watched_and_resumed_saw_what_an_undisturbed_one_saw(tmp_p
 def test_watching_a_compiled_network_is_refused(tmp_path: Path):
     assert Recipe().loop.compile is False
     with pytest.raises(UsageError, match="--compile or --watch"):
-        convscope.train("shapes", options=OPTIONS | {"compile": True}, runs=tmp_path, watch=True)
+        convscope.train("shapes", **OPTIONS | {"compile": True}, runs=tmp_path, watch=True)

@@ -30,10 +30,9 @@ from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe
 from .studies.command import study as study
 from .studies.report import StudyReport as StudyReport
+from .training.command import prepare_training as prepare_training
 from .training.command import train as train
 from .training.report import TrainReport as TrainReport
-from .training.request import TrainRequest as TrainRequest
-from .training.starting import prepare_training as prepare_training
 from .training.watching import watching as watching
 from .transfer_learning.command import transfer as transfer
 from .transfer_learning.report import TransferReport as TransferReport

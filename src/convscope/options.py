@@ -1,13 +1,130 @@
-"""Options that commands share."""
+"""Options, each declared once: its type, default and help stand beside the field of a frozen dataclass.
 
-from __future__ import annotations
+The command line flattens such a group (``Flat``), and a Python function takes its fields as typed keywords
+(``with_options``, ``with_data_and_options``). A field's help is the text below it.
 
-from typing import Annotated, Literal
+Files with options do without ``from __future__ import annotations``: the types of a field are read from classes that
+inherit it elsewhere, where a name in quotes would mean nothing.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from cyclopts import Parameter
+
+from .errors import UnknownName
+from .progress import Progress
 
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
 Views = Literal["none", "flip", "shift", "flip-shift"]
 Engines = Literal["auto", "torch", "onnxruntime"]
 STANDARD_INPUT = "standard input"  # what the parser is given instead of "-", to it an unknown option
+
+O = TypeVar("O")  # noqa: E741 - a group of options
+P = ParamSpec("P")  # its fields
+S = TypeVar("S", contravariant=True)  # what a command is asked about
+D = TypeVar("D", contravariant=True)  # the data it is asked on
+R = TypeVar("R", covariant=True)  # its answer
+
+Flat = Annotated[O, Parameter(name="*")]  # on the command line: the fields of the group as options
+
+
+# ----------------------------------------------------------------------------------------- groups that commands share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where data and runs lie."""
+
+    data_root: Path | None = None
+    """Where cifar10 lies (default: $CONVSCOPE_DATA, else the cache)."""
+    runs: Path | None = None
+    """The folder of runs (default: $CONVSCOPE_RUNS, else runs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """Who is told how far the work is."""
+
+    progress: Annotated[Progress | None, Parameter(parse=False)] = None
+    """Called with (what, done, total) as the work goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCode:
+    """The code of a network of one's own."""
+
+    model: str | None = None
+    """Needed for a net of your own: module.py:function, whose code is run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """Which images, and how they are fitted to the network's input."""
+
+    image_size: int | None = None
+    """Side of the images in pixels: by default 32 for named datasets, 64 for folders and tables, or the backbone's."""
+    fit: str | None = None
+    """crop (the middle), pad (the whole image with borders) or squash."""
+    limit: int | None = None
+    """Use so many images, stratified."""
+    bad_images: str | None = None
+    """error, or skip those that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What it is computed on."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+# ---------------------------------------------------------------------------------------------------- typed keywords
+
+
+class TakesOptions(Protocol[S, P, R]):
+    """A function of one thing, and options by keyword."""
+
+    def __call__(self, subject: S, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
+class TakesDataAndOptions(Protocol[S, D, P, R]):
+    """A function of one thing and, if wanted, other data; and options by keyword."""
+
+    def __call__(self, subject: S, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
+def with_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], TakesOptions[S, P, R]]:
+    """Make a function of (subject, options) take the fields of ``group`` as keywords. UnknownName for any other."""
+    return functools.partial(_by_keyword, group)
+
+
+def with_data_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, D | None, O], R]], TakesDataAndOptions[S, D, P, R]]:
+    """Make a function of (subject, data, options) take the fields of ``group`` as keywords."""
+    return functools.partial(_by_keyword, group)
+
+
+def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
+    fields = [field.name for field in dataclasses.fields(group)]
+    *positional, _ = inspect.signature(function).parameters.values()
+
+    @functools.wraps(function)
+    def call(*subjects: Any, **given: Any) -> Any:
+        for name in given:
+            if name not in fields:
+                raise UnknownName("option", name, fields)
+        bound = inspect.Signature(positional).bind(*subjects)
+        return function(*bound.args, *[None] * (len(positional) - len(bound.args)), group(**given))
+
+    keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    call.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]
+    return call

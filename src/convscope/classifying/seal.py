@@ -11,6 +11,7 @@ from .prediction import logits
 SEALED = 16  # generated images whose logits are kept
 TOLERANCE = 1e-4  # of the largest logit, or of 1
 
+
 def seal_images(size: int) -> np.ndarray:
     """Generated images, uint8 (16, S, S, 3), by integers alone: 4 ramps, 4 checkerboards, 4 blends, 4 of noise."""
     y, x, c = np.meshgrid(*(np.arange(n, dtype=np.int64) for n in (size, size, 3)), indexing="ij")
@@ -48,5 +49,3 @@ def check_seal(classifier: Classifier) -> float | None:
             f"{difference:.2g}: it is not the same network, or not computed the same."
         )
     return difference
-
-

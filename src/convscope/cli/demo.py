@@ -19,11 +19,10 @@ def demo(*, runs: Path | None = None) -> None:
     """
     from ..evaluation.command import evaluate, predict, save_example
     from ..explanation.command import explain
-    from ..training.request import TrainRequest
-    from ..training.starting import prepare_training
+    from ..training.command import prepare_training
 
     print("1. Train the lecture's network on 1,797 real handwritten digits (convscope train digits)")
-    session = prepare_training(TrainRequest("digits", recipe="digits", runs=runs))
+    session = prepare_training("digits", recipe="digits", runs=runs)
     show_training(session, json=False)
     run = session.run
     print(f"\n2. Open the test images, which no choice was made on (convscope evaluate {run.folder})")

@@ -112,7 +112,7 @@ def answer(session: onnxruntime.InferenceSession, about: dict, path: str, top: i
         pixels = read(path, about["preprocess"])
     except Exception as error:  # decoders raise whatever comes to them
         return {"path": path, "error": " ".join(str(error).split())}
-    logits = session.run(None, {"images": pixels[None]})[0][0].astype(np.float64)
+    logits = np.asarray(session.run(None, {"images": pixels[None]})[0])[0].astype(np.float64)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
     best = np.argsort(-probabilities, kind="stable")[:top]

@@ -58,10 +58,11 @@ def models(
     json
         Print JSON.
     """
-    from . import command, pretrained
+    from . import command
+    from .pretrained import pretrained_list
 
     if pretrained:
-        rows = pretrained.pretrained_list(name)
+        rows = pretrained_list(name)
         print(json_module.dumps(rows)) if json else print_pretrained(rows)
         return
     if name is None:

@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..machine import pick_device
-from ..progress import Progress
+from ..options import with_options
 from ..storage import commit_bytes
 from . import report
-from .request import TrainRequest, read_dataset, wanted_recipe
-from .starting import prepare_training, settle_recipe
+from .options import TrainOptions
+from .request import read_dataset, wanted_recipe
+from .resuming import resume_training
+from .session import Session
+from .starting import settle_recipe, start_training
 
 
-def preview(request: TrainRequest, target: Path, progress: Progress | None = None) -> Path:
-    """Write the augmentation sheet that a training with this request would begin with."""
-    recipe = wanted_recipe(request)
-    dataset = read_dataset(recipe, request.data_root, progress)
-    recipe = settle_recipe(recipe, dataset, pick_device(request.device)).recipe
-    commit_bytes(target, report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
-    return target
+@with_options(TrainOptions)
+def prepare_training(data: str | Path, options: TrainOptions) -> Session:
+    """Read the data, settle the recipe, make or find the run: everything before the first update.
 
-
-# ---------------------------------------------------------------------------------------------------------- train
-
-
-def train(
-    data: str | Path,
-    *,
-    recipe: str | None = None,
-    size: str | None = None,
-    minutes: float | None = None,
-    memory: float | None = None,
-    watch: bool = False,
-    name: str | None = None,
-    resume: bool = False,
-    device: str = "auto",
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> report.TrainReport:
-    """Train a classifier and write its run; returns the report, which a notebook shows as curves.
-
-    ``options`` are those of the command line: ``{"model": "vgg", "epochs": 5, "lr": 0.1}``. ``watch``: look inside the
-    network every 10th step, for ``diagnose``.
+    Iterate ``session.events()`` to train; ``session.notes`` are sentences to show first.
     """
-    request = TrainRequest(
-        str(data),
-        recipe,
-        options or {},
-        name,
-        resume,
-        device,
-        data_root,
-        runs,
-        size,
-        minutes,
-        memory,
-        watch,
-    )
-    session = prepare_training(request)
+    if options.resume:
+        return resume_training(str(data), options)
+    session, rates = start_training(str(data), options)
+    sheet = report.augmentation_preview(session.dataset, session.recipe.augment, session.recipe.loop.seed)
+    commit_bytes(session.run.folder / "augment.png", sheet.png)
+    if rates is not None:
+        report.write_rates(session.run, rates)
+    return session
+
+
+@with_options(TrainOptions)
+def train(data: str | Path, options: TrainOptions) -> report.TrainReport:
+    """Train a classifier of ``data`` (a name, a folder or a table) and write its run; a notebook shows its curves.
+
+    Options are those of the command line: ``train("digits", epochs=5, lr=0.1)``.
+    """
+    session = prepare_training(data, **vars(options))
     for _ in session.events():
         pass
     return report.write_training(session.run)
+
+
+def preview(data: str, options: TrainOptions, target: Path) -> Path:
+    """Write the augmentation sheet that a training with these options would begin with."""
+    recipe = wanted_recipe(data, options)
+    dataset = read_dataset(recipe, options.data_root, options.progress)
+    recipe = settle_recipe(recipe, dataset, pick_device(options.device)).recipe
+    commit_bytes(target, report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
+    return target

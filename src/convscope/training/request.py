@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +12,25 @@ from ..models.architecture import Architecture, architecture_of, load_weight_fil
 from ..models.recomputing import recomputing
 from ..progress import Progress
 from ..recipes import RECIPES, SIZES, Recipe, find_recipe
+from .options import TrainOptions
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """A training as it is asked for: ``options`` are flat names of recipe fields, None where nothing was said.
-
-    ``options["lr"]`` may be "auto". ``size`` is a name of SIZES; ``minutes`` settles the epochs, and the size too
-    where neither it nor a recipe or model is named. ``memory``: 10^9 bytes that a training step may take.
-    ``watch``: look inside the network every 10th step.
-    """
-
-    data: str
-    recipe: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    name: str | None = None
-    resume: bool = False
-    device: str = "auto"
-    data_root: Path | None = None
-    runs: Path | None = None
-    size: str | None = None
-    minutes: float | None = None
-    memory: float | None = None
-    watch: bool = False
-
-
-def wanted_recipe(request: TrainRequest) -> Recipe:
+def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
     """The recipe asked for, its "auto" rate left at the recipe's own until it is found out."""
-    name = request.recipe
-    if request.size is not None:
+    name = options.recipe
+    if options.size is not None:
         if name is not None:
-            raise UsageError(f"--size {request.size} is a recipe of its own: leave out --recipe {name}, or --size.")
-        if request.size not in SIZES:
-            raise UnknownName("size", request.size, SIZES)
-        name = SIZES[request.size]
-    named = find_recipe(name or (request.data if request.data in RECIPES else "default"))
-    options = {"data": data_name(request.data), **request.options}
-    if options.get("lr") == "auto":
-        del options["lr"]
-    if options.get("weights") is not None:
-        options["weights"] = str(Path(options["weights"]).resolve())
-    return named.recipe.with_options(options)
+            raise UsageError(f"--size {options.size} is a recipe of its own: leave out --recipe {name}, or --size.")
+        if options.size not in SIZES:
+            raise UnknownName("size", options.size, SIZES)
+        name = SIZES[options.size]
+    named = find_recipe(name or (data if data in RECIPES else "default"))
+    changes = {"data": data_name(data), **options.of_recipe()}
+    if changes.get("lr") == "auto":
+        del changes["lr"]
+    if options.weights is not None:
+        changes["weights"] = str(Path(options.weights).resolve())
+    return named.recipe.with_options(changes)
 
 
 def data_name(data: str) -> str:

@@ -4,44 +4,45 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
 from ..machine import describe, pick_device
-from ..progress import Progress
 from ..recipes import SIZES, Recipe, find_recipe
-from .request import TrainRequest, data_name, read_dataset, starting_architecture
+from .options import TrainOptions
+from .request import data_name, read_dataset, starting_architecture
 from .runs import (
     Run,
     checkpoints,
     data_description,
     data_difference,
     find_run,
+    runs_folder,
 )
 from .session import Session
 from .watching import EVERY
 
 
-def resume_command(run: Run, request: TrainRequest) -> str:
+def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     """What to type to go on with a run, ready to be pasted into a shell."""
-    places = {"--data-root": request.data_root, "--runs": request.runs}
-    words = ["convscope", "train", request.data, "--name", run.name, "--resume"]
+    places = {"--data-root": options.data_root, "--runs": options.runs}
+    words = ["convscope", "train", data, "--name", run.name, "--resume"]
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
-    words += ["--device", request.device] if request.device != "auto" else []
+    words += ["--device", options.device] if options.device != "auto" else []
     return shlex.join(words)
 
 
-def resume_training(request: TrainRequest, folder: Path, progress: Progress | None) -> Session:
-    run = find_run(request.name or "last", folder)
+def resume_training(data: str, options: TrainOptions) -> Session:
+    """Go on with a run that was stopped. UsageError or DataError where recipe, data or code are not what they were."""
+    run = find_run(options.name or "last", runs_folder(options.runs))
     for option in ("minutes", "memory"):
-        if getattr(request, option) is not None:
+        if getattr(options, option) is not None:
             raise UsageError(
                 f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
             )
     before, recipe = run.description(), run.recipe()
-    _refuse_changes(run, recipe, request)
-    dataset = read_dataset(recipe, request.data_root, progress)
+    _refuse_changes(run, recipe, data, options)
+    dataset = read_dataset(recipe, options.data_root, options.progress)
     difference = data_difference(before["data"], data_description(dataset))
     if difference:
         raise DataError(
@@ -50,7 +51,7 @@ def resume_training(request: TrainRequest, folder: Path, progress: Progress | No
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
     if architecture.source != before.get("source"):
         raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
-    device = pick_device(request.device)
+    device = pick_device(options.device)
     notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
     return Session(
         run,
@@ -58,10 +59,10 @@ def resume_training(request: TrainRequest, folder: Path, progress: Progress | No
         dataset,
         architecture,
         device,
-        resume_command(run, request),
+        resume_command(run, data, options),
         initial,
         notes,
-        watch=EVERY * request.watch,
+        watch=EVERY * options.watch,
     )
 
 
@@ -72,11 +73,11 @@ def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"resumed on another footing, so not bit for bit as if undisturbed: {words}."] if changed else []
 
 
-def _refuse_changes(run: Run, recipe: Recipe, request: TrainRequest) -> None:
+def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) -> None:
     """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
-    given = {k: v for k, v in request.options.items() if v is not None and v != "auto"}
-    wanted: dict[str, Any] = {"data": data_name(request.data)}
-    recipe_name = SIZES.get(request.size or "", request.recipe)
+    given = {k: v for k, v in options.of_recipe().items() if v != "auto"}
+    wanted: dict[str, Any] = {"data": data_name(data)}
+    recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:
         settled = {"precision", "image_size", "batch_size", "flip"}  # a run may have found its own values for these
         named = find_recipe(recipe_name).recipe.flat()

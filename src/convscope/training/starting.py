@@ -14,15 +14,13 @@ from ..errors import DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.registry import options_of
 from ..models.user_network import is_own
-from ..progress import Progress
-from ..recipes import SIZES, USUAL_BATCH, Recipe
-from ..storage import commit_bytes
-from . import report
+from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
 from .loop import prepare
-from .request import TrainRequest, read_dataset, starting_architecture, wanted_recipe
-from .resuming import resume_command, resume_training
+from .options import Size, TrainOptions
+from .request import read_dataset, starting_architecture, wanted_recipe
+from .resuming import resume_command
 from .runs import (
     check_name,
     create_run,
@@ -62,27 +60,22 @@ class _Start:
         return training_batches(self.dataset, self.recipe, self.device)
 
 
-def prepare_training(request: TrainRequest, progress: Progress | None = None) -> Session:
-    """Read the data, settle the recipe, make or find the run: everything before the first update.
-
-    Iterate ``session.events()`` to train; ``session.notes`` are sentences to show first.
-    """
-    folder = runs_folder(request.runs)
-    if request.resume:
-        return resume_training(request, folder, progress)
-    recipe = wanted_recipe(request)
-    if request.name is not None and (folder / check_name(request.name) / "recipe.json").exists():
-        raise LockedError(f"run {request.name!r} exists already: go on with it by --resume, or choose another --name.")
+def start_training(data: str, options: TrainOptions) -> tuple[Session, RateRange | None]:
+    """Read the data, settle the recipe, make the run: everything before the first update, and the range test if any."""
+    folder = runs_folder(options.runs)
+    recipe = wanted_recipe(data, options)
+    if options.name is not None and (folder / check_name(options.name) / "recipe.json").exists():
+        raise LockedError(f"run {options.name!r} exists already: go on with it by --resume, or choose another --name.")
     options_of(recipe.model.name)  # an unknown model is told before images are read
-    dataset = read_dataset(recipe, request.data_root, progress)
-    device = pick_device(request.device)
+    dataset = read_dataset(recipe, options.data_root, options.progress)
+    device = pick_device(options.device)
     _check_trainable(dataset)
-    start = _plan(request, dataset, device)
+    start = _plan(data, options, dataset, device)
     recipe = start.recipe
     architecture, initial = starting_architecture(recipe, dataset)
-    if request.watch and recipe.loop.compile:
+    if options.watch and recipe.loop.compile:
         raise UsageError("a compiled network has no layers to look into: --compile or --watch.")
-    name = request.name or free_name(folder, f"{dataset.name}-{_stem(recipe.model.name)}")
+    name = options.name or free_name(folder, f"{dataset.name}-{_stem(recipe.model.name)}")
     description = {
         "recipe": recipe.to_dict(),
         "data": data_description(dataset),
@@ -90,21 +83,18 @@ def prepare_training(request: TrainRequest, progress: Progress | None = None) ->
         "source": architecture.source,
     }
     run = create_run(folder, name, description)
-    sheet = report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed)
-    commit_bytes(run.folder / "augment.png", sheet.png)
-    if start.rates is not None:
-        report.write_rates(run, start.rates)
-    return Session(
+    session = Session(
         run,
         recipe,
         dataset,
         architecture,
         device,
-        resume_command(run, request),
+        resume_command(run, data, options),
         initial,
         start.notes,
-        watch=EVERY * request.watch,
+        watch=EVERY * options.watch,
     )
+    return session, start.rates
 
 
 def _stem(model: str) -> str:
@@ -112,38 +102,39 @@ def _stem(model: str) -> str:
     return Path(model.split(":")[0]).stem if is_own(model) else model.split(":")[-1]
 
 
-def _plan(request: TrainRequest, dataset: Dataset, device: torch.device) -> _Start:
+def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.device) -> _Start:
     """The start, with what has to be measured settled: size and epochs by time, memory, learning rate."""
-    start = settle_recipe(wanted_recipe(request), dataset, device)
-    if request.minutes is not None:
-        start = _within_minutes(request, start)
-    if request.memory is not None:
-        if not 0 < request.memory < math.inf:
-            raise UsageError(f"--memory {request.memory:g} is no number of GB to train in.")
+    start = settle_recipe(wanted_recipe(data, options), dataset, device)
+    if options.minutes is not None:
+        start = _within_minutes(data, options, start)
+    if options.memory is not None:
+        if not 0 < options.memory < math.inf:
+            raise UsageError(f"--memory {options.memory:g} is no number of GB to train in.")
         size = dataset.preprocess.size
-        recipe = fit_memory(start.network(), start.recipe, size, request.memory)
+        recipe = fit_memory(start.network(), start.recipe, size, options.memory)
         if recipe != start.recipe:
-            start.notes.append(f"activations are computed again, to fit a step in {request.memory:g} GB.")
+            start.notes.append(f"activations are computed again, to fit a step in {options.memory:g} GB.")
         start.recipe = recipe
-    if request.options.get("lr") == "auto":
+    if options.lr == "auto":
         start.rates = rate_range(start.network(), start.batches(), start.recipe)
         start.recipe = start.recipe.with_options({"lr": start.rates.chosen})
         start.notes.append(f"the range test chose the learning rate {start.rates.chosen:g}; see lr.png in the run.")
     return start
 
 
-def _within_minutes(request: TrainRequest, start: _Start) -> _Start:
+def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
     """The largest size of which enough epochs fit in the time; where something else was named, its epochs only."""
-    minutes = request.minutes
+    minutes = options.minutes
     assert minutes is not None
-    if request.options.get("epochs") is not None:
+    if options.epochs is not None:
         raise UsageError(f"--minutes {minutes:g} settles the epochs: leave out --epochs, or --minutes.")
     if not 0 < minutes < math.inf:
         raise UsageError(f"--minutes {minutes:g} is no time to train in.")
-    free = request.size is None and request.recipe is None and request.options.get("model") is None
+    free = options.size is None and options.recipe is None and options.model is None
     shortest = math.inf
-    for size in reversed(SIZES) if free else (request.size,):
-        tried = settle_recipe(wanted_recipe(replace(request, size=size)), start.dataset, start.device)
+    sizes: tuple[Size | None, ...] = ("large", "medium", "small") if free else (options.size,)
+    for size in sizes:
+        tried = settle_recipe(wanted_recipe(data, replace(options, size=size)), start.dataset, start.device)
         validation = len(start.dataset.parts["val"])
         seconds = epoch_seconds(tried.network(), tried.batches(), tried.recipe, validation)
         shortest = min(shortest, seconds)

@@ -1,0 +1,120 @@
+"""The options of a training. All but the last group are fields of a recipe; None leaves them to the recipe."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..options import Device, Fitting, Flag, Places, Watching
+from ..recipes import Recipe
+
+Size = Literal["small", "medium", "large"]
+Switch = Annotated[bool | None, Parameter(negative=())]  # on, or as the recipe says
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network."""
+
+    model: str | None = None
+    """A name of `convscope models`, torchvision or timm, or module.py:function for your own (which runs that code)."""
+    width: int | None = None
+    """Filters of the first layer."""
+    depth: int | None = None
+    """Convolutions, for models that have a choice."""
+    batch_norm: bool | None = None
+    """With or without batch normalization."""
+    dropout: float | None = None
+    """The probability of dropping a unit between the fully connected layers."""
+    stem: int | Literal["small"] | None = None
+    """Filter size of resnet's first layer, or small for images of about 32 pixels."""
+    shortcut: Literal["pad", "projection"] | None = None
+    """pad or projection: how the CIFAR residual nets skip where the size changes."""
+    weights: Path | None = None
+    """A safetensors file to start from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """How the weights move."""
+
+    lr: float | Literal["auto"] | None = None
+    """The highest learning rate of the schedule; auto: found by a range test first."""
+    optimizer: str | None = None
+    """sgd (with Nesterov momentum), adamw, or muon."""
+    momentum: float | None = None
+    """Of SGD and Muon; beta1 of AdamW."""
+    weight_decay: float | None = None
+    """On filters and matrices, not on norms and biases."""
+    schedule: str | None = None
+    """one-cycle, cosine or constant."""
+    warmup: float | None = None
+    """The share of the run in which the rate climbs."""
+    label_smoothing: float | None = None
+    """The share of each label spread over all classes."""
+    clip: float | None = None
+    """The largest norm of a gradient; 0 for no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """How training images and labels are varied."""
+
+    augment: str | None = None
+    """none, light, standard or strong."""
+    flip: str | None = None
+    """none, random or alternating, instead of the level's own: none where a mirror image means something else."""
+    mixup: float | None = None
+    """Alpha of mixup: each image is mixed with another one; 0 for none."""
+    cutmix: float | None = None
+    """Alpha of cutmix: a rectangle of another image is put in; 0 for none."""
+    balance: Switch = None
+    """Weigh the classes so that rare ones count as much as frequent ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How long, in what pieces, in what arithmetic."""
+
+    epochs: int | None = None
+    """How often every image is seen."""
+    batch_size: int | None = None
+    """Images an update; 128 (muon: 512) when nothing is said, or fewer so that an epoch has 20 updates."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation accuracy."""
+    ema: float | None = None
+    """Decay of averaged weights, which are then validated and kept: 0.99 to 0.9999; 0 for none."""
+    save_memory: Switch = None
+    """Compute activations again in the backward pass instead of keeping them."""
+    seed: int | None = None
+    """Of initialisation, order, augmentation and dropout."""
+    precision: str | None = None
+    """auto, float32 or bfloat16."""
+    compile: Switch = None
+    """Compile the network (on CPUs it has not paid so far: see docs/log.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(LoopOptions, NetworkOptions, OptimizerOptions, AugmentOptions, Fitting, Device, Places, Watching):
+    """A training as it is asked for."""
+
+    recipe: str | None = None
+    """A named recipe to start from; options given beside it win. See docs/recipes.md."""
+    size: Size | None = None
+    """small, medium or large: speednet's width, epochs and rate together, instead of --recipe."""
+    minutes: float | None = None
+    """How long to train: settles the epochs by the speed measured here, and the size where no model is named."""
+    memory: float | None = None
+    """GB that a training step may take: --save-memory where it is needed, and a plain no where that is not enough."""
+    watch: Flag = False
+    """Look inside the network every 10th step: what layers put out, gradients, updates, for `convscope diagnose`."""
+    name: str | None = None
+    """The run's name; with --resume, the run to go on with (default: the last)."""
+    resume: Flag = False
+    """Go on with a run that was stopped, bit for bit."""
+
+    def of_recipe(self) -> dict[str, Any]:
+        """Those that were given and are fields of a recipe, by their flat names."""
+        known = Recipe().flat().keys() & {field.name for field in fields(self)}
+        return {name: getattr(self, name) for name in known if getattr(self, name) is not None}
