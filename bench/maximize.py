@@ -28,8 +28,9 @@ from convscope.evaluation.opening import open_classifier
 from convscope.explanation.cards import verdicts
 from convscope.explanation.exemplars import exemplars, highest
 from convscope.explanation.layers import find_layers
-from convscope.explanation.maximize import maximize, palette, total_variation
+from convscope.explanation.maximize import maximize
 from convscope.explanation.objectives import logit, neuron
+from convscope.explanation.presets import palette, total_variation
 from convscope.images.preprocess import Preprocess, to_tensor
 from convscope.models.registry import build
 from convscope.models.taps import reach

@@ -18,7 +18,7 @@ from convscope.errors import UsageError
 from convscope.explanation import report
 from convscope.explanation.card_making import Explaining, Material, Options, Streamed
 from convscope.explanation.cards import LayerCards
-from convscope.explanation.maximize import palette, total_variation
+from convscope.explanation.presets import palette, total_variation
 from convscope.explanation.report import write_layer
 from convscope.images.preprocess import to_tensor
 from convscope.models.taps import count_hooks

@@ -21,7 +21,10 @@ ROOMS = (
 STAGES = ["drawing", "report", "command", "cli"]  # what computes comes before all of them
 EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m convscope`: they reach for everything
 
-TOUCHES = {"models/taps.py"}  # a hook is a `with` block there, and counted afterwards; so is a replaced forward
+TOUCHES = {
+    "models/taps.py",
+    "models/tracing.py",
+}  # a hook is a `with` block there, and counted afterwards; so is a replaced forward
 UNPICKLES = {
     "models/pretrained.py",  # lite0's weights are one: torch's restricted loader, after their SHA-256 was compared
     "datasets/cifar.py",  # CIFAR's own files are pickles: an unpickler that can build arrays and nothing else

@@ -19,21 +19,9 @@ from convscope.datasets.shapes import load_shapes
 from convscope.errors import UsageError
 from convscope.explanation import maximize as under_test
 from convscope.explanation.layers import Layer, find_layers
-from convscope.explanation.maximize import (
-    BLOCK,
-    LINEAR,
-    PRESETS,
-    WHOLE,
-    Maximized,
-    Palette,
-    Preset,
-    maximize,
-    palette,
-    pick_preset,
-    total_variation,
-    window_of,
-)
+from convscope.explanation.maximize import BLOCK, Maximized, maximize, pick_preset, window_of
 from convscope.explanation.objectives import Objective, Values, channel, direction, logit, neuron
+from convscope.explanation.presets import LINEAR, PRESETS, WHOLE, Palette, Preset, palette, total_variation
 from convscope.images.preprocess import Preprocess
 from convscope.models.alexnet import alexnet
 from convscope.models.receptive_fields import Field

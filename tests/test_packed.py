@@ -217,7 +217,7 @@ here, other = Path(sys.argv[1]), Path(sys.argv[2])
 here.touch()
 while not other.exists():
     time.sleep(0.005)
-print(hashlib.sha256(load_dataset({str(folder)!r}, image_size=256).images.tobytes()).hexdigest())
+print(hashlib.sha256(load({str(folder)!r}, image_size=256).images.tobytes()).hexdigest())
 """
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     names = [str(tmp_path / "a"), str(tmp_path / "b")]

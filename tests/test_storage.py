@@ -351,7 +351,7 @@ def test_a_writer_killed_at_any_moment_leaves_one_content_whole(tmp_path: Path) 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from convscope.storage import lock
+from convscope.locks import lock
 with lock(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(60)

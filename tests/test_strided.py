@@ -15,7 +15,7 @@ from convscope.models.registry import build
 
 CRASHES_WITHOUT = """
 import torch
-from convscope.classifier import Architecture
+from convscope.models.architecture import Architecture
 torch.set_num_threads(2)
 network = Architecture("resnet", 32, {"width": 12, "stem": "small"}).build(10)
 images = torch.rand(31, 3, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -45,7 +45,7 @@ def test_the_same_numbers_as_the_plain_definition(
     conv = nn.Conv2d(channels, 2 * channels, 1, stride, groups=grouped, bias=bias)
     oracle = nn.Conv2d(channels, 2 * channels, 1, stride, groups=grouped, bias=bias).double()
     oracle.load_state_dict(conv.state_dict())
-    without_the_fault(conv.to(memory_format=torch.channels_last))
+    conv = without_the_fault(conv.to(memory_format=torch.channels_last))
     assert type(conv) is StridedPointwise
     images = torch.randn(7, channels, 9, 10).contiguous(memory_format=torch.channels_last).requires_grad_()
     exact = images.detach().double().contiguous().requires_grad_()

@@ -206,7 +206,7 @@ def test_a_killed_study_loses_one_training(tmp_path: Path) -> None:
     """SIGKILL in the middle: what was committed is found again, and the rest gives the same figures."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from toyclaim import CLAIM; from convscope.studies import CLAIMS; CLAIMS['toy'] = CLAIM\n"
+        "from toyclaim import CLAIM; from convscope.studies.registry import CLAIMS; CLAIMS['toy'] = CLAIM\n"
         "import convscope; print('begun', flush=True)\n"
         "convscope.study(['toy'], runs=__import__('pathlib').Path(sys.argv[2]))\n"
     )

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from convscope.errors import UnknownName, UsageError
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
-from convscope.models.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping, tracing
+from convscope.models.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping
+from convscope.models.tracing import tracing
 
 
 class Shared(nn.Module):

@@ -18,7 +18,6 @@ from PIL import ImageColor
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from convscope.datasets import splits
 from convscope.explanation import descriptions as words
 from convscope.explanation.descriptions import (
     COLOURS,
@@ -407,7 +406,7 @@ def test_answers_to_classes_name_them(planted: tuple[Planted, Planted], classes:
 
     (rule,) = rules_of(planted, answer)
     assert rule.kind == "class"
-    assert set(rule.words.split(" or ")) == set(splits.split(" or "))
+    assert set(rule.words.split(" or ")) == set(words.split(" or "))
     assert rule.auroc == pytest.approx(1 - len(classes) / 20, abs=0.03), "the rest of the class counts half"
 
 

@@ -9,6 +9,7 @@ of modules are answered from what they put out before, and nothing is traced.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of
-from ..models.taps import Call, evaluating, tracing
+from ..models.taps import computing_by, evaluating
+from ..models.tracing import Call, tracing
 from .layers import Layer
 
 IMAGES = 1_000  # of the validation images
@@ -149,25 +151,18 @@ class _Replay:
         return met
 
     def __enter__(self) -> _Replay:
-        self._own = {module: module.__dict__.get("forward") for module in self._met}
-        for module, own in self._own.items():
-            forward = partial(type(module).forward, module) if own is None else own
-            module.__dict__["forward"] = partial(self._forward, module, forward)
-        try:
+        self._own = {module for module in self._met if "forward" in vars(module)}
+        forwards = {module: partial(self._forward, module, module.forward) for module in self._met}
+        with ExitStack() as stack:
+            stack.enter_context(computing_by(forwards))
             self.without(0)  # a trial, on copies of everything: what changed in it is fragile
-        except BaseException:
-            self.__exit__()
-            raise
+            self._leave = stack.pop_all()
         self._fragile = {n for n, lent in self._lent or () if any(t._version for t in _tensors(lent))}
         self._lent = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        for module, own in self._own.items():
-            if own is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = own
+        self._leave.close()
 
     def without(self, k: int) -> Tensor:
         """The logits (B, K) with filter ``k`` at 0."""
@@ -226,7 +221,7 @@ class _Replay:
     def _one_channel(self, module: nn.Module, forward: Callable[..., Any], call: Call, mark: _Mark) -> Tensor | None:
         """What a module puts out when only some channels of its input changed; None where it has to be run."""
         known = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
-        if known is None or type(module).forward is not known.forward or self._own[module] is not None:
+        if known is None or type(module).forward is not known.forward or module in self._own:
             return None  # a class, or an object, with a forward of its own
         if not isinstance(call.output, Tensor):
             return None

@@ -1,7 +1,7 @@
 """Where a network looks: four maps over one image of how much each place counts for the logit of a class.
 
-Every method leaves the network as it found it and works on any ``nn.Module`` that takes (B, C, H, W) images and puts
-out (B, K) logits. A map alone is not evidence: ``sanity_check`` tells whether it depends on the weights at all.
+Every method leaves the network as it found it and takes any ``nn.Module`` from images (B, C, H, W) to logits (B, K).
+A map alone is not evidence: ``sanity_check`` tells whether it depends on the weights at all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..models.taps import Recording, evaluating, leaves, observe, record
 
 POINTS_A_BATCH = 32  # of the path of integrated gradients, each with a backward pass
 WINDOWS_A_BATCH = 64  # of occlusion, forward only
-PASSING = 0.5  # mean absolute rank correlation from which on a map is said not to depend on the weights
+PASSING = 0.5  # mean absolute rank correlation from which a map is said not to depend on the weights
 
 
 @dataclass(frozen=True)
@@ -225,12 +225,11 @@ def sanity_check(
     original_HW = METHODS[method](network, image_1CHW, target, None).map_HW
     with torch.inference_mode(False):  # else the copy would be of inference tensors, which take no gradient
         changed = copy.deepcopy(network)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # of the processor, so that every device gets the same numbers
     checks = []
     for name, module in _from_the_output(changed, image_1CHW):
         with torch.inference_mode(False), torch.no_grad():
             for weights in module.parameters(recurse=False):
-                # Drawn on the processor, so that every device gets the same numbers.
                 drawn = torch.randn(weights.shape, generator=generator, dtype=weights.dtype).to(weights.device)
                 weights.copy_(weights.mean() + weights.std(correction=0) * drawn)
         map_HW = METHODS[method](changed, image_1CHW, target, None).map_HW

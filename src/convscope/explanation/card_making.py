@@ -27,8 +27,9 @@ from .evidence import find_head
 from .exemplars import Exemplars, Stream, highest
 from .layers import Layer, find_layers
 from .maps import filter_images, pixel_weights
-from .maximize import Maximized, Palette, maximize, palette
+from .maximize import Maximized, maximize
 from .objectives import logit, neuron
+from .presets import Palette, palette
 from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
 

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,10 +134,7 @@ def extract(
             make_folder(store.folder)
             with lock(store.folder, "this feature store"):
                 sweep_temporaries(store.folder)
-                for path in store.damaged:
-                    with suppress(OSError):
-                        path.unlink()
-                store.damaged.clear()  # what is made anew has the same name
+                store.discard_damaged()
                 commit_json(store.folder / "store.json", description)
                 store.refresh()  # another process may have been faster
                 missing = _first_of_each(keys, store.rows(keys) < 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ class Store:
         every = np.concatenate(self._keys) if self._keys else np.zeros((0, KEY_BYTES), np.uint8)
         self._order = np.argsort(_short(every), kind="stable")
         self._sorted, self._every = _short(every)[self._order], every
+
+    def discard_damaged(self) -> None:
+        """Remove the shards that are not what was written: what is made anew has the same name."""
+        for path in self.damaged:
+            with suppress(OSError):
+                path.unlink()
+        self.damaged.clear()
 
     def rows(self, keys_N32: np.ndarray) -> np.ndarray:
         """The row of each key, int64 (N,); -1 where there is none."""

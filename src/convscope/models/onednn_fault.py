@@ -17,6 +17,9 @@ SOUND_FROM = 16  # channels in
 class StridedPointwise(nn.Conv2d):
     """A 1x1 convolution of a stride as what it is: the places it looks at, and a convolution of stride 1 on them."""
 
+    def __init__(self, plain: nn.Conv2d) -> None:
+        vars(self).update(vars(plain))  # its own parameters, hooks and settings: nothing is copied or drawn
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         down, across = self.stride
         picked = input[..., ::down, ::across]
@@ -24,12 +27,16 @@ class StridedPointwise(nn.Conv2d):
 
 
 def without_the_fault(network: nn.Module) -> nn.Module:
-    """The same network, its layers of the kind that meets the fault made StridedPointwise; parameters, names and
-    numbers stay."""
-    for module in network.modules():
-        if type(module) is nn.Conv2d and _meets_it(module):
-            module.__class__ = StridedPointwise
-    return network
+    """The network with a StridedPointwise in the place of each layer that meets the fault; parameters, names and
+    numbers stay. Another object is returned where the network itself is such a layer."""
+    sound: dict[nn.Module, nn.Module] = {
+        m: StridedPointwise(m) for m in network.modules() if type(m) is nn.Conv2d and _meets_it(m)
+    }
+    for parent in list(network.modules()) if sound else ():
+        for name, child in parent._modules.items():  # not named_children, which tells a shared layer once
+            if child in sound:
+                setattr(parent, name, sound[child])
+    return sound.get(network, network)
 
 
 def _meets_it(conv: nn.Conv2d) -> bool:

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..errors import UsageError
+from .taps import computing_by
 
 Group = list[nn.Module]
 
@@ -30,19 +31,13 @@ def recomputing(network: nn.Module, enabled: bool = True) -> Iterator[None]:
     Gradients are the same to the last bit, and batch norms count a batch once. UsageError for a network without any
     ``nn.Sequential``, which cannot be cut.
     """
-    changed: list[nn.Module] = []
-    try:
-        for sequence in _sequences(network) if enabled else ():
-            sequence.__dict__["forward"] = partial(_run, _groups(sequence))
-            changed.append(sequence)
-        if enabled and not changed:
-            raise UsageError(
-                f"{type(network).__name__} has no nn.Sequential, so its activations cannot be computed again in parts."
-            )
+    sequences = _sequences(network) if enabled else []
+    if enabled and not sequences:
+        raise UsageError(
+            f"{type(network).__name__} has no nn.Sequential, so its activations cannot be computed again in parts."
+        )
+    with computing_by({sequence: partial(_run, _groups(sequence)) for sequence in sequences}):
         yield
-    finally:
-        for sequence in changed:
-            del sequence.__dict__["forward"]
 
 
 def _is_sequence(module: nn.Module) -> bool:

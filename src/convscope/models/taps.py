@@ -1,8 +1,9 @@
 """Looking at a network without disturbing it: what its modules are given and put out, in evaluation mode if wanted.
 
-The only module of the package that registers a hook. Every tap is a ``with`` block, and its hooks are gone afterwards,
-whether the block ended or raised. Any ``nn.Module`` works, whatever its ``forward`` does, because only calls of its
-submodules are watched; a submodule whose ``forward`` is not called through ``module(...)`` is not seen.
+With ``tracing`` the only module of the package that registers a hook or replaces a ``forward``. Every tap is a ``with``
+block, and what it changed is as before afterwards, whether the block ended or raised. Any ``nn.Module`` works, whatever
+its ``forward`` does, because only calls of its submodules are watched; a submodule whose ``forward`` is not called
+through ``module(...)`` is not seen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import UnknownName, UsageError
 
@@ -46,6 +48,35 @@ class Recording:
 
 
 @contextmanager
+def hooks() -> Iterator[list[RemovableHandle]]:
+    """A with-block with a list for the hooks that are registered in it, which are removed when it ends."""
+    handles: list[RemovableHandle] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def computing_by(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """A with-block in which these modules compute by other functions, each given what its ``forward`` would be.
+
+    A ``forward`` that an object had of its own (not of its class) is put back afterwards.
+    """
+    own = {module: module.__dict__.get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, forward in own.items():
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.__dict__["forward"] = forward
+
+
+@contextmanager
 def record(network: nn.Module, names: Iterable[str] | None, *, clone: bool = False) -> Iterator[Recording]:
     """Record the inputs and outputs of the named submodules ("" is the network itself), or of every leaf for None.
 
@@ -55,16 +86,12 @@ def record(network: nn.Module, names: Iterable[str] | None, *, clone: bool = Fal
     """
     recording = Recording()
     taps = leaves(network) if names is None else named(network, names)
-    handles = []
-    try:
+    with hooks() as handles:
         for name, module in taps.items():
             before, after = _recorders(recording, name, clone)
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(module.register_forward_hook(after))
         yield recording
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -74,16 +101,15 @@ def observe(network: nn.Module, callback: Callback, *, leaves_only: bool = False
     A container comes after what it contains, the network itself (name "") last; ``leaves_only`` leaves both out. A
     module used in several places is reported at each call, under its first name.
     """
+
+    def after(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        callback(name, module, (*args, *kwargs.values()), output)
+
     watched = leaves(network) if leaves_only else dict(network.named_modules())
-    handles = []
-    try:
+    with hooks() as handles:
         for name, module in watched.items():
-            hook = _observer(name, callback)
-            handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 # name, how many calls of it came before in this pass, module, input, output
@@ -121,89 +147,26 @@ def following(network: nn.Module, on_output: OnOutput, on_gradient: OnGradient) 
         backward = True
         on_gradient(name, call, tensor)
 
-    handles = [network.register_forward_pre_hook(before)]
-    try:
+    with hooks() as handles:
+        handles.append(network.register_forward_pre_hook(before))
         for name, module in leaves(network).items():
             handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def accumulating(parameters: Mapping[str, nn.Parameter], callback: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Call ``callback(name, gradient)`` when a parameter's gradient has been added up, before it is clipped."""
-    handles = []
-    try:
+
+    def accumulated(name: str, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            callback(name, parameter.grad)
+
+    with hooks() as handles:
         for name, parameter in parameters.items():
             if parameter.requires_grad:
-                hook = partial(_on_accumulated, name, callback)
-                handles.append(parameter.register_post_accumulate_grad_hook(hook))
+                handles.append(parameter.register_post_accumulate_grad_hook(partial(accumulated, name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _on_accumulated(name: str, callback: Callable[[str, Tensor], None], parameter: Tensor) -> None:
-    if parameter.grad is not None:
-        callback(name, parameter.grad)
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of a module in a traced pass: when it was entered and left, what it was given and put out.
-
-    ``number`` counts the calls as they are entered, ``parent`` is that of the call around it (-1 for none).
-    """
-
-    number: int
-    name: str
-    module: nn.Module
-    parent: int
-    entered: int
-    left: int = -1
-    given: Any = None
-    output: Any = None
-
-
-@contextmanager
-def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
-    """Record every call of every module in the passes within the block, in the order in which they are entered.
-
-    The network goes on with copies of what is put out, so that nothing works on it in place. What is given is kept for
-    the module ``given_of`` alone.
-    """
-    calls: list[Call] = []
-    open_calls: list[Call] = []
-    clock = iter(range(2**62))
-
-    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        parent = open_calls[-1].number if open_calls else -1
-        given = _copied(first_tensor(args)) if name == given_of else None
-        call = Call(len(calls), name, module, parent, next(clock), given=given)
-        calls.append(call)
-        open_calls.append(call)
-
-    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        call = open_calls.pop()
-        call.left, call.output = next(clock), output
-        return _copied(output)
-
-    handles = []
-    try:
-        for name, module in network.named_modules():
-            handles.append(module.register_forward_pre_hook(partial(_entered, enter, name)))
-            handles.append(module.register_forward_hook(leave, prepend=True))  # before a user's own hooks
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _entered(enter: Callable[..., None], name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-    enter(name, module, args)
 
 
 @contextmanager
@@ -220,18 +183,15 @@ def tapping(
         by_place.setdefault((tap.module, tap.at_input), {}).setdefault(tap.call, []).append(number)
     modules = named(network, [name for name, _ in by_place])
     counts = dict.fromkeys(by_place, 0)
-    handles = [network.register_forward_pre_hook(lambda *_: counts.update(dict.fromkeys(counts, 0)))]
-    try:
+    with hooks() as handles:
+        handles.append(network.register_forward_pre_hook(lambda *_: counts.update(dict.fromkeys(counts, 0))))
         for place, numbers in by_place.items():
             module, hook = modules[place[0]], _passing(counts, place, numbers, callback)
             if place[1]:
-                handles.append(module.register_forward_pre_hook(partial(_on_inputs, hook), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             else:
-                handles.append(module.register_forward_hook(partial(_on_output, hook)))
+                handles.append(module.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Reached(Exception):
@@ -257,6 +217,19 @@ def reach(network: nn.Module, images_BCHW: Tensor, taps: Sequence[Tap]) -> list[
         if number not in reached:
             raise UsageError(f"the network does not call {tap.module!r} {tap.call + 1} times.")
     return [reached[number] for number in range(len(taps))]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """A with-block in which no parameter asks for a gradient, so that a graph holds the way of the images alone."""
+    wanted = [(p, p.requires_grad) for p in network.parameters()]
+    try:
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, before in wanted:
+            parameter.requires_grad_(before)
 
 
 @contextmanager
@@ -319,14 +292,14 @@ def _recorders(recording: Recording, name: str, clone: bool) -> tuple[Callable[.
         given = first_tensor((args, kwargs))
         if given is not None:
             recording.inputs[name] = given
-        return (_copied(args), _copied(kwargs)) if clone else None
+        return (mapped(args, Tensor.clone), mapped(kwargs, Tensor.clone)) if clone else None
 
     def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
         put_out = first_tensor(output)
         if put_out is not None:
             recording.outputs[name] = put_out
             recording.every_output.setdefault(name, []).append(put_out)
-        return _copied(output) if clone else None
+        return mapped(output, Tensor.clone) if clone else None
 
     return before, after
 
@@ -337,9 +310,13 @@ def _passing(
     numbers: dict[int, list[int]],
     callback: Callable[[int, Tensor], Tensor | None],
 ) -> Callable[..., Any]:
-    """The hook of a place, given its output or (arguments, named arguments); None where nothing is replaced."""
+    """The hook of a place: at its input it is given (arguments, named arguments), else (arguments, output).
 
-    def hook(value: Any) -> Any:
+    It returns None where nothing is replaced.
+    """
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], last: Any) -> Any:
+        value = (args, last) if place[1] else last
         call = counts[place]
         counts[place] += 1
         tensor, changed = first_tensor(value), None
@@ -352,38 +329,20 @@ def _passing(
     return hook
 
 
-def _on_inputs(hook: Callable[[Any], Any], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return hook((args, kwargs))
-
-
-def _on_output(hook: Callable[[Any], Any], _module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-    return hook(output)
-
-
 def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
     """The same structure with one tensor in another's stead."""
+    return mapped(value, lambda tensor: new if tensor is old else tensor)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure with its tensors changed; what is neither tensor, tuple, list nor dict is passed on."""
     if isinstance(value, Tensor):
-        return new if value is old else value
+        return change(value)
     if isinstance(value, dict):
-        return type(value)((key, _replaced(part, old, new)) for key, part in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_replaced(part, old, new) for part in value))
-    return type(value)(_replaced(part, old, new) for part in value) if isinstance(value, (tuple, list)) else value
-
-
-def _observer(name: str, callback: Callback) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        callback(name, module, (*args, *kwargs.values()), output)
-
-    return hook
-
-
-def _copied(value: Any) -> Any:
-    """The same structure with its tensors cloned; what is neither tensor, tuple, list nor dict is passed on."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return type(value)((key, _copied(part)) for key, part in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple takes its parts one by one
-        return type(value)(*(_copied(part) for part in value))
-    return type(value)(_copied(part) for part in value) if isinstance(value, (tuple, list)) else value
+        return type(value)((key, mapped(part, change)) for key, part in value.items())
+    if isinstance(value, (tuple, list)):
+        parts = [mapped(part, change) for part in value]
+        return (
+            type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        )  # a named tuple takes them apart
+    return value
