@@ -23,10 +23,10 @@ demo: $(READY) ## the main job on built-in data, offline, in a few minutes
 	$(BIN)/convscope demo
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) --durations=10 $(ARGS)
 
 test-all: $(READY) ## all the tests
-	$(BIN)/python -m pytest $(WORKERS) -m "" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) --durations=10 -m "" $(ARGS)
 
 check: $(READY) ## style, format, types and the rules of the house
 	$(BIN)/ruff check .

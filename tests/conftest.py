@@ -42,6 +42,16 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     _redirect(monkeypatch, tmp_path_factory.mktemp("convscope"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_quick_peak() -> Iterator[None]:
+    """A machine's peak is measured with small matrices: a second in every training decides nothing here."""
+    from convscope import machine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "PEAK_SIDE", 512)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; a test that needs it is skipped where it is missing."""

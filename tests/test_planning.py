@@ -16,6 +16,7 @@ from convscope.datasets.shapes import load_shapes
 from convscope.errors import MemoryExhausted, UnknownName, UsageError
 from convscope.models.registry import build
 from convscope.recipes import SIZES, Recipe, find_recipe
+from convscope.training import estimates
 from convscope.training import starting as preparing
 from convscope.training.batches import Batches
 from convscope.training.command import prepare_training
@@ -39,8 +40,11 @@ def start(data: Dataset, **options: Any) -> tuple[torch.nn.Module, Batches, Reci
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_a_range_test_finds_a_rate_that_trains_and_leaves_everything_as_found(data: Dataset, optimizer: str) -> None:
-    network, batches, recipe = start(data, optimizer=optimizer)
+def test_a_range_test_finds_a_rate_that_trains_and_leaves_everything_as_found(
+    data: Dataset, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "RANGE_UPDATES", 50)
+    network, batches, recipe = start(data, optimizer=optimizer, width=2)
     network.train()
     before, generator = deepcopy(network.state_dict()), torch.get_rng_state()
     found = rate_range(network, batches, recipe)
@@ -73,7 +77,7 @@ def test_the_time_of_an_epoch_is_that_of_its_updates_and_validation(data: Datase
 
 
 def test_memory_is_given_up_for_time_only_where_it_must_be(data: Dataset) -> None:
-    network, _, recipe = start(data, model="resnet56", width=16, dropout=None, batch_size=64)
+    network, _, recipe = start(data, model="resnet56", width=8, dropout=None, batch_size=64)
     fixed, plain, saved = step_bytes(network, recipe, 32)
     assert fixed == 3 * 4 * sum(p.numel() for p in network.parameters()), "weights, gradients and momentum"
     assert saved < 0.4 * plain
