@@ -39,13 +39,24 @@ Flat = Annotated[O, Parameter(name="*")]  # on the command line: the fields of t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where data and runs lie."""
+class Runs:
+    """Where runs lie."""
+
+    runs: Path | None = None
+    """The folder of runs (default: $CONVSCOPE_RUNS, else runs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRoot:
+    """Where data lie."""
 
     data_root: Path | None = None
     """Where cifar10 lies (default: $CONVSCOPE_DATA, else the cache)."""
-    runs: Path | None = None
-    """The folder of runs (default: $CONVSCOPE_RUNS, else runs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places(DataRoot, Runs):
+    """Where data and runs lie."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +73,32 @@ class OwnCode:
 
     model: str | None = None
     """Needed for a net of your own: module.py:function, whose code is run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedWeights:
+    """The weights of a pretrained network."""
+
+    weights: Path | None = None
+    """For pretrained:NAME: a safetensors file to take the weights from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureOptions:
+    """What a network of ours can be built with; None leaves a choice to the network."""
+
+    width: int | None = None
+    """Filters of the first layer."""
+    depth: int | None = None
+    """Convolutions, for models that have a choice."""
+    batch_norm: bool | None = None
+    """With or without batch normalization."""
+    dropout: float | None = None
+    """The probability of dropping a unit between the fully connected layers."""
+    stem: int | Literal["small"] | None = None
+    """Filter size of resnet's first layer, or small for images of about 32 pixels."""
+    shortcut: Literal["pad", "projection"] | None = None
+    """pad or projection: how the CIFAR residual nets skip where the size changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +132,18 @@ class TakesOptions(Protocol[S, P, R]):
     def __call__(self, subject: S, /, *args: P.args, **options: P.kwargs) -> R: ...
 
 
+class TakesImagesAndOptions(Protocol[S, D, P, R]):
+    """A function of one thing and images; and options by keyword."""
+
+    def __call__(self, subject: S, images: D, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
+class MayTakeOneAndOptions(Protocol[S, P, R]):
+    """A function of one thing, if wanted; and options by keyword."""
+
+    def __call__(self, subject: S = ..., /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
 class TakesDataAndOptions(Protocol[S, D, P, R]):
     """A function of one thing and, if wanted, other data; and options by keyword."""
 
@@ -103,6 +152,18 @@ class TakesDataAndOptions(Protocol[S, D, P, R]):
 
 def with_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], TakesOptions[S, P, R]]:
     """Make a function of (subject, options) take the fields of ``group`` as keywords. UnknownName for any other."""
+    return functools.partial(_by_keyword, group)
+
+
+def with_one_and_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], MayTakeOneAndOptions[S, P, R]]:
+    """Do what ``with_options`` does, for a function whose subject has a default."""
+    return functools.partial(_by_keyword, group)
+
+
+def with_images_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, D, O], R]], TakesImagesAndOptions[S, D, P, R]]:
+    """Make a function of (subject, images, options) take the fields of ``group`` as keywords."""
     return functools.partial(_by_keyword, group)
 
 
@@ -115,16 +176,35 @@ def with_data_and_options(
 
 def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     fields = [field.name for field in dataclasses.fields(group)]
-    *positional, _ = inspect.signature(function).parameters.values()
+    first, *others, _ = inspect.signature(function).parameters.values()
+    positional = [first, *(p.replace(default=None) if p.name == "data" else p for p in others)]  # else its own, if any
 
     @functools.wraps(function)
     def call(*subjects: Any, **given: Any) -> Any:
+        by_name = {p.name: given.pop(p.name) for p in positional if p.name in given}
         for name in given:
             if name not in fields:
                 raise UnknownName("option", name, fields)
-        bound = inspect.Signature(positional).bind(*subjects)
-        return function(*bound.args, *[None] * (len(positional) - len(bound.args)), group(**given))
+        bound = inspect.Signature(positional).bind(*subjects, **by_name)
+        bound.apply_defaults()
+        return function(*bound.args, group(**given))
 
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]
     call.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]
     return call
+
+
+I = TypeVar("I", contravariant=True)  # noqa: E741 - an image
+
+
+class TakesImageDataAndOptions(Protocol[S, I, D, P, R]):
+    """A function of one thing and an image and, if wanted, other data; and options by keyword."""
+
+    def __call__(self, subject: S, image: I, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
+def with_image_data_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
+    """Make a function of (subject, image, data, options) take the fields of ``group`` as keywords."""
+    return functools.partial(_by_keyword, group)

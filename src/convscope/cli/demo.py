@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..evaluation.cli import print_evaluation, print_predictions
 from ..explanation.cli import layer_line, print_explanation
+from ..options import Flat, Runs
 from ..training.cli import show_training
 
 
-def demo(*, runs: Path | None = None) -> None:
-    """The main job on built-in data, offline, in a few minutes: train on handwritten digits, evaluate, predict.
-
-    Parameters
-    ----------
-    runs
-        The folder of runs.
-    """
+def demo(*, options: Flat[Runs] = Runs()) -> None:
+    """The main job on built-in data, offline, in a few minutes: train on handwritten digits, evaluate, predict."""
     from ..evaluation.command import evaluate, predict, save_example
     from ..explanation.command import explain
     from ..training.command import prepare_training
 
     print("1. Train the lecture's network on 1,797 real handwritten digits (convscope train digits)")
-    session = prepare_training("digits", recipe="digits", runs=runs)
+    session = prepare_training("digits", recipe="digits", runs=options.runs)
     show_training(session, json=False)
     run = session.run
     print(f"\n2. Open the test images, which no choice was made on (convscope evaluate {run.folder})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ImageError
-from ..options import STANDARD_INPUT, Flag, Part, Views
+from ..options import STANDARD_INPUT, Flag, Flat
 from ..terminal import percent, print_notes, progress_bar
+from .options import EvaluateOptions, PredictOptions
 
 
 def evaluate(
@@ -21,13 +23,7 @@ def evaluate(
     data: str | None = None,
     /,
     *,
-    part: Part | None = None,
-    limit: int | None = None,
-    views: Views = "none",
-    model: str | None = None,
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
+    options: Flat[EvaluateOptions] = EvaluateOptions(),
     json: Flag = False,
 ) -> None:
     """Evaluate RUN on its own test images, or on DATA: accuracy with intervals, per class, confusion, calibration.
@@ -38,38 +34,13 @@ def evaluate(
         A run's name or path, `last`, a classifier file, or pretrained:NAME.
     data
         Another dataset, folder or table; its classes are matched by name.
-    part
-        train, val, test or all.
-    limit
-        Take so many images, stratified.
-    views
-        none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too.
-    model
-        Needed for a net of your own: module.py:function, whose code is run.
-    weights
-        For pretrained:NAME: a safetensors file to take the weights from.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs.
     json
         Print one JSON object.
     """
     from . import command
 
     with progress_bar(json) as progress:
-        result = command.evaluate(
-            run,
-            data,
-            part=part,
-            limit=limit,
-            views=views,
-            model=model,
-            weights=weights,
-            data_root=data_root,
-            runs=runs,
-            progress=progress,
-        )
+        result = command.evaluate(run, data, **vars(replace(options, progress=progress)))
     if json:
         print(json_module.dumps(result.summary))
         return
@@ -117,11 +88,7 @@ def predict(
     run: str,
     /,
     *images: str,
-    top: int = 5,
-    views: Views = "none",
-    model: str | None = None,
-    weights: Path | None = None,
-    runs: Path | None = None,
+    options: Flat[PredictOptions] = PredictOptions(),
     json: Flag = False,
     csv: Flag = False,
 ) -> int:
@@ -135,16 +102,6 @@ def predict(
         A run's name or path, `last`, a classifier file, or pretrained:NAME.
     images
         Files, folders, globs, or -.
-    top
-        How many answers an image.
-    views
-        none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies.
-    model
-        Needed for a net of your own: module.py:function, whose code is run.
-    weights
-        For pretrained:NAME: a safetensors file to take the weights from.
-    runs
-        The folder of runs.
     json
         Print one JSON list.
     csv
@@ -154,9 +111,7 @@ def predict(
 
     given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
-    results = command.predict(
-        run, given, top=top, views=views, model=model, weights=weights, runs=runs, standard_input=data
-    )
+    results = command.predict(run, given, **vars(replace(options, standard_input=data)))
     rows = [r.to_json() for r in results]
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))

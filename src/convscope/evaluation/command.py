@@ -13,50 +13,40 @@ from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..images.decoding import EXTENSIONS
-from ..progress import Progress
+from ..options import with_data_and_options, with_images_and_options
 from ..storage import commit_bytes
 from ..training.report import write_page
 from ..training.runs import runs_folder
 from . import report
 from .opening import home_of, open_classifier, read_data
+from .options import EvaluateOptions, PredictOptions
 from .scoring import Evaluated
 from .scoring import evaluate as evaluate_classifier
 
 
-def evaluate(
-    run: str,
-    data: str | Path | None = None,
-    *,
-    part: str | None = None,
-    limit: int | None = None,
-    views: str = "none",
-    model: str | None = None,
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    progress: Progress | None = None,
-) -> report.EvaluationReport:
+@with_data_and_options(EvaluateOptions)
+def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> report.EvaluationReport:
     """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test images. Written into the run.
 
     The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
     a run's own test images is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
     """
-    find_views(views)
-    classifier, found = open_classifier(run, runs, model, weights)
-    dataset, same, change = read_data(classifier, run, data, "evaluate", data_root, progress)
+    find_views(options.views)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    dataset, same, change = read_data(classifier, run, data, "evaluate", options.data_root, options.progress)
     notes = [*dataset.notes]
     if change and data is None:
         raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")
     if change:
         notes.append(f"the data changed since {run} was trained: {change}.")
-    chosen = part or ("test" if same or dataset.test_given else "all")
+    chosen = options.part or ("test" if same or dataset.test_given else "all")
     if same and chosen in ("train", "all"):
         notes.append("among these are the images that it was trained on.")
     opened = None
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
-        opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, limit))})
-    views, unmirrored = _allowed_views(classifier, views)
-    evaluated = evaluate_classifier(classifier, dataset, chosen, limit, views)
+        opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, options.limit))})
+    views, unmirrored = _allowed_views(classifier, options.views)
+    evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views)
     summary = {
         "run": str(found.folder if found else run),
         "data": dataset.name,
@@ -67,7 +57,7 @@ def evaluate(
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
-    target = found.folder if found else runs_folder(runs) / home_of(run)
+    target = found.folder if found else runs_folder(options.runs) / home_of(run)
     result = report.write_evaluation(evaluated, target / "evaluate" / f"{dataset.name}-{chosen}", summary)
     if found is not None and found.log() and found.timing():
         write_page(found)
@@ -114,27 +104,18 @@ def find_images(patterns: Iterable[str], standard_input: bytes | None = None) ->
     return found
 
 
-def predict(
-    run: str,
-    images: Iterable[str],
-    *,
-    top: int = 5,
-    views: str = "none",
-    model: str | None = None,
-    weights: Path | None = None,
-    runs: Path | None = None,
-    standard_input: bytes | None = None,
-) -> list[Prediction | Unreadable]:
+@with_images_and_options(PredictOptions)
+def predict(run: str, images: Iterable[str], options: PredictOptions) -> list[Prediction | Unreadable]:
     """The classifier's answer for each image; those that cannot be read are named with the reason.
 
     ``views`` is a name of VIEWS: with more than one, the mean of the views is the answer.
     """
-    if top < 1:
-        raise UsageError(f"--top {top} asks for no answer; it must be 1 or more.")
-    classifier, _ = open_classifier(run, runs, model, weights)
-    find_views(views)
-    views, _ = _allowed_views(classifier, views)
-    return predict_images(classifier, find_images(images, standard_input), top, views)
+    if options.top < 1:
+        raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
+    classifier, _ = open_classifier(run, options.runs, options.model, options.weights)
+    find_views(options.views)
+    views, _ = _allowed_views(classifier, options.views)
+    return predict_images(classifier, find_images(images, options.standard_input), options.top, views)
 
 
 # ----------------------------------------------------------------------------------------------------------- demo

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..evaluation.opening import home_of, open_classifier
+from ..options import with_options
 from ..training.runs import runs_folder
 from .formats import Exported, export_classifier
+from .options import ExportOptions
 
 
 @dataclass(frozen=True)
@@ -19,25 +20,18 @@ class ExportReport:
     summary: dict[str, Any]
 
 
-def export(
-    run: str,
-    *,
-    format: str = "onnx",
-    output: Path | None = None,
-    model: str | None = None,
-    weights: Path | None = None,
-    runs: Path | None = None,
-) -> ExportReport:
+@with_options(ExportOptions)
+def export(run: str, options: ExportOptions) -> ExportReport:
     """Write a RUN as ``onnx`` with a plain script beside it, or as ``safetensors``; by default into its ``export``.
 
     The file is only written when it answers 16 generated images as the network does.
     """
-    classifier, found = open_classifier(run, runs, model, weights)
-    home = found.folder if found else runs_folder(runs) / home_of(run)
-    exported = export_classifier(classifier, output or home / "export", home.name, format)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    home = found.folder if found else runs_folder(options.runs) / home_of(run)
+    exported = export_classifier(classifier, options.output or home / "export", home.name, options.format)
     summary = {
         "run": run,
-        "format": format,
+        "format": options.format,
         "files": [str(path) for path in exported.files],
         "bytes": exported.bytes,
         "max_difference": exported.max_difference,

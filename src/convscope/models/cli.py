@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..options import Flag
+from ..options import Flag, Flat
+from .options import ModelOptions
 
 if TYPE_CHECKING:
     from .layer_table import Ledger
@@ -20,14 +21,7 @@ def models(
     name: str | None = None,
     /,
     *,
-    classes: int = 10,
-    image_size: int = 32,
-    width: int | None = None,
-    depth: int | None = None,
-    batch_norm: bool | None = None,
-    dropout: float | None = None,
-    stem: int | Literal["small"] | None = None,
-    shortcut: Literal["pad", "projection"] | None = None,
+    options: Flat[ModelOptions] = ModelOptions(),
     pretrained: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -37,22 +31,6 @@ def models(
     ----------
     name
         A model, one of torchvision or timm, or module.py:function for a net of your own (which runs that code).
-    classes
-        How many classes it tells apart.
-    image_size
-        Side of its images in pixels.
-    width
-        Filters of the first layer.
-    depth
-        Convolutions, for models that have a choice.
-    batch_norm
-        With or without batch normalization.
-    dropout
-        Between the fully connected layers.
-    stem
-        Filter size of resnet's first layer, or small.
-    shortcut
-        pad or projection, of the CIFAR residual nets.
     pretrained
         List pretrained networks instead: some, or with NAME all whose name contains it.
     json
@@ -72,10 +50,8 @@ def models(
             return
         print_models(rows)
         return
-    options = {"width": width, "depth": depth, "batch_norm": batch_norm, "dropout": dropout}
-    options |= {"stem": stem, "shortcut": shortcut}
-    book = command.model_table(name, classes=classes, image_size=image_size, options=options)
-    print_ledger(book, command.model_rules(book, image_size), json)
+    book = command.model_table(name, **vars(options))
+    print_ledger(book, command.model_rules(book, options.image_size), json)
 
 
 def print_models(rows: list[dict[str, Any]]) -> None:

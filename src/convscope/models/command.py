@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from ..options import with_options
 from ..recipes import RECIPES
 from .architecture import architecture_of
+from .options import ModelOptions
 from .registry import MODELS, options_of
 
-# --------------------------------------------------------------------------------------------------------- models
 
-
-def model_table(name: str, *, classes: int = 10, image_size: int = 32, options: Mapping[str, Any] | None = None) -> Any:
+@with_options(ModelOptions)
+def model_table(name: str, options: ModelOptions) -> Any:
     """The lecture's table of a model: its Ledger."""
     from .layer_table import ledger
 
-    _, network = architecture_of(name, image_size, options or {}, classes)
-    return ledger(network, image_size)
+    _, network = architecture_of(name, options.image_size, options.of_network(), options.classes)
+    return ledger(network, options.image_size)
 
 
 def model_rules(book: Any, image_size: int = 32) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..options import Device, Fitting, Flag, Places, Watching
+from ..options import ArchitectureOptions, Device, Fitting, Flag, Places, Watching
 from ..recipes import Recipe
 
 Size = Literal["small", "medium", "large"]
@@ -14,23 +14,11 @@ Switch = Annotated[bool | None, Parameter(negative=())]  # on, or as the recipe 
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(ArchitectureOptions):
     """Which network."""
 
     model: str | None = None
     """A name of `convscope models`, torchvision or timm, or module.py:function for your own (which runs that code)."""
-    width: int | None = None
-    """Filters of the first layer."""
-    depth: int | None = None
-    """Convolutions, for models that have a choice."""
-    batch_norm: bool | None = None
-    """With or without batch normalization."""
-    dropout: float | None = None
-    """The probability of dropping a unit between the fully connected layers."""
-    stem: int | Literal["small"] | None = None
-    """Filter size of resnet's first layer, or small for images of about 32 pixels."""
-    shortcut: Literal["pad", "projection"] | None = None
-    """pad or projection: how the CIFAR residual nets skip where the size changes."""
     weights: Path | None = None
     """A safetensors file to start from."""
 
