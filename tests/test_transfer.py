@@ -15,7 +15,8 @@ from convscope import cli
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, LockedError, UsageError
-from convscope.feature_store.command import transfer_backbone
+from convscope.feature_store.options import BackboneOptions
+from convscope.feature_store.recording import backbone_of
 from convscope.training.runs import Run
 from convscope.transfer_learning.ladder import CHEAP, Rung, best_of, compare
 
@@ -102,7 +103,7 @@ def test_every_cheap_rung_can_be_kept(report, images: Path, name: str):
 
     rung = next(r for r in report.rungs if r.name == name)
     assert rung.module is not None
-    backbone = transfer_backbone("lite0", image_size=64)
+    backbone = backbone_of(BackboneOptions(image_size=64))
     classifier = with_head(backbone, rung, report.dataset.class_names, {})
     classifier.save(report.run.folder.parent / "kept.safetensors")
     again = Classifier.load(report.run.folder.parent / "kept.safetensors")
@@ -136,7 +137,7 @@ def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Pat
     assert names[3:] == ["last stage", "full", "scratch"]
     said = " ".join(report.notes)
     assert "running statistics of 49 batch norms stay those of the pretrained network" in said
-    backbone = transfer_backbone("lite0", image_size=64).network.state_dict()
+    backbone = backbone_of(BackboneOptions(image_size=64)).network.state_dict()
     for rung in ("last-stage", "full"):
         tuned = Run(tmp_path / "f" / "transfer" / rung).classifier().network.state_dict()
         for name, tensor in tuned.items():

@@ -174,14 +174,25 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     the notes.
     """
     check_bad_images(bad_images)
-    wanted = preprocess or Preprocess(size=unsplit.image_size if image_size is None else image_size, fit=fit)
-    listed = listing(unsplit, limit, progress)
+    size = unsplit.image_size if image_size is None else image_size
+    wanted = preprocess or Preprocess(size=size, fit=fit)  # before anything is read: it may be refused
+    return decoded(listing(unsplit, limit, progress), wanted, preprocess is None, bad_images, progress)
+
+
+def decoded(
+    listed: Listing,
+    wanted: Preprocess,
+    measure: bool,
+    bad_images: str = "error",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Decode and split what was listed; ``measure`` takes mean and std from the training images. Raises the same."""
     images, kept, notes = packed.fitted_images(listed.unsplit, listed.digests, wanted, bad_images, progress)
     if len(kept) < len(listed):
         listed = listed.take(kept)
     data = listed.dataset(images, wanted, notes)
     train = data.parts["train"]
-    if preprocess is not None or not len(train):
+    if not measure or not len(train):
         return data
     mean, std = statistics(images[train])
     return replace(data, preprocess=replace(wanted, mean=mean, std=std))

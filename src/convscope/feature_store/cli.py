@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..options import Engines, Flag
+from ..options import Flag, Flat
 from ..terminal import keeping, print_notes, progress_bar
-
-if TYPE_CHECKING:
-    from .report import SimilarReport
+from .options import FeaturesOptions, SimilarOptions
 
 if TYPE_CHECKING:
     from .command import FeaturesReport
+    from .report import SimilarReport
 
 
 def features(
     data: str,
     /,
     *,
-    backbone: str = "lite0",
-    weights: Path | None = None,
-    layer: str | None = None,
-    maps: Flag = False,
-    augment: int = 0,
-    level: str = "standard",
-    dtype: Literal["float32", "float16"] = "float32",
-    engine: Engines = "auto",
-    image_size: int | None = None,
-    fit: str | None = None,
-    limit: int | None = None,
-    bad_images: str = "error",
-    seed: int = 0,
-    device: str = "auto",
-    data_root: Path | None = None,
+    options: Flat[FeaturesOptions] = FeaturesOptions(),
     json: Flag = False,
 ) -> None:
     """Record what a pretrained network makes of every image of DATA, once: only what changed is computed again.
@@ -47,47 +33,13 @@ def features(
     ----------
     data
         A dataset's name, a folder of images, or a CSV table.
-    backbone
-        A name of `convscope models --pretrained`: lite0 needs no network.
-    weights
-        A safetensors file to take the backbone's weights from.
-    layer
-        Record this layer instead of what the last linear layer is given: the mean of its map over places.
-    maps
-        Keep whole feature maps: of the layer, or the last one.
-    augment
-        So many varied copies of each image beside it.
-    level
-        How they are varied: light, standard or strong.
-    dtype
-        float32 or float16, which halves the disk.
-    engine
-        auto, torch or onnxruntime.
-    image_size
-        Side of the images in pixels (default: the backbone's).
-    fit
-        crop, pad or squash (default: the backbone's).
-    limit
-        Use so many images, stratified.
-    bad_images
-        error, or skip those that cannot be read.
-    seed
-        Of the varied copies.
-    device
-        auto, cpu, cuda, cuda:1, mps.
-    data_root
-        Where cifar10 lies.
     json
         Print one JSON object.
     """
     from . import command
 
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
-        result = command.features(
-            data, backbone=backbone, weights=weights, layer=layer, maps=maps, augment=augment, level=level, dtype=dtype,
-            engine=engine, image_size=image_size, fit=fit, limit=limit, bad_images=bad_images, seed=seed,
-            device=device, data_root=data_root, progress=progress,
-        )  # fmt: skip
+        result = command.features(data, **vars(replace(options, progress=progress)))
     print(json_module.dumps(result.summary)) if json else print_features(result)
 
 
@@ -103,12 +55,7 @@ def similar(
     data: str | None = None,
     /,
     *,
-    count: int = 9,
-    engine: Engines = "auto",
-    model: str | None = None,
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
+    options: Flat[SimilarOptions] = SimilarOptions(),
     json: Flag = False,
 ) -> None:
     """Find the images of RUN's data, or of DATA, that are nearest to IMAGE by what the network makes of them.
@@ -121,28 +68,13 @@ def similar(
         An image.
     data
         Where to search (default: what it was trained on).
-    count
-        How many.
-    engine
-        auto, torch or onnxruntime.
-    model
-        Needed for a net of your own: module.py:function, whose code is run.
-    weights
-        For pretrained:NAME: a safetensors file to take the weights from.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs.
     json
         Print one JSON object.
     """
     from . import command
 
     with progress_bar(json) as progress:
-        result = command.similar(
-            run, image, data, count=count, engine=engine, model=model, weights=weights, data_root=data_root,
-            runs=runs, progress=progress,
-        )  # fmt: skip
+        result = command.similar(run, image, data, **vars(replace(options, progress=progress)))
     print(json_module.dumps(result.summary)) if json else print_similar(result)
 
 

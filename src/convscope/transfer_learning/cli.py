@@ -3,95 +3,37 @@
 from __future__ import annotations
 
 import json as json_module
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..options import Engines, Flag
+from ..options import Flag, Flat
 from ..terminal import keeping, percent, print_notes, progress_bar
+from .options import TransferOptions
 
 if TYPE_CHECKING:
     from .ladder import Rung
     from .report import TransferReport
 
 
-def transfer(
-    data: str,
-    /,
-    *,
-    backbone: str = "lite0",
-    weights: Path | None = None,
-    budget: float | None = None,
-    augment: int = 0,
-    level: str = "standard",
-    balance: Flag = False,
-    cards: Flag = False,
-    engine: Engines = "auto",
-    image_size: int | None = None,
-    fit: str | None = None,
-    limit: int | None = None,
-    bad_images: str = "error",
-    seed: int = 0,
-    device: str = "auto",
-    name: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    json: Flag = False,
-) -> None:
+def transfer(data: str, /, *, options: Flat[TransferOptions] = TransferOptions(), json: Flag = False) -> None:
     """Make a classifier of DATA from a pretrained network: features, heads, fine-tuning where it pays, one table.
 
     Parameters
     ----------
     data
         A dataset's name, a folder of images, or a CSV table.
-    backbone
-        A name of `convscope models --pretrained`: lite0 needs no network.
-    weights
-        A safetensors file to take the backbone's weights from.
-    budget
-        Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried.
-    augment
-        So many varied copies of each training image.
-    level
-        How they are varied: light, standard or strong.
-    balance
-        Weigh the classes so that rare ones count as much as frequent ones.
-    cards
-        Write the card of each class's most used filter too.
-    engine
-        auto, torch or onnxruntime.
-    image_size
-        Side of the images in pixels (default: the backbone's).
-    fit
-        crop, pad or squash (default: the backbone's).
-    limit
-        Use so many images, stratified.
-    bad_images
-        error, or skip those that cannot be read.
-    seed
-        Of whatever is drawn.
-    device
-        auto, cpu, cuda, cuda:1, mps.
-    name
-        The run's name.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs (default: $CONVSCOPE_RUNS, else runs).
     json
         Print JSON lines: one a rung, and last the summary.
     """
     from . import command
-
-    def show(rung: Rung) -> None:
-        print(json_module.dumps(rung.to_json()) if json else rung_line(rung), flush=True)
+    from .report import TransferReport
 
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
-        result = command.transfer(
-            data, backbone=backbone, weights=weights, budget=budget, augment=augment, level=level, balance=balance,
-            cards=cards, engine=engine, image_size=image_size, fit=fit, limit=limit, bad_images=bad_images,
-            seed=seed, device=device, name=name, data_root=data_root, runs=runs, progress=progress, on_rung=show,
-        )  # fmt: skip
-    print(json_module.dumps(result.summary)) if json else print_transfer(result)
+        for event in command.transferring(data, **vars(replace(options, progress=progress))):
+            if isinstance(event, TransferReport):
+                print(json_module.dumps(event.summary)) if json else print_transfer(event)
+            else:
+                print(json_module.dumps(event.to_json()) if json else rung_line(event), flush=True)
 
 
 def rung_line(rung: Rung) -> str:

@@ -22,21 +22,12 @@ from ..training.runs import Run
 from . import drawing
 from .ladder import SIGNIFICANT, Rung
 from .learning_curve import LearningCurve
+from .used_filters import ClassFilters
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
 SHOWN = 8  # images of a filter
 Row = tuple[int, float, float, float]
-
-
-@dataclass(frozen=True)
-class ClassFilters:
-    """The ``filters`` of a layer that the answers for one class rest on most, and what each adds to its logit."""
-
-    name: str
-    layer: str | None
-    filters: tuple[int, ...]
-    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)

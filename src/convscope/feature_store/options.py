@@ -1,0 +1,47 @@
+"""The options of features and similar, and those that a transfer shares with them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..options import DataRoot, Device, Engines, Fitting, Flag, OwnCode, Places, PretrainedWeights, Watching
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(Fitting, Device, DataRoot, Watching):
+    """Which pretrained network records the features of which images."""
+
+    backbone: str = "lite0"
+    """A name of `convscope models --pretrained`: lite0 needs no network."""
+    weights: Path | None = None
+    """A safetensors file to take the backbone's weights from."""
+    augment: int = 0
+    """So many varied copies of each image beside it; they are never scored."""
+    level: str = "standard"
+    """How the copies are varied: light, standard or strong."""
+    engine: Engines = "auto"
+    """auto, torch or onnxruntime."""
+    seed: int = 0
+    """Of whatever is drawn: varied copies, folds, first weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesOptions(BackboneOptions):
+    """A recording as it is asked for."""
+
+    layer: str | None = None
+    """Record this layer instead of what the last linear layer is given: the mean of its map over places."""
+    maps: Flag = False
+    """Keep whole feature maps: of the layer, or the last one."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """float32 or float16, which halves the disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarOptions(OwnCode, PretrainedWeights, Places, Watching):
+    """A search as it is asked for."""
+
+    count: int = 9
+    """How many images to find."""
+    engine: Engines = "auto"
+    """auto, torch or onnxruntime."""

@@ -1,0 +1,98 @@
+"""Record the features that a user asks for: the backbone as its options say, the images that can be read, and notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..classifying.classifier import Classifier
+from ..datasets.dataset import Listing, check_bad_images
+from ..datasets.registry import list_images
+from ..errors import DataError, ImageError, UnknownName, UsageError
+from ..evaluation.opening import PRETRAINED
+from ..images.decoding import decode
+from ..machine import pick_device
+from ..models.pretrained import find_pretrained
+from ..recipes import AUGMENTS
+from ..training.request import data_name
+from .engines import Wanted
+from .extraction import Extraction, extract
+from .options import BackboneOptions
+from .store import FeatureOptions
+
+SAMPLED = 64  # images whose size is looked at
+
+
+def backbone_of(options: BackboneOptions) -> Classifier:
+    """The backbone, taking images as asked."""
+    classifier = Classifier.pretrained(options.backbone.removeprefix(PRETRAINED), options.weights)
+    fitted: dict[str, Any] = {} if options.fit is None else {"fit": options.fit, "centre": 1.0}
+    fitted |= {} if options.image_size is None else {"size": options.image_size}
+    preprocess = replace(classifier.preprocess, **fitted)
+    architecture = replace(classifier.architecture, image_size=preprocess.size)
+    return replace(classifier, preprocess=preprocess, architecture=architecture)
+
+
+def store_options(options: BackboneOptions, wanted: Wanted | None = None, dtype: str = "float32") -> FeatureOptions:
+    """The options of the store. UsageError or UnknownName."""
+    if options.augment < 0:
+        raise UsageError(f"--augment {options.augment} is no number of copies; 0 is none.")
+    if options.level not in AUGMENTS:
+        raise UnknownName("augmentation", options.level, AUGMENTS)
+    varied = AUGMENTS[options.level] if options.augment else None
+    return FeatureOptions(wanted or Wanted(), dtype, options.engine, options.augment, varied, options.seed)
+
+
+def record(
+    data: str, options: BackboneOptions, classifier: Classifier, stored: FeatureOptions
+) -> tuple[Listing, Extraction, list[str]]:
+    """The images that can be read, their features, and notes. DataError for bad images unless skipped."""
+    bad_images = options.bad_images or "error"
+    check_bad_images(bad_images)
+    listed = list_images(data_name(data), data_root=options.data_root, limit=options.limit, progress=options.progress)
+    device = pick_device(options.device)
+    found = extract(listed, classifier, stored, device, options.progress)
+    notes = [*listed.unsplit.notes, *backbone_notes(options, classifier, listed)]
+    if not found.bad:
+        return listed, found, notes
+    told = "; ".join(f"{listed.unsplit.origin(i)}: {reason}" for i, reason in found.bad[:5])
+    told += f"; and {len(found.bad) - 5} more" if len(found.bad) > 5 else ""
+    if bad_images == "error" or len(found.bad) == len(listed):
+        raise DataError(
+            f"{len(found.bad)} of {len(listed)} images cannot be read: {told}. "
+            "Mend or remove them, or leave them out with --bad-images skip."
+        )
+    rest = listed.take(np.setdiff1d(np.arange(len(listed)), [i for i, _ in found.bad]))
+    many = "1 image is" if len(found.bad) == 1 else f"{len(found.bad)} images are"
+    notes.insert(len(listed.unsplit.notes), f"{many} left out that cannot be read: {told}.")
+    return rest, extract(rest, classifier, stored, device, options.progress), notes
+
+
+def backbone_notes(options: BackboneOptions, classifier: Classifier, listed: Listing) -> list[str]:
+    """Sentences about a licence that binds, and about images that are smaller than the backbone expects."""
+    found = find_pretrained(options.backbone.removeprefix(PRETRAINED))
+    notes = [] if options.weights is not None else [n for n in [found.licence_note()] if n]
+    side, size = _usual_side(listed), classifier.preprocess.size
+    if side is not None and side < size:
+        answer = f"--image-size {max(64, 32 * round(2 * side / 32))} is faster, and less accurate"
+        if classifier.preprocess.size < found.size:
+            return notes
+        notes.append(
+            f"the images are about {side} pixels wide and {found.name} takes {size}: they are enlarged; {answer}."
+        )
+    return notes
+
+
+def _usual_side(listed: Listing) -> int | None:
+    """The median of the shorter sides of some images, in pixels."""
+    if listed.unsplit.arrays is not None:
+        return min(listed.unsplit.arrays.shape[1:3])
+    sides = []
+    for i in range(0, len(listed), max(1, len(listed) // SAMPLED)):
+        try:
+            sides.append(min(decode(listed.unsplit.files[i]).size))
+        except ImageError:
+            continue
+    return int(np.median(sides)) if sides else None

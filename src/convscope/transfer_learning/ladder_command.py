@@ -1,0 +1,258 @@
+"""Climb the ladder: the cheap ways, the costly ones as far as the budget reaches, the choice, and the one test."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..classifying import metrics
+from ..classifying.classifier import FILE_NAME, Classifier
+from ..classifying.prediction import logits
+from ..datasets.dataset import Dataset, Listing, decoded
+from ..errors import DataError, UsageError
+from ..evaluation.opening import PRETRAINED
+from ..feature_store.extraction import Extraction
+from ..images.preprocess import Preprocess
+from ..machine import describe, pick_device, pick_precision
+from ..recipes import Recipe
+from ..training.loop import Step
+from ..training.request import data_name
+from ..training.runs import Run, create_run, data_description, find_run, free_name, point_last, runs_folder
+from . import report
+from .costly_rungs import EPOCHS, LEAST_EPOCHS, Climb, scratch_climb, tuning_climb, with_head
+from .head import train_head
+from .ladder import CHEAP, COSTLY, Rung, Task, best_of, compare
+from .learning_curve import LearningCurve, measure_curve
+from .options import TransferOptions
+from .report import TransferReport
+from .used_filters import ClassFilters, pooled_layer, used_filters
+
+MINUTE = 60.0
+
+
+def check_classes(dataset: Dataset) -> None:
+    training = np.concatenate([dataset.parts["train"], dataset.parts["val"]])
+    counts = np.bincount(dataset.labels[training], minlength=len(dataset.class_names))
+    if (counts > 0).sum() < 2 or len(training) < 4:
+        raise DataError(
+            f"{dataset.name} has {len(training)} images of {(counts > 0).sum()} classes to train on; "
+            "a classifier needs two classes and a few images of each."
+        )
+
+
+@dataclass
+class Transfer:
+    """One transfer: what was asked, what is recorded, and where it is written."""
+
+    data: str
+    options: TransferOptions
+    backbone: Classifier
+    listed: Listing
+    dataset: Dataset
+    found: Extraction
+    notes: list[str]
+
+    def events(self, start: float) -> Iterator[Rung | TransferReport]:
+        """Climb the ladder, choose, save, open the test images, write: yields each rung, and last the report."""
+        index = np.sort(np.concatenate([self.dataset.parts["train"], self.dataset.parts["val"]]))
+        single = [
+            n for n, c in zip(self.dataset.class_names, np.bincount(self.dataset.labels[index]), strict=False) if c == 1
+        ]
+        if single:
+            self.notes.append(
+                f"class {single[0]!r} has one image to train on: nothing can be said of how well it is known."
+            )
+        task = self._task(index)
+        rungs: list[Rung] = []
+        for number, (kind, climb) in enumerate(CHEAP.items()):
+            if self.options.progress:
+                self.options.progress(kind, number, len(CHEAP))
+            rungs.append(climb(task, index))
+            yield rungs[-1]
+        run = self._create_run()
+        classifiers: dict[str, Classifier] = {}
+        if self.options.budget is not None:
+            for rung, classifier in self._costly(run, rungs):
+                rungs.append(rung)
+                classifiers[rung.name] = classifier
+                yield rung
+        best = best_of(rungs)
+        classifier = classifiers.get(best.name) or with_head(self.backbone, best, self.dataset.class_names, {})
+        classifier = replace(classifier, provenance=self._provenance(run, best))
+        classifier.save(run.folder / FILE_NAME)
+        point_last(run)
+        curve = self._curve(task, next(r for r in rungs if r.name == "head"))
+        test = self._open_test(run, best, classifier)
+        tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
+        made = TransferReport(
+            run=run,
+            rungs=tuple(rungs),
+            best=best,
+            tests=tests,
+            curve=curve,
+            test=test,
+            extraction=self.found,
+            filters=self._filters(self._head(rungs), task),
+            dataset=self.dataset,
+            features=self.found.features,
+            notes=tuple(self.notes),
+            seconds=time.perf_counter() - start,
+        )
+        yield report.write(made)
+
+    def _head(self, rungs: list[Rung]) -> Rung:
+        return next(r for r in rungs if r.name == "head")
+
+    def _task(self, index: np.ndarray) -> Task:
+        """Features of training and validation images; copies stand behind, with the keys of their images."""
+        count = len(self.dataset)
+        rows = np.concatenate([index + copy * count for copy in range(1 + self.options.augment)])
+        labels = np.tile(self.dataset.labels[index], 1 + self.options.augment)
+        keys = np.tile(self.dataset.keys[index], 1 + self.options.augment)
+        features = torch.from_numpy(self.found.features[rows].astype(np.float32, copy=False))
+        classes = len(self.dataset.class_names)
+        return Task(
+            features, torch.from_numpy(labels), keys, classes, self.options.balance, self.options.seed, len(index)
+        )
+
+    def _recipe(self) -> Recipe:
+        size, fit = self.backbone.preprocess.size, self.backbone.preprocess.fit
+        return Recipe().with_options(
+            {
+                "model": self.backbone.architecture.name,
+                "data": data_name(self.data),
+                "image_size": size,
+                "fit": fit,
+                "limit": self.options.limit,
+                "bad_images": self.options.bad_images or "error",
+                "augment": "none",
+                "balance": self.options.balance,
+                "seed": self.options.seed,
+                "precision": "float32",
+            }
+        )
+
+    def _create_run(self) -> Run:
+        folder = runs_folder(self.options.runs)
+        name = self.options.name or free_name(
+            folder, f"{self.dataset.name}-{self.options.backbone.removeprefix(PRETRAINED)}"
+        )
+        description = {
+            "recipe": self._recipe().to_dict(),
+            "data": data_description(self.dataset),
+            "machine": describe(pick_device(self.options.device)),
+            "source": None,
+            "transfer": {"backbone": self.options.backbone, "augment": self.options.augment},
+        }
+        run = Run(folder / name)
+        if (run.folder / "recipe.json").exists():  # stopped before it had a classifier: it goes on
+            return find_run(name, folder)
+        return create_run(folder, name, description)
+
+    def _provenance(self, run: Run, best: Rung) -> dict[str, Any]:
+        return {
+            "run": run.name,
+            "val_top1": best.top1.value,
+            "val_n": best.top1.n,
+            "recipe": self._recipe().to_dict(),
+            "data": data_description(self.dataset),
+            "machine": describe(pick_device(self.options.device)),
+            "transfer": {
+                "backbone": self.options.backbone,
+                "weights_sha256": self.backbone.provenance["weights_sha256"],
+                "rung": best.name,
+                "chosen": best.chosen,
+            },
+            "licence": self.backbone.provenance["licence"],
+        }
+
+    def _costly(self, run: Run, rungs: list[Rung]) -> Iterator[tuple[Rung, Classifier]]:
+        """The rungs that train on images, as far as the budget reaches: each with its classifier."""
+        left = MINUTE * (self.options.budget or 0)
+        start = with_head(self.backbone, self._head(rungs), self.dataset.class_names, {})
+        for name in COSTLY:
+            climb = self._climb(name, run, start)
+            an_epoch = climb.seconds_an_epoch()
+            epochs = min(EPOCHS[name], int(left / an_epoch))
+            if epochs < LEAST_EPOCHS:
+                self.notes.append(
+                    f"{name} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are left."
+                )
+                continue
+            if climb.tuning:
+                self.notes.append(f"{name}: {climb.tuning.sentence()}")
+            begun = time.perf_counter()
+            for event in climb.steps(epochs):
+                if isinstance(event, Step) and self.options.progress:
+                    self.options.progress(
+                        f"{name}, epoch {event.epoch}",
+                        (event.epoch - 1) * event.steps + event.step,
+                        epochs * event.steps,
+                    )
+                elif isinstance(event, Rung):
+                    start = climb.classifier() if name == "last stage" else start
+                    yield event, climb.classifier()
+            left -= time.perf_counter() - begun
+
+    def _climb(self, name: str, run: Run, start: Classifier) -> Climb:
+        place = (run.folder / "transfer", pick_device(self.options.device), self._command(run))
+        base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
+        if name != "scratch":
+            return tuning_climb(name, start, decoded(self.listed, self.backbone.preprocess, False), base, place)
+        small = decoded(self.listed, Preprocess(self.listed.unsplit.image_size), True)
+        return scratch_climb(small, base, place)
+
+    def _command(self, run: Run) -> str:
+        """What to type to go on with a transfer that was stopped."""
+        words = ["convscope", "transfer", self.data, "--backbone", self.options.backbone, "--name", run.name]
+        words += ["--budget", f"{self.options.budget:g}"] if self.options.budget else []
+        words += ["--weights", str(self.options.weights)] if self.options.weights else []
+        return shlex.join(words)
+
+    def _curve(self, task: Task, head: Rung) -> LearningCurve | None:
+        """The learning curve of the head at the strength that was chosen; None where there are too few images."""
+        assert task.scored is not None
+        assert head.strength is not None
+        total = head.strength * len(task.labels)
+
+        def guess(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+            rows = torch.from_numpy(train)
+            found = train_head(
+                task.features[rows], task.labels[rows], task.classes, task.keys[train], strengths=[total / len(train)],
+                folds=0, balance=task.balance,
+            )  # fmt: skip
+            return (task.features[held_out] @ found.weight.T + found.bias).argmax(1).numpy()
+
+        plain = slice(0, task.scored)
+        try:
+            folds = (1 - 1 / (int(task.folds.max()) + 1), head.top1.value)
+            return measure_curve(task.labels[plain].numpy(), task.keys[plain], guess, self.options.seed, folds)
+        except UsageError as error:
+            self.notes.append(str(error))
+            return None
+
+    def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
+        """The test images, once, for the chosen rung; None where there are none."""
+        index = self.dataset.parts["test"]
+        if not len(index):
+            self.notes.append("there are no test images, so the accuracy is that of validation.")
+            return None
+        run.log_opening({"part": "test", "n": len(index)})
+        if best.module is not None:
+            with torch.inference_mode():
+                scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))
+        else:
+            scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
+        return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
+
+    def _filters(self, head: Rung, task: Task) -> tuple[ClassFilters, ...]:
+        assert isinstance(head.module, torch.nn.Linear)
+        layer = pooled_layer(self.backbone.network, self.backbone.preprocess.size, head.module.in_features)
+        scored = slice(0, task.scored)
+        return used_filters(head.module, task.features[scored], task.labels[scored], self.dataset.class_names, layer)

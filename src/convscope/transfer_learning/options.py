@@ -1,0 +1,20 @@
+"""The options of a transfer."""
+
+from dataclasses import dataclass
+
+from ..feature_store.options import BackboneOptions
+from ..options import Flag, Runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions(BackboneOptions, Runs):
+    """A transfer as it is asked for."""
+
+    budget: float | None = None
+    """Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried."""
+    balance: Flag = False
+    """Weigh the classes so that rare ones count as much as frequent ones."""
+    cards: Flag = False
+    """Write the card of each class's most used filter too."""
+    name: str | None = None
+    """The run's name."""
