@@ -65,6 +65,14 @@ class OwnCode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubjectOptions(OwnCode, Places, Watching):
+    """How a run, a classifier file or a model's name is found, with its data."""
+
+    weights: Path | None = None
+    """For a model's name: a safetensors file to take the weights from."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fitting:
     """Which images, and how they are fitted to the network's input."""
 
@@ -116,6 +124,7 @@ def with_data_and_options(
 def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     fields = [field.name for field in dataclasses.fields(group)]
     *positional, _ = inspect.signature(function).parameters.values()
+    positional[1:] = [parameter.replace(default=None) for parameter in positional[1:]]  # the data
 
     @functools.wraps(function)
     def call(*subjects: Any, **given: Any) -> Any:

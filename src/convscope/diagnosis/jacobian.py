@@ -22,7 +22,6 @@ STEPS = 16  # of the Krylov space at most; it ends earlier when the largest valu
 LEAST_STEPS = 24  # where the least singular value is wanted too, which takes longer to come out
 STILL = 3e-3  # relative change of the values wanted in two steps; 1e-10 in float64
 SHOWN = 5  # singular values
-IMAGES = 4  # whose Jacobians are measured
 
 Product = Callable[[Tensor], Tensor]
 
