@@ -96,8 +96,23 @@ def look_at_norm(
     step = max(1, x.numel() // SHOWN)
     before, after, at_test = (v.flatten()[::step].float() for v in (x, put_out(x, own), tested))
     scale, running_scale = ((variance + norm.eps) ** 0.5 for variance in (own[1], running[1]))
-    numbers = (own[0], scale, running[0], running_scale, gamma, delta, norm.eps, off)
-    return NormView(layer, channel, norm.num_features, before, after, at_test, *numbers, rows)
+    return NormView(
+        layer=layer,
+        channel=channel,
+        channels=norm.num_features,
+        before=before,
+        after=after,
+        tested=at_test,
+        mean=own[0],
+        scale=scale,
+        running_mean=running[0],
+        running_scale=running_scale,
+        gamma=gamma,
+        delta=delta,
+        eps=norm.eps,
+        off=off,
+        batches=rows,
+    )
 
 
 def _statistics(x_BP: Tensor) -> tuple[float, float]:

@@ -7,8 +7,7 @@ it, or a block whose skip goes around its layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvscopeError, UsageError
-from ..models.taps import Call, Tap, call_name, first_tensor, named, tapping, tracing
+from ..models.taps import Call, Tap, call_name, first_tensor, frozen, named, tapping, tracing
 
 WHOLE = Tap("")  # the network's own output
 
@@ -72,19 +71,6 @@ def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
     if out is None or not out.is_floating_point():
         raise UsageError(f"{type(network).__name__} puts out no tensor of numbers; its forward must return logits.")
     return out
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """A with-block in which no parameter asks for a gradient, so that a graph holds the way of the images alone."""
-    wanted = [(p, p.requires_grad) for p in network.parameters()]
-    try:
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, before in wanted:
-            parameter.requires_grad_(before)
 
 
 def segments(network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor) -> list[Segment]:

@@ -10,8 +10,7 @@ layer is computed, and the canvas is no larger than the receptive field.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of, pick_precision
-from ..models.taps import evaluating, reach, tapping
+from ..models.taps import evaluating, frozen, reach, tapping
 from ..randomness import seed_of, uniforms
 from .layers import Layer
 from .objectives import Objective, Values
@@ -179,7 +178,7 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     values = Values(objectives)
     layer = values.local()
     device = device or device_of(network)
-    with evaluating(network), _frozen(network), torch.inference_mode(False), torch.enable_grad():
+    with evaluating(network), frozen(network), torch.inference_mode(False), torch.enable_grad():
         preset = preset or pick_preset(network, layer, preprocess.size, device)
         window = window_of(layer, preprocess.size, 0 if preset.pixels else math.ceil(preset.shift))
         climb = _Climb(network, values, preprocess, colours, preset, window, device)
@@ -225,19 +224,6 @@ def _is_linear(network: nn.Module, layer: Layer, side: int, device: torch.device
     return bool(
         torch.allclose(values[2], (values[0] + values[1]) / 2, rtol=1e-3, atol=1e-4 * float(values.abs().max()))
     )
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """A with-block in which no parameter takes a gradient: that halves the backward pass."""
-    taking = [p for p in network.parameters() if p.requires_grad]
-    for parameter in taking:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in taking:
-            parameter.requires_grad_(True)
 
 
 class _Climb:

@@ -387,3 +387,16 @@ def _copied(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple takes its parts one by one
         return type(value)(*(_copied(part) for part in value))
     return type(value)(_copied(part) for part in value) if isinstance(value, (tuple, list)) else value
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient within the block, so that a graph holds the way of the images alone."""
+    taking = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in taking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in taking:
+            parameter.requires_grad_(True)
