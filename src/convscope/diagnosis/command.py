@@ -27,7 +27,7 @@ from ..training.watching import Watched
 from . import report
 from .batch_norms import NormView, batch_norms, look_at_norm
 from .chain import Factor, find_chain
-from .evidence import Material, collect, frozen_parameters, norms_unset, not_numbers
+from .evidence import Observations, collect, frozen_parameters, norms_unset, not_numbers
 from .gradients import gradients, ready
 from .jacobian import jacobians
 from .options import DiagnoseOptions
@@ -127,7 +127,7 @@ class _Diagnosis:
             prepare(network, training_batches(self.subject.dataset, recipe, torch.device("cpu")))
         return network
 
-    def material(self) -> Material:
+    def material(self) -> Observations:
         """What the evidence is collected from."""
         dataset, run = self.subject.dataset, self.subject.run
         held_out = None
@@ -141,7 +141,7 @@ class _Diagnosis:
         diverged = None if run is None else run.diverged()
         if diverged is not None:
             losses = [*losses, float(diverged["loss"])]
-        return Material(
+        return Observations(
             network=self.network,
             images=self.images,
             labels=self.targets,

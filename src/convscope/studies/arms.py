@@ -76,7 +76,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """What a training of a plan needs beside the arm: the plan's data, where results are kept, and the device."""
 
     plan: Plan
@@ -89,7 +89,7 @@ class Place:
 class Training:
     """One training to be made, or read where it was made already; a ``trial`` chooses a rate and is not measured."""
 
-    place: Place
+    place: Setting
     arm: Arm
     seed: int
     rate: float | None
@@ -213,7 +213,7 @@ class Training:
         return {prefix + name: value for name, value in measure(network, self.data, self.place.dataset).items()}
 
 
-def trials(place: Place, arm: Arm) -> list[Training]:
+def trials(place: Setting, arm: Arm) -> list[Training]:
     """The trainings that choose an arm's rate; none where there is nothing to choose."""
     rates = place.plan.rates if arm.rates is None else arm.rates
     if arm.fit is not None or len(rates) == 1:
@@ -222,7 +222,7 @@ def trials(place: Place, arm: Arm) -> list[Training]:
     return [Training(place, arm, seed, rate, steps, trial=True) for seed in place.plan.trial_seeds for rate in rates]
 
 
-def judged(place: Place, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:
+def judged(place: Setting, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:
     """The trainings that are judged, one a seed, at the rate that validated best in the trials."""
     rates = place.plan.rates if arm.rates is None else arm.rates
     rate = None if arm.fit is not None else chosen(tried) if tried else rates[0]
