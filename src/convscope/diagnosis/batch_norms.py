@@ -24,8 +24,8 @@ SHOWN = 20_000  # values of a distribution that are kept
 
 @dataclass(frozen=True)
 class BatchSize:
-    """What batches of ``size`` give: the spread (standard deviation over batches) of mu_c and of sigma_c, both over the
-    sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
+    """The effect of batches of ``size``: the spread (standard deviation over batches) of mu_c and of sigma_c, both over
+    the sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
     images would give, root mean square over gamma_c."""
 
     size: int

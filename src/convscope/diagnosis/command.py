@@ -128,7 +128,7 @@ class _Diagnosis:
         return network
 
     def material(self) -> Observations:
-        """What the evidence is collected from."""
+        """Gather all that the evidence is collected from."""
         dataset, run = self.subject.dataset, self.subject.run
         held_out = None
         if len(dataset.parts["val"]) and len(dataset.parts["train"]):

@@ -1,4 +1,4 @@
-"""What a verdict rests on: a few numbers about a network and its training, each measured on training images."""
+"""The evidence of a verdict: a few numbers about a network and its training, each measured on training images."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 
 @dataclass(frozen=True)
 class Observations:
-    """What there is to go by. ``start`` is the network before its first step, ``watched`` its training; either may be
-    None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
+    """A network with its images, and its training as far as it is known.
+
+    ``start`` is the network before its first step, ``watched`` its training; either may be None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
-    network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault."""
+    network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
+    """
 
     network: nn.Module
     images: Tensor

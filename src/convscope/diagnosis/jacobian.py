@@ -56,7 +56,7 @@ class Spectrum:
 
     @property
     def gain(self) -> float:
-        """How much a random gradient is stretched on its way back: the Frobenius norm over the root of the outputs."""
+        """The stretch of a random gradient on its way back: the Frobenius norm over the root of the outputs."""
         return self.frobenius / math.sqrt(self.outputs)
 
 
@@ -206,7 +206,7 @@ def _unit(values: Tensor) -> float:
 
 
 def _stand_still(wanted: list[Tensor], still: float) -> bool:
-    """Whether no value has changed in the last two steps by more than so much of it."""
+    """Say whether no value has changed in the last two steps by more than so much of it."""
     if len(wanted) < 3:
         return False
     now, before = wanted[-1], wanted[-3]

@@ -11,7 +11,7 @@ from ..options import Flag, SubjectOptions
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseOptions(SubjectOptions):
-    """What is looked at, and how closely. ``start`` and ``watched`` are for networks of one's own, from Python."""
+    """A diagnosis as it is asked for. ``start`` and ``watched`` are for networks of one's own, from Python."""
 
     layer: Annotated[Sequence[str] | None, Parameter(consume_multiple=False)] = None
     """The module that ends a factor; say it once for each, in order. Found by itself when not said."""
@@ -24,4 +24,4 @@ class DiagnoseOptions(SubjectOptions):
     start: Annotated[Any, Parameter(parse=False)] = None  # an nn.Module; its type would import torch
     """The network before its first step."""
     watched: Annotated[Any, Parameter(parse=False)] = None  # a training.watching.Watched
-    """What was seen of its training, by ``watching``."""
+    """The record of its training, by ``watching``."""

@@ -25,7 +25,7 @@ class Condition:
     or_unknown: bool = False
 
     def holds(self, evidence: Evidence) -> bool:
-        """Whether it is so."""
+        """Say whether it is so."""
         value = getattr(evidence, self.field)
         if math.isnan(value):
             return self.or_unknown
@@ -264,7 +264,7 @@ RULES: tuple[VerdictRule, ...] = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Which rules hold, in their order, each fault once."""
+    """Find the rules that hold, in their order, each fault once."""
     findings: dict[str, Finding] = {}
     for rule in RULES:
         if rule.fault not in findings and all(c.holds(evidence) for c in rule.conditions):

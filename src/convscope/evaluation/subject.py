@@ -88,7 +88,7 @@ def open_subject(
 
 
 def _is_model(run: str, runs: Path | None) -> bool:
-    """Whether a name is that of a model and not of a run, a path, or ``last``."""
+    """Say whether a name is that of a model and not of a run, a path, or ``last``."""
     if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
         return False
     try:

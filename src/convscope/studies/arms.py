@@ -57,7 +57,7 @@ class Stretch:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return self.batches.classes
 
     @property
@@ -77,7 +77,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a training of a plan needs beside the arm: the plan's data, where results are kept, and the device."""
+    """The surroundings of a plan's trainings: the plan's data, where results are kept, and the device."""
 
     plan: Plan
     dataset: Dataset
@@ -143,11 +143,11 @@ class Training:
 
     @property
     def path(self) -> Path:
-        """Where its result is kept, once there is one."""
+        """The file of its result, once there is one."""
         return self.place.folder / "trainings" / f"{self.key[:40]}.safetensors"
 
     def result(self) -> Trained:
-        """What the training gave, made now or before. Raises StorageError; a divergence is a result."""
+        """Return the training's result, made now or before. Raises StorageError; a divergence is a result."""
         if self.path.exists():
             with suppress(DamagedFile):  # made again
                 return _read(self.path, self.arm.name)

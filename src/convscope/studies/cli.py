@@ -65,7 +65,7 @@ def study(
 
 
 def print_claims(claims: Sequence[Claim], size: str) -> None:
-    """What claims there are, what each needs, and its budget at a size."""
+    """Print the claims, each with the data it needs and its budget at a size."""
     for claim in claims:
         row = claim.to_json()
         needs = ", ".join(row["needs"]) if size == "small" else "cifar10"
@@ -74,7 +74,7 @@ def print_claims(claims: Sequence[Claim], size: str) -> None:
 
 
 def budget_line(claims: Sequence[Claim], size: str) -> str:
-    """What claims will take; those that share trainings take less."""
+    """Say how long claims will take; those that share trainings take less."""
     total = sum(claim.minutes[size] for claim in claims)
     return f"{_claims(len(claims))} at size {size}: about {total:,g} minutes on two cores"
 
@@ -90,7 +90,7 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def print_study(report: StudyReport, page: Path | None) -> None:
-    """How many of each verdict, and where it lies."""
+    """Print the number of each verdict, and the place of the files."""
     lies = f"{report.folder} (one JSON file a claim)" if page is None else page
     print(f"{_claims(len(report.outcomes))}: {report.sentence()}; written: {lies}")
 

@@ -232,7 +232,7 @@ def _part(  # noqa: PLR0913 - the fields of a Answer, and what its verdict was m
 
 
 def needed(estimate: Estimate, boundary: float) -> str:
-    """What size would decide, if the value is the truth: how many seeds, or else seeds and test images."""
+    """Say what size would decide, if the value is the truth: how many seeds, or else seeds and test images."""
     distance = abs(estimate.value - boundary)
     parts = (estimate.seed_part, estimate.image_part, estimate.noise)
     if not math.isfinite(parts[0]):

@@ -8,7 +8,7 @@ from ..training.options import Size
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions(Device, Places, Watching):
-    """How large the trainings are, and how long they may take; what is kept lies in the folder ``study`` of runs."""
+    """The size of the trainings, and the time they may take; results lie in the folder ``study`` of runs."""
 
     size: Size = "small"
     """small: digits and shapes, offline, half an hour for all; medium and large: CIFAR-10, hours and days."""

@@ -31,7 +31,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class StudyData:
-    """Which images: a dataset's name, pixels a side, and how many train, validate and test (None: all there are).
+    """The images of a plan: a dataset's name, pixels a side, and how many train, validate and test (None: all).
 
     Of digits and shapes those that neither train nor validate are the test; shapes makes as many as are asked for.
     """
@@ -61,7 +61,7 @@ class Arm:
     fit: Fit | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What the arm is, as plain values; functions by name."""
+        """Return the arm as plain values; functions by name."""
         return {
             "model": self.model if isinstance(self.model, str) else words_of(self.model),
             "options": dict(self.options),
@@ -74,7 +74,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: arms, the seeds that are judged, updates, and what is measured of each trained network.
+    """The trainings of a claim: arms, the seeds that are judged, updates, and what is measured of each trained network.
 
     ``rates`` are those that every arm chooses from, on validation, with the ``trial_seeds``, none of which is judged.
     The choice costs ``trial_share`` of the updates for each rate and seed. ``recipe`` are options that all arms share;

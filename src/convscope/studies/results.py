@@ -1,4 +1,4 @@
-"""What trained arms gave: one record a training, and all of a plan's by arm and seed, paired for a judge."""
+"""The results of trained arms: one record a training, and all of a plan's by arm and seed, paired for a judge."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Results:
         return seeds_only(values)
 
     def measured(self, arm: str) -> dict[str, float | list[float]]:
-        """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""
+        """Average an arm's measurements over seeds: of right-or-not and long vectors the mean, else each."""
         trainings = [t for (t,) in self.whole(arm)]
         found: dict[str, float | list[float]] = {}
         for name in sorted(trainings[0].measured) if trainings else ():

@@ -136,7 +136,7 @@ def _commit(claim: Claim, size: str, results: Results, place: Setting, start: fl
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether an outcome was kept there that nothing cut short."""
+    """Say whether an outcome was kept there that nothing cut short."""
     try:
         return not read_json(path)["interrupted"]
     except DamagedFile:

@@ -82,7 +82,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """What training on these classes gains a probe: nothing at the first layer, and more at the last."""
+    """Judge the gain of a probe by training on these classes: nothing at the first layer, and more at the last."""
     first, last = (results.accuracy({OWN: 1.0, OTHER: -1.0}, f"layer {n}") for n in (1, DEPTH))
     grows = results.accuracy_between({OWN: 1.0, OTHER: -1.0}, f"layer {DEPTH}", "layer 1")
     each = [results.accuracy({OWN: 1.0, OTHER: -1.0}, f"layer {n}").value for n in range(1, DEPTH + 1)]
