@@ -30,7 +30,8 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 class Observations:
     """A network with its images, and its training as far as it is known.
 
-    ``start`` is the network before its first step, ``watched`` its training; either may be None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
+    ``start`` is the network before its first step, ``watched`` its training; either may be None. ``images``
+    (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
     network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
     """

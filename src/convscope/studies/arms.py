@@ -39,6 +39,7 @@ from .results import START, Trained
 
 MEASURED_BY = 2  # raised whenever what is measured here changes its meaning
 TRAIN_ASKED = 2_000  # training images that the clean loss and accuracy are measured on
+KEPT = ("seed", "rate", "steps", "seconds", "parameters", "diverged")
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
 
 # What every arm shares unless the plan says otherwise: no augmentation, no smoothing, so that a loss is the loss.
@@ -250,36 +251,14 @@ def chosen(tried: tuple[Trained, ...]) -> float:
 def _write(path: Path, found: Trained) -> None:
     tensors = {"losses": found.losses, "val": found.val, "test": found.test}
     tensors |= {f"measured/{name}": value for name, value in found.measured.items()}
-    meta: dict[str, Any] = {
-        "arm": found.arm,
-        "seed": found.seed,
-        "rate": found.rate,
-        "steps": found.steps,
-        "seconds": found.seconds,
-        "parameters": found.parameters,
-        "diverged": found.diverged,
-    }
+    meta: dict[str, Any] = {"arm": found.arm} | {name: getattr(found, name) for name in KEPT}
     commit_tensors(path, tensors, meta | finite({name: getattr(found, name) for name in FIGURES}))
 
 
 def _read(path: Path, arm: str) -> Trained:
     """A training as it was written, by another claim perhaps, whose arm had another name."""
     tensors, meta = read_tensors(path)
-    figures = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
+    figures: dict[str, Any] = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
     measured = {name.removeprefix("measured/"): t for name, t in tensors.items() if name.startswith("measured/")}
-    return Trained(
-        arm=arm,
-        seed=meta["seed"],
-        rate=meta["rate"],
-        steps=meta["steps"],
-        seconds=meta["seconds"],
-        losses=tensors["losses"],
-        parameters=meta["parameters"],
-        train_loss=figures["train_loss"],
-        train_accuracy=figures["train_accuracy"],
-        val_loss=figures["val_loss"],
-        val=tensors["val"],
-        test=tensors["test"],
-        measured=measured,
-        diverged=meta["diverged"],
-    )
+    parts: dict[str, Any] = {name: tensors[name] for name in ("losses", "val", "test")}
+    return Trained(arm=arm, **parts, measured=measured, **figures, **{name: meta[name] for name in KEPT})
