@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convscope.datasets.dataset import Dataset
 from convscope.datasets.registry import load_dataset
-from convscope.diagnosis.evidence import Material, frozen_parameters
+from convscope.diagnosis.evidence import Observations, frozen_parameters
 from convscope.images.preprocess import to_tensor
 from convscope.models.registry import build
 from convscope.training.watching import watching
@@ -52,7 +52,7 @@ def images_of(data: str) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
 _CACHE: dict[str, tuple[Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
 
 
-def train(t: Training) -> Material:
+def train(t: Training) -> Observations:
     """Run it, watched, in a plain loop of torch."""
     if t.data not in _CACHE:
         _CACHE[t.data] = images_of(t.data)
@@ -91,7 +91,7 @@ def train(t: Training) -> Material:
     diverged = not np.isfinite(losses[-1])
     kept = [x for x in losses if np.isfinite(x)]
     known = (network, inputs[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size)
-    return Material(*known, diverged, designed=designed)
+    return Observations(*known, diverged, designed=designed)
 
 
 def net(name: str, classes: int, **options: object) -> Callable[[int], nn.Module]:

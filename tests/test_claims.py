@@ -20,14 +20,14 @@ from convscope.studies.claims import (
     two_3x3,
     vanishing_gradients,
 )
-from convscope.studies.plan import Plan, Task
+from convscope.studies.plan import Plan, StudyData
 from convscope.studies.results import Results, Trained
-from convscope.studies.task_data import load_task
+from convscope.studies.study_data import load_study_data
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return load_task(Task("shapes", 16, train=48, val=24, test=48))
+    return load_study_data(StudyData("shapes", 16, train=48, val=24, test=48))
 
 
 def images_of(data: Dataset, part: str) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_the_highest_rate_that_is_borne() -> None:
     low, middle, high = batch_norm_speed.LADDER
     rows = [trained(low, 0.9), trained(middle, 0.8), trained(high, float("nan"), "ran away")]
     table = {f"{batch_norm_speed.WITH}, rate {t.rate}": (t,) for t in rows}
-    plan = Plan(Task(), (), 1, (0.1,))
+    plan = Plan(StudyData(), (), 1, (0.1,))
     assert batch_norm_speed._borne(Results(plan, table, {}, 2), batch_norm_speed.WITH) == {1: middle}
     none = {name: (trained(0.1, 0.5),) for name in table}
     assert batch_norm_speed._borne(Results(plan, none, {}, 2), batch_norm_speed.WITH) == {1: batch_norm_speed.RATES[0]}

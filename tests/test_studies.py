@@ -16,15 +16,15 @@ import torch
 from convscope import storage
 from convscope.errors import StorageError, UnknownName
 from convscope.studies import running as running_module
-from convscope.studies.arms import Place, Stretch, Training, chosen, trials
+from convscope.studies.arms import Setting, Stretch, Training, chosen, trials
 from convscope.studies.claim import SIZES
 from convscope.studies.claims import overfitting
 from convscope.studies.judging import FAILS, HOLDS, OPEN
-from convscope.studies.plan import Arm, Plan, Task
+from convscope.studies.plan import Arm, Plan, StudyData
 from convscope.studies.registry import CLAIMS
 from convscope.studies.results import Results, Trained, running
 from convscope.studies.running import Done, Outcome, run_claim
-from convscope.studies.task_data import load_task, only_classes, shuffled, some_a_class
+from convscope.studies.study_data import load_study_data, only_classes, shuffled, some_a_class
 from toyclaim import ARMS, CLAIM, PLAN, TASK, narrow
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def run(plan: Plan, folder: Path, **options: float) -> tuple[list[Done], Outcome
 def test_every_claim_runs_and_says_what_it_found(name: str, tmp_path: Path) -> None:
     claim = CLAIMS[name]
     assert claim.name == name
-    plan = claim.plan("small") or replace(claim.plan("medium"), task=Task("digits", 16))
+    plan = claim.plan("small") or replace(claim.plan("medium"), data=StudyData("digits", 16))
     *events, outcome = run_claim(claim, "small", tmp_path, plan=plan.tiny())
     assert len(events) == len(plan.arms)
     assert outcome.verdict in (HOLDS, FAILS, OPEN)
@@ -59,7 +59,7 @@ def test_every_claim_runs_and_says_what_it_found(name: str, tmp_path: Path) -> N
 def test_an_arm_that_is_lost_decides_nothing(name: str, tmp_path: Path) -> None:
     """Not even what is exact, a number of weights say, where nothing of the arm was measured."""
     claim = CLAIMS[name]
-    plan = claim.plan("small") or replace(claim.plan("medium"), task=Task("digits", 16))
+    plan = claim.plan("small") or replace(claim.plan("medium"), data=StudyData("digits", 16))
     *_, outcome = run_claim(claim, "small", tmp_path, plan=plan.tiny())
     assert isinstance(outcome, Outcome)
     assert outcome.results is not None
@@ -101,7 +101,7 @@ def test_what_a_claim_says_of_itself(name: str) -> None:
     assert set(claim.minutes) == set(SIZES)
     for size in SIZES:
         plan = claim.plan(size)
-        assert plan is None or plan.task.data in (claim.needs if size == "small" else ("cifar10",))
+        assert plan is None or plan.data.data in (claim.needs if size == "small" else ("cifar10",))
         assert plan is None or len({len(a.rates or plan.rates) for a in plan.arms} - {1}) <= 1
     with pytest.raises(UnknownName):
         claim.plan("huge")
@@ -115,7 +115,7 @@ def test_all_claims_at_size_small_stay_within_their_budget() -> None:
 
 
 def test_every_arm_sees_the_same_images_in_the_same_order(tmp_path: Path) -> None:
-    place = Place(PLAN, load_task(TASK), tmp_path, CPU)
+    place = Setting(PLAN, load_study_data(TASK), tmp_path, CPU)
     one, other = (Training(place, arm, 1, 0.01, 6) for arm in ARMS)
     assert one.recipe == other.recipe
     assert one.data is other.data
@@ -221,14 +221,14 @@ def test_a_run_that_is_cut_short_leaves_a_whole_outcome_alone(tmp_path: Path) ->
 def test_images_that_a_mirror_changes_are_never_mirrored(tmp_path: Path) -> None:
     plan = replace(PLAN, recipe={**PLAN.recipe, "augment": "standard"})
     for name, flip in (("shapes", "alternating"), ("digits", "none")):
-        task = Task(name, 16, train=60, val=20, test=40)
-        place = Place(replace(plan, task=task), load_task(task), tmp_path, CPU)
+        task = StudyData(name, 16, train=60, val=20, test=40)
+        place = Setting(replace(plan, data=task), load_study_data(task), tmp_path, CPU)
         assert Training(place, plan.arms[0], 1, 0.1, 2).recipe.augment.flip == flip
 
 
 def test_a_trial_is_not_measured_and_shared_by_claims_that_measure_otherwise(tmp_path: Path) -> None:
     one, other = (replace(PLAN, measure=m) for m in (None, overfitting.measure))
-    places = [Place(p, load_task(p.task), tmp_path, CPU) for p in (one, other)]
+    places = [Setting(p, load_study_data(p.data), tmp_path, CPU) for p in (one, other)]
     keys = [[t.key for t in trials(place, PLAN.arms[0])] for place in places]
     assert keys[0] == keys[1]
     assert len({Training(place, PLAN.arms[0], 1, 0.1, 2).key for place in places}) == 2
@@ -295,17 +295,17 @@ def test_a_rate_at_the_edge_is_said(tmp_path: Path) -> None:
 
 def test_one_rate_needs_no_trial(tmp_path: Path) -> None:
     plan = replace(PLAN, rates=(0.01,))
-    assert trials(Place(plan, load_task(TASK), tmp_path, CPU), ARMS[0]) == []
+    assert trials(Setting(plan, load_study_data(TASK), tmp_path, CPU), ARMS[0]) == []
 
 
 # ---------------------------------------------------------------------------------------- images and figures
 
 
 def test_the_parts_of_a_task_are_disjoint_and_as_large_as_asked() -> None:
-    data = load_task(TASK)
+    data = load_study_data(TASK)
     assert [len(data.parts[p]) for p in ("train", "val", "test")] == [48, 24, 48]
     assert len(np.unique(data.keys)) == len(np.unique(np.concatenate(list(data.parts.values())))) == 120
-    digits = load_task(Task("digits", 16, train=100, val=50))
+    digits = load_study_data(StudyData("digits", 16, train=100, val=50))
     keys = {part: set(digits.keys[index].tolist()) for part, index in digits.parts.items()}
     assert not keys["train"] & keys["test"]
     assert not keys["val"] & keys["test"]
@@ -313,7 +313,7 @@ def test_the_parts_of_a_task_are_disjoint_and_as_large_as_asked() -> None:
 
 
 def test_changes_are_what_they_say_and_change_the_fingerprint() -> None:
-    data = load_task(TASK)
+    data = load_study_data(TASK)
     mixed = shuffled(data, 1)
     sides = (data.images[3].reshape(-1, 3), mixed.images[3].reshape(-1, 3))
     assert not np.array_equal(*sides)
@@ -330,8 +330,8 @@ def test_changes_are_what_they_say_and_change_the_fingerprint() -> None:
 def test_a_stretch_is_the_epochs_one_after_the_other(tmp_path: Path) -> None:
     from convscope.training.batches import Batches
 
-    data = load_task(TASK)
-    training = Training(Place(PLAN, data, tmp_path, CPU), ARMS[0], 1, 0.01, 6)
+    data = load_study_data(TASK)
+    training = Training(Setting(PLAN, data, tmp_path, CPU), ARMS[0], 1, 0.01, 6)
     batches = Batches(data, data.subset("train"), 16, 1, training.recipe.augment, CPU)
     wanted = [b.index.tolist() for e in range(3) for b in batches.epoch(e)][:7]
     assert [b.index.tolist() for b in Stretch(batches, 7).epoch(0)] == wanted

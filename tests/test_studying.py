@@ -21,9 +21,12 @@ import convscope
 from convscope import cli, storage
 from convscope.errors import UnknownName, UsageError
 from convscope.studies.arms import Training
+from convscope.studies.command import study_events
 from convscope.studies.judging import VERDICTS
+from convscope.studies.options import StudyOptions
 from convscope.studies.registry import CLAIMS
 from convscope.studies.report import draw_places
+from convscope.studies.running import Outcome
 from toyclaim import ARMS, CLAIM, PLAN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,15 +80,12 @@ def test_a_verdict_is_printed_with_its_numbers_and_the_page_stands_alone(
 
 
 def test_a_study_from_python(tmp_path: Path) -> None:
-    told: list[str] = []
     moved: list[tuple[str, int, int]] = []
-    report = convscope.study(
-        ["toy"],
-        runs=tmp_path,
-        progress=lambda *where: moved.append(where),
-        on_claim=lambda outcome: told.append(outcome.verdict),
-    )
-    assert list(report.verdicts().values()) == told
+    report = convscope.study(["toy"], runs=tmp_path, progress=lambda *where: moved.append(where))
+    first, last = study_events(["toy"], StudyOptions(runs=tmp_path))
+    assert isinstance(first, Outcome)
+    assert isinstance(last, convscope.StudyReport)
+    assert report.verdicts() == last.verdicts() == {"toy": first.verdict}
     assert sum(report.counts.values()) == 1
     assert report.counts.keys() == set(VERDICTS)
     assert moved[0] == ("toy, narrow", 1, 10)

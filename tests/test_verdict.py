@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import planted
-from convscope.diagnosis.evidence import Evidence, Material, collect
-from convscope.diagnosis.verdict import HEALTHY, RULES, Rule, judge
+from convscope.diagnosis.evidence import Evidence, Observations, collect
+from convscope.diagnosis.verdict import HEALTHY, RULES, VerdictRule, judge
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
 
@@ -24,7 +24,7 @@ FIRST_SEED = 2000  # thresholds were set with smaller ones, on other networks an
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.fault}-{number}" for number, rule in enumerate(RULES)])
-def test_a_rule_is_data_with_its_reasons(rule: Rule):
+def test_a_rule_is_data_with_its_reasons(rule: VerdictRule):
     assert rule.conditions
     for condition in rule.conditions:
         assert condition.field in NUMBERS
@@ -35,7 +35,7 @@ def test_a_rule_is_data_with_its_reasons(rule: Rule):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.fault}-{number}" for number, rule in enumerate(RULES)])
-def test_a_rule_holds_just_beyond_its_thresholds_and_not_before(rule: Rule):
+def test_a_rule_holds_just_beyond_its_thresholds_and_not_before(rule: VerdictRule):
     names = dict.fromkeys(re.findall(r"names\[(\w+)\]", rule.says + "".join(r.says for r in RULES)), "x")
     beyond = {c.field: c.threshold + (1e-6 if c.above else -1e-6) for c in rule.conditions}
     found = judge(replace(Evidence(2.3, names=names), **beyond))
@@ -97,9 +97,9 @@ def small(norm: bool = True) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
 
 
-def material(network: nn.Module, **known: object) -> Material:
+def material(network: nn.Module, **known: object) -> Observations:
     images, labels = torch.randn(24, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(24) % 3
-    return Material(network, images, labels, 3, **known)  # type: ignore[arg-type]
+    return Observations(network, images, labels, 3, **known)  # type: ignore[arg-type]
 
 
 def test_a_weight_that_is_no_number_is_named():

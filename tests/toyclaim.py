@@ -6,10 +6,10 @@ from torch import nn
 
 from convscope.studies.claim import Claim
 from convscope.studies.judging import Judgement, greater, together
-from convscope.studies.plan import Arm, Plan, Task
+from convscope.studies.plan import Arm, Plan, StudyData
 from convscope.studies.results import Results
 
-TASK = Task("shapes", 16, train=48, val=24, test=48)
+TASK = StudyData("shapes", 16, train=48, val=24, test=48)
 MINUTES = {"small": 1, "medium": 2, "large": 3}
 
 

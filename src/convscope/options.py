@@ -102,6 +102,14 @@ class ArchitectureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubjectOptions(OwnCode, Places, Watching):
+    """How a run, a classifier file or a model's name is found, with its data."""
+
+    weights: Path | None = None
+    """For a model's name: a safetensors file to take the weights from."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fitting:
     """Which images, and how they are fitted to the network's input."""
 

@@ -1,1 +1,1 @@
-"""Why a network does or does not learn: its factors and their Jacobians, its gradients, and a verdict in words."""
+"""A network's factors and their Jacobians, its gradients, and a verdict in words on whether and why it learns."""

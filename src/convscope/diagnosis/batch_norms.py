@@ -24,8 +24,8 @@ SHOWN = 20_000  # values of a distribution that are kept
 
 @dataclass(frozen=True)
 class BatchSize:
-    """What batches of ``size`` give: the spread (standard deviation over batches) of mu_c and of sigma_c, both over the
-    sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
+    """The effect of batches of ``size``: the spread (standard deviation over batches) of mu_c and of sigma_c, both over
+    the sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
     images would give, root mean square over gamma_c."""
 
     size: int
@@ -96,8 +96,23 @@ def look_at_norm(
     step = max(1, x.numel() // SHOWN)
     before, after, at_test = (v.flatten()[::step].float() for v in (x, put_out(x, own), tested))
     scale, running_scale = ((variance + norm.eps) ** 0.5 for variance in (own[1], running[1]))
-    numbers = (own[0], scale, running[0], running_scale, gamma, delta, norm.eps, off)
-    return NormView(layer, channel, norm.num_features, before, after, at_test, *numbers, rows)
+    return NormView(
+        layer=layer,
+        channel=channel,
+        channels=norm.num_features,
+        before=before,
+        after=after,
+        tested=at_test,
+        mean=own[0],
+        scale=scale,
+        running_mean=running[0],
+        running_scale=running_scale,
+        gamma=gamma,
+        delta=delta,
+        eps=norm.eps,
+        off=off,
+        batches=rows,
+    )
 
 
 def _statistics(x_BP: Tensor) -> tuple[float, float]:

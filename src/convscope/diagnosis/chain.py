@@ -114,7 +114,7 @@ class _Graph:
         self.cuts = _cut_nodes(out.grad_fn)
 
     def is_cut(self, call: Call) -> bool:
-        """Whether everything passes through what this call put out."""
+        """Say whether everything passes through this call's output."""
         tensor = first_tensor(call.output)
         if tensor is None or tensor.grad_fn is None:
             return False
@@ -215,7 +215,7 @@ def _factor(graph: _Graph, group: list[Call], last: bool) -> Factor:
 
 
 def _total(graph: _Graph, call: Call) -> Tap | None:
-    """Where a block's F(x) + x is, if it has an identity skip: what it puts out, or what its last activation is given.
+    """Find a block's F(x) + x, if it has an identity skip: its output, or the input of its last activation.
 
     None where the skip changes sizes, or where the sum is not to be seen from outside.
     """
@@ -238,7 +238,7 @@ def _node(call: Call) -> Any:
 
 
 def _adds_input(graph: _Graph, call: Call, node: Any) -> bool:
-    """Whether a node adds two tensors of which one is what the call was given."""
+    """Say whether a node adds two tensors of which one is the call's input."""
     if node is None or not node.name().startswith("AddBackward"):
         return False
     given = [_same(following) for following, _ in node.next_functions]

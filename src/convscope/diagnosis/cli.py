@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import Flag
+from ..options import Flag, Flat
 from ..terminal import print_notes, progress_bar
+from .options import DiagnoseOptions
 
 if TYPE_CHECKING:
     from .report import DiagnoseReport
 
 
 def diagnose(
-    run: str,
-    data: str | None = None,
-    /,
-    *,
-    layer: list[str] | None = None,
-    norm: str | None = None,
-    images: int = 4,
-    double: Flag = False,
-    weights: Path | None = None,
-    model: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    json: Flag = False,
+    run: str, data: str | None = None, /, *, options: Flat[DiagnoseOptions] = DiagnoseOptions(), json: Flag = False
 ) -> None:
     """Say in words why RUN, or a MODEL, does or does not learn: gradients, Jacobians, a verdict and one next step.
 
@@ -36,32 +26,13 @@ def diagnose(
         A run's name or path, `last`, a classifier file, or the name of a model (whose weights are random).
     data
         What it was trained on (default: what the run says).
-    layer
-        The module that ends a factor; say it once for each, in order. Found by itself when not said.
-    norm
-        A batch norm and a channel to look at, as bn1:3.
-    images
-        Whose Jacobians are measured.
-    double
-        Measure in float64.
-    weights
-        For a model's name: a safetensors file to take the weights from.
-    model
-        Needed for a net of your own: module.py:function, whose code is run.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs.
     json
         Print one JSON object.
     """
     from . import command
 
     with progress_bar(json) as progress:
-        result = command.diagnose(
-            run, data, layer=layer, norm=norm, images=images, double=double, weights=weights, model=model,
-            data_root=data_root, runs=runs, progress=progress,
-        )  # fmt: skip
+        result = command.diagnose(run, data, **vars(replace(options, progress=progress)))
     print(json_module.dumps(result.summary)) if json else print_diagnosis(result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..evaluation.subject import Subject, open_subject
 from ..images.preprocess import to_tensor
 from ..locks import lock
 from ..models.architecture import load_weight_file
-from ..progress import Progress
+from ..options import with_data_and_options
 from ..storage import make_folder
 from ..training.loop import prepare
 from ..training.session import WATCHED, training_batches
@@ -27,10 +27,10 @@ from ..training.watching import Watched
 from . import report
 from .batch_norms import NormView, batch_norms, look_at_norm
 from .chain import Factor, find_chain
-from .evidence import Material, collect, frozen_parameters, norms_unset, not_numbers
+from .evidence import Observations, collect, frozen_parameters, norms_unset, not_numbers
 from .gradients import gradients, ready
-from .jacobian import IMAGES, jacobians
-from .report import DiagnoseReport, State
+from .jacobian import jacobians
+from .options import DiagnoseOptions
 from .verdict import judge
 
 SAMPLE = 512  # training images that are looked at
@@ -38,40 +38,25 @@ HELD_OUT = 1000
 BATCH = 64  # images whose gradient is followed
 
 
+@with_data_and_options(DiagnoseOptions)
 def diagnose(
-    run: str | nn.Module,
-    data: str | Path | Dataset | None = None,
-    *,
-    start: nn.Module | None = None,
-    watched: Watched | None = None,
-    layer: Sequence[str] | None = None,
-    norm: str | None = None,
-    images: int = IMAGES,
-    double: bool = False,
-    weights: Path | None = None,
-    model: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    progress: Progress | None = None,
-) -> DiagnoseReport:
+    run: str | nn.Module, data: str | Path | Dataset | None, options: DiagnoseOptions
+) -> report.DiagnoseReport:
     """Say in words why a network does or does not learn, with its gradients and Jacobians as evidence.
 
     ``run`` is a run, a classifier file, a model's name (whose weights are random, or come from the file ``weights``) or
     any ``nn.Module``; ``data`` is what it was trained on, or what to look at it with. Of a run the first weights are
     made again from its seed, and ``train --watch`` has left what it saw; of a network of your own they can be given as
-    ``start`` and ``watched`` (of ``watching``). ``layer`` names the modules that end each factor, instead of those that
-    are found; ``norm`` a batch norm and channel to look at, as "bn1:3". ``images`` are those whose Jacobians are
-    measured; ``double`` measures in float64.
+    ``start`` and ``watched`` (of ``watching``). Options are those of the command line.
     """
     began = time.perf_counter()
-    if images < 1:
-        raise UsageError(f"--images {images} leaves nothing to measure; it must be 1 or more.")
-    subject = open_subject(run, data, "diagnose", weights, model, data_root, runs, progress, as_it_began=True)
-    making = _Diagnosis(subject, tuple(layer or ()), images, torch.float64 if double else torch.float32)
-    making.give(start, watched)
+    if options.images < 1:
+        raise UsageError(f"--images {options.images} leaves nothing to measure; it must be 1 or more.")
+    subject = open_subject(run, data, options, "diagnose", as_it_began=True)
+    making = _Diagnosis(subject, options)
     make_folder(subject.folder)
     with lock(subject.folder, f"the diagnosis of {subject.name}"):
-        return report.write(making.report(norm, progress, began))
+        return report.write(making.report(began))
 
 
 @dataclass
@@ -79,11 +64,9 @@ class _Diagnosis:
     """A diagnosis in the making: the subject, and what there is of its training."""
 
     subject: Subject
-    layers: tuple[str, ...]
-    measured: int
-    dtype: torch.dtype
-    start: nn.Module | None = None
-    watched: Watched | None = None
+    options: DiagnoseOptions
+    start: nn.Module | None = field(default=None, init=False)
+    watched: Watched | None = field(default=None, init=False)
     designed: frozenset[str] = frozenset()
     trained: bool | None = None  # None where nobody knows
 
@@ -99,14 +82,15 @@ class _Diagnosis:
         self.network = deepcopy(self.subject.classifier.network).cpu()  # the user's own stays where it is
         part = "train" if len(dataset.parts["train"]) else "all"
         self.images, self.targets = self._tensors(dataset.subset(part, SAMPLE))
+        self._find_training(self.options.start, self.options.watched)
 
     def _tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         images = to_tensor(np.ascontiguousarray(self.subject.dataset.images[index]))
         images = self.subject.classifier.preprocess.normalise(images)
         return images, torch.from_numpy(self.labels[index].astype(np.int64))
 
-    def give(self, start: nn.Module | None, watched: Watched | None) -> None:
-        """Take what is known of the training, or find it in the run."""
+    def _find_training(self, start: nn.Module | None, watched: Watched | None) -> None:
+        """Take what is given of the training, or find it in the run."""
         self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
         if start is not None:
             self.designed = frozen_parameters(start)
@@ -143,8 +127,8 @@ class _Diagnosis:
             prepare(network, training_batches(self.subject.dataset, recipe, torch.device("cpu")))
         return network
 
-    def material(self) -> Material:
-        """What the evidence is collected from."""
+    def material(self) -> Observations:
+        """Gather all that the evidence is collected from."""
         dataset, run = self.subject.dataset, self.subject.run
         held_out = None
         if len(dataset.parts["val"]) and len(dataset.parts["train"]):
@@ -157,7 +141,7 @@ class _Diagnosis:
         diverged = None if run is None else run.diverged()
         if diverged is not None:
             losses = [*losses, float(diverged["loss"])]
-        return Material(
+        return Observations(
             network=self.network,
             images=self.images,
             labels=self.targets,
@@ -172,22 +156,23 @@ class _Diagnosis:
             designed=self.designed,
         )
 
-    def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> State:
+    def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> report.State:
         """Gradients as in training, and Jacobians as at test time; a fresh network's norms take these images'."""
-        copy = deepcopy(network).to(self.dtype)
-        images = self.images.to(self.dtype)
+        dtype = torch.float64 if self.options.double else torch.float32
+        copy = deepcopy(network).to(dtype)
+        images = self.images.to(dtype)
         flow = gradients(ready(copy), chain, images[:BATCH], self.targets[:BATCH])
-        still = ready(copy, images[:BATCH]) if fresh else deepcopy(network).to(self.dtype).eval()
+        still = ready(copy, images[:BATCH]) if fresh else deepcopy(network).to(dtype).eval()
         try:
-            return State(flow, jacobians(still, chain, images[: self.measured]))
+            return report.State(flow, jacobians(still, chain, images[: self.options.images]))
         except UsageError as error:
             self.notes.append(str(error))
-            return State(flow)
+            return report.State(flow)
 
-    def report(self, norm: str | None, progress: Progress | None, began: float) -> DiagnoseReport:
-        """Everything, measured."""
-        tell = progress or (lambda what, done, total: None)
-        states: dict[str, State] = {}
+    def report(self, began: float) -> report.DiagnoseReport:
+        """Measure everything."""
+        tell = self.options.progress or (lambda what, done, total: None)
+        states: dict[str, report.State] = {}
         broken = not_numbers(self.network)
         whole = {"start": self.network if self.trained is False else self.start}
         if self.trained is not False:
@@ -195,12 +180,12 @@ class _Diagnosis:
         for number, (when, network) in enumerate(whole.items()):
             if network is not None:
                 tell(f"Jacobians, {when}", number, len(whole))
-                chain = find_chain(ready(deepcopy(network)), self.images[:2], self.layers or None)
+                chain = find_chain(ready(deepcopy(network)), self.images[:2], self.options.layer)
                 states[when] = self.state(network, chain, when == "start")
         tell("evidence", len(whole), len(whole))
         verdict = judge(collect(self.material()))
-        view = self._norm(norm)
-        return DiagnoseReport(
+        view = self._norm(self.options.norm)
+        return report.DiagnoseReport(
             self.subject.folder,
             verdict,
             states,

@@ -1,4 +1,4 @@
-"""What a diagnosis found: a gradient's way through a network, a training seen from inside, a batch norm at work."""
+"""The images of a diagnosis: a gradient's way through a network, a training seen from inside, a batch norm at work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verdict rests on: a few numbers about a network and its training, each measured on training images."""
+"""The evidence of a verdict: a few numbers about a network and its training, each measured on training images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ NOTHING = 1e-30  # the norm of a gradient that has died
 
 
 @dataclass(frozen=True)
-class Material:
-    """What there is to go by. ``start`` is the network before its first step, ``watched`` its training; either may be
-    None. ``images`` (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
+class Observations:
+    """A network with its images, and its training as far as it is known.
+
+    ``start`` is the network before its first step, ``watched`` its training; either may be None. ``images``
+    (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
-    network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault."""
+    network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
+    """
 
     network: nn.Module
     images: Tensor
@@ -112,7 +115,7 @@ def norms_unset(network: nn.Module) -> float:
     return float(np.mean([bool((m == 0).all() and (v == 1).all()) for m, v in kept])) if kept else math.nan
 
 
-def collect(material: Material) -> Evidence:
+def collect(material: Observations) -> Evidence:
     """Measure the evidence. Networks are left as they are; UsageError where one cannot be called."""
     found: dict[str, float] = {
         "guess": math.log(max(material.classes, 2)),
@@ -149,7 +152,7 @@ def _numbers(losses: Sequence[float | None]) -> np.ndarray:
     return np.array([x for x in losses if x is not None], np.float64)
 
 
-def _losses(material: Material, guess: float) -> dict[str, float]:
+def _losses(material: Observations, guess: float) -> dict[str, float]:
     losses = _numbers(material.losses)
     losses = losses[np.isfinite(losses)]
     if not len(losses):
@@ -161,7 +164,7 @@ def _losses(material: Material, guess: float) -> dict[str, float]:
     return {"first_loss": first, "last_loss": last, "worst_loss": worst, "progress": 1 - last, "steps": len(losses)}
 
 
-def _scores(material: Material, known: Mapping[str, float], names: dict[str, str]) -> dict[str, float]:
+def _scores(material: Observations, known: Mapping[str, float], names: dict[str, str]) -> dict[str, float]:
     """Accuracy with running statistics, and how much the loss differs from that with the batch's own."""
     guess = known["guess"]
     loss, top1, varies = _evaluated(material.network, material.images, material.labels)
@@ -192,6 +195,8 @@ def _scores(material: Material, known: Mapping[str, float], names: dict[str, str
 
 def _evaluated(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
     """Mean loss, accuracy, and the standard deviation of a logit over the images, on average."""
+    # Not by the pass of classifying: that takes stored images with their preprocess and a network that gives logits
+    # alone, while here tensors come from any loop, and a network may answer with a tuple.
     with evaluating(network), torch.no_grad():
         logits = torch.cat([logits_of(network, images[i : i + BLOCK]).float() for i in range(0, len(images), BLOCK)])
     right = (logits.argmax(1) == labels).float().mean()
@@ -199,7 +204,7 @@ def _evaluated(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[floa
 
 
 def _at_start(
-    first: nn.Module, material: Material, guess: float, names: dict[str, str]
+    first: nn.Module, material: Observations, guess: float, names: dict[str, str]
 ) -> tuple[dict[str, float], tuple[Weight, ...]]:
     """Gradients and signals in the first network, with batch statistics and no dropout."""
     images, labels = material.images[:BLOCK], material.labels[:BLOCK]
@@ -269,7 +274,7 @@ def _activations(network: nn.Module, images: Tensor, names: dict[str, str]) -> d
     return found
 
 
-def _unlearned(material: Material, weights: Sequence[Weight], names: dict[str, str]) -> dict[str, float]:
+def _unlearned(material: Observations, weights: Sequence[Weight], names: dict[str, str]) -> dict[str, float]:
     """Weights that are where they were at the start to the last bit, though others moved and a gradient comes to them.
 
     Where a gradient is too small to move a weight, the gradient is the fault and not the weight.

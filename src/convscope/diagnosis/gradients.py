@@ -1,4 +1,4 @@
-"""How much of a loss's gradient reaches each layer of a network, and by what each factor shrinks it."""
+"""The loss's gradient on its way back: the part that reaches each layer, and what each factor leaves of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Gradients:
 
     @property
     def shrink(self) -> tuple[float, ...]:
-        """What each factor leaves of the gradient that comes to it."""
+        """The share that each factor leaves of the gradient that comes to it."""
         pairs = zip(self.norms[:-1], self.norms[1:], strict=True)
         return tuple(a / b if b else 0.0 for a, b in pairs)
 
@@ -66,7 +66,7 @@ class Gradients:
 
     @property
     def off(self) -> float:
-        """How far product and undivided measurement are apart, relative."""
+        """The relative difference of the product from the undivided measurement."""
         return abs(self.reach - self.measured) / max(self.measured, TINY)
 
 

@@ -22,7 +22,6 @@ STEPS = 16  # of the Krylov space at most; it ends earlier when the largest valu
 LEAST_STEPS = 24  # where the least singular value is wanted too, which takes longer to come out
 STILL = 3e-3  # relative change of the values wanted in two steps; 1e-10 in float64
 SHOWN = 5  # singular values
-IMAGES = 4  # whose Jacobians are measured
 
 Product = Callable[[Tensor], Tensor]
 
@@ -57,7 +56,7 @@ class Spectrum:
 
     @property
     def gain(self) -> float:
-        """How much a random gradient is stretched on its way back: the Frobenius norm over the root of the outputs."""
+        """The stretch of a random gradient on its way back: the Frobenius norm over the root of the outputs."""
         return self.frobenius / math.sqrt(self.outputs)
 
 
@@ -207,7 +206,7 @@ def _unit(values: Tensor) -> float:
 
 
 def _stand_still(wanted: list[Tensor], still: float) -> bool:
-    """Whether no value has changed in the last two steps by more than so much of it."""
+    """Say whether no value has changed in the last two steps by more than so much of it."""
     if len(wanted) < 3:
         return False
     now, before = wanted[-1], wanted[-3]

@@ -1,4 +1,4 @@
-"""What `diagnose` writes: the verdict, the numbers it rests on, and its images. Reads results, computes nothing."""
+"""The report of `diagnose`: the verdict, the numbers it rests on, and its images. Reads results, computes nothing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
 
 
 def flow_sentence(found: Gradients) -> str:
-    """What happens to the gradient on its way back, in words."""
+    """Say in words how the gradient changes on its way back."""
     count = len(found.names)
     if not math.isfinite(found.reach):
         return f"the gradient grows beyond what its numbers can hold on its way through {count} factors"

@@ -25,7 +25,7 @@ class Condition:
     or_unknown: bool = False
 
     def holds(self, evidence: Evidence) -> bool:
-        """Whether it is so."""
+        """Say whether it is so."""
         value = getattr(evidence, self.field)
         if math.isnan(value):
             return self.or_unknown
@@ -33,7 +33,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Rule:
+class VerdictRule:
     """A fault, the conditions that must all hold, what is said with the numbers filled in, and one next step."""
 
     fault: str
@@ -84,8 +84,8 @@ _NOT_LEARNING = _below("progress", 0.35, "a network that has taken away a third 
 _TRAINED = _above("trained", 0.75, "before the first step there is nothing to tell of labels")
 _HARDLY = _below("progress", 0.12, "an eighth of the loss of guessing is little for any labels that mean something")
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+RULES: tuple[VerdictRule, ...] = (
+    VerdictRule(
         "exploding",
         (
             _above("start_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.6 times that loss"),
@@ -95,7 +95,7 @@ RULES: tuple[Rule, ...] = (
         "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
     ),
-    Rule(
+    VerdictRule(
         "exploding",
         (
             _above("trained", 0.25, "of a network known to be fresh its first loss is known"),
@@ -107,19 +107,19 @@ RULES: tuple[Rule, ...] = (
         "scale of {logits:.3g} at the logits.",
         "if it was not trained yet, initialise it by He's rule; if it was, give its first weights as start=.",
     ),
-    Rule(
+    VerdictRule(
         "rate-too-high",
         (_above("diverged", 0, "the loss ran away, from a start that was sound"),),
         "the loss ran away, {names[ran]}.",
         "take a third of the learning rate, or let convscope train find one with --lr auto.",
     ),
-    Rule(
+    VerdictRule(
         "rate-too-high",
         (_above("worst_loss", 50.0, "so far from guessing no sound training went; they stayed under 7"), _NOT_LEARNING),
         "the loss ran away, to {worst_loss:.2g} times that of guessing, and stayed at {last_loss:.2g}.",
         "take a third of the learning rate, or let convscope train find one with --lr auto.",
     ),
-    Rule(
+    VerdictRule(
         "not-a-number",
         (
             _above("not_numbers", 0, "one is enough: it spreads to all"),
@@ -128,13 +128,13 @@ RULES: tuple[Rule, ...] = (
         "{names[not_numbers]} holds what is no number, so every answer is none.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), and look at how the weights were made or loaded.",
     ),
-    Rule(
+    VerdictRule(
         "not-a-number",
         (_above("not_numbers", 0, "one is enough: it spreads to all"),),
         "{names[not_numbers]} holds what is no number, so every answer is none{names[moved]}.",
         "go back to the last checkpoint, with a third of the learning rate, or with --clip.",
     ),
-    Rule(
+    VerdictRule(
         "norm-mode",
         (
             _above("norms_frozen", 0.5, "in training every batch norm uses its batch, unless it is kept on purpose"),
@@ -144,19 +144,19 @@ RULES: tuple[Rule, ...] = (
         "network was in evaluation mode.",
         "call network.train() before each epoch, and after each validation.",
     ),
-    Rule(
+    VerdictRule(
         "norm-mode",
         (_above("norms_frozen", 0.5, "in training every batch norm uses its batch"), _NOT_LEARNING),
         "{names[norms_frozen]} used its running statistics while it trained: the network was in evaluation mode.",
         "call network.train() before each epoch, and after each validation.",
     ),
-    Rule(
+    VerdictRule(
         "frozen",
         (_above("unlearned", 0, "weights to which a gradient comes, and that move by no bit, were left out"),),
         "{names[unlearned]} {names[how]}: not a bit of it moved in the training.",
         "give it to the optimizer with requires_grad=True, unless you left it out on purpose.",
     ),
-    Rule(
+    VerdictRule(
         "norm-batch",
         (
             _below("batch_size", 8, "the mean of under 8 images is a poor estimate"),
@@ -166,14 +166,14 @@ RULES: tuple[Rule, ...] = (
         "{batch_size:.0f} are too small for batch norm.",
         "use a --batch-size of 16 or more.",
     ),
-    Rule(
+    VerdictRule(
         "norm-mode",
         (_above("mode_gap", 0.5, "sound trainings had under 0.06; so much is no lag of an average"),),
         "with its running statistics the loss is {mode_gap:.2f} log K above that with a batch's own: they are not "
         "those of its data.",
         "train with network.train(), evaluate with network.eval(), and let the statistics settle for 100 batches.",
     ),
-    Rule(
+    VerdictRule(
         "dead-units",
         (
             _above("dead", 0.6, "sound trainings had up to half of a layer's channels at zero"),
@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         "more{names[before]}.",
         "take a third of the learning rate, with --warmup 0.2; dead units do not come back: start anew.",
     ),
-    Rule(
+    VerdictRule(
         "vanishing",
         (
             _below("reach", 1e-4, "sound networks had 0.07 to 12"),
@@ -195,7 +195,7 @@ RULES: tuple[Rule, ...] = (
         "of what left the top.",
         "put a batch norm behind each convolution, or take ReLUs with He's initialisation, or residual blocks.",
     ),
-    Rule(
+    VerdictRule(
         "saturated",
         (
             _above("saturated", 0.5, "half of a layer's values pass next to no gradient"),
@@ -204,7 +204,7 @@ RULES: tuple[Rule, ...] = (
         "{saturated:.0%} of the values of {names[saturated]} are at the ends of its curve: they pass no gradient.",
         "start with smaller weights, put a batch norm before it, or take ReLUs.",
     ),
-    Rule(
+    VerdictRule(
         "rate-too-high",
         (
             _above("largest_update", 0.1, "sound trainings moved a layer by up to 0.013 a step"),
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         "guessing.",
         "take a third of the learning rate, or let convscope train find one with --lr auto.",
     ),
-    Rule(
+    VerdictRule(
         "exploding",
         (
             _above("reach", 100.0, "sound networks had 0.07 to 12; plain56 has 500 to 2000, and hardly learns"),
@@ -224,7 +224,7 @@ RULES: tuple[Rule, ...] = (
         "{names[first]} is {reach:.2g} times what left the top, so no one rate suits all layers.",
         "take residual blocks, or fewer layers.",
     ),
-    Rule(
+    VerdictRule(
         "rate-too-low",
         (
             _below("largest_update", 4.5e-4, "sound trainings and noise for labels moved a layer by 0.001 and more"),
@@ -234,7 +234,7 @@ RULES: tuple[Rule, ...] = (
         "still {last_loss:.2f} of that of guessing.",
         "take ten times the learning rate, or let convscope train find one with --lr auto.",
     ),
-    Rule(
+    VerdictRule(
         "labels",
         (
             _above("gap", 0.2, "sound trainings had up to 0.1: it learns its training images by heart"),
@@ -244,14 +244,14 @@ RULES: tuple[Rule, ...] = (
         "nothing to do with the images.",
         "look at twenty images with their labels; check that both are shuffled in the same order.",
     ),
-    Rule(
+    VerdictRule(
         "labels",
         (_HARDLY, _TRAINED),
         "the loss stays at {last_loss:.2f} of that of guessing though gradients arrive and weights move: the labels "
         "are noise, or images and labels do not belong together.",
         "train on twenty images only: if these cannot be learned by heart it is a bug, else look at their labels.",
     ),
-    Rule(
+    VerdictRule(
         "overfitting",
         (
             _above("gap", 0.2, "sound trainings had up to 0.1"),
@@ -264,7 +264,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Which rules hold, in their order, each fault once."""
+    """Find the rules that hold, in their order, each fault once."""
     findings: dict[str, Finding] = {}
     for rule in RULES:
         if rule.fault not in findings and all(c.holds(evidence) for c in rule.conditions):

@@ -1,9 +1,10 @@
-"""What a command is asked about: a run, a classifier file, a model's name or any network, with its data and place."""
+"""The subject of a command: a run, a classifier file, a model's name or any network, with its data and place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from ..models.architecture import Architecture, architecture_of, load_weight_fil
 from ..models.registry import full_name
 from ..models.taps import evaluating
 from ..models.user_network import is_own
-from ..progress import Progress
+from ..options import SubjectOptions
 from ..tensor_files import read_foreign_tensors
 from ..training.request import data_name, read_dataset
 from ..training.runs import Run, find_run, runs_folder
 from .opening import open_classifier, read_data
 from .scoring import translation
+
+Command = Literal["explain", "diagnose"]  # which asks: a verb in sentences, and the folder of its answers
 
 
 @dataclass(frozen=True)
@@ -48,47 +51,44 @@ class Subject:
 def open_subject(
     run: str | nn.Module,
     data: str | Path | Dataset | None,
-    purpose: str,
-    weights: Path | None,
-    model: str | None,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
+    options: SubjectOptions,
+    command: Command,
     *,
     as_it_began: bool = False,
 ) -> Subject:
-    """Find out what is asked about: a run, a classifier file, a model's name, or a network; ``purpose`` is the command.
+    """Find out what is asked about: a run, a classifier file, a model's name, or a network.
 
-    ``as_it_began`` takes a run that diverged before its first epoch was over, with its network as it is built.
-    UsageError, UnknownName or DataError where a name, a dataset or weights do not fit.
+    The folder of the answers has the name of the ``command``. ``as_it_began`` takes a run that diverged before its
+    first epoch was over, with its network as it is built. UsageError, UnknownName or DataError where a name, a dataset
+    or weights do not fit.
     """
     if isinstance(run, nn.Module):
-        return _module(run, data, purpose, data_root, runs, progress)
-    if _is_model(run, runs):
-        return _model(run, data, purpose, weights, data_root, runs, progress)
-    if weights is not None:
+        return _of_module(run, _named_data("a network", data, options, command), options, command)
+    if _is_model(run, options.runs):
+        return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
+    if options.weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
     try:
-        classifier, found = open_classifier(run, runs, model)
+        classifier, found = open_classifier(run, options.runs, options.model)
     except Untrained:
-        begun = find_run(run, runs_folder(runs))
+        begun = find_run(run, runs_folder(options.runs))
         if as_it_began and data is None and begun.diverged() is not None:
-            return _as_it_began(begun, purpose, data_root, progress)
+            return _as_it_began(begun, options, command)
         raise
     if isinstance(data, Dataset):
         dataset, same, change = data, False, None
     else:
-        dataset, same, change = read_data(classifier, run, data, purpose, data_root, progress)
+        dataset, same, change = read_data(classifier, run, data, command, options.data_root, options.progress)
     labels, notes = _labels(classifier, dataset)
     if change:
         notes = (*notes, f"the data changed since {run} was trained: {change}.")
-    home = found.folder if found else runs_folder(runs) / Path(run).stem
-    folder = home / purpose if same else home / purpose / dataset.name
+    home = found.folder if found else runs_folder(options.runs) / Path(run).stem
+    folder = home / command if same else home / command / dataset.name
     return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
 
 
 def _is_model(run: str, runs: Path | None) -> bool:
-    """Whether a name is that of a model and not of a run, a path, or ``last``."""
+    """Say whether a name is that of a model and not of a run, a path, or ``last``."""
     if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
         return False
     try:
@@ -98,27 +98,25 @@ def _is_model(run: str, runs: Path | None) -> bool:
     return True
 
 
-def _as_it_began(run: Run, purpose: str, data_root: Path | None, progress: Progress | None) -> Subject:
-    """A run that left no weights, with its network as it is built."""
+def _as_it_began(run: Run, options: SubjectOptions, command: Command) -> Subject:
+    """Open a run that left no weights, with its network as it is built."""
     recipe = run.recipe()
-    dataset = read_dataset(recipe, data_root, progress)
+    dataset = read_dataset(recipe, options.data_root, options.progress)
     classes, size = dataset.class_names, dataset.preprocess.size
     architecture, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(classes))
     classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
     note = "it diverged before its first epoch was over and left no weights: this is the network as it began."
-    folder = run.folder / purpose
+    folder = run.folder / command
     return Subject(classifier, dataset, run.name, folder, dataset.labels, (*dataset.notes, note), run, fresh=True)
 
 
-def _named_data(
-    name: str, data: str | Path | Dataset | None, purpose: str, data_root: Path | None, progress: Progress | None
-) -> Dataset:
-    """The dataset that has to be named where nothing says what a network was trained on."""
+def _named_data(name: str, data: str | Path | Dataset | None, options: SubjectOptions, command: Command) -> Dataset:
+    """Load the dataset that has to be named where nothing says what a network was trained on."""
     if data is None:
-        raise UsageError(f"{name} does not say what it was trained on: name a dataset to {purpose} it on.")
+        raise UsageError(f"{name} does not say what it was trained on: name a dataset to {command} it on.")
     if isinstance(data, Dataset):
         return data
-    return load_dataset(data_name(str(data)), data_root=data_root, progress=progress)
+    return load_dataset(data_name(str(data)), data_root=options.data_root, progress=options.progress)
 
 
 def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -129,17 +127,9 @@ def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None
         return None, (f"{error} So it is not measured what each filter is for; everything else is.",)
 
 
-def _model(
-    name: str,
-    data: str | Path | Dataset | None,
-    purpose: str,
-    weights: Path | None,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
-) -> Subject:
-    """A model by its name, with the weights of a file or random ones, on a dataset that has to be named."""
-    dataset = _named_data(f"the model {name}", data, purpose, data_root, progress)
+def _of_model(name: str, dataset: Dataset, options: SubjectOptions, command: Command) -> Subject:
+    """Build a model by its name, with the weights of a file or random ones."""
+    weights = options.weights
     classes = dataset.class_names
     notes: tuple[str, ...] = ()
     if weights is None:
@@ -155,26 +145,18 @@ def _model(
     classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
     labels, unfit = _labels(classifier, dataset) if weights is not None else (None, ())
     home = name.split("/")[-1].replace(":", "-").removesuffix(".py") if is_own(name) else name.replace(":", "-")
-    folder = runs_folder(runs) / home / purpose / dataset.name
+    folder = runs_folder(options.runs) / home / command / dataset.name
     return Subject(classifier, dataset, name, folder, labels, (*dataset.notes, *notes, *unfit), fresh=weights is None)
 
 
 def _outputs(weights: Path) -> int | None:
-    """How many logits the network of a weight file puts out: the rows of its matrix; None where it has several."""
+    """Count the logits of a weight file's network: the rows of its matrix; None where it has several."""
     matrices = [t for n, t in read_foreign_tensors(weights).items() if t.dim() == 2 and n.endswith("weight")]
     return len(matrices[0]) if len(matrices) == 1 else None
 
 
-def _module(
-    network: nn.Module,
-    data: str | Path | Dataset | None,
-    purpose: str,
-    data_root: Path | None,
-    runs: Path | None,
-    progress: Progress | None,
-) -> Subject:
-    """Any network: it is given the dataset's images as the dataset's preprocess makes them."""
-    dataset = _named_data("a network", data, purpose, data_root, progress)
+def _of_module(network: nn.Module, dataset: Dataset, options: SubjectOptions, command: Command) -> Subject:
+    """Take any network: it is given the dataset's images as the dataset's preprocess makes them."""
     name = type(network).__name__
     classifier = Classifier(
         network, dataset.class_names, dataset.preprocess, Architecture(name, dataset.preprocess.size)
@@ -188,5 +170,5 @@ def _module(
     except Exception as error:
         raise UsageError(f"{name} cannot take images of {dataset.preprocess.size} pixels: {error}") from error
     labels = dataset.labels if outputs == len(dataset.class_names) else None
-    folder = runs_folder(runs) / name / purpose / dataset.name
+    folder = runs_folder(options.runs) / name / command / dataset.name
     return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

@@ -17,6 +17,7 @@ from ..errors import DamagedFile, UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..locks import lock
 from ..models.architecture import weights_hash
+from ..options import SubjectOptions
 from ..progress import Progress
 from ..storage import commit_json, make_folder, read_json
 from ..tensor_files import commit_tensors, read_tensors
@@ -61,7 +62,12 @@ def explain(
     an interrupted call has done is kept, and the next one goes on. ``on_layer`` is called when a layer's page is there.
     """
     _check(count, seeds, ablate, limit)
-    subject = open_subject(run, data, "explain", weights, model, data_root, runs, progress)
+    subject = open_subject(
+        run,
+        data,
+        SubjectOptions(weights=weights, model=model, data_root=data_root, runs=runs, progress=progress),
+        "explain",
+    )
     if filter:  # a folder of its own: the pages of all filters stay whole
         subject = replace(subject, folder=subject.folder / "filters")
     options = Options(count, least, tuple(filter) if filter else None, ablate, seeds, limit, from_exemplar, seed)

@@ -12,6 +12,7 @@ import torch
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
 from ..evaluation.subject import Subject, open_subject
+from ..options import SubjectOptions
 from ..progress import Progress
 from . import image_report
 from .attribution import METHODS, sanity_check
@@ -52,7 +53,9 @@ def explain_image(
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
     """
-    subject = open_subject(run, data, "explain", None, model, data_root, runs, progress)
+    subject = open_subject(
+        run, data, SubjectOptions(model=model, data_root=data_root, runs=runs, progress=progress), "explain"
+    )
     classifier, names = subject.classifier, list(subject.classifier.class_names)
     if target is not None and target not in names:
         raise UnknownName("class", target, names)

@@ -342,7 +342,6 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(value)((key, mapped(part, change)) for key, part in value.items())
     if isinstance(value, (tuple, list)):
         parts = [mapped(part, change) for part in value]
-        return (
-            type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-        )  # a named tuple takes them apart
+        named_tuple = hasattr(value, "_fields")  # which takes its parts one by one
+        return type(value)(*parts) if named_tuple else type(value)(parts)
     return value

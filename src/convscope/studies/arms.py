@@ -39,6 +39,7 @@ from .results import START, Trained
 
 MEASURED_BY = 2  # raised whenever what is measured here changes its meaning
 TRAIN_ASKED = 2_000  # training images that the clean loss and accuracy are measured on
+KEPT = ("seed", "rate", "steps", "seconds", "parameters", "diverged")
 FIGURES = ("train_loss", "train_accuracy", "val_loss")
 
 # What every arm shares unless the plan says otherwise: no augmentation, no smoothing, so that a loss is the loss.
@@ -57,7 +58,7 @@ class Stretch:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return self.batches.classes
 
     @property
@@ -76,8 +77,8 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a training of a plan needs beside the arm: the plan's data, where results are kept, and the device."""
+class Setting:
+    """The surroundings of a plan's trainings: the plan's data, where results are kept, and the device."""
 
     plan: Plan
     dataset: Dataset
@@ -89,7 +90,7 @@ class Place:
 class Training:
     """One training to be made, or read where it was made already; a ``trial`` chooses a rate and is not measured."""
 
-    place: Place
+    place: Setting
     arm: Arm
     seed: int
     rate: float | None
@@ -143,11 +144,11 @@ class Training:
 
     @property
     def path(self) -> Path:
-        """Where its result is kept, once there is one."""
+        """The file of its result, once there is one."""
         return self.place.folder / "trainings" / f"{self.key[:40]}.safetensors"
 
     def result(self) -> Trained:
-        """What the training gave, made now or before. Raises StorageError; a divergence is a result."""
+        """Return the training's result, made now or before. Raises StorageError; a divergence is a result."""
         if self.path.exists():
             with suppress(DamagedFile):  # made again
                 return _read(self.path, self.arm.name)
@@ -213,7 +214,7 @@ class Training:
         return {prefix + name: value for name, value in measure(network, self.data, self.place.dataset).items()}
 
 
-def trials(place: Place, arm: Arm) -> list[Training]:
+def trials(place: Setting, arm: Arm) -> list[Training]:
     """The trainings that choose an arm's rate; none where there is nothing to choose."""
     rates = place.plan.rates if arm.rates is None else arm.rates
     if arm.fit is not None or len(rates) == 1:
@@ -222,7 +223,7 @@ def trials(place: Place, arm: Arm) -> list[Training]:
     return [Training(place, arm, seed, rate, steps, trial=True) for seed in place.plan.trial_seeds for rate in rates]
 
 
-def judged(place: Place, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:
+def judged(place: Setting, arm: Arm, tried: tuple[Trained, ...]) -> list[Training]:
     """The trainings that are judged, one a seed, at the rate that validated best in the trials."""
     rates = place.plan.rates if arm.rates is None else arm.rates
     rate = None if arm.fit is not None else chosen(tried) if tried else rates[0]
@@ -250,36 +251,14 @@ def chosen(tried: tuple[Trained, ...]) -> float:
 def _write(path: Path, found: Trained) -> None:
     tensors = {"losses": found.losses, "val": found.val, "test": found.test}
     tensors |= {f"measured/{name}": value for name, value in found.measured.items()}
-    meta: dict[str, Any] = {
-        "arm": found.arm,
-        "seed": found.seed,
-        "rate": found.rate,
-        "steps": found.steps,
-        "seconds": found.seconds,
-        "parameters": found.parameters,
-        "diverged": found.diverged,
-    }
+    meta: dict[str, Any] = {"arm": found.arm} | {name: getattr(found, name) for name in KEPT}
     commit_tensors(path, tensors, meta | finite({name: getattr(found, name) for name in FIGURES}))
 
 
 def _read(path: Path, arm: str) -> Trained:
     """A training as it was written, by another claim perhaps, whose arm had another name."""
     tensors, meta = read_tensors(path)
-    figures = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
+    figures: dict[str, Any] = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
     measured = {name.removeprefix("measured/"): t for name, t in tensors.items() if name.startswith("measured/")}
-    return Trained(
-        arm=arm,
-        seed=meta["seed"],
-        rate=meta["rate"],
-        steps=meta["steps"],
-        seconds=meta["seconds"],
-        losses=tensors["losses"],
-        parameters=meta["parameters"],
-        train_loss=figures["train_loss"],
-        train_accuracy=figures["train_accuracy"],
-        val_loss=figures["val_loss"],
-        val=tensors["val"],
-        test=tensors["test"],
-        measured=measured,
-        diverged=meta["diverged"],
-    )
+    parts: dict[str, Any] = {name: tensors[name] for name in ("losses", "val", "test")}
+    return Trained(arm=arm, **parts, measured=measured, **figures, **{name: meta[name] for name in KEPT})

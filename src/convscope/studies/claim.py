@@ -1,4 +1,4 @@
-"""What a claim is: a sentence of the lecture as a controlled experiment. Records only; nothing is trained here.
+"""A claim: a sentence of the lecture as a controlled experiment. Records only; nothing is trained here.
 
 The arms of a plan share images, order, seeds, steps and batch size, and each differs from another in one thing.
 """

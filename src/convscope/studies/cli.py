@@ -5,11 +5,13 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ..options import Flag
+from ..options import Flag, Flat
 from ..terminal import keeping, progress_bar
+from .options import StudyOptions
 
 if TYPE_CHECKING:
     from .claim import Claim
@@ -19,13 +21,9 @@ if TYPE_CHECKING:
 
 def study(
     *claims: str,
-    size: Literal["small", "medium", "large"] = "small",
+    options: Flat[StudyOptions] = StudyOptions(),
     list: Flag = False,
     html: Flag = False,
-    minutes: float | None = None,
-    device: str = "cpu",
-    data_root: Path | None = None,
-    runs: Path | None = None,
     json: Flag = False,
 ) -> None:
     """Run the lecture's CLAIMS, or all of them, as controlled experiments; each ends with a verdict.
@@ -36,51 +34,38 @@ def study(
     ----------
     claims
         Names of `convscope study --list`; all when none is named.
-    size
-        small: digits and shapes, offline, half an hour for all; medium and large: CIFAR-10, hours and days.
     list
         Only say which claims there are, what each needs, and its minutes.
     html
         Write one self-contained page to hand in: verdicts, curves, data hashes, seeds, versions.
-    minutes
-        Begin no other training after so many.
-    device
-        auto, cpu, cuda, cuda:1, mps.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs (default: $CONVSCOPE_RUNS, else runs); a study lies in its folder `study`.
     json
         Print JSON lines: one a claim. With --list, one JSON list.
     """
     from . import command
+    from .report import StudyReport
 
     asked = command.find_claims(claims)
     if list:
-        print(json_module.dumps([claim.to_json() for claim in asked])) if json else print_claims(asked, size)
+        rows = [claim.to_json() for claim in asked]
+        print(json_module.dumps(rows)) if json else print_claims(asked, options.size)
         return
-
     if not json:
-        print(budget_line(asked, size), file=sys.stderr)
-
-    def show(outcome: Outcome) -> None:
-        print(json_module.dumps(outcome.to_json()), flush=True) if json else print_outcome(outcome)
-
+        print(budget_line(asked, options.size), file=sys.stderr)
     with (
         keeping("every training that was done is kept, and the same command goes on."),
         progress_bar(json) as progress,
     ):
-        report = command.study(
-            claims, size=size, minutes=minutes, data_root=data_root, device=device, runs=runs, progress=progress,
-            on_claim=show,
-        )  # fmt: skip
-    page = report.write() if html else None
-    if not json:
-        print_study(report, page)
+        for event in command.study_events(claims, replace(options, progress=progress)):
+            if isinstance(event, StudyReport):
+                page = event.write() if html else None
+                if not json:
+                    print_study(event, page)
+            else:
+                print(json_module.dumps(event.to_json()), flush=True) if json else print_outcome(event)
 
 
 def print_claims(claims: Sequence[Claim], size: str) -> None:
-    """What claims there are, what each needs, and its budget at a size."""
+    """Print the claims, each with the data it needs and its budget at a size."""
     for claim in claims:
         row = claim.to_json()
         needs = ", ".join(row["needs"]) if size == "small" else "cifar10"
@@ -89,7 +74,7 @@ def print_claims(claims: Sequence[Claim], size: str) -> None:
 
 
 def budget_line(claims: Sequence[Claim], size: str) -> str:
-    """What claims will take; those that share trainings take less."""
+    """Say how long claims will take; those that share trainings take less."""
     total = sum(claim.minutes[size] for claim in claims)
     return f"{_claims(len(claims))} at size {size}: about {total:,g} minutes on two cores"
 
@@ -105,7 +90,7 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def print_study(report: StudyReport, page: Path | None) -> None:
-    """How many of each verdict, and where it lies."""
+    """Print the number of each verdict, and the place of the files."""
     lies = f"{report.folder} (one JSON file a claim)" if page is None else page
     print(f"{_claims(len(report.outcomes))}: {report.sentence()}; written: {lies}")
 

@@ -1,4 +1,4 @@
-"""What a claim's arms did while they trained, and the numbers that its verdict rests on."""
+"""The images of a claim: its arms while they trained, and the numbers that its verdict rests on."""
 
 from __future__ import annotations
 

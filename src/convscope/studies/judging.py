@@ -48,7 +48,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Part:
+class Answer:
     """One question of a claim, answered: the quantity in words, its estimate, the margin in words, the verdict.
 
     ``unit`` "accuracy" and "share" are shares of 1, told in points and in percent; "log2" a logarithm, told as how many
@@ -97,7 +97,7 @@ class Judgement:
     """The verdict of a claim from its parts; ``notes`` are sentences about what was left out or is beside the point."""
 
     verdict: str
-    parts: tuple[Part, ...]
+    parts: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
 
     def sentence(self) -> str:
@@ -183,7 +183,7 @@ def half_width(seeds: int, images: int, parts: tuple[float, float, float]) -> fl
 # ------------------------------------------------------------------------------------------------------- verdicts
 
 
-def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") -> Part:
+def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") -> Answer:
     """The quantity is above 0; it fails where one of ``least``, the smallest that would matter, is excluded."""
     verdict = HOLDS if estimate.low > 0 else FAILS if estimate.high < least else OPEN
     boundary = 0.0 if estimate.value > least / 2 else least
@@ -191,19 +191,19 @@ def greater(quantity: str, estimate: Estimate, *, least: float, unit: str = "") 
     return _part(quantity, unit, estimate, (wanted, verdict), boundary, (0.0, None))
 
 
-def no_less(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
+def no_less(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Answer:
     """The quantity is above -margin (a better minus a worse: "does no worse"); it fails where it is surely below."""
     verdict = HOLDS if estimate.low > -margin else FAILS if estimate.high < -margin else OPEN
     return _part(quantity, unit, estimate, (f"above {_margin(-margin, unit)}", verdict), -margin, (-margin, None))
 
 
-def below(quantity: str, estimate: Estimate, *, limit: float, unit: str = "") -> Part:
+def below(quantity: str, estimate: Estimate, *, limit: float, unit: str = "") -> Answer:
     """The quantity is below the limit; it fails where it is surely above."""
     verdict = HOLDS if estimate.high < limit else FAILS if estimate.low > limit else OPEN
     return _part(quantity, unit, estimate, (f"below {_margin(limit, unit)}", verdict), limit, (None, limit))
 
 
-def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Part:
+def alike(quantity: str, estimate: Estimate, *, margin: float, unit: str = "") -> Answer:
     """The quantity lies within +-margin (Schuirmann 1987, https://doi.org/10.1007/BF01068419)."""
     inside = estimate.low > -margin and estimate.high < margin
     outside = estimate.low > margin or estimate.high < -margin
@@ -218,21 +218,21 @@ def _margin(value: float, unit: str) -> str:
     return f"{told(value, unit)} {_MARKS.get(unit, unit)}".rstrip()
 
 
-def _part(  # noqa: PLR0913 - the fields of a Part, and what its verdict was made of
+def _part(  # noqa: PLR0913 - the fields of a Answer, and what its verdict was made of
     quantity: str,
     unit: str,
     estimate: Estimate,
     decided: tuple[str, str],
     boundary: float,
     limits: Limits,
-) -> Part:
+) -> Answer:
     wanted, verdict = decided
     would = needed(estimate, boundary) if verdict == OPEN else ""
-    return Part(quantity, unit, estimate, wanted, verdict, would, limits)
+    return Answer(quantity, unit, estimate, wanted, verdict, would, limits)
 
 
 def needed(estimate: Estimate, boundary: float) -> str:
-    """What size would decide, if the value is the truth: how many seeds, or else seeds and test images."""
+    """Say what size would decide, if the value is the truth: how many seeds, or else seeds and test images."""
     distance = abs(estimate.value - boundary)
     parts = (estimate.seed_part, estimate.image_part, estimate.noise)
     if not math.isfinite(parts[0]):
@@ -253,7 +253,7 @@ def _steps(start: int) -> list[int]:
     return sorted({start} | {round(start * 1.15**k) for k in range(50) if start * 1.15**k <= MOST_SEEDS})
 
 
-def together(parts: Sequence[Part], notes: Sequence[str] = ()) -> Judgement:
+def together(parts: Sequence[Answer], notes: Sequence[str] = ()) -> Judgement:
     """A claim holds when all its parts do, and does not when one does not."""
     verdicts = {part.verdict for part in parts}
     verdict = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts or not parts else HOLDS

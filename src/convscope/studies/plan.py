@@ -1,4 +1,4 @@
-"""The plan of a claim: arms, task and measures. Records only; nothing is trained here."""
+"""The plan of a claim: arms, images and measures. Records only; nothing is trained here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ WIDTHS = {"small": 8, "medium": 32, "large": 64}  # filters of a network's first
 
 Builder = Callable[..., "torch.nn.Module"]  # (classes, image size, options by name) -> fresh weights
 Change = Callable[["Dataset", int], "Dataset"]  # (the plan's data, seed) -> the arm's data
-Measured = dict[str, "torch.Tensor"]
-Measure = Callable[["torch.nn.Module", "Dataset", "Dataset"], Measured]  # (network, the arm's data, the plan's)
+Measurements = dict[str, "torch.Tensor"]
+Measure = Callable[["torch.nn.Module", "Dataset", "Dataset"], Measurements]  # (network, the arm's data, the plan's)
 Fit = Callable[["Dataset", int], "Fitted"]  # (the arm's data, seed) -> what answers
 
 
@@ -30,8 +30,8 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Task:
-    """Which images: a dataset's name, pixels a side, and how many train, validate and test (None: all there are).
+class StudyData:
+    """The images of a plan: a dataset's name, pixels a side, and how many train, validate and test (None: all).
 
     Of digits and shapes those that neither train nor validate are the test; shapes makes as many as are asked for.
     """
@@ -61,7 +61,7 @@ class Arm:
     fit: Fit | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What the arm is, as plain values; functions by name."""
+        """Return the arm as plain values; functions by name."""
         return {
             "model": self.model if isinstance(self.model, str) else words_of(self.model),
             "options": dict(self.options),
@@ -74,7 +74,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: arms, the seeds that are judged, updates, and what is measured of each trained network.
+    """The trainings of a claim: arms, the seeds that are judged, updates, and what is measured of each trained network.
 
     ``rates`` are those that every arm chooses from, on validation, with the ``trial_seeds``, none of which is judged.
     The choice costs ``trial_share`` of the updates for each rate and seed. ``recipe`` are options that all arms share;
@@ -82,7 +82,7 @@ class Plan:
     vector is, and from where to where it goes.
     """
 
-    task: Task
+    data: StudyData
     arms: tuple[Arm, ...]
     steps: int
     rates: tuple[float, ...]
@@ -99,9 +99,9 @@ class Plan:
     def tiny(self) -> Plan:
         """The same arms with two updates, one seed and one rate: to see that a plan runs."""
         arms = tuple(replace(arm, rates=None if arm.rates is None else arm.rates[:1]) for arm in self.arms)
-        task = replace(self.task, train=60, val=20, test=40)
+        images = replace(self.data, train=60, val=20, test=40)
         return replace(
-            self, task=task, arms=arms, steps=2, rates=self.rates[:1], seeds=(1,), batch_size=8, trial_seeds=(0,)
+            self, data=images, arms=arms, steps=2, rates=self.rates[:1], seeds=(1,), batch_size=8, trial_seeds=(0,)
         )
 
 
@@ -121,10 +121,10 @@ def on_cifar(  # noqa: PLR0913 - each is a field of the plan, set by name
     at batch 128, on all, with three of the ``seeds``. ``options`` are other fields of the plan.
     """
     if size == "medium":
-        task, batch_size, steps = Task("cifar10", 32, train=train, val=1_000), 64, updates[0]
+        images, batch_size, steps = StudyData("cifar10", 32, train=train, val=1_000), 64, updates[0]
     else:
-        task, batch_size, steps, seeds = Task("cifar10", 32), 128, updates[1], seeds[:3]
-    return Plan(task, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=0.3, **options)
+        images, batch_size, steps, seeds = StudyData("cifar10", 32), 128, updates[1], seeds[:3]
+    return Plan(images, arms, steps, rates, seeds, batch_size, precision="auto", trial_share=0.3, **options)
 
 
 def words_of(function: Any) -> str | None:

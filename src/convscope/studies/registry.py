@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .claim import SIZES, Claim
+from .claim import Claim
 from .claims import (
     alexnet_75,
     augmentation_gap,
@@ -27,15 +27,6 @@ from .claims import (
     vgg_beats_alexnet,
     vgg_overfits,
 )
-from .judging import Judgement, Part
-from .plan import Arm, Plan, Task
-from .results import Results, Trained
-from .running import Done, Outcome, run_claim
-
-__all__ = [
-    "CLAIMS", "SIZES", "Arm", "Claim", "Done", "Judgement", "Outcome", "Part", "Plan", "Results", "Task", "Trained",
-    "run_claim",
-]  # fmt: skip
 
 CLAIMS: dict[str, Claim] = {
     "location": location.CLAIM,

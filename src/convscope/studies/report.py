@@ -1,4 +1,4 @@
-"""What `study` writes: one page that stands alone, with every verdict and all that is needed to run it again."""
+"""The report of `study`: one page that stands alone, with every verdict and all that is needed to run it again."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class StudyReport:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many claims there are of each verdict."""
+        """The number of claims of each verdict."""
         return {verdict: sum(o["verdict"] == verdict for o in self.outcomes) for verdict in VERDICTS}
 
     def sentence(self) -> str:
-        """How many claims hold, do not hold, and are not decided."""
+        """Say how many claims hold, do not hold, and are not decided."""
         hold, fail, undecided = self.counts.values()
         verbs = ("holds" if hold == 1 else "hold", "does" if fail == 1 else "do", "is" if undecided == 1 else "are")
         return f"{hold} {verbs[0]}, {fail} {verbs[1]} not hold, {undecided} {verbs[2]} not decided"
@@ -69,7 +69,7 @@ class StudyReport:
         return path
 
     def _shared(self, key: str) -> dict[str, Any] | None:
-        """What all outcomes say alike; None where they differ, and each tells its own."""
+        """Find what all outcomes say alike; None where they differ, and each tells its own."""
         told = [o[key] for o in self.outcomes if o[key]]
         return told[0] if told and all(t == told[0] for t in told) else None
 
@@ -92,7 +92,7 @@ def draw_outcome(outcome: dict[str, Any]) -> Drawing | None:
 
 
 def draw_places(outcome: dict[str, Any]) -> Drawing | None:
-    """What was measured by place, of each arm; None where nothing was."""
+    """Draw the measured vectors of each arm; None where nothing was measured by place."""
     names = {n for arm in outcome["arms"] for n, value in arm["measured"].items() if isinstance(value, list)}
     if not names:
         return None

@@ -1,9 +1,9 @@
-"""What trained arms gave: one record a training, and all of a plan's by arm and seed, paired for a judge."""
+"""The results of trained arms: one record a training, and all of a plan's by arm and seed, paired for a judge."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,28 +119,20 @@ class Results:
 
         ``name`` is "test", or a measured bool (N,).
         """
-        rows = [
-            sum(w * _right(t, name) for w, t in zip(weights.values(), ts, strict=True)) for ts in self.whole(*weights)
-        ]
-        return seeds_and_images(rows)
+        return self._weighted(weights, lambda t: _right(t, name))
 
     def accuracy_between(self, weights: Mapping[str, float], name: str, other: str) -> Estimate:
         """As ``accuracy`` of ``name``, less that of ``other``, on the same images."""
-        rows = []
-        for trainings in self.whole(*weights):
-            pairs = zip(weights.values(), trainings, strict=True)
-            rows.append(sum(weight * (_right(t, name) - _right(t, other)) for weight, t in pairs))
-        return seeds_and_images(rows)
+        return self._weighted(weights, lambda t: _right(t, name) - _right(t, other))
 
     def gap(self, weights: Mapping[str, float]) -> Estimate:
         """A weighted sum of the arms' gaps: accuracy on training images minus that on test images."""
-        rows = []
-        for trainings in self.whole(*weights):
-            gaps = [
-                w * (t.train_accuracy - _right(t, "test")) for w, t in zip(weights.values(), trainings, strict=True)
-            ]
-            rows.append(sum(gaps))
-        return seeds_and_images(rows)
+        return self._weighted(weights, lambda t: t.train_accuracy - _right(t, "test"))
+
+    def _weighted(self, weights: Mapping[str, float], figure: Callable[[Trained], np.ndarray]) -> Estimate:
+        """Sum a figure by image over the arms, for each seed that is whole."""
+        pairs = [zip(weights.values(), trainings, strict=True) for trainings in self.whole(*weights)]
+        return seeds_and_images([sum(weight * figure(t) for weight, t in of_seed) for of_seed in pairs])
 
     def sooner(self, fast: str, slow: str) -> Estimate:
         """The updates that ``slow`` needs over those of ``fast``: the mean log2 of the ratio, over seeds.
@@ -156,7 +148,7 @@ class Results:
         return seeds_only(values)
 
     def measured(self, arm: str) -> dict[str, float | list[float]]:
-        """What the plan measured of an arm, mean over seeds: of right-or-not and long vectors the mean, else each."""
+        """Average an arm's measurements over seeds: of right-or-not and long vectors the mean, else each."""
         trainings = [t for (t,) in self.whole(arm)]
         found: dict[str, float | list[float]] = {}
         for name in sorted(trainings[0].measured) if trainings else ():

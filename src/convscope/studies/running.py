@@ -18,12 +18,12 @@ from ..locks import lock
 from ..machine import describe, pick_device
 from ..storage import commit_json, make_folder, read_json, sweep_temporaries
 from ..version import __version__
-from .arms import MEASURED_BY, Place, Training, judged, trials
+from .arms import MEASURED_BY, Setting, Training, judged, trials
 from .claim import Claim
 from .judging import OPEN, Judgement
 from .plan import Plan, words_of
 from .results import Results, Trained
-from .task_data import load_task
+from .study_data import load_study_data
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
     make_folder(folder)
     with lock(folder, "this study"):
         sweep_temporaries(folder / "trainings")
-        dataset = load_task(plan.task, data_root)
-        place = Place(plan, dataset, folder, device or pick_device("cpu"))
+        dataset = load_study_data(plan.data, data_root)
+        place = Setting(plan, dataset, folder, device or pick_device("cpu"))
         results = Results(plan, {}, {}, len(dataset.class_names))
         deadline = None if minutes is None else start + 60 * minutes
         try:
@@ -126,7 +126,7 @@ def _without_data(claim: Claim, size: str) -> Outcome:
     return Outcome(claim, size, Judgement(OPEN, (), (note,)), None, None, 0.0, versions=versions())
 
 
-def _commit(claim: Claim, size: str, results: Results, place: Place, start: float) -> Outcome:
+def _commit(claim: Claim, size: str, results: Results, place: Setting, start: float) -> Outcome:
     """Judge and keep the outcome; one that was cut short does not take the place of one that was not."""
     outcome = _judge(claim, size, results, place, time.perf_counter() - start)
     path = place.folder / f"{claim.name}-{size}.json"
@@ -136,14 +136,14 @@ def _commit(claim: Claim, size: str, results: Results, place: Place, start: floa
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether an outcome was kept there that nothing cut short."""
+    """Say whether an outcome was kept there that nothing cut short."""
     try:
         return not read_json(path)["interrupted"]
     except DamagedFile:
         return False
 
 
-def _train_all(claim: Claim, place: Place, deadline: float | None) -> Iterator[Done]:
+def _train_all(claim: Claim, place: Setting, deadline: float | None) -> Iterator[Done]:
     """Every training of the plan, seed by seed, so that what an interruption leaves is paired."""
     tried: dict[str, tuple[Trained, ...]] = {}
     asked = {arm.name: trials(place, arm) for arm in place.plan.arms}
@@ -175,7 +175,7 @@ def _with(results: Results, event: Done) -> Results:
     return replace(results, trials=table) if event.trial else replace(results, trained=table)
 
 
-def _judge(claim: Claim, size: str, results: Results, place: Place, seconds: float) -> Outcome:
+def _judge(claim: Claim, size: str, results: Results, place: Setting, seconds: float) -> Outcome:
     """The verdict; what diverged or was not trained is said, and an arm without any training leaves it open."""
     missing = any(len(results.trained.get(arm.name, ())) < len(results.plan.seeds) for arm in results.plan.arms)
     whole = all(results.trained.get(arm.name) for arm in results.plan.arms)

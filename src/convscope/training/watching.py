@@ -80,7 +80,7 @@ class Watched:
 
     @staticmethod
     def load(path: Path) -> Watched:
-        """What ``save`` wrote. Raises DamagedFile."""
+        """Read what ``save`` wrote. Raises DamagedFile."""
         tensors, meta = read_tensors(path)
         if meta.get("kind") != "watched":
             raise DamagedFile(f"{path} is no record of a training.")
@@ -92,7 +92,7 @@ class Watched:
 
 @dataclass
 class _Look:
-    """What one step showed, by layer; the tensors are samples that are worked out together afterwards."""
+    """The look at one step, by layer; the tensors are samples that are worked out together afterwards."""
 
     step: int
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -314,7 +314,7 @@ def _collate(looks: list[_Look], before: Watched | None, told: tuple[list[float]
 
 
 def up_to(watched: Watched, steps: int) -> Watched:
-    """What was seen of the first ``steps`` updates: for a training that goes on from an earlier checkpoint."""
+    """Keep what was seen of the first ``steps`` updates: for a training that goes on from an earlier checkpoint."""
     kept = watched.steps < steps
     parts: dict[str, Any] = {"values": {q: v[kept] for q, v in watched.values.items()}}
     parts |= {"steps": watched.steps[kept], "bins": watched.bins[kept]}

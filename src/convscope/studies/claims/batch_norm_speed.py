@@ -6,7 +6,7 @@ import math
 
 from ..claim import Claim
 from ..judging import Judgement, greater, over_seeds, together
-from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Plan, StudyData, on_cifar
 from ..results import Results
 
 RATES = (0.01, 0.04, 0.16)
@@ -24,7 +24,7 @@ def plan(size: str) -> Plan:
         arms.append(Arm(name, "vgg", {**shape, "batch_norm": on}))
         arms += [Arm(_at(name, rate), "vgg", {**shape, "batch_norm": on}, rates=(rate,)) for rate in LADDER]
     if size == "small":
-        return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), tuple(arms), 300, RATES, SEEDS)
+        return Plan(StudyData("shapes", 16, train=1_000, val=300, test=1_000), tuple(arms), 300, RATES, SEEDS)
     return on_cifar(size, tuple(arms), RATES, updates=(600, 8_000))
 
 

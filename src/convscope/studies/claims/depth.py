@@ -5,9 +5,9 @@ He et al. 2016 (arXiv:1512.03385), figures 1 and 6.
 
 from __future__ import annotations
 
-from ..plan import Arm, Plan, Task, on_cifar
+from ..plan import Arm, Plan, StudyData, on_cifar
 
-SMALL = Task("shapes", 16, train=1_000, val=300, test=1_000)
+SMALL = StudyData("shapes", 16, train=1_000, val=300, test=1_000)
 RATES = (0.02, 0.06, 0.18)
 LEAST = 0.02  # nats of training loss that would matter
 MARGIN = 0.05  # nats of training loss that do not

@@ -15,7 +15,7 @@ def plan(size: str) -> Plan:
 
 
 def judge(results: Results) -> Judgement:
-    """What silencing the filter missed most of the last convolution loses, without minus with dropout."""
+    """Compare the accuracy lost by silencing the last convolution's filter missed most, without minus with dropout."""
     found = results.accuracy_between({VGG: 1.0, DROPOUT: -1.0}, "test", "silenced")
     quantity = "test accuracy lost by silencing the filter missed most, without dropout minus with"
     return together([greater(quantity, found, least=0.01, unit="accuracy")])

@@ -22,9 +22,9 @@ from ...models.taps import Tap, evaluating, reach
 from ...transfer_learning.head import train_head
 from ..claim import Claim
 from ..judging import Judgement, alike, greater, together
-from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Measurements, Plan, StudyData, on_cifar
 from ..results import Results
-from ..task_data import only_classes
+from ..study_data import only_classes
 
 OTHER, OWN = "trained on the other classes", "trained on these classes"
 RATES = (0.01, 0.03, 0.1)
@@ -41,12 +41,12 @@ def half(dataset: Dataset, _seed: int, *, second: bool) -> Dataset:
     return only_classes(dataset, range(middle, 2 * middle) if second else range(middle))
 
 
-def measure(network: nn.Module, data: Dataset, plan: Dataset) -> Measured:
+def measure(network: nn.Module, data: Dataset, plan: Dataset) -> Measurements:
     """ "layer 1", ... bool (N,): right or not of a probe at each ReLU, on the second half's test images."""
     task = half(plan, 0, second=True)
     train, test = task.subset("train", PROBED), task.subset("test")
     names = [n for n, m in network.named_modules() if isinstance(m, nn.ReLU) and "_" in n]
-    found: Measured = {}
+    found: Measurements = {}
     inside, asked = (_features(network, data, task, index, names) for index in (train, test))
     labels, truth = (torch.from_numpy(task.labels[index]) for index in (train, test))
     for place, name in enumerate(names):
@@ -77,12 +77,12 @@ def plan(size: str) -> Plan:
         Arm(name, "vgg", options, change=partial(half, second=second)) for name, second in ((OTHER, False), (OWN, True))
     )
     if size == "small":
-        return Plan(Task("digits", 16, train=600, val=200), arms, 200, RATES, SEEDS, measure=measure)
+        return Plan(StudyData("digits", 16, train=600, val=200), arms, 200, RATES, SEEDS, measure=measure)
     return on_cifar(size, arms, RATES, measure=measure)
 
 
 def judge(results: Results) -> Judgement:
-    """What training on these classes gains a probe: nothing at the first layer, and more at the last."""
+    """Judge the gain of a probe by training on these classes: nothing at the first layer, and more at the last."""
     first, last = (results.accuracy({OWN: 1.0, OTHER: -1.0}, f"layer {n}") for n in (1, DEPTH))
     grows = results.accuracy_between({OWN: 1.0, OTHER: -1.0}, f"layer {DEPTH}", "layer 1")
     each = [results.accuracy({OWN: 1.0, OTHER: -1.0}, f"layer {n}").value for n in range(1, DEPTH + 1)]

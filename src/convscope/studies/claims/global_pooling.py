@@ -19,7 +19,7 @@ from ...models.taps import evaluating, reach
 from ...models.vgg import vgg
 from ..claim import Claim
 from ..judging import Judgement, alike, below, exactly, greater, together
-from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Measurements, Plan, StudyData, on_cifar
 from ..results import Results, seeds_only
 
 DENSE, POOLED = "fully connected head", "global average pooling"
@@ -41,7 +41,7 @@ def pooled(num_classes: int, image_size: int, *, width: int, depth: int) -> nn.S
     return initialise(nn.Sequential(layers))
 
 
-def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measurements:
     """ "few": the share of the last maps that 90 % of what speaks for the winning class rests on; mean over images.
 
     The logit less its bias is a sum of a term a map; what speaks for it are the terms above 0, the largest taken first.
@@ -75,7 +75,7 @@ def plan(size: str) -> Plan:
     options = {"width": WIDTHS[size], "depth": 6}
     arms = (Arm(DENSE, "vgg", options), Arm(POOLED, pooled, options))
     if size == "small":
-        return Plan(Task("shapes", 32, train=600, val=300, test=1_500), arms, 250, RATES, measure=measure)
+        return Plan(StudyData("shapes", 32, train=600, val=300, test=1_500), arms, 250, RATES, measure=measure)
     return on_cifar(size, arms, RATES, measure=measure)
 
 

@@ -20,7 +20,7 @@ from ...models.alexnet import Layers, add_convolution, initialise
 from ..arms import TRAIN_ASKED
 from ..claim import Claim
 from ..judging import Judgement, greater, no_less, together
-from ..plan import Arm, Measured, Plan, Task, on_cifar
+from ..plan import Arm, Measurements, Plan, StudyData, on_cifar
 from ..results import Results, seeds_only
 
 SHALLOW, BEGUN, SCRATCH = "shallow", "as deep, begun as identity", "as deep from scratch"
@@ -52,7 +52,7 @@ def tower(num_classes: int, image_size: int, *, width: int, extra: int = 0, iden
     return _deeper(shallow, extra, identity) if extra else shallow
 
 
-def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measurements:
     """ "added": the training loss of a shallow network once identity layers are put in. Nothing of a deep one."""
     if not isinstance(network, nn.Sequential) or "conv1_3" in dict(network.named_children()):
         return {}
@@ -91,7 +91,7 @@ def plan(size: str) -> Plan:
     begun = partial(tower, width=width, extra=EXTRA, identity=True)
     arms = (Arm(SHALLOW, partial(tower, width=width)), Arm(SCRATCH, deep), Arm(BEGUN, begun))
     if size == "small":
-        return Plan(Task("shapes", 16, train=1_000, val=300, test=1_000), arms, 250, RATES, SEEDS, measure=measure)
+        return Plan(StudyData("shapes", 16, train=1_000, val=300, test=1_000), arms, 250, RATES, SEEDS, measure=measure)
     return on_cifar(size, arms, RATES, updates=(1_000, 15_000), measure=measure)
 
 

@@ -11,9 +11,9 @@ from ...models.alexnet import initialise
 from ...models.registry import build
 from ..claim import Claim
 from ..judging import Judgement, greater, together
-from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Plan, StudyData, on_cifar
 from ..results import Results
-from ..task_data import shuffled
+from ..study_data import shuffled
 
 RATES = (0.01, 0.03, 0.1)
 CONV, DENSE = "convolutional", "fully connected"
@@ -46,7 +46,7 @@ def plan(size: str) -> Plan:
         for name, model in ((CONV, "alexnet"), (DENSE, dense))
     )
     if size == "small":
-        return Plan(Task("shapes", 16, train=800, val=300, test=1_200), arms, steps=250, rates=RATES)
+        return Plan(StudyData("shapes", 16, train=800, val=300, test=1_200), arms, steps=250, rates=RATES)
     return on_cifar(size, arms, RATES)
 
 

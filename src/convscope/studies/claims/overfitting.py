@@ -15,7 +15,7 @@ from ...images.preprocess import to_tensor
 from ...machine import device_of
 from ...models.taps import tapping
 from ...recipes import Augment
-from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Measurements, Plan, StudyData, on_cifar
 
 RATES = (0.01, 0.03, 0.1)
 VGG, DROPOUT, AUGMENTED = "vgg", "with dropout", "with augmentation"
@@ -41,11 +41,11 @@ def overfitting_plan(size: str, *names: str) -> Plan:
     }
     wanted = tuple(arms[name] for name in names)
     if size == "small":
-        return Plan(Task("shapes", 32, train=150, val=300, test=1_000), wanted, 250, RATES, SEEDS, measure=measure)
+        return Plan(StudyData("shapes", 32, train=150, val=300, test=1_000), wanted, 250, RATES, SEEDS, measure=measure)
     return on_cifar(size, wanted, RATES, updates=(1_500, 8_000), train=5_000, measure=measure)
 
 
-def measure(network: torch.nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+def measure(network: torch.nn.Module, data: Dataset, _plan: Dataset) -> Measurements:
     """Right or not on changed test images, the accuracy they lose, and right or not without the filter missed most.
 
     "shift", "flip", "zoom", "rotation" and "silenced" bool (N,); "drop" float32 (N,): right as it is minus the mean of
@@ -54,7 +54,7 @@ def measure(network: torch.nn.Module, data: Dataset, _plan: Dataset) -> Measured
     index = data.subset("test")
     labels = torch.from_numpy(data.labels[index])
     plain = to_tensor(data.images[index])
-    found: Measured = {}
+    found: Measurements = {}
     for name, change in CHANGES.items():
         changed = augment(plain, change, 0, 0, data.keys[index]).permute(0, 2, 3, 1).contiguous().numpy()
         found[name] = logits(network, changed, data.preprocess).argmax(1) == labels

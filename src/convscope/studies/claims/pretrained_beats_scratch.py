@@ -16,9 +16,9 @@ from ...feature_store.store import FeatureOptions
 from ...transfer_learning.head import train_head
 from ..claim import Claim
 from ..judging import Judgement, greater, together
-from ..plan import WIDTHS, Arm, Fitted, Plan, Task
+from ..plan import WIDTHS, Arm, Fitted, Plan, StudyData
 from ..results import Results
-from ..task_data import some_a_class
+from ..study_data import some_a_class
 
 BACKBONE = "lite0"
 SIDES = {"small": 64, "medium": 128, "large": 128}  # pixels that images are enlarged to for the backbone
@@ -66,11 +66,11 @@ def plan(size: str) -> Plan:
         arms.append(Arm(_head(count), "alexnet", {"width": width}, change=some, fit=fit))
     shared = {"augment": "light"}
     if size == "small":
-        task = Task("digits", 32, train=700, val=200, test=600)
-        return Plan(task, tuple(arms), 200, RATES, recipe=shared)
+        images = StudyData("digits", 32, train=700, val=200, test=600)
+        return Plan(images, tuple(arms), 200, RATES, recipe=shared)
     test = 2_000 if size == "medium" else None
-    task = Task("cifar10", 32, train=10_000, val=1_000, test=test)
-    return Plan(task, tuple(arms), 1_000, RATES, recipe=shared, batch_size=64, precision="auto", trial_share=0.3)
+    images = StudyData("cifar10", 32, train=10_000, val=1_000, test=test)
+    return Plan(images, tuple(arms), 1_000, RATES, recipe=shared, batch_size=64, precision="auto", trial_share=0.3)
 
 
 def _scratch(count: int) -> str:
@@ -89,7 +89,7 @@ def judge(results: Results) -> Judgement:
         quantity = f"test accuracy gained by {BACKBONE} at {count} a class"
         parts.append(greater(quantity, found, least=0.01, unit="accuracy"))
     unlike = "Scanned digits are not like the images of ImageNet; size medium asks photographs."
-    return together(parts, [unlike] if results.plan.task.data == "digits" else [])
+    return together(parts, [unlike] if results.plan.data.data == "digits" else [])
 
 
 CLAIM = Claim(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..claim import Claim
 from ..judging import Judgement, alike, greater, together
-from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Plan, StudyData, on_cifar
 from ..results import Results
 
 VGG, RESNET, SMALL_STEM = "vgg", "the lecture's resnet", "resnet with a small stem"
@@ -21,7 +21,7 @@ def plan(size: str) -> Plan:
         Arm(SMALL_STEM, "resnet", {"width": width, "stem": "small"}),
     )
     if size == "small":
-        return Plan(Task("shapes", 32, train=600, val=300, test=1_200), arms, steps=150, rates=RATES)
+        return Plan(StudyData("shapes", 32, train=600, val=300, test=1_200), arms, steps=150, rates=RATES)
     return on_cifar(size, arms, RATES, seeds=(1, 2, 3), recipe={"augment": "light"})
 
 

@@ -15,7 +15,7 @@ from ...machine import device_of
 from ...models.alexnet import Layers, add_convolution, add_dense, initialise
 from ..claim import Claim
 from ..judging import Judgement, alike, exactly, greater, no_less, together
-from ..plan import WIDTHS, Arm, Measured, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Measurements, Plan, StudyData, on_cifar
 from ..results import NOTHING, Results
 
 ONE, TWO = "one 5x5", "two 3x3"
@@ -47,7 +47,7 @@ def stages(num_classes: int, image_size: int, *, width: int, twice: bool) -> nn.
     return initialise(nn.Sequential(layers))
 
 
-def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measurements:
     """The side of what a place of the last convolution sees, in pixels, and the convolutions' parameters."""
     image = data.preprocess.normalise(to_tensor(data.images[data.subset("test", 6)[:1]]).to(device_of(network)))
     field = find_layers(network, image)[-1].field
@@ -61,7 +61,7 @@ def plan(size: str) -> Plan:
     width = WIDTHS[size]
     arms = tuple(Arm(name, partial(stages, width=width, twice=name == TWO)) for name in (ONE, TWO))
     if size == "small":
-        return Plan(Task("shapes", 32, train=600, val=300, test=2_000), arms, 250, RATES, measure=measure)
+        return Plan(StudyData("shapes", 32, train=600, val=300, test=2_000), arms, 250, RATES, measure=measure)
     return on_cifar(size, arms, RATES, measure=measure)
 
 

@@ -21,7 +21,7 @@ from ...machine import device_of
 from ...models.registry import build
 from ..claim import Claim
 from ..judging import Judgement, below, no_less, together
-from ..plan import Arm, Measured, Plan, Task, on_cifar
+from ..plan import Arm, Measurements, Plan, StudyData, on_cifar
 from ..results import Results, seeds_only
 
 LAYERS = 56
@@ -43,7 +43,7 @@ def usual_start(num_classes: int, image_size: int, *, width: int) -> nn.Module:
     return network
 
 
-def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measured:
+def measure(network: nn.Module, data: Dataset, _plan: Dataset) -> Measurements:
     """ "relative" (L,): RMS of the gradient over that of the weights, by convolution from the image to the top.
 
     "decades": log10 of its mean (of logarithms) over the first ENDS convolutions to that over the last ENDS. Batch norm
@@ -71,7 +71,7 @@ def plan(size: str) -> Plan:
     )
     both = {"measure": measure, "measure_start": True, "by_place": BY_PLACE}
     if size == "small":
-        return Plan(Task("shapes", 16, train=600, val=200, test=400), arms, 80, RATES, **both)
+        return Plan(StudyData("shapes", 16, train=600, val=200, test=400), arms, 80, RATES, **both)
     return on_cifar(size, arms, RATES, updates=(200, 10_000), **both)
 
 

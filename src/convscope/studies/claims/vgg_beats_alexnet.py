@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..claim import Claim
 from ..judging import Judgement, greater, together
-from ..plan import WIDTHS, Arm, Plan, Task, on_cifar
+from ..plan import WIDTHS, Arm, Plan, StudyData, on_cifar
 from ..results import Results
 
 RATES = (0.01, 0.03, 0.1)
@@ -16,7 +16,7 @@ def plan(size: str) -> Plan:
     width = WIDTHS[size]
     arms = (Arm("alexnet", "alexnet", {"width": width}), Arm("vgg", "vgg", {"width": width, "depth": 6}))
     if size == "small":
-        return Plan(Task("shapes", 32, train=400, val=300, test=1_500), arms, steps=250, rates=RATES)
+        return Plan(StudyData("shapes", 32, train=400, val=300, test=1_500), arms, steps=250, rates=RATES)
     return on_cifar(size, arms, RATES, updates=(1_500, 8_000), recipe={"augment": "light"})
 
 

@@ -17,34 +17,34 @@ from ..datasets.splits import stratified
 from ..images.preprocess import statistics
 from ..randomness import order
 from ..storage import to_json
-from .plan import Task
+from .plan import StudyData
 
 PERMUTATION = 0  # the seed of the one that shuffles pixels
 
 
-def load_task(task: Task, data_root: Path | None = None) -> Dataset:
-    """The dataset with the parts that the task asks for. Raises as ``datasets.load``."""
-    if task.data == "shapes":
-        asked = (task.train or 0) + (task.val or 0) + (task.test or 0)
-        dataset = assemble(load_shapes(max(asked, 12)), image_size=task.image_size)
+def load_study_data(wanted: StudyData, data_root: Path | None = None) -> Dataset:
+    """The dataset with the parts that a plan asks for. Raises as ``datasets.load``."""
+    if wanted.data == "shapes":
+        asked = (wanted.train or 0) + (wanted.val or 0) + (wanted.test or 0)
+        dataset = assemble(load_shapes(max(asked, 12)), image_size=wanted.image_size)
     else:
-        dataset = load_dataset(task.data, data_root=data_root, image_size=task.image_size)
-    parts = _given(dataset, task) if dataset.test_given else _cut(dataset, task)
+        dataset = load_dataset(wanted.data, data_root=data_root, image_size=wanted.image_size)
+    parts = _given(dataset, wanted) if dataset.test_given else _cut(dataset, wanted)
     mean, std = statistics(dataset.images[parts["train"]])
     dataset = replace(dataset, parts=parts, preprocess=replace(dataset.preprocess, mean=mean, std=std))
-    return changed(dataset, to_json(asdict(task)))
+    return changed(dataset, to_json(asdict(wanted)))
 
 
-def _given(dataset: Dataset, task: Task) -> dict[str, np.ndarray]:
+def _given(dataset: Dataset, wanted: StudyData) -> dict[str, np.ndarray]:
     """Some of each part, stratified."""
-    wanted = {"train": task.train, "val": task.val, "test": task.test}
-    return {part: dataset.subset(part, count) for part, count in wanted.items()}
+    counts = {"train": wanted.train, "val": wanted.val, "test": wanted.test}
+    return {part: dataset.subset(part, count) for part, count in counts.items()}
 
 
-def _cut(dataset: Dataset, task: Task) -> dict[str, np.ndarray]:
+def _cut(dataset: Dataset, wanted: StudyData) -> dict[str, np.ndarray]:
     """Parts cut from all images, copies on one side; training first, then validation, and the rest is the test."""
     rest, parts = np.arange(len(dataset)), {}
-    for part, count in (("train", task.train), ("val", task.val), ("test", task.test)):
+    for part, count in (("train", wanted.train), ("val", wanted.val), ("test", wanted.test)):
         count = len(rest) if count is None else min(count, len(rest))
         chosen = rest[stratified(dataset.labels[rest], dataset.keys[rest], count)]
         parts[part] = chosen
