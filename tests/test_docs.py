@@ -152,7 +152,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setattr("convscope.transfer_learning.fcnn.UPDATES", 60)
         (*rungs, moved) = answer("transfer", *recorded, "--runs", runs)
     (features,) = answer("features", *recorded)
-    (near,) = answer("similar", "last", image, "--runs", runs)
+    (near,) = answer("similar", "last", image, "--engine", "torch", "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
