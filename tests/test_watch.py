@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import convscope
-from convscope.diagnosis import drawing
 from convscope.errors import UsageError
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
@@ -54,7 +53,7 @@ def steps(network: nn.Module, count: int, after: Callable[[Tensor], None], scale
 def watched(network: nn.Module, count: int = 1, every: int = 1, scale: float = 1.0) -> Watched:
     with watch_training(network, every, scale=lambda: scale) as watch:
         steps(network, count, lambda loss: watch.step(loss.item(), 0.1), scale)
-    return drawing.watched()
+    return watch.watched()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
@@ -102,7 +101,7 @@ def test_bins_count_the_powers_of_two():
         images = torch.tensor([[0.0, 1.0, 1.5, 2.0, -0.75, 1e-30, 1e30, 0.0]])
         network(images).sum().backward()
         watch.step()
-    counts = drawing.watched().bins[0, 0, 0]
+    counts = watch.watched().bins[0, 0, 0]
     expected = np.zeros(BINS, int)
     expected[0] = 2  # zeros
     for exponent in (1, 1, 2, 0):  # x = m 2^e with m in [1/2, 1)
@@ -148,7 +147,7 @@ def test_only_the_chosen_steps_are_looked_at():
     hooks = []
     with watch_training(network, 3) as watch:
         steps(network, 7, lambda _: (watch.step(), hooks.append(count_hooks(network) > 0)))
-    assert drawing.watched().steps.tolist() == [0, 3, 6]
+    assert watch.watched().steps.tolist() == [0, 3, 6]
     assert hooks == [False, False, True, False, False, True, False]
 
 
@@ -158,7 +157,7 @@ def test_a_module_used_twice_is_two_layers():
     with watch_training(network, 1) as watch:
         network(torch.randn(2, 3)).sum().backward()
         watch.step()
-    seen = drawing.watched()
+    seen = watch.watched()
     assert seen.layers == ("0", "1", "0 (call 2)")
     assert not np.isnan(seen.of("gradient")[1]).any()
 
@@ -178,7 +177,7 @@ def test_evaluation_between_steps_is_not_looked_at():
         with torch.no_grad():
             network.eval()(100 * images)
         watch.step()
-    assert drawing.watched().of("mean")[1][0, 0] == watched(small_net()).of("mean")[1][0, 0]
+    assert watch.watched().of("mean")[1][0, 0] == watched(small_net()).of("mean")[1][0, 0]
 
 
 def test_dead_channels():
