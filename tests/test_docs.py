@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -147,9 +148,12 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
     (taken,) = answer("explain", "last", "--image", image, "--method", "grad-cam", "--sanity", "--runs", runs)
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
-    (*rungs, moved) = answer(*"transfer shapes --limit 300 --image-size 64 --runs".split(), runs)
-    (features,) = answer(*"features shapes --limit 300 --image-size 64".split())
-    (near,) = answer("similar", "last", image, "--runs", runs)
+    recorded = "shapes --limit 120 --image-size 32 --engine torch".split()  # an ONNX engine takes seconds to build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convscope.transfer_learning.fcnn.UPDATES", 60)
+        (*rungs, moved) = answer("transfer", *recorded, "--runs", runs)
+    (features,) = answer("features", *recorded)
+    (near,) = answer("similar", "last", image, "--engine", "torch", "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
@@ -301,25 +305,34 @@ def test_the_tree_in_contributing_is_the_tree() -> None:
     assert shown == modules | folders
 
 
-@pytest.mark.parametrize(
-    ("example", "said"),
-    [
-        ("01_train.py", ["of the validation images right", "test:"]),
-        ("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"]),
-        ("03_diagnose.py", ["plain56: exploding", "resnet56: healthy", "start loss", "|I + J_F|", "updates: 0.0"]),
-        ("04_transfer.py", ["twice the images", "test: 0.9", "near: ", "features: (600, 1280)"]),
-    ],
-)
+SLOW = pytest.mark.slow
+EXAMPLES = [
+    pytest.param("01_train.py", ["of the validation images right", "test:"]),
+    pytest.param("02_explain.py", ["conv2: 32 filters", "Fires at", "leads", "of conv3 adds"], marks=SLOW),
+    pytest.param(
+        "03_diagnose.py",
+        ["plain56: exploding", "resnet56: healthy", "start loss", "|I + J_F|", "updates: 0.0"],
+        marks=SLOW,
+    ),
+    pytest.param("04_transfer.py", ["twice the images", "test: 0.9", "near: ", "features: (600, 1280)"], marks=SLOW),
+]
+
+
+@pytest.mark.parametrize(("example", "said"), EXAMPLES)
 def test_the_examples_run(example: str, said: list[str], tmp_path: Path) -> None:
-    path = ROOT / "examples" / example
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, str(path), str(tmp_path)]
+    command = [sys.executable, str(ROOT / "examples" / example), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
     assert not [words for words in said if words not in done.stdout]
-    assert len(path.read_text().splitlines()) <= 40
 
 
-def test_every_example_is_run() -> None:
-    (mark,) = (m for m in test_the_examples_run.pytestmark if m.name == "parametrize")
-    assert {name for name, _ in mark.args[1]} == {path.name for path in (ROOT / "examples").glob("*.py")}
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_short_and_calls_what_exists_with_options_that_exist(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+    assert path.name in {example.values[0] for example in EXAMPLES}
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match call:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="convscope"), attr=name)):
+                taken = inspect.signature(getattr(convscope, name)).parameters
+                assert not [k.arg for k in call.keywords if k.arg not in taken], name

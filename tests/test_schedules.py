@@ -30,7 +30,7 @@ def test_the_shape_of_every_schedule(name: str, warmup: float) -> None:
 
 @pytest.mark.parametrize("warmup", [1e-6, 0.25, 0.99])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_climb_meets_the_peak(name: str, warmup: float) -> None:
+def test_the_warm_up_meets_the_peak(name: str, warmup: float) -> None:
     """Continuous where the halves meet, and only downwards from there."""
     schedule = SCHEDULES[name]
     assert schedule(math.nextafter(warmup, 0), warmup) == pytest.approx(1)

@@ -33,7 +33,7 @@ from convscope.training.runs import Run, checkpoints, data_difference
 from convscope.training.session import Session
 
 SMALL = {"width": 4, "epochs": 3, "batch_size": 32, "limit": 150, "dropout": 0.2, "augment": "strong"}
-LONGER = SMALL | {"epochs": 6, "limit": 400}
+LONGER = SMALL | {"epochs": 5, "limit": 300}
 
 
 def request(runs: Path, resume: bool = False, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -168,12 +168,13 @@ def _train_child(runs: Path, options: dict[str, Any]) -> None:
 def _kill_chain(runs: Path, options: dict[str, Any], seed: int) -> int:
     """Start, kill at a random moment, resume, until the run is over; how many kills met a living process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["convscope.training.command", "sklearn.metrics"])
+    # what a training imports late, torch._dynamo, is half of a child's time
+    context.set_forkserver_preload(["convscope.training.command", "sklearn.metrics", "torch._dynamo"])
     dice, kills = random.Random(seed), 0
     while True:
         child = context.Process(target=_train_child, args=(runs, options))
         child.start()
-        child.join(dice.uniform(0.2, 2.5) * (1 + kills / 10))  # a slow machine comes to an end too
+        child.join(dice.uniform(0.1, 1.2) * (1 + kills / 10))  # a slow machine comes to an end too
         if child.exitcode is None:
             child.kill()
             kills += 1

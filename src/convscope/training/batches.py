@@ -42,13 +42,13 @@ class Batch:
 
 
 class Feed(Protocol):
-    """What a training is fed: batches of images, or of features recorded from them."""
+    """The feed of a training: batches of images, or of features recorded from them."""
 
     def __len__(self) -> int: ...
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class Batches:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.dataset.class_names)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

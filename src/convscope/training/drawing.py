@@ -1,4 +1,4 @@
-"""How a training went: loss, accuracy and rate by epoch, and the range test before it."""
+"""Draw how a training went: loss, accuracy and rate by epoch, and the range test before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out before a training begins, on copies: a learning rate, the speed, the memory of a step.
+"""Estimates made before a training begins, on copies: a learning rate, the speed, the memory of a step.
 
 Networks, their running statistics and the caller's random generators are left exactly as they were.
 """
@@ -23,7 +23,7 @@ from ..randomness import order
 from ..recipes import OPTIMIZERS, Recipe
 from .batches import Batches
 from .loop import Diverged, TrainState, make_optimizer, train
-from .schedules import climb
+from .schedules import exponential
 
 RANGE_UPDATES = 100
 RANGE_TOP = 100.0  # times the optimizer's usual rate: more than most networks bear
@@ -55,7 +55,7 @@ def rate_range(network: torch.nn.Module, batches: Batches, recipe: Recipe) -> Ra
     state = _copy(network, wanted)
     rates, losses, mean = [], [], 0.0
     try:
-        for count, step in enumerate(islice(train(state, batches, wanted, climb), RANGE_UPDATES), start=1):
+        for count, step in enumerate(islice(train(state, batches, wanted, exponential), RANGE_UPDATES), start=1):
             mean = RANGE_SMOOTHING * mean + (1 - RANGE_SMOOTHING) * step.loss
             rates.append(step.lr)
             losses.append(mean / (1 - RANGE_SMOOTHING**count))

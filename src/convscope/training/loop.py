@@ -50,7 +50,7 @@ class TrainState:
 
     @property
     def best_network(self) -> torch.nn.Module:
-        """What is to be validated and kept: the averaged weights where there are any."""
+        """The network to be validated and kept: the averaged weights where there are any."""
         return self.network if self.averaged is None else self.averaged
 
 

@@ -25,7 +25,7 @@ class NetworkOptions(ArchitectureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerOptions:
-    """How the weights move."""
+    """The optimizer and its learning rate."""
 
     lr: float | Literal["auto"] | None = None
     """The highest learning rate of the schedule; auto: found by a range test first."""
@@ -47,7 +47,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """How training images and labels are varied."""
+    """Variation of training images and labels."""
 
     augment: str | None = None
     """none, light, standard or strong."""
@@ -63,10 +63,10 @@ class AugmentOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """How long, in what pieces, in what arithmetic."""
+    """Epochs, batches and arithmetic."""
 
     epochs: int | None = None
-    """How often every image is seen."""
+    """Passes over the training images."""
     batch_size: int | None = None
     """Images an update; 128 (muon: 512) when nothing is said, or fewer so that an epoch has 20 updates."""
     patience: int | None = None
@@ -92,11 +92,11 @@ class TrainOptions(LoopOptions, NetworkOptions, OptimizerOptions, AugmentOptions
     size: Size | None = None
     """small, medium or large: speednet's width, epochs and rate together, instead of --recipe."""
     minutes: float | None = None
-    """How long to train: settles the epochs by the speed measured here, and the size where no model is named."""
+    """Minutes to train: settles the epochs by the speed measured here, and the size where no model is named."""
     memory: float | None = None
     """GB that a training step may take: --save-memory where it is needed, and a plain no where that is not enough."""
     watch: Flag = False
-    """Look inside the network every 10th step: what layers put out, gradients, updates, for `convscope diagnose`."""
+    """Look inside the network every 10th step: outputs of layers, gradients, updates, for `convscope diagnose`."""
     name: str | None = None
     """The run's name; with --resume, the run to go on with (default: the last)."""
     resume: Flag = False

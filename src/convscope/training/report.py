@@ -1,4 +1,4 @@
-"""What the commands write: JSON, images, and one self-contained HTML page a run. Reads results, computes nothing.
+"""The files that a training writes: JSON, images, and one self-contained HTML page a run. Computes nothing.
 
 The objects returned here show themselves as images in a notebook.
 """

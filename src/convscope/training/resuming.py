@@ -24,7 +24,7 @@ from .watching import EVERY
 
 
 def resume_command(run: Run, data: str, options: TrainOptions) -> str:
-    """What to type to go on with a run, ready to be pasted into a shell."""
+    """The command that goes on with a run, ready to be pasted into a shell."""
     places = {"--data-root": options.data_root, "--runs": options.runs}
     words = ["convscope", "train", data, "--name", run.name, "--resume"]
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
@@ -54,14 +54,14 @@ def resume_training(data: str, options: TrainOptions) -> Session:
     device = pick_device(options.device)
     notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
     return Session(
-        run,
-        recipe,
-        dataset,
-        architecture,
-        device,
-        resume_command(run, data, options),
-        initial,
-        notes,
+        run=run,
+        recipe=recipe,
+        dataset=dataset,
+        architecture=architecture,
+        device=device,
+        resume_command=resume_command(run, data, options),
+        initial=initial,
+        notes=notes,
         watch=EVERY * options.watch,
     )
 

@@ -51,7 +51,7 @@ class Run:
         return self.folder.name
 
     def description(self) -> dict[str, Any]:
-        """What ``recipe.json`` holds: recipe, data and machine. DamagedFile when it is not what was written."""
+        """The content of ``recipe.json``: recipe, data and machine. DamagedFile when it is not what was written."""
         path = self.folder / "recipe.json"
         box = read_json(path)
         if not isinstance(box, dict) or box.get("format") != FORMAT or not {"recipe", "data", "machine"} <= set(box):
@@ -87,7 +87,7 @@ class Run:
         return len(rows)
 
     def diverged(self) -> dict[str, Any] | None:
-        """Where its training ran away, {"epoch", "step", "lr", "loss", "images"}; None where it got past that."""
+        """The place where training ran away, {"epoch", "step", "lr", "loss", "images"}; None if it got past it."""
         path = self.folder / DIVERGED
         found = read_json(path) if path.exists() else None
         return found if found is not None and found["epoch"] > len(self.log()) else None
@@ -106,7 +106,7 @@ class Run:
 
 
 def runs_folder(chosen: Path | None = None) -> Path:
-    """Where runs live: as chosen, else ``$CONVSCOPE_RUNS``, else ``runs`` in the current folder."""
+    """The folder of runs: as chosen, else ``$CONVSCOPE_RUNS``, else ``runs`` in the current folder."""
     return chosen or Path(os.environ.get("CONVSCOPE_RUNS") or "runs")
 
 
@@ -160,7 +160,7 @@ def point_last(run: Run) -> None:
 
 
 def data_description(dataset: Dataset) -> dict[str, Any]:
-    """What a run remembers of its data: enough to name what changed."""
+    """A run's record of its data: enough to name what changed."""
     return {"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": dataset.counts()}
 
 
@@ -181,7 +181,7 @@ def data_difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 @dataclass
 class Progress:
-    """What a checkpoint keeps beside the training state: the best so far, and how many epochs ago that was."""
+    """Kept in a checkpoint beside the training state: the best so far, and how many epochs ago that was."""
 
     best_top1: float = -1.0
     best_epoch: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def _warm(progress: float, warmup: float) -> float:
-    """The linear climb to 1 over the first ``warmup`` of the run, from a 25th of the peak."""
+    """The linear warm-up to 1 over the first ``warmup`` of the run, from a 25th of the peak."""
     return 0.04 + 0.96 * progress / warmup
 
 
@@ -42,12 +42,12 @@ SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
 }
 
-CLIMB_DECADES = 3.0
+RANGE_DECADES = 3.0
 
 
-def climb(progress: float, warmup: float) -> float:
+def exponential(progress: float, warmup: float) -> float:
     """From a thousandth of the peak up to it by equal factors: for range tests, so not in the table.
 
     Smith 2017 (arXiv:1506.01186). ``warmup`` changes nothing.
     """
-    return 10.0 ** (CLIMB_DECADES * (progress - 1.0))
+    return 10.0 ** (RANGE_DECADES * (progress - 1.0))

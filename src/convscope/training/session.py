@@ -70,7 +70,7 @@ class _Clock:
         }
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Session:
     """A run, its data and its state in memory. ``recipe`` is resolved: no "auto" is left in it."""
 

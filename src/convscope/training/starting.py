@@ -38,7 +38,7 @@ MINUTE = 60.0
 
 @dataclass
 class _Start:
-    """What a training starts with: ``recipe`` has nothing left open but what ``_plan`` still finds out."""
+    """The start of a training: ``recipe`` has nothing left open but what ``_plan`` still finds out."""
 
     recipe: Recipe
     dataset: Dataset
@@ -84,14 +84,14 @@ def start_training(data: str, options: TrainOptions) -> tuple[Session, RateRange
     }
     run = create_run(folder, name, description)
     session = Session(
-        run,
-        recipe,
-        dataset,
-        architecture,
-        device,
-        resume_command(run, data, options),
-        initial,
-        start.notes,
+        run=run,
+        recipe=recipe,
+        dataset=dataset,
+        architecture=architecture,
+        device=device,
+        resume_command=resume_command(run, data, options),
+        initial=initial,
+        notes=start.notes,
         watch=EVERY * options.watch,
     )
     return session, start.rates

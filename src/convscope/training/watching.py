@@ -1,4 +1,4 @@
-"""Watching a training from inside: what each layer puts out, what gradient reaches it, how far its weights move.
+"""Watching a training from inside: each layer's output, the gradient at it, how far its weights move.
 
 Only every so-many-th step is looked at, through hooks that are there for that step alone, and on a sample of the values
 of each tensor; so it costs little, and changes no weight. Works with any training loop: see ``watching``.
@@ -26,7 +26,7 @@ EVERY = 10  # steps from one look to the next
 SAMPLE = 1024  # values of a tensor that are looked at: its scale is known to about two percent
 UNITS = 2**15  # values that are searched for one above zero, before a channel counts as dead in this step
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
-PASSING = (nn.Identity, nn.Dropout, nn.Flatten)  # what they put out is what the layer before did
+PASSING = (nn.Identity, nn.Dropout, nn.Flatten)  # their output is that of the layer before
 LEAST_SLOPE = 0.05  # of the greatest slope of a sigmoid or tanh: under it a unit is saturated
 
 # The bins of |x|: zeros, then a factor of two each; what lies outside is counted with the first or last of them.
@@ -35,9 +35,9 @@ BINS = HIGHEST - LOWEST + 2
 
 # What is measured of each layer at each watched step; NaN where it has no meaning.
 QUANTITIES = {
-    "mean": "mean of what the layer puts out",
-    "scale": "standard deviation of what the layer puts out",
-    "zeros": "share of zeros in what the layer puts out",
+    "mean": "mean of the layer's output",
+    "scale": "standard deviation of the layer's output",
+    "zeros": "share of zeros in the layer's output",
     "dead": "share of a rectifier's channels that are zero for every image and place looked at",
     "saturated": f"share of a sigmoid's or tanh's values with a slope under {LEAST_SLOPE:.0%} of the greatest",
     "before_mean": "mean of what a norm is given",
@@ -92,7 +92,7 @@ class Watched:
 
 @dataclass
 class _Look:
-    """The look at one step, by layer; the tensors are samples that are worked out together afterwards."""
+    """One step's samples, by layer; the tensors are samples that are worked out together afterwards."""
 
     step: int
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class _Look:
     latest: tuple[Tensor, int, Tensor] | None = None  # the last output, its version, and its sample
 
     def known(self, tensor: Tensor) -> Tensor:
-        """The sample of a tensor: the one that was taken already, where it is the last output as it was put out."""
+        """The sample of a tensor: the one that was taken already, where it is the last output as it came."""
         if self.latest is not None and self.latest[0] is tensor and self.latest[1] == tensor._version:
             return self.latest[2]
         return _sample(tensor.detach())
@@ -314,7 +314,7 @@ def _collate(looks: list[_Look], before: Watched | None, told: tuple[list[float]
 
 
 def up_to(watched: Watched, steps: int) -> Watched:
-    """Keep what was seen of the first ``steps`` updates: for a training that goes on from an earlier checkpoint."""
+    """The part seen in the first ``steps`` updates: for a training that goes on from an earlier checkpoint."""
     kept = watched.steps < steps
     parts: dict[str, Any] = {"values": {q: v[kept] for q, v in watched.values.items()}}
     parts |= {"steps": watched.steps[kept], "bins": watched.bins[kept]}
