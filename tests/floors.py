@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What the fast tests import, and nothing else: a floor of the linters or of a benchmark's peer would be no claim of ours.
+# What the fast tests import: a floor of the linters, or of a peer of a benchmark, would be no claim of ours.
 EXTRAS = ("export",)
 GROUPS = ("test",)
 
