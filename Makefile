@@ -14,10 +14,10 @@ HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check docs bench clean
+.PHONY: help demo test test-all test-floors coverage check docs dist bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## the main job on built-in data, offline, in a few minutes
 	$(BIN)/convscope demo
@@ -27,6 +27,18 @@ test: $(READY) ## the tests, without the slow ones
 
 test-all: $(READY) ## all the tests
 	$(BIN)/python -m pytest $(WORKERS) --durations=10 -m "" $(ARGS)
+
+# Old releases beside the newest of their own dependencies warn, so a warning is no error here. Gigabytes: not for CI.
+FLOORS := .venv-floors
+test-floors: ## the tests with the lowest versions that pyproject.toml allows
+	test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python -m pip install -qq --disable-pip-version-check "pip>=25.1" packaging
+	$(FLOORS)/bin/python tests/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install -qq --disable-pip-version-check -c $(FLOORS)/floors.txt -e . --group test
+	$(FLOORS)/bin/python -m pytest $(WORKERS) -W default $(ARGS)
+
+coverage: $(READY) ## the tests, and the lines of src that they run
+	$(BIN)/python -m pytest $(WORKERS) --cov=src/convscope --cov-report=term $(ARGS)
 
 check: $(READY) ## style, format, types and the rules of the house
 	$(BIN)/ruff check .
@@ -38,13 +50,18 @@ docs: $(READY) ## the documentation, into docs/_build
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 
+dist: $(READY) ## sdist and wheel, into dist
+	$(BIN)/python -m pip install -qq --disable-pip-version-check build
+	$(BIN)/python -m build
+	@ls -l dist
+
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer
 	@for file in $(filter-out bench/paired.py,$(sort $(wildcard bench/*.py))); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 # .venv by its name: an environment given with VENV= is not ours to delete.
-clean: ## remove what make made: .venv, docs/_build, caches (runs stay)
-	rm -rf .venv docs/_build dist .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what make made: .venv, .venv-floors, docs/_build, caches (runs stay)
+	rm -rf .venv .venv-floors docs/_build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is raised first: --group needs 25.1, and the pip that venv puts there may be years older. The groups are worth
