@@ -36,6 +36,7 @@ from convscope.transfer_learning.ladder import CHEAP, COSTLY
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def named(page: str, word: str) -> bool:
@@ -292,11 +293,11 @@ def test_links_lead_somewhere_and_nothing_names_a_machine(page: str) -> None:
     assert not re.search(r"(?<![\w.])/(work|tmp|root|home)\b", text)
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
+def test_the_tree_in_contributing_is_the_tree() -> None:
     source = ROOT / "src" / "convscope"
     modules = {p.name for p in source.glob("*.py") if not p.name.startswith("__")}
     folders = {f"{p.name}/" for p in source.iterdir() if (p / "__init__.py").exists()}
-    shown = set(re.findall(r"^  ([\w/.]+) +\S", README.split("```\nsrc/convscope/")[1].split("```")[0], re.M))
+    shown = set(re.findall(r"^  ([\w/.]+) +\S", CONTRIBUTING.split("```\nsrc/convscope/")[1].split("```")[0], re.M))
     assert shown == modules | folders
 
 
