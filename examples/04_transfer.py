@@ -12,9 +12,7 @@ def main() -> None:
     limit, side = (600, 64) if data == "digits" else (None, None)
 
     # Features are recorded once; k-NN, a head and a small network are trained on them, and the best is kept.
-    found = convscope.transfer(
-        data, limit=limit, image_size=side, runs=runs, on_rung=lambda rung: print(rung.name, rung.top1.value)
-    )
+    found = convscope.transfer(data, limit=limit, image_size=side, runs=runs)
     print(found.sentence())
     print("test:", found.summary["test_top1"], found.summary["test_low"], found.summary["test_high"])
     for used in found.filters[:3]:

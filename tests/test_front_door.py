@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shlex
 import shutil
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import notebooks
 from convscope import cli
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 COMMANDS = [
     line.split("#")[0].strip()
     for block in re.findall(r"^```\n(.*?)^```$", README, re.M | re.S)
@@ -46,3 +50,15 @@ def test_every_command_works_in_that_order(
     shutil.copy(next((tmp_path / "IMAGES" / "ring").iterdir()), tmp_path / "photo.jpg")  # told by its content
     for line in COMMANDS:
         assert cli.run(shlex.split(line)[1:]) == 0, line
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_each_example_is_a_notebook_too(path: Path) -> None:
+    # python docs/notebooks.py writes them
+    text = path.with_suffix(".ipynb").read_text(encoding="utf-8")
+    assert text == notebooks.notebook(path.read_text(encoding="utf-8"))
+    code = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+    assert "sys." not in code
+    named = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    assert "Path" not in named
+    assert {"convscope", "runs"} <= named
