@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import api_reference
 import convscope
 import option_tables
 import toyclaim
@@ -49,6 +50,11 @@ def named(page: str, word: str) -> bool:
 def test_tables_of_options_are_those_of_the_options(page: str) -> None:
     # python docs/option_tables.py writes them
     assert option_tables.filled(PAGES[page]) == PAGES[page]
+
+
+def test_the_api_reference_is_that_of_the_docstrings() -> None:
+    # python docs/api_reference.py writes it
+    assert api_reference.page() == PAGES["api"]
 
 
 def test_every_command_has_its_table_and_is_shown() -> None:
