@@ -115,7 +115,8 @@ def with_data_and_options(
 
 def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     fields = [field.name for field in dataclasses.fields(group)]
-    *positional, _ = inspect.signature(function).parameters.values()
+    first, *others, _ = inspect.signature(function).parameters.values()
+    positional = [first, *(p.replace(default=None) if p.name == "data" else p for p in others)]  # else its own, if any
 
     @functools.wraps(function)
     def call(*subjects: Any, **given: Any) -> Any:
@@ -128,3 +129,19 @@ def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]
     call.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]
     return call
+
+
+I = TypeVar("I", contravariant=True)  # noqa: E741 - an image
+
+
+class TakesImageDataAndOptions(Protocol[S, I, D, P, R]):
+    """A function of one thing and an image and, if wanted, other data; and options by keyword."""
+
+    def __call__(self, subject: S, image: I, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
+def with_image_data_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
+    """Make a function of (subject, image, data, options) take the fields of ``group`` as keywords."""
+    return functools.partial(_by_keyword, group)
