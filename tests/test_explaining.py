@@ -15,10 +15,12 @@ from convscope import cli
 from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.unsplit import Unsplit
 from convscope.errors import UsageError
-from convscope.explanation import report
-from convscope.explanation.card_making import Explaining, Material, Options, Streamed
+from convscope.explanation import card_making, card_store, command, report
+from convscope.explanation.card_making import CardMaker, CardMaterial, Streamed
+from convscope.explanation.card_store import CardStore
 from convscope.explanation.cards import LayerCards
-from convscope.explanation.presets import palette, total_variation
+from convscope.explanation.maximize import palette, total_variation
+from convscope.explanation.options import ExplainOptions
 from convscope.explanation.report import write_layer
 from convscope.images.preprocess import to_tensor
 from convscope.models.taps import count_hooks
@@ -64,8 +66,8 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def cards(data: Dataset) -> LayerCards:
-    material = Material(planted().eval(), data.preprocess, data.class_names, data, data.labels)
-    making = Explaining(material, Options(count=4, seeds=2, ablate=100, least=True))
+    material = CardMaterial(planted().eval(), data.preprocess, data.class_names, data, data.labels)
+    making = CardMaker(material, ExplainOptions(count=4, seeds=2, ablate=100, least=True))
     (found,) = [event for event in making.events() if isinstance(event, LayerCards)]
     assert count_hooks(material.network) == 0
     return found
@@ -199,30 +201,27 @@ def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
 
 
 def test_a_pass_that_is_interrupted_goes_on_too(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convscope.explanation import card_making as explaining
-    from convscope.explanation import command as module
+    monkeypatch.setattr(card_making, "BLOCK", 64)
+    monkeypatch.setattr(card_store, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(command, "FIRST_CARDS", 0.0)
+    keep, shown = CardStore.keep, []
 
-    monkeypatch.setattr(explaining, "BLOCK", 64)
-    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(module, "FIRST_CARDS", 0.0)
-    streamed, shown = module._Keeper.streamed, []
-
-    def killed(keeper: object, event: Streamed) -> None:
-        streamed(keeper, event)
+    def killed(store: CardStore, event: Streamed) -> None:
+        keep(store, event)
         if event.done >= 192:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Keeper, "streamed", killed)
+    monkeypatch.setattr(CardStore, "keep", killed)
     with pytest.raises(KeyboardInterrupt):
-        convscope.explain(str(run), count=3, ablate=0, seeds=0, on_layer=lambda page, found: shown.append(found.images))
+        shown.extend(event.cards.images for event in command.explaining(str(run), count=3, ablate=0, seeds=0))
     assert shown == [64, 64, 64]  # the first cards, while the pass goes on
     assert "so far" in (run / "explain" / "conv1.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(module._Keeper, "streamed", streamed)
+    monkeypatch.setattr(CardStore, "keep", keep)
     starts = []
-    monkeypatch.setattr(Explaining, "_pass", _noting(Explaining._pass, starts))
-    report = convscope.explain(str(run), count=3, ablate=0, seeds=0)
+    monkeypatch.setattr(CardMaker, "_pass", _noting(CardMaker._pass, starts))
+    made = convscope.explain(str(run), count=3, ablate=0, seeds=0)
     assert starts[0] == 192
-    assert report.summary["layers"][0]["images"] == report.summary["layers"][0]["of"]
+    assert made.summary["layers"][0]["images"] == made.summary["layers"][0]["of"]
     assert "so far" not in (run / "explain" / "conv1.html").read_text(encoding="utf-8")
 
 

@@ -106,7 +106,7 @@ class SubjectOptions(OwnCode, Places, Watching):
     """How a run, a classifier file or a model's name is found, with its data."""
 
     weights: Path | None = None
-    """For a model's name: a safetensors file to take the weights from."""
+    """For a model's name: a safetensors file to take the weights from (random weights without)."""
 
 
 @dataclass(frozen=True, kw_only=True)

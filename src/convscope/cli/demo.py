@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluation.cli import print_evaluation, print_predictions
-from ..explanation.cli import layer_line, print_explanation
+from ..explanation.cli import show_explanation
 from ..options import Flat, Runs
 from ..training.cli import show_training
 
@@ -11,7 +11,7 @@ from ..training.cli import show_training
 def demo(*, options: Flat[Runs] = Runs()) -> None:
     """The main job on built-in data, offline, in a few minutes: train on handwritten digits, evaluate, predict."""
     from ..evaluation.command import evaluate, predict, save_example
-    from ..explanation.command import explain
+    from ..explanation.command import explaining
     from ..training.command import prepare_training
 
     print("1. Train the lecture's network on 1,797 real handwritten digits (convscope train digits)")
@@ -25,7 +25,6 @@ def demo(*, options: Flat[Runs] = Runs()) -> None:
     print(f"\n3. Ask about one image, a handwritten {truth} (convscope predict {run.folder} {example})")
     print_predictions([p.to_json() for p in predict(str(run.folder), [str(example)])])
     print(f"\n4. See what each filter learned (convscope explain {run.folder})")
-    explained = explain(str(run.folder), on_layer=layer_line)
-    print_explanation(explained.summary)
+    show_explanation(explaining(str(run.folder)), json=False)
     print(f"\nOpen {run.folder / 'report.html'} in a browser. Then try your own images, one folder a class:")
     print("convscope train FOLDER")

@@ -1,6 +1,6 @@
-"""Explaining a network: one pass for all exemplars, two small ones, and then the cards layer by layer.
+"""The making of cards: one pass for all exemplars, two small ones, and then the cards layer by layer.
 
-``Explaining.events`` is a generator, as the training loop is: whoever iterates it draws, saves and stops as it pleases.
+``CardMaker.events`` is a generator, as the training loop is: whoever iterates it draws, saves and stops as it pleases.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ..classifying.prediction import BATCH, logits
 from ..datasets.dataset import Dataset
 from ..errors import DataError
+from ..evaluation.subject import Subject
 from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of
 from ..models.taps import evaluating, reach
 from ..randomness import order, seed_of
 from .ablation import Ablated, ablate
-from .cards import Card, ClassImages, Exemplar, LayerCards, Verdict, parts_of, twins_of, usage_of, verdicts
-from .crops import crop_box, cut, effective_field
+from .cards import Card, ClassImages, Exemplar, LayerCards, Verdict, crops_of, parts_of, twins_of, usage_of, verdicts
+from .crops import Box, Crops, crop_box, effective_field
 from .descriptions import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
 from .evidence import find_head
 from .exemplars import Exemplars, Stream, highest
@@ -29,6 +30,7 @@ from .layers import Layer, find_layers
 from .maps import filter_images, pixel_weights
 from .maximize import Maximized, maximize
 from .objectives import logit, neuron
+from .options import ExplainOptions
 from .presets import Palette, palette
 from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
@@ -38,25 +40,6 @@ FIELD_IMAGES = 16  # to measure an effective field on
 NOISE_IMAGES = 64
 PALETTE_IMAGES = 1_000
 MOST_CLASSES = 100  # that get an image each
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an explanation holds: ``count`` exemplars (and as many ``least`` exciting), and of which ``filters``.
-
-    ``ablate`` is the number of images that each filter is silenced on, and ``seeds`` the number of maximized images
-    a filter, climbed from noise or ``from_exemplar``, the best of them; 0 for none. ``limit`` bounds the images
-    searched for exemplars.
-    """
-
-    count: int = 9
-    least: bool = False
-    filters: tuple[int, ...] | None = None
-    ablate: int = 1_000
-    seeds: int = 1
-    limit: int | None = None
-    from_exemplar: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,14 +58,15 @@ class Streamed:
     stream: Stream
     done: int
     total: int
+    what: str = "exemplars"
 
 
-Event = Stage | Streamed | Probes | ClassImages | LayerCards
+CardEvent = Stage | Streamed | Probes | ClassImages | LayerCards
 
 
 @dataclass(frozen=True)
-class Material:
-    """What is explained: a network, how it takes images, its classes, and the dataset with its own classes.
+class CardMaterial:
+    """A network that is explained, how it takes images, its classes, and the dataset with its own classes.
 
     ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
     """
@@ -93,19 +77,25 @@ class Material:
     dataset: Dataset
     labels: np.ndarray | None
 
+    @classmethod
+    def of(cls, subject: Subject) -> CardMaterial:
+        """Take what is needed of what a command is asked about."""
+        c = subject.classifier
+        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels)
+
     def images(self, index: np.ndarray) -> Tensor:
         """Normalised images (B, 3, S, S), on the network's device."""
         block = to_tensor(np.ascontiguousarray(self.dataset.images[index]))
         return self.preprocess.normalise(block.to(device_of(self.network)))
 
 
-class Explaining:
-    """An explanation in the making. ``layers`` are those asked for, ``every`` is every layer of the network.
+class CardMaker:
+    """The cards of a network in the making. ``layers`` are those asked for, ``every`` is every layer of the network.
 
     Behind a skip the maps that a head pools are no single layer's filters, and count as a layer of their own.
     """
 
-    def __init__(self, material: Material, options: Options, names: Sequence[str] | None = None) -> None:
+    def __init__(self, material: CardMaterial, options: ExplainOptions) -> None:
         self.material, self.options = material, options
         dataset = material.dataset
         train, held_out = dataset.parts["train"], dataset.parts["val"]
@@ -126,15 +116,18 @@ class Explaining:
         if head is not None and head.owner is None:  # behind a skip: no single layer's filters
             (features,) = find_layers(material.network, image, [head.features.module])
             every = (*every, replace(features, tap=head.features))
-        self.layers = every if names is None else find_layers(material.network, image, names)
+        self.layers = every if options.layer is None else find_layers(material.network, image, options.layer)
         self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
         self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))
         self.sample = np.sort(self.index[:kept])
         self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
 
-    def events(self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = ()) -> Iterator[Event]:
-        """Everything, as it is done. ``kept`` is the state of a stream to go on from, ``skip`` what not to redo."""
+    def events(self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = ()) -> Iterator[CardEvent]:
+        """Do everything, and yield what is done.
+
+        ``kept`` is the state of a stream to go on from, ``skip`` names the layers that are not made again.
+        """
         with evaluating(self.material.network):
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
@@ -164,10 +157,10 @@ class Explaining:
                     yield from self._layer(found[number], train[number], held_out[number], colours)
 
     def so_far(self, stream: Stream) -> Iterator[LayerCards]:
-        """Cards of exemplars alone, from a pass that goes on."""
+        """Make cards of exemplars alone, from a pass that goes on."""
         for found in stream.results():
-            cards = tuple(self._card(found, k) for k in self._filters(found.layer))
-            yield LayerCards(found.layer, cards, stream.images, len(self.index))
+            cards, crops = self._cards(found)
+            yield LayerCards(found.layer, cards, stream.images, len(self.index), crops=crops)
 
     def _pass(self, stream: Stream, index: np.ndarray) -> None:
         material = self.material
@@ -179,12 +172,12 @@ class Explaining:
         return responses(material.network, material.dataset.images, material.preprocess, self.layers, index)
 
     def _filters(self, layer: Layer) -> list[int]:
-        return [k for k in (self.options.filters or range(layer.filters)) if k < layer.filters]
+        return [k for k in (self.options.filter or range(layer.filters)) if k < layer.filters]
 
     def _layer(
         self, found: Exemplars, train: Responses, held_out: Responses, colours: Palette
     ) -> Iterator[Stage | LayerCards]:
-        """All that there is to one layer: words, twins, ablation, maximization."""
+        """Find out all that there is to one layer: words, twins, ablation, maximization."""
         layer, filters = found.layer, self._filters(found.layer)
         yield Stage(f"{layer.name}: words", 0, 1)
         rules = self._rules(layer, train, held_out)
@@ -199,30 +192,30 @@ class Explaining:
             yield Stage(f"{layer.name}: maximization", 0, 1)
             images, box, believed = self._maximize(found, filters, colours)
         by_weights = pixel_weights(self.material.network, layer, self.material.preprocess, colours.grey)
-        cards = []
-        for row, k in enumerate(filters):
-            cards.append(
-                self._card(
-                    found,
-                    k,
-                    rule=rules[k],
-                    weights=None if by_weights is None else first_layer(by_weights[k]),
-                    built_from=() if parts is None else parts_of(parts[k], str(layer.below)),
-                    twins=twins_of(twins, k),
-                    usage=None if usage is None else usage_of(usage, row, self.material.class_names),
-                    maximized=None if believed is None else believed[row],
-                )
+        plain, crops = self._cards(found)
+        cards = tuple(
+            replace(
+                card,
+                rule=rules[card.filter],
+                weights=None if by_weights is None else first_layer(by_weights[card.filter]),
+                built_from=() if parts is None else parts_of(parts[card.filter], str(layer.below)),
+                twins=twins_of(twins, card.filter),
+                usage=None if usage is None else usage_of(usage, row, self.material.class_names),
+                maximized=None if believed is None else believed[row],
             )
+            for row, card in enumerate(plain)
+        )
         near = self.material.images(self.sample[:FIELD_IMAGES])
         yield LayerCards(
             layer=layer,
-            cards=tuple(cards),
+            cards=cards,
             images=found.images,
             of=len(self.index),
             effective_field=effective_field(self.material.network, layer, near),
             maximized=images,
             box=box,
             filters=None if by_weights is None else filter_images(by_weights),
+            crops=crops,
         )
 
     def _rules(self, layer: Layer, train: Responses, held_out: Responses) -> list[Rule]:
@@ -293,53 +286,40 @@ class Explaining:
                 parts.append(highest(maps).float().cpu())
         return torch.cat(parts)
 
-    def _card(  # noqa: PLR0913 - what else is known of the filter
-        self,
-        found: Exemplars,
-        k: int,
-        *,
-        rule: Rule | None = None,
-        weights=None,
-        built_from=(),
-        twins=(),
-        usage=None,
-        maximized: Verdict | None = None,
-    ) -> Card:
-        dataset, side = self.material.dataset, self.material.preprocess.size
-        index = found.index[k].numpy()
-        exemplars = self._exemplars(found, k)
-        crops = [cut(dataset.images[e.index], e.box) for e in exemplars]
-        return Card(
-            layer=found.layer.name,
-            filter=k,
-            dead=bool(found.dead[k]),
-            firing=float(found.firing[k]),
-            exemplars=exemplars,
-            least=self._least(found, k, side),
-            classes=class_mix(dataset.labels[index], self._shares, dataset.class_names),
-            colours=dominant_colours(crops),
-            rule=rule,
-            weights=weights,
-            built_from=built_from,
-            twins=twins,
-            usage=usage,
-            maximized=maximized,
-        )
+    def _cards(self, found: Exemplars) -> tuple[tuple[Card, ...], tuple[Crops, ...]]:
+        """Make the cards of a layer that hold exemplars alone, and cut the crops that they show."""
+        dataset, made = self.material.dataset, []
+        for k in self._filters(found.layer):
+            exemplars = self._exemplars(found, k)
+            crops = crops_of(dataset, exemplars)
+            card = Card(
+                layer=found.layer.name,
+                filter=k,
+                dead=bool(found.dead[k]),
+                firing=float(found.firing[k]),
+                exemplars=exemplars,
+                least=self._least(found, k),
+                classes=class_mix(dataset.labels[found.index[k].numpy()], self._shares, dataset.class_names),
+                colours=dominant_colours(crops),
+            )
+            made.append((card, crops))
+        return tuple(card for card, _ in made), tuple(crops for _, crops in made)
 
     def _exemplars(self, found: Exemplars, k: int) -> tuple[Exemplar, ...]:
-        side = self.material.preprocess.size
         rows = zip(found.index[k].tolist(), found.values[k].tolist(), found.places[k].tolist(), strict=True)
+        side = self.material.preprocess.size
         return tuple(
-            self._exemplar(i, value, (place[0], place[1]), crop_box(found.layer, (place[0], place[1]), side))
-            for i, value, place in rows
+            self._exemplar(i, value, (row, column), crop_box(found.layer, (row, column), side))
+            for i, value, (row, column) in rows
         )
 
-    def _least(self, found: Exemplars, k: int, side: int) -> tuple[Exemplar, ...]:
+    def _least(self, found: Exemplars, k: int) -> tuple[Exemplar, ...]:
         if found.least_index is None or found.least_values is None:
             return ()
+        side = self.material.preprocess.size
         rows = zip(found.least_index[k].tolist(), found.least_values[k].tolist(), strict=True)
         return tuple(self._exemplar(i, value, (0, 0), (0, 0, side, side)) for i, value in rows)
 
-    def _exemplar(self, i: int, value: float, place: tuple[int, int], box: tuple[int, int, int, int]) -> Exemplar:
+    def _exemplar(self, i: int, value: float, place: tuple[int, int], box: Box) -> Exemplar:
         dataset = self.material.dataset
         return Exemplar(i, dataset.origins(i), dataset.class_names[dataset.labels[i]], value, place, box)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.dataset import Dataset
 from .ablation import Ablated
-from .crops import Box
+from .crops import Box, Crops, cut
 from .descriptions import ClassShare, FirstLayer, Rule
 from .exemplars import Exemplars
 from .layers import Layer
@@ -148,7 +149,8 @@ class LayerCards:
 
     ``field`` and ``effective_field`` are in pixels, None where they cannot be followed or were not measured.
     ``maximized`` uint8 (C, seeds, S, S, 3) holds the images, with ``box`` the part that the filter sees, and
-    ``filters`` the first-layer filters as images uint8 (C, h, w, 3); None where there are none.
+    ``filters`` the first-layer filters as images uint8 (C, h, w, 3); None where there are none. ``crops`` are those of
+    each card, until the layer's page is written: kept for good those of large images would fill the memory.
     """
 
     layer: Layer
@@ -159,6 +161,7 @@ class LayerCards:
     maximized: np.ndarray | None = None
     box: Box | None = None
     filters: np.ndarray | None = None
+    crops: tuple[Crops, ...] | None = None
 
     @property
     def dead(self) -> tuple[int, ...]:
@@ -212,6 +215,11 @@ class ClassImages:
 
     images: np.ndarray
     probabilities: tuple[float, ...]
+
+
+def crops_of(dataset: Dataset, exemplars: Sequence[Exemplar]) -> Crops:
+    """Cut out of each exemplar what the filter sees there."""
+    return tuple(cut(np.asarray(dataset.images[e.index]), e.box) for e in exemplars)
 
 
 def verdicts(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ..options import Flag
+from ..options import Flag, Flat
 from ..terminal import keeping, print_notes, progress_bar
+from .options import ExplainOptions, MapOptions
 
 if TYPE_CHECKING:
-    from .cards import LayerCards
+    from .command import PageWritten
+    from .report import ExplainReport
 
 
 def explain(
@@ -21,23 +25,9 @@ def explain(
     data: str | None = None,
     /,
     *,
-    layer: list[str] | None = None,
-    filter: list[int] | None = None,
+    options: Flat[ExplainOptions] = ExplainOptions(),
     image: Path | None = None,
-    target: str | None = None,
-    method: list[str] | None = None,
-    sanity: Flag = False,
-    count: int = 9,
-    least: Flag = False,
-    seeds: int = 1,
-    ablate: int = 1_000,
-    limit: int | None = None,
-    from_exemplar: Flag = False,
-    seed: int = 0,
-    weights: Path | None = None,
-    model: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
+    maps: Flat[MapOptions] = MapOptions(),
     json: Flag = False,
 ) -> None:
     """Write a card for every filter of RUN: exemplars, maximization, words, what it is for. Or take an image apart.
@@ -50,68 +40,41 @@ def explain(
         A run's name or path, `last`, a classifier file, or a model's name.
     data
         What it is explained on (default: what it was trained on).
-    layer
-        A layer, by its name in `convscope models`; more than one by repeating it. Default: every convolution.
-    filter
-        A filter's number; more than one by repeating it. Default: all.
     image
         Take this image's answer apart instead: evidence, where the network looks, maps.
-    target
-        With --image: the class in question, instead of the answer.
-    method
-        With --image: cam, grad-cam, integrated-gradients or occlusion; default: all that the network allows.
-    sanity
-        With --image: randomise the weights layer by layer, and say whether the maps change.
-    count
-        Exemplars of each filter.
-    least
-        The least exciting images too.
-    seeds
-        Maximized images of each filter, from other noise each; 0 for none.
-    ablate
-        Validation images on which each filter is silenced; 0 for none.
-    limit
-        Search so many images for exemplars.
-    from_exemplar
-        Begin maximization at the best exemplar instead of noise.
-    seed
-        Of the order, the noise and the random moves.
-    weights
-        For a model's name: a safetensors file (random weights without).
-    model
-        Needed for a net of your own: module.py:function, whose code is run.
-    data_root
-        Where cifar10 lies.
-    runs
-        The folder of runs.
     json
         Print one JSON object.
     """
     from . import command, image_command
 
     with keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
+        options = replace(options, progress=progress)
         if image is not None:
-            taken = image_command.explain_image(
-                run, image, data, target=target, methods=method, sanity=sanity, layer=layer, model=model,
-                data_root=data_root, runs=runs, progress=progress,
-            )  # fmt: skip
+            shared = {name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")}
+            taken = image_command.explain_image(run, image, data, **vars(maps), **shared)
             print(json_module.dumps(taken.summary)) if json else print_image(taken.summary)
             return
-        result = command.explain(
-            run, data, layer=layer, filter=filter, count=count, least=least, seeds=seeds, ablate=ablate,
-            limit=limit, from_exemplar=from_exemplar, seed=seed, weights=weights, model=model,
-            data_root=data_root, runs=runs, progress=progress, on_layer=None if json else layer_line,
-        )  # fmt: skip
-    print(json_module.dumps(result.summary)) if json else print_explanation(result.summary)
+        show_explanation(command.explaining(run, data, **vars(options)), json)
 
 
-def layer_line(page: Path, found: LayerCards) -> None:
-    """Say that a layer's page is there, in one line."""
-    s = found.summary()
+def show_explanation(events: Iterator[PageWritten | ExplainReport], json: bool) -> None:
+    """Show an explanation as it is made: a line a page, and at the end the summary."""
+    from .command import PageWritten
+
+    for event in events:
+        if not isinstance(event, PageWritten):
+            print(json_module.dumps(event.summary)) if json else print_explanation(event.summary)
+        elif not json:
+            print(page_line(event), flush=True)
+
+
+def page_line(written: PageWritten) -> str:
+    """Return the line that says that a layer's page is there."""
+    cards, s = written.cards.cards, written.cards.summary()
+    address = f"{written.page}#{cards[0].filter}"
     if s["images"] < s["of"]:
-        print(f"first cards, from {s['images']:,} of {s['of']:,} images: {page}#{found.cards[0].filter}", flush=True)
-        return
-    said = [f"{len(found.cards)} filters"]
+        return f"first cards, from {s['images']:,} of {s['of']:,} images: {address}"
+    said = [f"{len(cards)} filters"]
     if s["dead"]:
         said.append(f"{len(s['dead'])} dead")
     if s["median_ratio"] is not None:
@@ -119,7 +82,7 @@ def layer_line(page: Path, found: LayerCards) -> None:
         said += [f"{len(s['unbelieved'])} below it"] if s["unbelieved"] else []
     if s["most_used"] is not None:
         said.append(f"most missed {s['most_used']} ({100 * s['most_lost']:.1f} % of answers)")
-    print(f"{s['layer']}: {', '.join(said)}: {page}#{found.cards[0].filter}", flush=True)
+    return f"{s['layer']}: {', '.join(said)}: {address}"
 
 
 def print_explanation(summary: dict[str, Any]) -> None:

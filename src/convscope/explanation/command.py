@@ -1,195 +1,127 @@
-"""`convscope explain`: a run, a model's name or any network, and its cards; or one image taken apart."""
+"""Explain a run, a model's name or any network: a card for every filter."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from ..datasets.dataset import Dataset
-from ..errors import DamagedFile, UsageError
+from ..errors import UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..locks import lock
-from ..models.architecture import weights_hash
-from ..options import SubjectOptions
-from ..progress import Progress
-from ..storage import commit_json, make_folder, read_json
-from ..tensor_files import commit_tensors, read_tensors
+from ..options import with_data_and_options
+from ..storage import commit_json, make_folder
 from . import report
-from .card_making import Explaining, Options, Stage, Streamed
+from .card_making import CardMaker, CardMaterial, Stage, Streamed
+from .card_store import CardStore, key_of
 from .cards import ClassImages, LayerCards
-from .image_command import material_of
+from .options import ExplainOptions
 from .probe import Probes
-from .report import ExplainReport
+from .report import ExplainReport, Heading
 
-SAVE_EVERY = 10.0  # seconds between two savings of a pass
 FIRST_CARDS = 20.0  # seconds after which the first cards are shown while the pass goes on
 FIRST_LAYERS = 6  # layers of which they are shown
-STREAM = "exemplars.safetensors"
 
 
-def explain(
-    run: str | nn.Module,
-    data: str | Path | Dataset | None = None,
-    *,
-    layer: Sequence[str] | None = None,
-    filter: Sequence[int] | None = None,
-    count: int = 9,
-    least: bool = False,
-    seeds: int = 1,
-    ablate: int = 1_000,
-    limit: int | None = None,
-    from_exemplar: bool = False,
-    seed: int = 0,
-    weights: Path | None = None,
-    model: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    progress: Progress | None = None,
-    on_layer: Callable[[Path, LayerCards], None] | None = None,
-) -> ExplainReport:
+@dataclass(frozen=True)
+class PageWritten:
+    """The page of a layer is there; its cards are the first ones where fewer images were seen than will be."""
+
+    page: Path
+    cards: LayerCards
+
+
+@with_data_and_options(ExplainOptions)
+def explain(run: str | nn.Module, data: str | Path | Dataset | None, options: ExplainOptions) -> ExplainReport:
     """Write a card for every filter of every layer, and return them; a notebook shows six of each layer.
 
     ``run`` is a run's name or path, ``last``, a classifier file, the name of a model (whose weights come from the file
     ``weights``, or are random), or any ``nn.Module`` that takes images of ``data`` as its preprocess makes them.
     ``data`` is what it is explained on, by default what it was trained on. ``layer`` and ``filter`` choose some. What
-    an interrupted call has done is kept, and the next one goes on. ``on_layer`` is called when a layer's page is there.
+    an interrupted call has done is kept, and the next one goes on.
     """
-    _check(count, seeds, ablate, limit)
-    subject = open_subject(
-        run,
-        data,
-        SubjectOptions(weights=weights, model=model, data_root=data_root, runs=runs, progress=progress),
-        "explain",
-    )
-    if filter:  # a folder of its own: the pages of all filters stay whole
+    *_, made = explaining(run, data, **vars(options))
+    assert isinstance(made, ExplainReport)
+    return made
+
+
+@with_data_and_options(ExplainOptions)
+def explaining(
+    run: str | nn.Module, data: str | Path | Dataset | None, options: ExplainOptions
+) -> Iterator[PageWritten | ExplainReport]:
+    """Do what ``explain`` does, and yield each page as it is written; the last event is the report."""
+    _check(options)
+    subject = open_subject(run, data, options, "explain")
+    if options.filter:  # a folder of its own: the pages of all filters stay whole
         subject = replace(subject, folder=subject.folder / "filters")
-    options = Options(count, least, tuple(filter) if filter else None, ablate, seeds, limit, from_exemplar, seed)
-    making = Explaining(material_of(subject), options, layer)
-    _check_filters(making, options)
-    key = _key(subject, options, [found.name for found in making.layers])
-    heading = {
-        "name": subject.name,
-        "layers": making.every,
-        "made": [found.name for found in making.layers],
-        "classes": subject.classifier.class_names,
-        "key": key,
-    }
+    making = CardMaker(CardMaterial.of(subject), options)
+    _check_filters(making)
+    made = tuple(found.name for found in making.layers)
+    heading = Heading(subject.name, making.every, made, subject.classifier.class_names, key_of(making))
     make_folder(subject.folder)
     with lock(subject.folder, f"the explanation of {subject.name}"):
-        keeper = _Keeper(subject, making, key, heading, on_layer)
-        done = keeper.done()
-        for event in making.events(keeper.kept(), done):
-            if isinstance(event, Stage) and progress:
-                progress(event.what, event.done, event.total)
-            elif isinstance(event, Streamed):
-                if progress:
-                    progress("exemplars", event.done, event.total)
-                keeper.streamed(event)
-            elif isinstance(event, Probes):
-                keeper.probes = event
-            elif isinstance(event, ClassImages):
-                keeper.classes = event
-            elif isinstance(event, LayerCards):
-                keeper.layer(event)
-        return keeper.finish(done)
+        yield from _write(subject, making, heading)
 
 
-class _Keeper:
-    """Saves what is done, so that the next call goes on from there."""
-
-    def __init__(
-        self,
-        subject: Subject,
-        making: Explaining,
-        key: str,
-        heading: dict[str, Any],
-        on_layer: Callable[[Path, LayerCards], None] | None,
-    ) -> None:
-        self.subject, self.making, self.key, self.heading, self.on_layer = subject, making, key, heading, on_layer
-        self.start = self.saved = time.monotonic()
-        self.layers: dict[str, LayerCards] = {}
-        self.probes: Probes | None = None
-        self.classes: ClassImages | None = None
-        self.shown = False
-
-    def done(self) -> list[str]:
-        """The layers whose files are of this very explanation, whole."""
-        return [found.name for found in self.making.layers if self._is_done(found.file)]
-
-    def _is_done(self, file: str) -> bool:
-        try:
-            stored = read_json(self.subject.folder / f"{file}.json")
-        except DamagedFile:
-            return False
-        return stored.get("key") == self.key and stored.get("images") == stored.get("of")
-
-    def kept(self) -> dict[str, torch.Tensor] | None:
-        """The state of a pass that was cut off, or ended; None to begin anew."""
-        try:
-            tensors, meta = read_tensors(self.subject.folder / STREAM)
-        except DamagedFile:
-            return None
-        return tensors if meta.get("key") == self.key else None
-
-    def streamed(self, event: Streamed) -> None:
-        now, last = time.monotonic(), event.done == event.total
-        if last or now - self.saved > SAVE_EVERY:
-            commit_tensors(self.subject.folder / STREAM, event.stream.state(), {"key": self.key})
-            self.saved = now
-        if not self.shown and not last and now - self.start > FIRST_CARDS:
-            for number, found in enumerate(self.making.so_far(event.stream)):
-                if number < FIRST_LAYERS and not self._is_done(found.layer.file):
-                    self._write(found)
-            self.shown = True
-
-    def layer(self, found: LayerCards) -> None:
-        self.layers[found.layer.name] = found
-        self._write(found)
-
-    def _write(self, found: LayerCards) -> None:
-        report.write_layer(found, self.subject.dataset, self.subject.folder, self.heading)
-        if self.on_layer:
-            self.on_layer(self.subject.folder / f"{found.layer.file}.html", found)
-
-    def finish(self, done: Sequence[str]) -> ExplainReport:
-        folder, dataset = self.subject.folder, self.subject.dataset
-        summary = {
-            "run": self.subject.name,
-            "folder": str(folder),
-            "data": dataset.name,
-            "made": list(self.layers),
-            "kept": list(done),
-            "seconds": time.monotonic() - self.start,
-            "notes": list(self.subject.notes),
-        }
-        made = ExplainReport(folder, summary, self.layers, dataset, self.probes, self.classes)
-        made = replace(made, summary=report.write_index(folder, self.heading, made))
-        commit_json(folder / "explain.json", {**made.summary, "key": self.key})
-        return made
+def _write(subject: Subject, making: CardMaker, heading: Heading) -> Iterator[PageWritten | ExplainReport]:
+    """Write the pages of all layers that are not there yet, the first cards before them, and the index."""
+    start = time.monotonic()
+    store, progress, shown = CardStore(subject.folder, heading.key), making.options.progress, False
+    done = [layer.name for layer in making.layers if store.holds(layer)]
+    layers: dict[str, LayerCards] = {}
+    probes: Probes | None = None
+    classes: ClassImages | None = None
+    for event in making.events(store.stream(), done):
+        if isinstance(event, (Stage, Streamed)) and progress:
+            progress(event.what, event.done, event.total)
+        if isinstance(event, Streamed):
+            store.keep(event)
+            if not shown and event.done < event.total and time.monotonic() - start > FIRST_CARDS:
+                shown = True
+                first = islice(making.so_far(event.stream), FIRST_LAYERS)
+                yield from (_page(found, subject, heading) for found in first if not store.holds(found.layer))
+        elif isinstance(event, Probes):
+            probes = event
+        elif isinstance(event, ClassImages):
+            classes = event
+        elif isinstance(event, LayerCards):
+            yield (written := _page(event, subject, heading))
+            layers[event.layer.name] = written.cards
+    summary = {
+        "run": subject.name,
+        "folder": str(subject.folder),
+        "data": subject.dataset.name,
+        "made": list(layers),
+        "kept": done,
+        "seconds": time.monotonic() - start,
+        "notes": list(subject.notes),
+    }
+    made = ExplainReport(subject.folder, summary, layers, subject.dataset, probes, classes)
+    made = replace(made, summary=report.write_index(subject.folder, heading, made))
+    commit_json(subject.folder / "explain.json", {**made.summary, "key": heading.key})
+    yield made
 
 
-def _check(count: int, seeds: int, ablate: int, limit: int | None) -> None:
-    for name, value, least in (("count", count, 1), ("seeds", seeds, 0), ("ablate", ablate, 0), ("limit", limit, 1)):
+def _page(found: LayerCards, subject: Subject, heading: Heading) -> PageWritten:
+    report.write_layer(found, subject.dataset, subject.folder, heading)
+    return PageWritten(subject.folder / f"{found.layer.file}.html", replace(found, crops=None))
+
+
+def _check(options: ExplainOptions) -> None:
+    for name, least in (("count", 1), ("seeds", 0), ("ablate", 0), ("limit", 1)):
+        value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name} must be {least} or more, and is {value}.")
 
 
-def _check_filters(making: Explaining, options: Options) -> None:
-    for k in options.filters or ():
+def _check_filters(making: CardMaker) -> None:
+    for k in making.options.filter or ():
         if not any(0 <= k < layer.filters for layer in making.layers):
             most = max(layer.filters for layer in making.layers)
             where = making.layers[0].name if len(making.layers) == 1 else "any of the layers"
             raise UsageError(f"there is no filter {k} in {where}: they go from 0 to {most - 1}.")
-
-
-def _key(subject: Subject, options: Options, layers: list[str]) -> str:
-    """What the answers depend on, as a hash: weights, data and options."""
-    weights = weights_hash(subject.classifier.network)
-    return hashlib.sha256(repr([asdict(options), layers, subject.dataset.fingerprint, weights]).encode()).hexdigest()

@@ -10,6 +10,7 @@ from ..models.taps import evaluating, reach
 from .layers import Layer
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right, in pixels
+Crops = tuple[np.ndarray, ...]  # uint8 (h, w, 3), of a card's exemplars in their order
 OUTSIDE = 128  # the grey of what a filter sees beyond the border, where the network pads with its mean colour
 MASS = 0.95  # of the mean absolute gradient: what the effective field holds
 
@@ -26,10 +27,15 @@ def crop_box(layer: Layer, place: tuple[int, int], side: int) -> Box:
 
 
 def cut(image_HWC: np.ndarray, box: Box) -> np.ndarray:
-    """The part of an image uint8 (h, w, 3) within a box; what lies beyond the border is grey."""
+    """Cut out the part of an image uint8 (h, w, 3) within a box; what lies beyond the border is grey.
+
+    All of an image is the image itself, not a copy.
+    """
+    height, width = image_HWC.shape[:2]
+    if box == (0, 0, height, width):
+        return image_HWC
     top, left, bottom, right = box
     crop = np.full((bottom - top, right - left, 3), OUTSIDE, np.uint8)
-    height, width = image_HWC.shape[:2]
     rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
     inside = image_HWC[rows, columns]
     crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside

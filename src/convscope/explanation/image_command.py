@@ -2,60 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
 from ..evaluation.subject import Subject, open_subject
-from ..options import SubjectOptions
-from ..progress import Progress
+from ..options import with_image_data_and_options
 from . import image_report
-from .attribution import METHODS, sanity_check
-from .card_making import Explaining, Material, Options
+from .attribution import METHODS, Attribution, Layerwise, sanity_check
+from .card_making import CardMaker, CardMaterial
 from .cards import LayerCards
 from .evidence import evidence, nearest, strongest
 from .image_report import ImageReport, Taken
 from .layers import find_layers
 from .maps import feature_maps
+from .options import ExplainOptions, ImageOptions
 
 NEAREST_IMAGES = 5_000
 
 
-def material_of(subject: Subject) -> Material:
-    c = subject.classifier
-    return Material(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels)
-
-
-# ----------------------------------------------------------------------------------------------------- one image
-
-
+@with_image_data_and_options(ImageOptions)
 def explain_image(
     run: str,
     image: str | Path,
-    data: str | Path | None = None,
-    *,
-    target: str | None = None,
-    methods: Sequence[str] | None = None,
-    sanity: bool = False,
-    layer: Sequence[str] | None = None,
-    model: str | None = None,
-    data_root: Path | None = None,
-    runs: Path | None = None,
-    progress: Progress | None = None,
+    data: str | Path | None,
+    options: ImageOptions,
 ) -> ImageReport:
     """Take one image's answer apart: evidence, where the network looks, the maps of each layer, nearest images.
 
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
     """
-    subject = open_subject(
-        run, data, SubjectOptions(model=model, data_root=data_root, runs=runs, progress=progress), "explain"
-    )
+    target = options.target
+    subject = open_subject(run, data, options, "explain")
     classifier, names = subject.classifier, list(subject.classifier.class_names)
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
@@ -63,25 +46,10 @@ def explain_image(
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     found = evidence(classifier.network, inputs, None if target is None else names.index(target))
-    notes = list(subject.notes)
-    maps, checks = {}, {}
-    for method in methods or METHODS:
-        if method not in METHODS:
-            raise UnknownName("method", method, METHODS)
-        try:
-            maps[method] = METHODS[method](classifier.network, inputs, found.target, None)
-        except UsageError as error:
-            if methods:
-                raise
-            notes.append(str(error))
-            continue
-        if sanity:
-            if progress:
-                progress(f"sanity of {method}", len(checks), len(METHODS))
-            checks[method] = sanity_check(classifier.network, inputs, found.target, method)
+    maps, checks, unfit = _maps(classifier.network, inputs, found.target, options)
     train = subject.dataset.parts["train"]
     sample = train if len(train) else np.arange(len(subject.dataset))
-    layers = find_layers(classifier.network, inputs, layer)
+    layers = find_layers(classifier.network, inputs, options.layer)
     taken = Taken(
         image=pixels,
         evidence=found,
@@ -93,21 +61,45 @@ def explain_image(
         ),
         cards=_cards_of(subject, found.layer, [*strongest(found.margin, image_report.PUSHED)]),
     )
-    folder = subject.folder / f"image-{Path(image).stem}"
-    summary = _image_summary(taken, names, subject.dataset, folder, str(image), notes)
-    return image_report.write_image(taken, subject.dataset, names, folder, summary)
+    summary = _image_summary(taken, subject, str(image), [*subject.notes, *unfit])
+    return image_report.write_image(taken, subject.dataset, names, _folder(subject, image), summary)
+
+
+def _folder(subject: Subject, image: str | Path) -> Path:
+    return subject.folder / f"image-{Path(image).stem}"
+
+
+def _maps(
+    network: nn.Module, inputs_1CHW: Tensor, target: int, options: ImageOptions
+) -> tuple[dict[str, Attribution], dict[str, tuple[Layerwise, ...]], list[str]]:
+    """Make the map of each method, and its sanity check where wanted; and say which of all methods do not work here."""
+    maps, checks, unfit = {}, {}, []
+    for method in options.methods or METHODS:
+        if method not in METHODS:
+            raise UnknownName("method", method, METHODS)
+        try:
+            maps[method] = METHODS[method](network, inputs_1CHW, target, None)
+        except UsageError as error:
+            if options.methods:
+                raise
+            unfit.append(str(error))
+            continue
+        if options.sanity:
+            if options.progress:
+                options.progress(f"sanity of {method}", len(checks), len(METHODS))
+            checks[method] = sanity_check(network, inputs_1CHW, target, method)
+    return maps, checks, unfit
 
 
 def _cards_of(subject: Subject, layer: str, filters: list[int]) -> LayerCards | None:
-    """The cards of the filters that the evidence names, of exemplars among some thousand images."""
-    options = Options(filters=tuple(filters), ablate=0, seeds=0, limit=NEAREST_IMAGES)
-    making = Explaining(material_of(subject), options, [layer])
+    """Make the cards of the filters that the evidence names, of exemplars among some thousand images."""
+    options = ExplainOptions(layer=[layer], filter=filters, ablate=0, seeds=0, limit=NEAREST_IMAGES)
+    making = CardMaker(CardMaterial.of(subject), options)
     return next((e for e in making.events() if isinstance(e, LayerCards)), None)
 
 
-def _image_summary(
-    taken: Taken, names: list[str], dataset: Dataset, folder: Path, image: str, notes: list[str]
-) -> dict[str, Any]:
+def _image_summary(taken: Taken, subject: Subject, image: str, notes: list[str]) -> dict[str, Any]:
+    dataset, names = subject.dataset, subject.classifier.class_names
     found = taken.evidence
     terms = [
         {"filter": k, "margin": float(found.margin[k]), "logit": float(found.terms[found.target, k])}
@@ -115,7 +107,7 @@ def _image_summary(
     ]
     return {
         "image": image,
-        "folder": str(folder),
+        "folder": str(_folder(subject, image)),
         "target": names[found.target],
         "against": names[found.against],
         "layer": found.layer,

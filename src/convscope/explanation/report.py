@@ -6,7 +6,7 @@ Reads results and computes nothing. Each page needs no other file; ``conv2.html#
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,8 @@ from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
 from ..storage import commit_bytes, commit_json, commit_text, read_json
 from . import drawing
-from .cards import Card, ClassImages, LayerCards
-from .crops import cut
+from .cards import Card, ClassImages, LayerCards, crops_of
+from .crops import Crops
 from .drawing import Row, outlined
 from .layers import Layer
 from .probe import Probes
@@ -83,14 +83,26 @@ class ExplainReport:
         return self.overview.png if self.overview is not None else None
 
 
+@dataclass(frozen=True)
+class Heading:
+    """What all pages of an explanation share: the ``name`` of what is explained, and all ``layers`` that it has.
+
+    ``made`` names those that this call makes, ``classes`` are the network's, and ``key`` tells the files of this
+    explanation from those of another.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    made: tuple[str, ...]
+    classes: tuple[str, ...]
+    key: str
+
+
 # ---------------------------------------------------------------------------------------------------------- layers
 
 
-def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapping[str, Any]) -> None:
-    """Write a layer's sheets, page and, last, its JSON file.
-
-    ``heading`` holds name, layers (all that the network has), made (the names of those that this call makes) and key.
-    """
+def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Heading) -> None:
+    """Write a layer's sheet of six, its page and, last, its JSON file."""
     cell = max(SMALLEST_CELL, min(SHOWN, dataset.preprocess.size))
     whole = _sees_a_part(found, dataset)
     rows = [strip for i in range(len(found.cards)) for strip in _strips(found, i, dataset, whole)]
@@ -100,11 +112,11 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapp
     summary = found.summary()
     html = page(
         Path(__file__).with_name("layer.html"),
-        name=heading["name"],
+        name=heading.name,
         data=dataset.name,
         summary=summary,
         cards=[card.to_json() for card in found.cards],
-        others=[layer for layer in heading["layers"] if _has_page(layer, folder, heading)],
+        others=[layer for layer in heading.layers if _has_page(layer, folder, heading)],
         sheet=base64.b64encode(sheet).decode("ascii"),
         shown=SHOWN,
         columns=max(len(row) for row in rows),
@@ -114,15 +126,14 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Mapp
         lead=_lead_words(found),
         whole=whole,
     )
-    commit_bytes(folder / f"{found.layer.file}.jpg", sheet)
     commit_bytes(folder / f"{found.layer.file}.png", six(found, dataset).png)
     commit_text(folder / f"{found.layer.file}.html", html)
-    commit_json(folder / f"{found.layer.file}.json", {"key": heading["key"], **found.to_json()})
+    commit_json(folder / f"{found.layer.file}.json", {"key": heading.key, **found.to_json()})
 
 
-def _has_page(layer: Layer, folder: Path, heading: Mapping[str, Any]) -> bool:
+def _has_page(layer: Layer, folder: Path, heading: Heading) -> bool:
     """Whether there is a page of a layer, or is about to be."""
-    return layer.name in heading["made"] or (folder / f"{layer.file}.html").exists()
+    return layer.name in heading.made or (folder / f"{layer.file}.html").exists()
 
 
 def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
@@ -134,8 +145,7 @@ def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
 def _strips(found: LayerCards, i: int, dataset: Dataset, whole: bool) -> list[list[np.ndarray | None]]:
     """The rows of small images of a card: crops, whole images, and the least exciting."""
     card = found.cards[i]
-    crops = _leading(found, i, crop=True) + _crops(card, dataset)
-    strips = [crops]
+    strips = [[*_leading(found, i, crop=True), *_crops(found, i, dataset)]]
     if whole:
         images = [outlined(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
         strips.append(_leading(found, i, crop=False) + images)
@@ -167,15 +177,15 @@ def _lead_words(found: LayerCards) -> str:
     return ", and ".join(words)
 
 
-def _crops(card: Card, dataset: Dataset) -> list[np.ndarray | None]:
-    return [cut(np.asarray(dataset.images[e.index]), e.box) for e in card.exemplars]
+def _crops(found: LayerCards, i: int, dataset: Dataset) -> Crops:
+    return crops_of(dataset, found.cards[i].exemplars) if found.crops is None else found.crops[i]
 
 
 def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> Row:
     """A card as a row of a sheet."""
     card = found.cards[i]
     lead = [p for p in _leading(found, i, crop=True) if p is not None]
-    crops = [p for p in _crops(card, dataset) if p is not None][:exemplars]
+    crops = _crops(found, i, dataset)[:exemplars]
     groups = [lead, crops] if lead else [crops]
     return Row(f"{card.layer} {card.filter}", groups, card.sentences())
 
@@ -189,9 +199,9 @@ def six(found: LayerCards, dataset: Dataset) -> Drawing:
     return drawing.card_rows(rows, f"{found.layer.name}: {lead}the images that excite a filter most, and words")
 
 
-def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport) -> dict[str, Any]:
+def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[str, Any]:
     """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
-    sheets = [path for layer in heading["layers"] if (path := folder / f"{layer.file}.png").exists()]
+    sheets = [path for layer in heading.layers if (path := folder / f"{layer.file}.png").exists()]
     some = sheets[:: max(1, -(-len(sheets) // OVERVIEW_LAYERS))]
     commit_bytes(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
     if report.probes is not None:
@@ -205,14 +215,14 @@ def write_index(folder: Path, heading: Mapping[str, Any], report: ExplainReport)
         commit_bytes(folder / "probes.png", chart.png)
         commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
     if report.classes is not None:
-        names = heading["classes"]
+        names = heading.classes
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
         commit_bytes(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
-    summaries = [s for layer in heading["layers"] if (s := layer_summary(folder, layer.file)) is not None]
+    summaries = [s for layer in heading.layers if (s := layer_summary(folder, layer.file)) is not None]
     html = page(
         Path(__file__).with_name("index.html"),
-        name=heading["name"],
+        name=heading.name,
         data=report.dataset.name,
         notes=report.summary["notes"],
         layers=summaries,

@@ -1,0 +1,56 @@
+"""The options of an explanation: of a network's filters, and of its answer to one image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..options import Flag, SubjectOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChoice:
+    """Which layers."""
+
+    layer: Sequence[str] | None = None
+    """A layer, by its name in `convscope models`; more than one by repeating it. Default: every convolution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions(LayerChoice, SubjectOptions):
+    """The filters that get a card, and what stands on it."""
+
+    filter: Sequence[int] | None = None
+    """A filter's number; more than one by repeating it. Default: all."""
+    count: int = 9
+    """Exemplars of each filter."""
+    least: Flag = False
+    """The least exciting images too."""
+    seeds: int = 1
+    """Maximized images of each filter, from other noise each; 0 for none."""
+    ablate: int = 1_000
+    """Validation images on which each filter is silenced; 0 for none."""
+    limit: int | None = None
+    """Search so many images for exemplars."""
+    from_exemplar: Flag = False
+    """Begin maximization at the best exemplar instead of noise."""
+    seed: int = 0
+    """Of the order, the noise and the random moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """The maps of one image."""
+
+    target: str | None = None
+    """With --image: the class in question, instead of the answer."""
+    methods: Annotated[Sequence[str] | None, Parameter(name="--method")] = None
+    """With --image: cam, grad-cam, integrated-gradients or occlusion; default: all that the network allows."""
+    sanity: Flag = False
+    """With --image: randomise the weights layer by layer, and say whether the maps change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(MapOptions, LayerChoice, SubjectOptions):
+    """One image's answer taken apart."""
