@@ -50,7 +50,9 @@ def explain(
     with keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
         options = replace(options, progress=progress)
         if image is not None:
-            shared = {name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")}
+            shared = {
+                name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")
+            }
             taken = image_command.explain_image(run, image, data, **vars(maps), **shared)
             print(json_module.dumps(taken.summary)) if json else print_image(taken.summary)
             return
