@@ -19,8 +19,8 @@ from convscope.explanation import card_making, card_store, command, report
 from convscope.explanation.card_making import CardMaker, CardMaterial, Streamed
 from convscope.explanation.card_store import CardStore
 from convscope.explanation.cards import LayerCards
-from convscope.explanation.maximize import palette, total_variation
 from convscope.explanation.options import ExplainOptions
+from convscope.explanation.presets import palette, total_variation
 from convscope.explanation.report import write_layer
 from convscope.images.preprocess import to_tensor
 from convscope.models.taps import count_hooks

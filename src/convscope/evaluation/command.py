@@ -33,7 +33,7 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
     """
     find_views(options.views)
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
-    dataset, same, change = read_data(classifier, run, data, "evaluate", options.data_root, options.progress)
+    dataset, same, change = read_data(classifier, run, data, "evaluate", options)
     notes = [*dataset.notes]
     if change and data is None:
         raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")

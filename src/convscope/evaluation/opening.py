@@ -9,9 +9,10 @@ from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
 from ..datasets.registry import load_dataset
 from ..errors import UsageError
-from ..progress import Progress
+from ..options import SubjectOptions
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
+from .options import EvaluateOptions
 
 # ------------------------------------------------------------------------------------------- evaluate and predict
 
@@ -42,8 +43,7 @@ def read_data(
     run: str,
     data: str | Path | None,
     purpose: str,
-    data_root: Path | None,
-    progress: Progress | None,
+    options: EvaluateOptions | SubjectOptions,
 ) -> tuple[Dataset, bool, str | None]:
     """The data named, or a classifier's own, as it takes its images: the dataset, whether it is its own, and in
     words how that has changed since the training (None where it has not). UsageError where none is known."""
@@ -54,11 +54,11 @@ def read_data(
     same = name == own.get("name")
     dataset = load_dataset(
         name,
-        data_root=data_root,
+        data_root=options.data_root,
         preprocess=classifier.preprocess,
         limit=own.get("limit") if same else None,
         bad_images=own.get("bad_images", "error"),
-        progress=progress,
+        progress=options.progress,
     )
     return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
 

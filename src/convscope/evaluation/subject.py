@@ -78,7 +78,7 @@ def open_subject(
     if isinstance(data, Dataset):
         dataset, same, change = data, False, None
     else:
-        dataset, same, change = read_data(classifier, run, data, command, options.data_root, options.progress)
+        dataset, same, change = read_data(classifier, run, data, command, options)
     labels, notes = _labels(classifier, dataset)
     if change:
         notes = (*notes, f"the data changed since {run} was trained: {change}.")
