@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -370,3 +371,27 @@ def test_the_command_line_gives_130_and_the_resume_command(
     assert code == 130
     assert f"convscope train shapes --name r --resume --runs {tmp_path}" in said
     assert "Traceback" not in said
+
+
+def test_what_an_earlier_convscope_wrote_is_refused_with_what_to_do(undisturbed: Run, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed.folder, tmp_path / "old")
+    description = storage.read_json(tmp_path / "old" / "recipe.json")
+    storage.commit_json(tmp_path / "old" / "recipe.json", description | {"format": 1})
+    for path in [
+        *(tmp_path / "old" / "checkpoints").glob("*.safetensors"),
+        tmp_path / "old" / "classifier.safetensors",
+    ]:
+        tensors, meta = tensor_files.read_tensors(path)
+        tensor_files.commit_tensors(path, tensors, meta | {"format": 1})
+    words = (
+        r"earlier convscope, in format 1, and this one reads format 2: make it again, or use the version that wrote it"
+    )
+    with pytest.raises(DamagedFile, match=words):
+        Run(tmp_path / "old").description()
+    with pytest.raises(DamagedFile, match=words):
+        convscope.evaluate(str(tmp_path / "old"))
+    with pytest.raises(DamagedFile, match=words):
+        convscope.train("shapes", name="old", resume=True, runs=tmp_path)
+    storage.commit_json(tmp_path / "old" / "recipe.json", description)  # the checkpoints alone are old
+    with pytest.raises(DamagedFile, match=words):
+        convscope.train("shapes", name="old", resume=True, runs=tmp_path)

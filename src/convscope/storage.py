@@ -24,6 +24,7 @@ from .errors import DamagedFile, StorageError
 
 if TYPE_CHECKING:
     pass
+FORMAT = 2  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 _TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what _temporary makes: the process writes into it
 
 
@@ -218,6 +219,17 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def check_format(path: Path, stored: Any, what: str) -> None:
+    """Refuse what is not ``what`` of today's FORMAT: DamagedFile, which says of an earlier one what to do."""
+    if isinstance(stored, int) and not isinstance(stored, bool) and 0 < stored < FORMAT:
+        raise DamagedFile(
+            f"{path} was written by an earlier convscope, in format {stored}, and this one reads format {FORMAT}: make "
+            "it again, or use the version that wrote it."
+        )
+    if stored != FORMAT:
+        raise DamagedFile(f"{path} is not {what} of format {FORMAT}.")
 
 
 def cache_folder() -> Path:

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 
 from ..datasets.imagenet import class_names
-from ..errors import DamagedFile
 from ..images.preprocess import Preprocess
 from ..models.architecture import Architecture, architecture_from, load_weights, weights_hash
 from ..models.pretrained import find_pretrained, pretrained_weights
-from ..storage import commit_json
+from ..storage import FORMAT, check_format, commit_json
 from ..tensor_files import commit_tensors, read_tensors
 
-FORMAT = 1
 FILE_NAME = "classifier.safetensors"
 
 
@@ -70,8 +68,7 @@ class Classifier:
         Raises DamagedFile, or UsageError.
         """
         tensors, meta = read_tensors(path)
-        if meta.get("kind") != "classifier" or meta.get("format") != FORMAT:
-            raise DamagedFile(f"{path} is not a classifier of format {FORMAT}.")
+        check_format(path, meta.get("format") if meta.get("kind") == "classifier" else None, "a classifier")
         architecture = architecture_from(meta["architecture"], path, model)
         network = architecture.build(len(meta["classes"]))
         load_weights(network, tensors, path)

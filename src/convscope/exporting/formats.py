@@ -23,10 +23,9 @@ from ..classifying.seal import allowed_difference, check_seal, seal_images, seal
 from ..errors import ConvscopeError, UnknownName, UsageError
 from ..models.taps import evaluating
 from ..models.user_network import is_own
-from ..storage import commit_bytes, commit_text, sha256, to_json
+from ..storage import FORMAT, commit_bytes, commit_text, sha256, to_json
 from . import predict_onnx
 
-FORMAT = 1
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 SCRIPT = Path(predict_onnx.__file__)  # what is written beside an ONNX file
 

@@ -28,11 +28,10 @@ from ..datasets.dataset import Dataset
 from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
 from ..models.architecture import load_weights
 from ..recipes import Recipe
-from ..storage import commit_json, commit_lines, commit_text, make_folder, read_json, read_lines
+from ..storage import FORMAT, check_format, commit_json, commit_lines, commit_text, make_folder, read_json, read_lines
 from ..tensor_files import commit_tensors, read_tensors
 from .loop import TrainState
 
-FORMAT = 1
 KEPT_CHECKPOINTS = 2
 LAST = ".last"
 DIVERGED = "diverged.json"
@@ -54,8 +53,8 @@ class Run:
         """The content of ``recipe.json``: recipe, data and machine. DamagedFile when it is not what was written."""
         path = self.folder / "recipe.json"
         box = read_json(path)
-        if not isinstance(box, dict) or box.get("format") != FORMAT or not {"recipe", "data", "machine"} <= set(box):
-            raise DamagedFile(f"{path} is not a run's description of format {FORMAT}.")
+        whole = isinstance(box, dict) and {"recipe", "data", "machine"} <= set(box)
+        check_format(path, box.get("format") if whole else None, "a run's description")
         return box
 
     def recipe(self) -> Recipe:
@@ -220,8 +219,7 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
     for path in reversed(paths):
         try:
             tensors, meta = read_tensors(path)
-            if meta.get("kind") != "checkpoint" or meta.get("format") != FORMAT:
-                raise DamagedFile(f"{path} is not a checkpoint of format {FORMAT}.")
+            check_format(path, meta.get("format") if meta.get("kind") == "checkpoint" else None, "a checkpoint")
             _restore(state, tensors, meta)
             return Progress(**meta["progress"]), notes
         except DamagedFile as error:
