@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from convscope.images import augmentation as module
 from convscope.images.augmentation import augment
 from convscope.randomness import mix, uniforms
-from convscope.recipes import AUGMENTS, Augment
+from convscope.recipes import AUGMENTS, OPERATIONS, Augment
 
 KEYS = mix(11, np.arange(40))
 SIDES = [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)]
 EVERYTHING = Augment(
-    flip="random", translate=0.3, zoom=0.7, rotate=170, brightness=0.3, contrast=0.5, cutout=0.4
+    flip="random",
+    amounts={"translate": 0.3, "zoom": 0.7, "rotate": 170, "brightness": 0.3, "contrast": 0.5, "cutout": 0.4},
 )  # further than any level goes
 RECIPES = AUGMENTS | {"everything": EVERYTHING}
 
@@ -109,7 +110,10 @@ def test_odd_sides_work(level: str, sides: tuple[int, int]) -> None:
 
 
 def test_an_image_of_one_pixel_has_nowhere_to_go() -> None:
-    recipe, given_images = Augment(flip="random", translate=0.9, zoom=1, rotate=180), random_images(40, 1, 1)
+    recipe, given_images = (
+        Augment(flip="random", amounts={"translate": 0.9, "zoom": 1, "rotate": 180}),
+        random_images(40, 1, 1),
+    )
     assert torch.equal(augment(given_images, recipe, 0, 0, KEYS), given_images)
 
 
@@ -140,7 +144,7 @@ def test_a_random_flip_turns_about_half_and_anew_each_epoch() -> None:
 
 
 def test_translation_is_a_reflected_crop() -> None:
-    recipe, given_images = Augment(translate=0.2), random_images(40, 32, 20)
+    recipe, given_images = Augment(amounts={"translate": 0.2}), random_images(40, 32, 20)
     varied = augment(given_images, recipe, 0, 0, KEYS)
     u = uniforms(0, 0, KEYS, module.SLOTS)
     seen = set()
@@ -156,9 +160,9 @@ def test_translation_is_a_reflected_crop() -> None:
 def slow_warp(image: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -> np.ndarray:
     """One image (3, H, W), pixel by pixel in float64: where does each output pixel come from?"""
     _, height, width = image.shape
-    scale = 1 / (1 + recipe.zoom * u[module.ZOOM])
-    angle = math.radians(recipe.rotate) * (2 * u[module.ROTATE] - 1)
-    reach_x, reach_y = round(recipe.translate * width), round(recipe.translate * height)
+    scale = 1 / (1 + recipe.amount("zoom") * u[module.ZOOM])
+    angle = math.radians(recipe.amount("rotate")) * (2 * u[module.ROTATE] - 1)
+    reach_x, reach_y = round(recipe.amount("translate") * width), round(recipe.amount("translate") * height)
     move_x = (2 * u[module.ZOOM_X] - 1) * (1 - scale) * (width - 1) / 2
     move_y = (2 * u[module.ZOOM_Y] - 1) * (1 - scale) * (height - 1) / 2
     move_x += math.floor(u[module.SHIFT_X] * (2 * reach_x + 1)) - reach_x
@@ -199,11 +203,11 @@ def sample(image: np.ndarray, x: float, y: float) -> np.ndarray:
 @pytest.mark.parametrize(
     "recipe",
     [
-        Augment(zoom=0.3),
-        Augment(rotate=25),
-        Augment(zoom=2, rotate=180),
-        Augment(rotate=10, translate=0.9),
-        Augment(zoom=0.2, rotate=15, translate=0.15, flip="alternating"),
+        Augment(amounts={"zoom": 0.3}),
+        Augment(amounts={"rotate": 25}),
+        Augment(amounts={"zoom": 2, "rotate": 180}),
+        Augment(amounts={"rotate": 10, "translate": 0.9}),
+        Augment(flip="alternating", amounts={"zoom": 0.2, "rotate": 15, "translate": 0.15}),
     ],
 )
 @pytest.mark.parametrize("sides", [(20, 24), (17, 9), (1, 12), (12, 1)])
@@ -221,15 +225,17 @@ def test_zoom_and_rotation_equal_the_slow_version(recipe: Augment, sides: tuple[
 @pytest.mark.parametrize("sides", [(32, 32), (13, 32), (33, 5), (1, 7)])
 def test_a_warp_of_nothing_is_a_shift(nothing: dict[str, float], sides: tuple[int, int]) -> None:
     given_images = random_images(40, *sides)
-    shifted = augment(given_images, Augment(translate=0.2, flip="random"), 0, 0, KEYS)
-    warped = augment(given_images, Augment(translate=0.2, flip="random", **nothing), 0, 0, KEYS)
+    shifted = augment(given_images, Augment(flip="random", amounts={"translate": 0.2}), 0, 0, KEYS)
+    warped = augment(given_images, Augment(flip="random", amounts={"translate": 0.2, **nothing}), 0, 0, KEYS)
     assert (shifted.int() - warped.int()).abs().max() <= 1
 
 
 def test_zoom_stays_inside_the_image() -> None:
     """Without translation nothing is reflected: a bright border seen from inside stays on its side."""
     ramp = torch.arange(32, dtype=torch.uint8).repeat(32, 1).expand(40, 3, 32, 32)
-    rows = augment(ramp.contiguous(memory_format=torch.channels_last), Augment(zoom=0.5), 0, 0, KEYS)[:, 0, 16].int()
+    rows = augment(ramp.contiguous(memory_format=torch.channels_last), Augment(amounts={"zoom": 0.5}), 0, 0, KEYS)[
+        :, 0, 16
+    ].int()
     assert (rows.diff(dim=1) >= 0).all()
     spans = rows[:, -1] - rows[:, 0]
     assert spans.min() >= 20
@@ -237,7 +243,7 @@ def test_zoom_stays_inside_the_image() -> None:
 
 
 def test_brightness_and_contrast_are_the_formula() -> None:
-    recipe, given_images = Augment(brightness=0.3, contrast=0.4), random_images()
+    recipe, given_images = Augment(amounts={"brightness": 0.3, "contrast": 0.4}), random_images()
     varied = augment(given_images, recipe, 0, 0, KEYS)
     u = uniforms(0, 0, KEYS, module.SLOTS)
     contrast = 1 + 0.4 * (2 * u[:, module.CONTRAST] - 1)
@@ -249,7 +255,7 @@ def test_brightness_and_contrast_are_the_formula() -> None:
 
 def test_cutout_leaves_the_rest_alone() -> None:
     given_images = random_images()
-    varied = augment(given_images, Augment(cutout=0.5), 0, 0, KEYS)
+    varied = augment(given_images, Augment(amounts={"cutout": 0.5}), 0, 0, KEYS)
     changed = (varied != given_images).any(1)
     assert (varied.permute(0, 2, 3, 1)[changed] == 128).all()
     assert changed.sum() > 40 * 250  # of 256 pixels each, a few may have been grey
@@ -257,9 +263,23 @@ def test_cutout_leaves_the_rest_alone() -> None:
 
 def test_cutout_is_one_grey_square_of_the_right_size_inside() -> None:
     given_images = torch.full((40, 3, 32, 24), 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    grey = augment(given_images, Augment(cutout=0.25), 0, 0, KEYS) == 128
+    grey = augment(given_images, Augment(amounts={"cutout": 0.25}), 0, 0, KEYS) == 128
     assert (grey.sum((1, 2, 3)) == 3 * 8 * 6).all()
     rows, columns = grey.any(3).any(1), grey.any(2).any(1)
     assert (rows.sum(1) == 8).all()
     assert (columns.sum(1) == 6).all()
     assert len({tuple(r.tolist()) for r in rows}) > 10
+
+
+def test_every_operation_is_done_somewhere() -> None:
+    done = [*module.PLACES, *(operation for operations in module.CHANGES for operation in operations)]
+    assert sorted(done) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_changes_images_alike_in_any_batch_and_nothing_at_0(operation: str) -> None:
+    given_images, recipe = random_images(), Augment(amounts={operation: 0.5})
+    varied = augment(given_images, recipe, 0, 0, KEYS)
+    assert not torch.equal(varied, given_images)
+    assert torch.equal(varied[7:9], augment(given_images[7:9], recipe, 0, 0, KEYS[7:9]))
+    assert augment(given_images, Augment(amounts={operation: 0.0}), 0, 0, KEYS) is given_images

@@ -14,12 +14,12 @@ from convscope.cli.commands import COMMANDS
 from convscope.datasets.splits import PARTS
 from convscope.errors import UnknownName
 from convscope.feature_store.engines import ENGINES
-from convscope.recipes import SCHEDULES, SIZES, Recipe
+from convscope.recipes import OPERATIONS, SCHEDULES, SIZES, Recipe
 from convscope.training import schedules
 from convscope.training.options import Size, TrainOptions
 
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.
-BEHIND_THE_DIAL = {"translate", "zoom", "rotate", "brightness", "contrast", "cutout"}
+BEHIND_THE_DIAL = set(OPERATIONS)
 ONLY_TYPED = {"json", "preview", "csv", "html", "list"}  # how an answer is shown is for the command line alone
 IN_PYTHON = {
     "train",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convscope.errors import UnknownName, UsageError
-from convscope.recipes import AUGMENTS, OPTIMIZERS, RECIPES, Augment, Recipe, find_recipe
+from convscope.recipes import AUGMENTS, OPERATIONS, OPTIMIZERS, RECIPES, Recipe, find_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -46,7 +46,7 @@ def test_what_was_measured_stands_in_the_log_of_that_recipe(name: str) -> None:
 def test_sections_are_small_and_flat_names_are_unique() -> None:
     sections = Recipe().to_dict()
     assert max(len(fields) for fields in sections.values()) <= 8
-    assert len(Recipe().flat()) == sum(len(fields) for fields in sections.values())
+    assert len(Recipe().flat()) == sum(len(fields) for fields in sections.values()) - 1 + len(OPERATIONS)
 
 
 # A value for every option that is not its default; optimizer and augment replace their sections and are tested below.
@@ -89,13 +89,14 @@ def test_a_level_replaces_the_whole_section(level: str) -> None:
 
 @pytest.mark.parametrize("options", [{"augment": "light", "zoom": 0.5}, {"zoom": 0.5, "augment": "light"}])
 def test_a_part_beside_a_level_is_kept_in_any_order(options: dict[str, Any]) -> None:
-    assert Recipe().with_options(options).augment == dataclasses.replace(AUGMENTS["light"], zoom=0.5)
+    assert Recipe().with_options(options).augment == dataclasses.replace(
+        AUGMENTS["light"], amounts={"translate": 0.0625, "zoom": 0.5}
+    )
 
 
 def test_levels_grow() -> None:
-    parts = [f.name for f in dataclasses.fields(Augment) if f.name not in ("name", "flip")]
     for weaker, stronger in (("none", "light"), ("light", "standard"), ("standard", "strong")):
-        assert all(getattr(AUGMENTS[weaker], p) <= getattr(AUGMENTS[stronger], p) for p in parts)
+        assert all(AUGMENTS[weaker].amount(o) <= AUGMENTS[stronger].amount(o) for o in OPERATIONS)
 
 
 def test_another_optimizer_brings_its_own_rate_unless_one_is_given() -> None:

@@ -69,22 +69,42 @@ class Optimizer:
     label_smoothing: Share = 0.1
 
 
+# Each operation of augmentation with what its amount may be; 0 is off. Lengths are shares of the image's width and
+# height, angles degrees; zoom 0.2 means up to 1.2 times closer to the camera. images/augmentation.py has what they do.
+OPERATIONS: dict[str, Any] = {
+    "translate": Share,
+    "zoom": Annotated[float, Field(ge=0, le=2)],
+    "rotate": Annotated[float, Field(ge=0, le=180)],
+    "brightness": Share,
+    "contrast": Share,
+    "cutout": Share,
+}
+
+
 @_frozen
 class Augment:
-    """Random variations of a training image: lengths as shares of the side, angles in degrees.
+    """Random variations of a training image: ``amounts`` are those of OPERATIONS, which are off where none is given.
 
     ``flip`` is "none", "random" (each epoch a coin) or "alternating" (a coin once, then every other epoch: each pair of
-    epochs shows both sides). ``zoom`` 0.2 means up to 1.2 times closer to the camera.
+    epochs shows both sides).
     """
 
     name: str = "none"
     flip: str = "none"
-    translate: Share = 0.0
-    zoom: Annotated[float, Field(ge=0, le=2)] = 0.0
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    cutout: Share = 0.0
+    amounts: dict[str, Any] = field(default_factory=dict, hash=False)  # floats, as OPERATIONS allows them
+
+    def __post_init__(self) -> None:
+        for operation, amount in self.amounts.items():
+            if operation not in OPERATIONS:
+                raise UnknownName("augmentation operation", operation, OPERATIONS)
+            try:
+                self.amounts[operation] = TypeAdapter(OPERATIONS[operation]).validate_python(amount)
+            except ValidationError as error:
+                raise UsageError(_sentence(error, operation)) from None
+
+    def amount(self, operation: str) -> float:
+        """How far an operation of OPERATIONS may go; 0 where it is off."""
+        return self.amounts.get(operation, 0.0)
 
 
 @_frozen
@@ -120,10 +140,14 @@ class Loop:
 
 AUGMENTS: dict[str, Augment] = {
     "none": Augment("none"),
-    "light": Augment("light", flip="alternating", translate=0.0625),
-    "standard": Augment("standard", flip="alternating", translate=0.125, zoom=0.1, brightness=0.1, contrast=0.1),
+    "light": Augment("light", flip="alternating", amounts={"translate": 0.0625}),
+    "standard": Augment(
+        "standard", flip="alternating", amounts={"translate": 0.125, "zoom": 0.1, "brightness": 0.1, "contrast": 0.1}
+    ),
     "strong": Augment(
-        "strong", flip="alternating", translate=0.125, zoom=0.25, rotate=10, brightness=0.2, contrast=0.2, cutout=0.25
+        "strong",
+        flip="alternating",
+        amounts={"translate": 0.125, "zoom": 0.25, "rotate": 10, "brightness": 0.2, "contrast": 0.2, "cutout": 0.25},
     ),
 }
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -174,8 +198,10 @@ class Recipe:
             raise UsageError(_sentence(error)) from None
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its option's name: ``model``, ``width``, ..., ``lr``, ..., ``epochs``, ..."""
-        return {_option(s, f): v for s, fields in self.to_dict().items() for f, v in fields.items()}
+        """Every field by its option's name: ``model``, ..., ``lr``, ...; an operation of augmentation by its own."""
+        flat = {_option(s, f): v for s, fields in self.to_dict().items() for f, v in fields.items()}
+        amounts = flat.pop("amounts")
+        return flat | {operation: amounts.get(operation, 0.0) for operation in OPERATIONS}
 
     def with_options(self, options: Mapping[str, Any]) -> Recipe:
         """This recipe with some options changed; those that are None are left as they are.
@@ -185,16 +211,17 @@ class Recipe:
         """
         given = {k: v for k, v in options.items() if v is not None}
         sections = self.to_dict()
-        places = {_option(s, f): (s, f) for s, fields in sections.items() for f in fields}
+        places = {_option(s, f): (s, f) for s, fields in sections.items() for f in fields if f != "amounts"}
         for kind, table in (("optimizer", OPTIMIZERS), ("augment", AUGMENTS)):
             name = given.get(kind)
             if isinstance(name, str) and name != sections[kind]["name"]:
                 if name not in table:
                     raise UnknownName("augmentation" if kind == "augment" else kind, name, table)
                 sections[kind] = dataclasses.asdict(table[name])
+        sections["augment"]["amounts"] |= {name: given.pop(name) for name in OPERATIONS if name in given}
         for name, value in given.items():
             if name not in places:
-                raise UnknownName("option", name, places)
+                raise UnknownName("option", name, [*places, *OPERATIONS])
             section, part = places[name]
             sections[section][part] = value
         return Recipe.from_dict(sections)
@@ -205,10 +232,10 @@ def _option(section: str, part: str) -> str:
     return section if part == "name" else part
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, operation: str = "") -> str:
     first = error.errors()[0]
     place = [str(p) for p in first["loc"]]
-    name = _option(*place[-2:]) if len(place) > 1 else "".join(place) or "recipe"
+    name = operation or (_option(*place[-2:]) if len(place) > 1 else "".join(place) or "recipe")
     reason = first["msg"][0].lower() + first["msg"][1:]
     return f"{name.replace('_', '-')} {first['input']!r} does not do: {reason}."
 

@@ -8,15 +8,14 @@ output pixel to a place in the input, so an image is sampled once however many v
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..randomness import mix, uniforms
-from ..recipes import AUGMENTS, Augment
-
-__all__ = ["AUGMENTS", "augment"]
+from ..recipes import Augment
 
 # The columns of an image's random numbers. Appending keeps old runs reproducible; reordering does not.
 SHIFT_X, SHIFT_Y, ZOOM, ZOOM_X, ZOOM_Y, ROTATE, BRIGHTNESS, CONTRAST, CUT_X, CUT_Y = range(10)
@@ -30,15 +29,19 @@ def augment(images_BCHW: torch.Tensor, recipe: Augment, seed: int, epoch: int, k
     ``keys_B`` (uint64) names the images. With nothing switched on the input itself is returned.
     """
     u = uniforms(seed, epoch, keys_B, SLOTS)
-    flips = _flips(recipe.flip, seed, epoch, keys_B)
-    if recipe.zoom or recipe.rotate:
-        images_BCHW = _warp(images_BCHW, recipe, u, flips)
-    elif flips.any() or recipe.translate:
-        images_BCHW = _shift(images_BCHW, recipe, u, flips)
-    if recipe.brightness or recipe.contrast:
-        images_BCHW = _light(images_BCHW, recipe, u)
-    if recipe.cutout:
-        images_BCHW = _cut(images_BCHW, recipe, u)
+    images_BCHW = _place(images_BCHW, recipe, u, _flips(recipe.flip, seed, epoch, keys_B))
+    for operations, change in CHANGES.items():
+        if any(recipe.amount(operation) for operation in operations):
+            images_BCHW = change(images_BCHW, recipe, u)
+    return images_BCHW
+
+
+def _place(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+    """Move pixels: mirrored and translated whole, or sampled where a zoom or a rotation puts them between two."""
+    if recipe.amount("zoom") or recipe.amount("rotate"):
+        return _warp(images_BCHW, recipe, u, flips)
+    if flips.any() or recipe.amount("translate"):
+        return _shift(images_BCHW, recipe, u, flips)
     return images_BCHW
 
 
@@ -63,7 +66,7 @@ def _reflect(place: np.ndarray, size: int) -> np.ndarray:
 
 def _offsets(recipe: Augment, u: np.ndarray, size: int, slot: int) -> np.ndarray:
     """Whole-pixel shifts, uniform over [-reach, reach]: int64 (B,)."""
-    reach = round(recipe.translate * size)
+    reach = round(recipe.amount("translate") * size)
     return np.floor(u[:, slot] * (2 * reach + 1)).astype(np.int64) - reach
 
 
@@ -90,8 +93,8 @@ def _gather(images_BCHW: torch.Tensor, places_BP: torch.Tensor) -> torch.Tensor:
 def _warp(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.ndarray) -> torch.Tensor:
     """Mirror, translate, zoom and rotate by bilinear sampling with reflection at the borders."""
     _, _, height, width = images_BCHW.shape
-    scale = 1.0 / (1.0 + recipe.zoom * u[:, ZOOM])
-    angle = np.deg2rad(recipe.rotate) * (2 * u[:, ROTATE] - 1)
+    scale = 1.0 / (1.0 + recipe.amount("zoom") * u[:, ZOOM])
+    angle = np.deg2rad(recipe.amount("rotate")) * (2 * u[:, ROTATE] - 1)
     cos, sin, mirror = np.cos(angle) * scale, np.sin(angle) * scale, np.where(flips, -1.0, 1.0)
     # A zoomed window has room inside the image: it is placed there at random, then translated. Places are in units
     # of half a side, from -1 at the first pixel's centre to 1 at the last one's.
@@ -124,8 +127,8 @@ def _to_bytes(images_BCHW: torch.Tensor) -> torch.Tensor:
 
 def _light(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.Tensor:
     """Brightness and contrast: value -> (value - 128) * contrast + 128 + brightness."""
-    contrast = 1 + recipe.contrast * (2 * u[:, CONTRAST] - 1)
-    brightness = 255 * recipe.brightness * (2 * u[:, BRIGHTNESS] - 1)
+    contrast = 1 + recipe.amount("contrast") * (2 * u[:, CONTRAST] - 1)
+    brightness = 255 * recipe.amount("brightness") * (2 * u[:, BRIGHTNESS] - 1)
     factor = _column(contrast)[..., None].to(images_BCHW.device)
     constant = _column(128 - 128 * contrast + brightness)[..., None].to(images_BCHW.device)
     return _to_bytes((images_BCHW * factor).add_(constant))
@@ -134,10 +137,19 @@ def _light(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.T
 def _cut(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray) -> torch.Tensor:
     """Cutout (DeVries and Taylor 2017, arXiv:1708.04552): a square of mid-grey, wholly inside the image."""
     _, _, height, width = images_BCHW.shape
-    side_x, side_y = round(recipe.cutout * width), round(recipe.cutout * height)
+    side_x, side_y = round(recipe.amount("cutout") * width), round(recipe.amount("cutout") * height)
     left = np.floor(u[:, CUT_X] * (width - side_x + 1)).astype(int)[:, None]
     top = np.floor(u[:, CUT_Y] * (height - side_y + 1)).astype(int)[:, None]
     across = (np.arange(width) >= left) & (np.arange(width) < left + side_x)
     down = (np.arange(height) >= top) & (np.arange(height) < top + side_y)
     mask = torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(images_BCHW.device)
     return images_BCHW.masked_fill(mask, 128).contiguous(memory_format=torch.channels_last)
+
+
+# The operations that move pixels are one map: an image is sampled once. Those that change what a pixel shows follow in
+# this order, a function for those that are worked out together: (images, recipe, u (B, SLOTS)) -> images.
+PLACES = ("translate", "zoom", "rotate")
+CHANGES: dict[tuple[str, ...], Callable[[torch.Tensor, Augment, np.ndarray], torch.Tensor]] = {
+    ("brightness", "contrast"): _light,
+    ("cutout",): _cut,
+}

@@ -1,5 +1,6 @@
 """The options of a training. All but the last group are fields of a recipe; None leaves them to the recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +52,8 @@ class AugmentOptions:
 
     augment: str | None = None
     """none, light, standard or strong."""
+    amounts: Annotated[Mapping[str, float] | None, Parameter(parse=False)] = None
+    """Amounts of single operations beside the level: {"rotate": 5}; see docs/augmentation.md."""
     flip: str | None = None
     """none, random or alternating, instead of the level's own: none where a mirror image means something else."""
     mixup: float | None = None
@@ -105,4 +108,5 @@ class TrainOptions(LoopOptions, NetworkOptions, OptimizerOptions, AugmentOptions
     def of_recipe(self) -> dict[str, Any]:
         """Those that were given and are fields of a recipe, by their flat names."""
         known = Recipe().flat().keys() & {field.name for field in fields(self)}
-        return {name: getattr(self, name) for name in known if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
+        return given | dict(self.amounts or {})

@@ -24,10 +24,10 @@ SEEDS = tuple(range(11, 21))  # so many since seeds 1 to 5 left the claims on dr
 ABLATED = 500  # validation images that each filter is silenced on
 # Small changes of a test image, each drawn once; the augmentation has them all but for their size.
 CHANGES = {
-    "shift": Augment("shift", translate=0.125),
+    "shift": Augment("shift", amounts={"translate": 0.125}),
     "flip": Augment("flip", flip="random"),
-    "zoom": Augment("zoom", zoom=0.25),
-    "rotation": Augment("rotation", rotate=20.0),
+    "zoom": Augment("zoom", amounts={"zoom": 0.25}),
+    "rotation": Augment("rotation", amounts={"rotate": 20.0}),
 }
 
 
