@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from convscope.errors import ImageError
 from convscope.images import decoding
-from convscope.images.decoding import EXTENSIONS, FORMATS, decode
+from convscope.images.decoding import EXTENSIONS, decode
 from convscope.images.preprocess import Preprocess
 
 BROKEN = Path(__file__).parents[2] / "shared" / "data" / "broken"
@@ -65,7 +65,7 @@ def same_rgb(grey):
 # --- what a file is ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", decoding._READERS)
 def test_every_format_is_told_by_its_content(kind, tmp_path):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}.get(kind, {})
     image = Image.fromarray(blocks())

@@ -131,7 +131,7 @@ def test_the_decoding_key_names_what_decides_the_pixels():
 
 @settings(max_examples=40, deadline=None)
 @given(mean=st.tuples(numbers, numbers, numbers), std=st.tuples(positive, positive, positive), last=st.booleans())
-def test_normalise_is_the_formula_and_denormalise_its_inverse(mean, std, last):
+def test_normalise_is_the_formula(mean, std, last):
     preprocess = Preprocess(size=16, mean=mean, std=std)
     memory = torch.channels_last if last else torch.contiguous_format
     images = torch.from_numpy(np.arange(2 * 3 * 16 * 16).astype(np.uint8).reshape(2, 3, 16, 16))
@@ -143,18 +143,7 @@ def test_normalise_is_the_formula_and_denormalise_its_inverse(mean, std, last):
     assert normal.dtype == torch.float32
     assert normal.is_contiguous(memory_format=memory)
     assert np.abs(normal.numpy() - expected).max() <= 4e-7 * (np.abs(m / s) + 1 / s).max()
-    back = preprocess.denormalise(normal)
-    assert back.dtype == torch.uint8
-    assert back.is_contiguous(memory_format=memory)
-    assert torch.equal(back, images)
     assert torch.equal(images, kept)
-
-
-def test_denormalise_clamps_and_leaves_its_input():
-    preprocess = Preprocess(size=2)
-    far = torch.tensor([-1e6, 1e6, 0.0, 0.1]).view(1, 1, 2, 2).repeat(1, 3, 1, 1).requires_grad_()
-    assert preprocess.denormalise(far)[0, 0].flatten().tolist() == [0, 255, 128, 134]
-    assert far[0, 0, 0, 0].item() == -1e6
 
 
 # --- tensors and statistics -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
@@ -277,18 +277,6 @@ def test_confusion_stops_at_1000_classes():
     wide = metrics.evaluate(np.zeros((1, 1001)), [0], names(1001))
     assert wide.confusion is None
     assert wide.to_json()["confusion"] is None
-
-
-def test_summary_over_seeds():
-    spread = metrics.summarise([1.0, 2.0, 3.0])
-    expected = ttest_1samp([1.0, 2.0, 3.0], 0).confidence_interval(0.95)
-    assert (spread.mean, spread.std, spread.n) == (2.0, 1.0, 3)
-    assert (spread.low, spread.high) == pytest.approx((expected.low, expected.high))
-    assert metrics.summarise([0.5]) == metrics.Spread(0.5, None, None, 1, None)
-    with pytest.raises(DataError, match="no values"):
-        metrics.summarise([])
-    with pytest.raises(DataError, match="1 of 2"):
-        metrics.summarise([0.5, math.nan])
 
 
 # --- the whole evaluation ----------------------------------------------------------------------------------------

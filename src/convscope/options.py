@@ -29,6 +29,7 @@ STANDARD_INPUT = "standard input"  # what the parser is given instead of "-", to
 O = TypeVar("O")  # noqa: E741 - a group of options
 P = ParamSpec("P")  # its fields
 S = TypeVar("S", contravariant=True)  # what a command is asked about
+I = TypeVar("I", contravariant=True)  # noqa: E741 - an image
 D = TypeVar("D", contravariant=True)  # the data it is asked on
 R = TypeVar("R", covariant=True)  # its answer
 
@@ -146,7 +147,7 @@ class TakesImagesAndOptions(Protocol[S, D, P, R]):
     def __call__(self, subject: S, images: D, /, *args: P.args, **options: P.kwargs) -> R: ...
 
 
-class MayTakeOneAndOptions(Protocol[S, P, R]):
+class MayChooseAndTakesOptions(Protocol[S, P, R]):
     """A function of one thing, if wanted; and options by keyword."""
 
     def __call__(self, subject: S = ..., /, *args: P.args, **options: P.kwargs) -> R: ...
@@ -158,13 +159,21 @@ class TakesDataAndOptions(Protocol[S, D, P, R]):
     def __call__(self, subject: S, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
 
 
+class TakesImageDataAndOptions(Protocol[S, I, D, P, R]):
+    """A function of one thing and an image and, if wanted, other data; and options by keyword."""
+
+    def __call__(self, subject: S, image: I, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
+
+
 def with_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], TakesOptions[S, P, R]]:
     """Make a function of (subject, options) take the fields of ``group`` as keywords. UnknownName for any other."""
     return functools.partial(_by_keyword, group)
 
 
-def with_one_and_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], MayTakeOneAndOptions[S, P, R]]:
-    """Do what ``with_options`` does, for a function whose subject has a default."""
+def with_choice_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, O], R]], MayChooseAndTakesOptions[S, P, R]]:
+    """Do what ``with_options`` does for a function of (choice, options): without a choice it is given None."""
     return functools.partial(_by_keyword, group)
 
 
@@ -182,10 +191,18 @@ def with_data_and_options(
     return functools.partial(_by_keyword, group)
 
 
+def with_image_data_and_options(
+    group: Callable[P, O],
+) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
+    """Make a function of (subject, image, data, options) take the fields of ``group`` as keywords."""
+    return functools.partial(_by_keyword, group)
+
+
 def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     fields = [field.name for field in dataclasses.fields(group)]
     first, *others, _ = inspect.signature(function).parameters.values()
-    positional = [first, *(p.replace(default=None) if p.name == "data" else p for p in others)]  # else its own, if any
+    positional = [first.replace(default=None) if first.name == "choice" else first]
+    positional += [p.replace(default=None) if p.name == "data" else p for p in others]
 
     @functools.wraps(function)
     def call(*subjects: Any, **given: Any) -> Any:
@@ -200,19 +217,3 @@ def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]
     call.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]
     return call
-
-
-I = TypeVar("I", contravariant=True)  # noqa: E741 - an image
-
-
-class TakesImageDataAndOptions(Protocol[S, I, D, P, R]):
-    """A function of one thing and an image and, if wanted, other data; and options by keyword."""
-
-    def __call__(self, subject: S, image: I, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
-
-
-def with_image_data_and_options(
-    group: Callable[P, O],
-) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
-    """Make a function of (subject, image, data, options) take the fields of ``group`` as keywords."""
-    return functools.partial(_by_keyword, group)

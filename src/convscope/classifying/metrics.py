@@ -10,7 +10,6 @@ not a finite number.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -58,17 +57,6 @@ class Calibration:
 
     ece: float
     bins: tuple[CalibrationBin, ...]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The mean of ``n`` repetitions with its 95 % t-interval; one repetition has no interval and no spread."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-    std: float | None
 
 
 @dataclass(frozen=True)
@@ -214,22 +202,6 @@ def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibratio
         rows.append(CalibrationBin(mean, accuracy.value, count, accuracy.low, accuracy.high))
         gaps.append(count * abs(accuracy.value - mean))
     return Calibration(math.fsum(gaps) / len(labels), tuple(rows))
-
-
-def summarise(values: Sequence[float]) -> Spread:
-    """The mean over repetitions (seeds, say) with Student's 95 % t-interval and the standard deviation (n - 1)."""
-    if not values:
-        raise DataError("no values to summarise")
-    if bad := sum(not math.isfinite(v) for v in values):
-        raise DataError(f"{bad} of {len(values)} values to summarise are NaN or infinite")
-    mean, n = statistics.fmean(values), len(values)
-    if n == 1:
-        return Spread(mean, None, None, 1, None)
-    from scipy.stats import t  # slow to import
-
-    std = statistics.stdev(values)
-    half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
-    return Spread(mean, mean - half, mean + half, n, std)
 
 
 def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> Evaluation:

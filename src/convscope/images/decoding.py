@@ -49,7 +49,6 @@ _READERS = {
     "TIFF": (rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*", TiffImageFile),
     "PPM": (rb"P[0-6fy]", PpmImageFile),
 }
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _REFUSED = {
     "EPS": rb"%!PS|\xc5\xd0\xd3\xc6",
     "PDF": rb"%PDF",

@@ -117,13 +117,6 @@ class Preprocess:
         shift = _per_channel([-mean / std for mean, std in zip(self.mean, self.std, strict=True)], images_BCHW.device)
         return images_BCHW.to(torch.float32, copy=True).mul_(scale).add_(shift)
 
-    def denormalise(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """The inverse of `normalise`: float (B, 3, H, W) -> uint8, rounded, what lies outside 0..255 clamped."""
-        scale = _per_channel([255 * std for std in self.std], images_BCHW.device)
-        shift = _per_channel([255 * mean for mean in self.mean], images_BCHW.device)
-        pixels = images_BCHW.detach().to(torch.float32, copy=True).mul_(scale).add_(shift)
-        return pixels.round_().clamp_(0, 255).to(torch.uint8)
-
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; `from_dict` gives an equal Preprocess back."""
         return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}

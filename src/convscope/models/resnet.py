@@ -21,7 +21,6 @@ Stem = int | Literal["small"]
 Shortcut = Literal["projection", "pad"]
 
 BLOCKS_A_STAGE = 3  # of the lecture's network
-CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # 6 n + 2 layers
 SMALLEST_SIDE = 8  # px: two halvings leave maps of two places a side
 LEAST_FOR_STEM = 24  # px: the stem leaves 6 of 24, and three halvings one
 

@@ -18,7 +18,6 @@ SMALLEST_SIDE = 12  # px: whitening and two halvings of 12 leave two places a si
 LAST_SIDE = 4  # px: a map of this side or less is not halved again
 PATCH = 2  # px: side of the whitened patches
 WHITENED = 2 * 3 * PATCH * PATCH  # filters: each principal direction and its negative
-PATCH_IMAGES = 5000  # are enough for the covariance of 12 numbers
 EPSILON = 5e-4  # added to the variance of a direction: what is below is noise
 LOGIT_SCALE = 1 / 9
 BIAS_RATE = 64.0

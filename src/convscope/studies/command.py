@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import UnknownName, UsageError
 from ..machine import pick_device
-from ..options import with_options
+from ..options import with_choice_and_options
 from ..training.runs import runs_folder
 from .claim import Claim
 from .options import StudyOptions
@@ -18,17 +18,14 @@ from .running import Outcome, run_claim
 FOLDER = "study"  # in the folder of runs
 
 
-@with_options(StudyOptions)
-def study(
-    claims: Sequence[str] | None = None,
-    options: StudyOptions = StudyOptions(),  # noqa: B008 - frozen; it stands here so that no claim need be named
-) -> StudyReport:
-    """Run ``claims``, or all, at a size, and judge each. Options are those of the command line.
+@with_choice_and_options(StudyOptions)
+def study(choice: Sequence[str] | None, options: StudyOptions) -> StudyReport:
+    """Run the claims of a ``choice``, or all, at a size, and judge each. Options are those of the command line.
 
     What was trained before is found in the folder ``study`` of ``runs`` and not trained again; after so many
     ``minutes`` no other training is begun. UnknownName for a claim or size that does not exist.
     """
-    *_, report = study_events(claims or (), options)
+    *_, report = study_events(choice or (), options)
     assert isinstance(report, StudyReport)
     return report
 
