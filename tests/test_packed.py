@@ -128,7 +128,9 @@ def test_an_image_that_was_mended_is_seen(folder: Path) -> None:
 def test_bad_images_do_not_make_every_start_decode_again(folder: Path, decoded: list[str]) -> None:
     for name in ("cat/0.ppm", "dog/1.ppm", "dog/39.ppm"):
         (folder / name).write_bytes(b"x")
+    decoded.clear()
     first = load_dataset(folder, bad_images="skip")
+    assert len(decoded) == 40  # the good ones are not decoded a second time
     decoded.clear()
     again = load_dataset(folder, bad_images="skip")
     assert not decoded

@@ -76,18 +76,16 @@ def fitted_images(
         return np.stack(list(fitted)), everything, ()
     name = hashlib.sha256(preprocess.decoding_key().encode() + digests_N32.tobytes()).hexdigest()
     path = cache_folder() / "images" / f"{name[:40]}.u8"
-    if not _whole(path, count, size):
-        bad = _remembered(path, count) if bad_images == "skip" else []
-        bad = bad or _decode_all(unsplit, preprocess, path, progress)
-        if bad and (bad_images == "error" or len(bad) == count):
-            raise _bad_error(bad, unsplit)
-        if bad:
-            commit_json(_beside(path), bad)
-            kept = np.setdiff1d(everything, [i for i, _ in bad])
-            verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
-            fitted, _, _ = fitted_images(unsplit.take(kept), digests_N32[kept], preprocess, "error", progress)
-            return fitted, kept, (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",)
-    return np.memmap(path, np.uint8, "r", shape=(count, size, size, 3)), everything, ()
+    skip = bad_images == "skip"
+    bad = _remembered(path, count) if skip else []
+    if not _whole(path, count - len(bad), size):
+        bad = _decode_all(unsplit, preprocess, path, skip, progress)
+    if bad and (not skip or len(bad) == count):
+        raise _bad_error(bad, unsplit)
+    kept = np.setdiff1d(everything, [i for i, _ in bad]) if bad else everything
+    verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
+    notes = (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",) if bad else ()
+    return np.memmap(path, np.uint8, "r", shape=(len(kept), size, size, 3)), kept, notes
 
 
 Bad = list[tuple[int, str]]  # the index of an image that cannot be read, and the reason
@@ -114,8 +112,11 @@ def _remembered(path: Path, count: int) -> Bad:
     return bad if all(0 <= i < count for i, _ in bad) else []
 
 
-def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: Progress | None) -> Bad:
-    """Decode every image into ``path``; where some fail nothing is committed and they are returned."""
+def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, skip: bool, progress: Progress | None) -> Bad:
+    """Decode every image into ``path``, and return those that cannot be read.
+
+    With ``skip`` the others are committed and the bad ones remembered beside them; without, nothing is committed.
+    """
     bad: Bad = []
 
     def write(handle) -> str:
@@ -126,12 +127,14 @@ def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, progress: 
             else:
                 digest.update(result.data)
                 handle.write(result.data)
-        if bad:
+        if bad and (not skip or len(bad) == len(unsplit.labels)):
             raise _Abandoned
         return digest.hexdigest()
 
     try:
         commit(path, write)
+        if bad or _beside(path).exists():
+            commit_json(_beside(path), bad)
     except _Abandoned:
         pass
     except StorageError as error:
