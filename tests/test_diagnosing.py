@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_torn(runs: Path, monkeypatch: py
         raise StorageError("no room")
 
     before = (runs / "seen" / "diagnose" / "diagnose.json").read_bytes()
-    monkeypatch.setattr("convscope.diagnosis.report.commit_bytes", full)
+    monkeypatch.setattr("convscope.diagnosis.report.write_derived", full)
     with pytest.raises(StorageError, match="no room"):
         convscope.diagnose("seen", runs=runs, images=1)
     assert (runs / "seen" / "diagnose" / "diagnose.json").read_bytes() == before

@@ -500,3 +500,15 @@ def test_pickles_and_archives_are_refused_by_name(start: bytes, tmp_path: Path) 
     (tmp_path / "a.safetensors").write_bytes(start + bytes(range(200)))
     with pytest.raises(DamagedFile, match="refused unread"):
         tensor_files.read_foreign_tensors(tmp_path / "a.safetensors")
+
+
+def test_what_can_be_made_again_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "page.html"
+    storage.write_derived(path, "na\u00efve \udcff")
+    assert path.read_bytes() == "na\u00efve \\udcff".encode()
+    storage.write_derived(path, b"\x89PNG")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(StorageError, match="the disk is full"):
+        storage.write_derived(path, "newer")
+    assert path.read_bytes() == b"\x89PNG"
+    assert [p.name for p in path.parent.iterdir()] == ["page.html"]

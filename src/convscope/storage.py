@@ -121,6 +121,22 @@ def commit_text(path: Path, text: str) -> None:
     commit_bytes(path, text.encode(errors="backslashreplace"))
 
 
+def write_derived(path: Path, content: bytes | str) -> None:
+    """Write what can be made again, an image or a page: whole or not at all, but without waiting for the disk.
+
+    Raises StorageError; the file that was there before is untouched then.
+    """
+    temporary = _temporary(path)
+    try:
+        make_folder(path.parent)
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        discard(temporary)
+
+
 def to_json(value: Any) -> str:
     """One line of JSON, keys in the order given; a float that is not finite is an error, never ``NaN`` in a file."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(", ", ": "))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import page, uri
-from ..storage import commit_bytes, commit_json, commit_text, finite, make_folder
+from ..storage import commit_json, finite, make_folder, write_derived
 from ..training.watching import Watched
 from . import drawing
 from .batch_norms import NormView
@@ -152,12 +152,12 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
         images["norm"] = _norm(report.norm)
     make_folder(report.folder)
     for name, image in images.items():
-        commit_bytes(report.folder / f"{name}.png", image.png)
+        write_derived(report.folder / f"{name}.png", image.png)
     commit_json(report.folder / "diagnose.json", report.summary)
     shown = {name: uri(report.folder / f"{name}.png") for name in images}
     flows = {NAMES[when]: flow_sentence(state.gradients) for when, state in report.states.items()}
     html = page(TEMPLATE, summary=report.summary, sentence=report.sentence(), images=shown, flows=flows)
-    commit_text(report.folder / "index.html", html)
+    write_derived(report.folder / "index.html", html)
     return report
 
 

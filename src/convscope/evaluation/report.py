@@ -11,7 +11,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid
-from ..storage import commit_bytes, commit_json, fresh_folder
+from ..storage import commit_json, fresh_folder, write_derived
 from . import drawing
 from .scoring import Evaluated
 
@@ -61,5 +61,5 @@ def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]
         images = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
         for name, image in images.items():
             if image is not None:
-                commit_bytes(place / f"{name}.png", image.png)
+                write_derived(place / f"{name}.png", image.png)
     return report

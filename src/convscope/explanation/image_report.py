@@ -12,7 +12,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..datasets.dataset import Dataset
-from ..storage import commit_bytes, commit_json
+from ..storage import commit_json, write_derived
 from . import drawing
 from .attribution import Attribution, Layerwise
 from .cards import LayerCards
@@ -68,9 +68,9 @@ def write_image(
         rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
     drawings["maps"] = drawing.map_summary(taken.image, rows)
     for name, image in drawings.items():
-        commit_bytes(folder / f"{name}.png", image.png)
+        write_derived(folder / f"{name}.png", image.png)
     for found in taken.maps:
-        commit_bytes(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
+        write_derived(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
     commit_json(folder / "image.json", summary)
     return ImageReport(folder, summary, drawings)
 

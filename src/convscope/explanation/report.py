@@ -19,7 +19,7 @@ from ..canvas.pages import page, uri
 from ..canvas.sheets import image_grid
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
-from ..storage import commit_bytes, commit_json, commit_text, read_json
+from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
 from .crops import Crops
@@ -126,8 +126,8 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
         lead=_lead_words(found),
         whole=whole,
     )
-    commit_bytes(folder / f"{found.layer.file}.png", six(found, dataset).png)
-    commit_text(folder / f"{found.layer.file}.html", html)
+    write_derived(folder / f"{found.layer.file}.png", six(found, dataset).png)
+    write_derived(folder / f"{found.layer.file}.html", html)
     commit_json(folder / f"{found.layer.file}.json", {"key": heading.key, **found.to_json()})
 
 
@@ -203,7 +203,7 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
     """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
     sheets = [path for layer in heading.layers if (path := folder / f"{layer.file}.png").exists()]
     some = sheets[:: max(1, -(-len(sheets) // OVERVIEW_LAYERS))]
-    commit_bytes(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
+    write_derived(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
     if report.probes is not None:
         found = report.probes
         chart = drawing.probes(
@@ -212,13 +212,13 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
             np.stack([p.recall.numpy() for p in found.probes]),
             report.dataset.class_names,
         )
-        commit_bytes(folder / "probes.png", chart.png)
+        write_derived(folder / "probes.png", chart.png)
         commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
     if report.classes is not None:
         names = heading.classes
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
-        commit_bytes(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
+        write_derived(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
     summaries = [s for layer in heading.layers if (s := layer_summary(folder, layer.file)) is not None]
     html = page(
         Path(__file__).with_name("index.html"),
@@ -230,7 +230,7 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
         classes=uri(folder / "classes.png"),
         probes=uri(folder / "probes.png"),
     )
-    commit_text(folder / "index.html", html)
+    write_derived(folder / "index.html", html)
     return {**report.summary, "layers": summaries}
 
 

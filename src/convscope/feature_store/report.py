@@ -11,7 +11,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid
-from ..storage import commit_bytes, commit_json, fresh_folder
+from ..storage import commit_json, fresh_folder, write_derived
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,5 @@ def write_similar(report: SimilarReport) -> SimilarReport:
     """Write ``similar.json`` and ``similar.png``."""
     with fresh_folder(report.folder) as place:
         commit_json(place / "similar.json", report.summary)
-        commit_bytes(place / "similar.png", report.sheet.png)
+        write_derived(place / "similar.png", report.sheet.png)
     return report

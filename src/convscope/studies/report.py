@@ -11,7 +11,7 @@ from typing import Any
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import page
-from ..storage import commit_text
+from ..storage import write_derived
 from . import drawing
 from .judging import VERDICTS, told
 from .registry import CLAIMS
@@ -65,7 +65,7 @@ class StudyReport:
             shared=shared,
             command=self._command(),
         )
-        commit_text(path, html)
+        write_derived(path, html)
         return path
 
     def _shared(self, key: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..machine import pick_device
 from ..options import with_options
-from ..storage import commit_bytes
+from ..storage import write_derived
 from . import report
 from .options import TrainOptions
 from .request import read_dataset, wanted_recipe
@@ -25,7 +25,7 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
         return resume_training(str(data), options)
     session, rates = start_training(str(data), options)
     sheet = report.augmentation_preview(session.dataset, session.recipe.augment, session.recipe.loop.seed)
-    commit_bytes(session.run.folder / "augment.png", sheet.png)
+    write_derived(session.run.folder / "augment.png", sheet.png)
     if rates is not None:
         report.write_rates(session.run, rates)
     return session
@@ -48,5 +48,5 @@ def preview(data: str, options: TrainOptions, target: Path) -> Path:
     recipe = wanted_recipe(data, options)
     dataset = read_dataset(recipe, options.data_root, options.progress)
     recipe = settle_recipe(recipe, dataset, pick_device(options.device)).recipe
-    commit_bytes(target, report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
+    write_derived(target, report.augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
     return target

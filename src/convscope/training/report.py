@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import to_tensor
 from ..recipes import Augment
-from ..storage import commit_bytes, commit_json, commit_text, read_json
+from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .estimates import RateRange
 from .runs import Run
@@ -83,7 +83,7 @@ def roofline(summary: dict[str, Any]) -> str:
 def write_training(run: Run) -> TrainReport:
     """Write curves, summary and the page of a run; returns what the command shows."""
     report = TrainReport(run, train_summary(run))
-    commit_bytes(run.folder / "curves.png", report.curves.png)
+    write_derived(run.folder / "curves.png", report.curves.png)
     commit_json(run.folder / "summary.json", report.summary)
     write_page(run)
     return report
@@ -93,7 +93,7 @@ def write_rates(run: Run, rates: RateRange) -> None:
     """Write the learning-rate range test that a run began with: ``lr.json`` and ``lr.png``."""
     figures = {"rates": list(rates.rates), "losses": list(rates.losses), "chosen": rates.chosen}
     commit_json(run.folder / "lr.json", figures)
-    commit_bytes(run.folder / "lr.png", drawing.rate_range(rates.rates, rates.losses, rates.chosen).png)
+    write_derived(run.folder / "lr.png", drawing.rate_range(rates.rates, rates.losses, rates.chosen).png)
 
 
 def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawing:
@@ -127,5 +127,5 @@ def write_page(run: Run) -> Path:
         evaluations=evaluations,
         openings=run.openings(),
     )
-    commit_text(run.folder / "report.html", html)
+    write_derived(run.folder / "report.html", html)
     return run.folder / "report.html"

@@ -17,7 +17,7 @@ from ..datasets.dataset import Dataset
 from ..evaluation.drawing import confusion
 from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
-from ..storage import commit_bytes, commit_json, commit_text
+from ..storage import commit_json, write_derived
 from ..training.runs import Run
 from . import drawing
 from .ladder import SIGNIFICANT, Rung
@@ -132,7 +132,7 @@ def write(report: TransferReport) -> TransferReport:
             images["confusion"] = confusion(report.test.confusion, report.test.classes)
         commit_json(folder / "test.json", report.test.to_json())
     for name, image in images.items():
-        commit_bytes(folder / f"{name}.png", image.png)
+        write_derived(folder / f"{name}.png", image.png)
     commit_json(folder / "transfer.json", report.summary)
     html = page(
         TEMPLATE,
@@ -142,7 +142,7 @@ def write(report: TransferReport) -> TransferReport:
         images={name: uri(folder / f"{name}.png") for name in images},
         openings=report.run.openings(),
     )
-    commit_text(report.run.folder / "report.html", html)
+    write_derived(report.run.folder / "report.html", html)
     return report
 
 
