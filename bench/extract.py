@@ -26,7 +26,7 @@ from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
 from convscope.exporting.formats import to_onnx
-from convscope.feature_store.engines import TOLERANCE, Wanted, make_engine
+from convscope.feature_store.engines import TOLERANCE, FeatureRequest, make_engine
 from convscope.feature_store.extraction import BLOCK, extract
 from convscope.feature_store.store import FeatureOptions
 from convscope.models.heads import head_place
@@ -110,7 +110,7 @@ def openvino_seconds(classifier: Classifier, images: np.ndarray) -> tuple[Any, A
 
 def engine_seconds(classifier: Classifier, images: np.ndarray) -> Any:
     """Our engine alone, on decoded images, as the extraction calls it: a block to time."""
-    run, threads = make_engine("auto", classifier, Wanted(), CPU).run, torch.get_num_threads()
+    run, threads = make_engine("auto", classifier, FeatureRequest(), CPU).run, torch.get_num_threads()
 
     def block() -> float:
         start = time.perf_counter()

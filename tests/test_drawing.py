@@ -18,10 +18,10 @@ from convscope.canvas.sheets import image_grid
 from convscope.classifying import metrics
 from convscope.diagnosis.drawing import NormImage, Way, factors, norm, watched
 from convscope.evaluation.drawing import calibration, confusion
-from convscope.explanation.drawing import Row, attributions, card_rows, map_summary, probes, stacked
+from convscope.explanation.drawing import CardRow, attributions, card_rows, map_summary, probes, stacked
 from convscope.studies.drawing import Quantity, claim, profiles
 from convscope.training.drawing import curves, rate_range
-from convscope.transfer_learning.drawing import FilterRow, Step, ladder, learning_curve, path, used_filters
+from convscope.transfer_learning.drawing import FilterRow, RungBar, ladder, learning_curve, path, used_filters
 
 ODD_NAMES = ["$x_1$ costs $5", "a_b^c \\frac{", "日本語", "\U0001f600", "tab\tnew\nline", "\udcff bytes", "", "é→ü"]
 
@@ -68,13 +68,13 @@ EVERY = {
     "confusion": lambda: confusion(metrics.confusion(*scored(10)), [f"class {i}" for i in range(10)]),
     "image_grid": lambda: image_grid(noise(6, 32, 32, 3), ["cat→dog 97 %"] * 6, 3, "Mistakes"),
     "card_rows": lambda: card_rows(
-        [Row("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
+        [CardRow("conv1 3", [[noise(7, 7, 3)], [noise(9, 5, 3)] * 2], ["$x_1$, a sentence"] * 3)] * 4, "Filters"
     ),
     "probes": lambda: probes(["a", "b"], [(0.5, 0.4, 0.6)] * 2, np.array([[0.1, math.nan], [1, 0]]), ["x", "y"]),
     "attributions": lambda: attributions(noise(8, 8, 3), [("cam", np.eye(8)), ("flat", np.zeros((8, 8)))], "h"),
     "stacked": lambda: stacked([EVERY["curves"]().png, EVERY["rate range"]().png]),
     "map_summary": lambda: map_summary(noise(8, 8, 3), [("conv1", [3, 1], np.ones((2, 4, 4)), 0.5)] * 3),
-    "ladder": lambda: ladder([Step("$head", 0.9, 0.8, 0.95, 3.2, 15_372, kept=True)] * 3),
+    "ladder": lambda: ladder([RungBar("$head", 0.9, 0.8, 0.95, 3.2, 15_372, kept=True)] * 3),
     "learning curve": lambda: learning_curve([(2, 0.5, 0.4, 0.6), (8, 0.7, 0.6, 0.8)], [(2, 0.5, 0.4, 0.6)] * 2),
     "path": lambda: path([1e-3, 1e-1], [0.8, 0.9], [0.5, 0.4], 0.1),
     "used filters": lambda: used_filters([FilterRow("$a", 3, 0.2, noise(5, 8, 8, 3), [True] * 5)] * 4),

@@ -12,7 +12,15 @@ from torch import nn
 from convscope.classifying.classifier import Classifier
 from convscope.errors import UnknownName, UsageError
 from convscope.feature_store import engines
-from convscope.feature_store.engines import TOLERANCE, Wanted, body_hash, fold, last_map, make_engine, pick_engine
+from convscope.feature_store.engines import (
+    TOLERANCE,
+    FeatureRequest,
+    body_hash,
+    fold,
+    last_map,
+    make_engine,
+    pick_engine,
+)
 from convscope.images.preprocess import Preprocess
 from convscope.models.architecture import Architecture
 from convscope.models.heads import head_place
@@ -47,7 +55,7 @@ def features_by(run, images: np.ndarray, batch: int) -> np.ndarray:
 def test_an_image_has_the_same_bits_in_any_batch_and_place(lite: Classifier, engine: str):
     if engine == "onnxruntime":
         pytest.importorskip("onnxruntime")
-    run = make_engine(engine, lite, Wanted(), CPU).run
+    run = make_engine(engine, lite, FeatureRequest(), CPU).run
     images = random_images(12)
     alone = features_by(run, images, 1)
     for batch in (2, 5, 12):
@@ -59,7 +67,7 @@ def test_an_image_has_the_same_bits_in_any_batch_and_place(lite: Classifier, eng
 def test_the_engines_agree_and_features_are_what_the_last_layer_is_given(lite: Classifier):
     pytest.importorskip("onnxruntime")
     images = random_images(4)
-    one, other = (make_engine(name, lite, Wanted(), CPU).run(images) for name in ("torch", "onnxruntime"))
+    one, other = (make_engine(name, lite, FeatureRequest(), CPU).run(images) for name in ("torch", "onnxruntime"))
     assert np.abs(one - other).max() <= TOLERANCE * max(1.0, np.abs(one).max())
     place, channels = head_place(lite.network)
     assert one.shape == (4, channels)
@@ -104,29 +112,29 @@ def test_a_norm_that_is_not_alone_fed_is_left_as_it_is():
 
 def test_maps_and_other_layers(lite: Classifier):
     images = random_images(2)
-    maps = make_engine("torch", lite, Wanted(maps=True), CPU).run(images)
-    pooled = make_engine("torch", lite, Wanted(), CPU).run(images)
+    maps = make_engine("torch", lite, FeatureRequest(maps=True), CPU).run(images)
+    pooled = make_engine("torch", lite, FeatureRequest(), CPU).run(images)
     assert maps.shape == (2, 1280, 2, 2)
     assert np.allclose(maps.mean((2, 3)), pooled, atol=1e-4)
-    middle = make_engine("torch", lite, Wanted("blocks.3"), CPU).run(images)
-    whole = make_engine("torch", lite, Wanted("blocks.3", maps=True), CPU).run(images)
+    middle = make_engine("torch", lite, FeatureRequest("blocks.3"), CPU).run(images)
+    whole = make_engine("torch", lite, FeatureRequest("blocks.3", maps=True), CPU).run(images)
     assert np.allclose(whole.mean((2, 3)), middle, atol=1e-5)
     with pytest.raises(UnknownName, match=r"blocks\.9"):
-        make_engine("torch", lite, Wanted("blocks.9"), CPU)
+        make_engine("torch", lite, FeatureRequest("blocks.9"), CPU)
     assert last_map(lite.network, SIZE)
 
 
 def test_what_is_chosen_and_refused(lite: Classifier, monkeypatch: pytest.MonkeyPatch):
-    assert pick_engine("torch", Wanted(), CPU) == "torch"
-    assert pick_engine("auto", Wanted("blocks.3"), CPU) == "torch"
+    assert pick_engine("torch", FeatureRequest(), CPU) == "torch"
+    assert pick_engine("auto", FeatureRequest("blocks.3"), CPU) == "torch"
     with pytest.raises(UnknownName, match="onnxruntime"):
-        pick_engine("onnxruntim", Wanted(), CPU)
+        pick_engine("onnxruntim", FeatureRequest(), CPU)
     with pytest.raises(UsageError, match="--layer"):
-        pick_engine("onnxruntime", Wanted(maps=True), CPU)
+        pick_engine("onnxruntime", FeatureRequest(maps=True), CPU)
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    assert pick_engine("auto", Wanted(), CPU) == "torch"
+    assert pick_engine("auto", FeatureRequest(), CPU) == "torch"
     with pytest.raises(UsageError, match=r"convscope\[export\]"):
-        pick_engine("onnxruntime", Wanted(), CPU)
+        pick_engine("onnxruntime", FeatureRequest(), CPU)
 
 
 def test_a_head_is_no_part_of_what_features_depend_on(lite: Classifier):
@@ -134,6 +142,6 @@ def test_a_head_is_no_part_of_what_features_depend_on(lite: Classifier):
     body = {n: t for n, t in lite.network.state_dict().items() if not n.startswith("classifier.")}
     other.load_state_dict({**other.state_dict(), **body})
     twin = replace(lite, network=other)
-    assert body_hash(twin, Wanted()) == body_hash(lite, Wanted())
-    assert body_hash(twin, Wanted("blocks.3")) != body_hash(lite, Wanted("blocks.3"))
-    assert body_hash(twin, Wanted()) != body_hash(classifier_of("timm:resnet18"), Wanted())
+    assert body_hash(twin, FeatureRequest()) == body_hash(lite, FeatureRequest())
+    assert body_hash(twin, FeatureRequest("blocks.3")) != body_hash(lite, FeatureRequest("blocks.3"))
+    assert body_hash(twin, FeatureRequest()) != body_hash(classifier_of("timm:resnet18"), FeatureRequest())

@@ -26,7 +26,7 @@ from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
 from convscope.errors import DataError, LockedError, StorageError, UnknownName, UsageError
 from convscope.feature_store import extraction as features
-from convscope.feature_store.engines import Wanted
+from convscope.feature_store.engines import FeatureRequest
 from convscope.feature_store.extraction import extract
 from convscope.feature_store.store import FeatureOptions
 from convscope.images.preprocess import Preprocess
@@ -116,7 +116,7 @@ def test_whatever_a_feature_depends_on_is_in_its_key(small: Classifier, tmp_path
         (replace(small, preprocess=replace(small.preprocess, interpolation="bicubic")), TORCH),
         (other, TORCH),
         (small, replace(TORCH, dtype="float16")),
-        (small, replace(TORCH, wanted=Wanted(maps=True))),
+        (small, replace(TORCH, wanted=FeatureRequest(maps=True))),
     ]
     for classifier, options in changes:
         found = extract(listing, classifier, options, CPU)
@@ -187,7 +187,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
     small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     listing = list_images(folder_of(tmp_path / "data"))
-    description = features.store_description(small, TORCH, features.engine_identity("torch", Wanted(), CPU))
+    description = features.store_description(small, TORCH, features.engine_identity("torch", FeatureRequest(), CPU))
     key = features.hashlib.sha256(features.to_json(description).encode()).hexdigest()[:40]
     with lock(storage.cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
         extract(listing, small, TORCH, CPU)

@@ -21,7 +21,7 @@ from ..machine import device_of
 from ..models.taps import evaluating, reach
 from ..randomness import order, seed_of
 from .ablation import Ablated, ablate
-from .cards import Card, ClassImages, Exemplar, LayerCards, Verdict, crops_of, parts_of, twins_of, usage_of, verdicts
+from .cards import Belief, Card, ClassImages, Exemplar, LayerCards, crops_of, parts_of, twins_of, usage_of, verdicts
 from .crops import Box, Crops, crop_box, effective_field
 from .descriptions import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
 from .evidence import find_head
@@ -241,7 +241,7 @@ class CardMaker:
 
     def _maximize(
         self, found: Exemplars, filters: list[int], colours: Palette
-    ) -> tuple[np.ndarray, tuple[int, int, int, int], list[Verdict]]:
+    ) -> tuple[np.ndarray, tuple[int, int, int, int], list[Belief]]:
         """The images (C, seeds, S, S, 3), the part of them that the filter sees, and whether to believe them."""
         layer, material = found.layer, self.material
         objectives = [neuron(layer, k) for k in filters]

@@ -40,7 +40,7 @@ class Exemplar:
 
 
 @dataclass(frozen=True)
-class Part:
+class BuiltFrom:
     """A filter of the layer below that a filter is built from, with its signed weight."""
 
     layer: str
@@ -49,7 +49,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Belief:
     """Whether to believe an activation maximization.
 
     ``reached`` is what its best legal image reaches, ``best_real`` the best place of all images seen and ``noise``
@@ -95,10 +95,10 @@ class Card:
     colours: tuple[tuple[str, float], ...] = ()
     rule: Rule | None = None
     weights: FirstLayer | None = None
-    built_from: tuple[Part, ...] = ()
+    built_from: tuple[BuiltFrom, ...] = ()
     twins: tuple[tuple[int, float], ...] = ()
     usage: Usage | None = None
-    maximized: Verdict | None = None
+    maximized: Belief | None = None
 
     def sentences(self) -> list[str]:
         """The card in words."""
@@ -224,7 +224,7 @@ def crops_of(dataset: Dataset, exemplars: Sequence[Exemplar]) -> Crops:
 
 def verdicts(
     found: Exemplars, answers_SCC: Tensor, noise_C: Tensor, gains_SC: Tensor, filters: Sequence[int]
-) -> list[Verdict]:
+) -> list[Belief]:
     """Whether to believe each of the maximized images of a layer.
 
     ``answers_SCC`` (seeds, images, C) is what the clean legal image of each seed and filter makes every filter of
@@ -245,7 +245,7 @@ def verdicts(
         agree = int(sum(alike))
         noise = float(noise_C[k]) / best_real if best_real > 0 else None
         words = _verdict_words(ratio, noise, bool(gains_SC[best, row] > STILL_GAINING), seeds, agree)
-        said.append(Verdict(float(reached[best]), best_real, float(noise_C[k]), ratio, seeds, agree, words))
+        said.append(Belief(float(reached[best]), best_real, float(noise_C[k]), ratio, seeds, agree, words))
     return said
 
 
@@ -288,7 +288,7 @@ def twins_of(correlations_CC: Tensor, k: int) -> tuple[tuple[int, float], ...]:
     return tuple((j, float(row[j])) for j in best)
 
 
-def parts_of(weights_C: Tensor, below: str) -> tuple[Part, ...]:
+def parts_of(weights_C: Tensor, below: str) -> tuple[BuiltFrom, ...]:
     """The channels with the largest weight, in either direction."""
     order = weights_C.abs().argsort(descending=True)[:PARTS].tolist()
-    return tuple(Part(below, j, float(weights_C[j])) for j in order)
+    return tuple(BuiltFrom(below, j, float(weights_C[j])) for j in order)

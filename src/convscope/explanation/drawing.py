@@ -19,7 +19,7 @@ ACROSS = 16  # maps in a row of a grid
 
 
 @dataclass(frozen=True)
-class Row:
+class CardRow:
     """A row of a sheet: its title, images uint8 (h, w, 3) in groups with a space between, and lines of text."""
 
     title: str
@@ -83,7 +83,7 @@ def outlined(image_HWC: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarra
 
 
 @in_style()
-def card_rows(rows: Sequence[Row], heading: str | None = None, cell: int = 64) -> Drawing:
+def card_rows(rows: Sequence[CardRow], heading: str | None = None, cell: int = 64) -> Drawing:
     """Cards, or other rows of images with words, below each other; all rows have as many images."""
     figure = new_figure(100, 100)
     texts = [[plain(line) for line in row.lines] for row in rows]
@@ -170,12 +170,12 @@ def _shaded(map_HW: np.ndarray, largest: float) -> np.ndarray:
 
 def map_summary(image: np.ndarray, rows: Sequence[tuple[str, Sequence[int], np.ndarray, float]]) -> Drawing:
     """The way of one image through a network: each layer's strongest maps: name, filters, maps (n, h, w), firing."""
-    shown = [Row("image", [[image]])]
+    shown = [CardRow("image", [[image]])]
     for name, filters, maps, firing in rows:
         images = [_shaded(m, float(np.abs(m).max())) for m in maps]
         numbers = ", ".join(str(k) for k in filters)
         lines = [f"{maps.shape[1]} x {maps.shape[2]} places, {100 * firing:.0f} % above 0", f"filters {numbers}"]
-        shown.append(Row(shorten(name, 24), [images], lines))
+        shown.append(CardRow(shorten(name, 24), [images], lines))
     return card_rows(shown, "Strongest maps of each layer: blue is above 0, orange below")
 
 

@@ -24,7 +24,7 @@ _POOLS = {"mean": lambda maps: maps.mean((2, 3)), "max": lambda maps: maps.amax(
 
 
 @dataclass(frozen=True)
-class Head:
+class LinearEnd:
     """How a network ends: maps (N, C, h, w) at ``features``, pooled by "mean" or "max", times weights of ``linear``.
 
     The logits are ``factor`` times what ``linear`` puts out. ``owner`` is the layer whose filters the maps are, None
@@ -38,7 +38,7 @@ class Head:
     owner: str | None
 
 
-def find_head(network: nn.Module, image_1CHW: Tensor) -> Head | None:
+def find_head(network: nn.Module, image_1CHW: Tensor) -> LinearEnd | None:
     """The pooled linear head of a network, found by what passes in one pass of an image; None where there is none.
 
     The image must be one with something in it: on a constant map mean and max are the same.
@@ -60,12 +60,12 @@ def find_head(network: nn.Module, image_1CHW: Tensor) -> Head | None:
             if torch.allclose(function(maps), pooled_1C, rtol=1e-4, atol=1e-5 * float(pooled_1C.abs().max())):
                 tap = Tap(name, call=len(seen.every_output[name]) - 1)
                 owner = owners(network, image_1CHW).get(name)
-                return Head(tap, pool, linears[-1], factor, owner)
+                return LinearEnd(tap, pool, linears[-1], factor, owner)
     return None
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FilterEvidence:
     """Why a network answers as it does, for one image, by the C filters of one layer.
 
     ``terms`` float64 (K, C) and ``rest`` float64 (K,), the bias, add up to ``logits`` float64 (K,) where ``exact``;
@@ -92,7 +92,7 @@ class Evidence:
         return float(self.logits[self.target] - self.logits[self.against])
 
 
-def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) -> Evidence:
+def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) -> FilterEvidence:
     """The evidence for class ``target``, or for the answer, on a normalised image (1, 3, S, S).
 
     Raises UsageError for a class that does not exist, and for a network without a layer of filters.
@@ -119,7 +119,7 @@ def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) 
         terms = head.factor * linear.weight.detach().double().cpu() * pooled_C
         bias = linear.bias
         rest = torch.zeros(classes).double() if bias is None else head.factor * bias.detach().double().cpu()
-    return Evidence(layer, head is not None, chosen, against, scores, terms, rest)
+    return FilterEvidence(layer, head is not None, chosen, against, scores, terms, rest)
 
 
 def _by_gradient(network: nn.Module, image_1CHW: Tensor) -> tuple[str, Tensor]:

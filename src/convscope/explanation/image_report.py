@@ -16,8 +16,8 @@ from ..storage import commit_json, write_derived
 from . import drawing
 from .attribution import Attribution, Layerwise
 from .cards import LayerCards
-from .drawing import Row
-from .evidence import Evidence, strongest
+from .drawing import CardRow
+from .evidence import FilterEvidence, strongest
 from .maps import FeatureMaps
 from .report import card_row
 
@@ -44,7 +44,7 @@ class Taken:
     """What was found out about one image uint8 (S, S, 3): evidence, maps of each method, what goes through."""
 
     image: np.ndarray
-    evidence: Evidence
+    evidence: FilterEvidence
     attributions: dict[str, Attribution]
     sanity: dict[str, tuple[Layerwise, ...]]
     maps: tuple[FeatureMaps, ...]
@@ -90,7 +90,7 @@ def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -
         f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
         f"then the training images most alike to the network: {_by_class(taken.nearest, dataset)}",
     ]
-    rows = [Row("image", [lead, near], lines)]
+    rows = [CardRow("image", [lead, near], lines)]
     for k in strongest(margin, PUSHED):
         share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
         title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
@@ -99,5 +99,5 @@ def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -
         if taken.cards is not None and k in cards:
             row = card_row(taken.cards, cards[k], dataset, len(near))
             groups, words = list(row.groups), words + list(row.lines[:2])
-        rows.append(Row(title, groups, words))
+        rows.append(CardRow(title, groups, words))
     return drawing.card_rows(rows, f"Why {target}: the filters that pushed and pulled, each by its exemplars")

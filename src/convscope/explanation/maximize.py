@@ -112,7 +112,7 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     with evaluating(network), frozen(network), torch.inference_mode(False), torch.enable_grad():
         preset = preset or pick_preset(network, layer, preprocess.size, device)
         window = window_of(layer, preprocess.size, 0 if preset.pixels else math.ceil(preset.shift))
-        climb = _Climb(network, values, preprocess, colours, preset, window, device)
+        climb = _Ascent(network, values, preprocess, colours, preset, window, device)
         names = np.asarray(range(len(objectives)) if keys is None else keys, np.uint64)
         chunk = max(1, min(LARGEST_CHUNK, CHUNK // (window.size[0] * window.size[1])))
         parts = []
@@ -157,7 +157,7 @@ def _is_linear(network: nn.Module, layer: Layer, side: int, device: torch.device
     )
 
 
-class _Climb:
+class _Ascent:
     """One way of climbing, shared by the batches."""
 
     def __init__(  # noqa: PLR0913 - what is the same for all batches

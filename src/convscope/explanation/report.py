@@ -23,7 +23,7 @@ from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
 from .crops import Crops
-from .drawing import Row, outlined
+from .drawing import CardRow, outlined
 from .layers import Layer
 from .probe import Probes
 
@@ -38,7 +38,7 @@ class CardReport:
     """One card; a notebook shows it as an image, and ``card`` holds every number."""
 
     card: Card
-    row: Row
+    row: CardRow
 
     @cached_property
     def drawing(self) -> Drawing:
@@ -181,13 +181,13 @@ def _crops(found: LayerCards, i: int, dataset: Dataset) -> Crops:
     return crops_of(dataset, found.cards[i].exemplars) if found.crops is None else found.crops[i]
 
 
-def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> Row:
+def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) -> CardRow:
     """A card as a row of a sheet."""
     card = found.cards[i]
     lead = [p for p in _leading(found, i, crop=True) if p is not None]
     crops = _crops(found, i, dataset)[:exemplars]
     groups = [lead, crops] if lead else [crops]
-    return Row(f"{card.layer} {card.filter}", groups, card.sentences())
+    return CardRow(f"{card.layer} {card.filter}", groups, card.sentences())
 
 
 def six(found: LayerCards, dataset: Dataset) -> Drawing:

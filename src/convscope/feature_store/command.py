@@ -17,7 +17,7 @@ from ..options import with_image_data_and_options, with_options
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report
-from .engines import Wanted, make_engine
+from .engines import FeatureRequest, make_engine
 from .extraction import Extraction, extract
 from .nearest import most_similar
 from .options import FeaturesOptions, SimilarOptions
@@ -43,7 +43,7 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
     feature maps. ``augment`` adds so many copies of each image, varied by the ``level`` of AUGMENTS.
     """
     classifier = backbone_of(options)
-    stored = store_options(options, Wanted(options.layer, options.maps), options.dtype)
+    stored = store_options(options, FeatureRequest(options.layer, options.maps), options.dtype)
     listed, found, notes = record(str(data), options, classifier, stored)
     summary = {"data": listed.unsplit.name, "backbone": options.backbone, **found.to_json(), "notes": notes}
     return FeaturesReport(found, listed, summary)
@@ -73,7 +73,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     )
     device = pick_device("cpu")
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
-    one = make_engine(options.engine, classifier, Wanted(), device).run(pixels[None])[0]
+    one = make_engine(options.engine, classifier, FeatureRequest(), device).run(pixels[None])[0]
     good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)
     nearest = [(int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, count)]
     rows = [

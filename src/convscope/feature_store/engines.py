@@ -33,11 +33,11 @@ from ..storage import cache_folder, commit_bytes
 
 TOLERANCE = 1e-4  # of the largest value, between engines
 ENGINES = ("auto", "torch", "onnxruntime")
-Run = Callable[[np.ndarray], np.ndarray]
+FeatureFunction = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureRequest:
     """What is recorded of each image. ``layer`` None: what the last linear layer is given, a vector; with ``maps``
     the last feature map, (C, h, w). A layer's name: the mean of its map over places, or with ``maps`` the whole map."""
 
@@ -53,19 +53,19 @@ class Wanted:
 class Engine:
     """``run`` maps uint8 (B, S, S, 3) to float32 features (B, *shape) in one thread; ``gflop`` is of one image."""
 
-    run: Run
+    run: FeatureFunction
     shape: tuple[int, ...]
     gflop: float
 
 
-def pick_engine(name: str, wanted: Wanted, device: torch.device) -> str:
+def pick_engine(name: str, wanted: FeatureRequest, device: torch.device) -> str:
     """ "torch" or "onnxruntime"; "auto" is onnxruntime where it is installed and the features are the usual vector.
 
     Raises UnknownName or UsageError.
     """
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
-    usual = wanted == Wanted() and device.type == "cpu"
+    usual = wanted == FeatureRequest() and device.type == "cpu"
     installed = all(importlib.util.find_spec(name) for name in NEEDED)
     if name == "onnxruntime" and not usual:
         raise UsageError("onnxruntime gives the pooled features on the CPU only: leave out --layer and --maps, or it.")
@@ -76,19 +76,19 @@ def pick_engine(name: str, wanted: Wanted, device: torch.device) -> str:
     return name
 
 
-def body_hash(classifier: Classifier, wanted: Wanted) -> str:
+def body_hash(classifier: Classifier, wanted: FeatureRequest) -> str:
     """The hash of the weights that features depend on: a head that is left out is not among them."""
     return weights_hash(classifier.network, head_place(classifier.network)[0] if wanted.layer is None else None)
 
 
-def engine_identity(name: str, wanted: Wanted, device: torch.device) -> str:
+def engine_identity(name: str, wanted: FeatureRequest, device: torch.device) -> str:
     """Engine and version in words: features are bitwise reproducible within it. Raises as ``pick_engine`` does."""
     if pick_engine(name, wanted, device) == "torch":
         return f"torch {torch.__version__} {device.type} {torch.backends.cpu.get_cpu_capability()}"
     return f"onnxruntime {importlib.metadata.version('onnxruntime')} cpu"
 
 
-def make_engine(name: str, classifier: Classifier, wanted: Wanted, device: torch.device) -> Engine:
+def make_engine(name: str, classifier: Classifier, wanted: FeatureRequest, device: torch.device) -> Engine:
     """The engine for a classifier's network. Raises UnknownName("layer", ...) or UsageError."""
     torch_engine = _torch_engine(classifier, wanted, device)
     if pick_engine(name, wanted, device) == "torch":
@@ -99,7 +99,7 @@ def make_engine(name: str, classifier: Classifier, wanted: Wanted, device: torch
 # ------------------------------------------------------------------------------------------------------- torch
 
 
-def _torch_engine(classifier: Classifier, wanted: Wanted, device: torch.device) -> Engine:
+def _torch_engine(classifier: Classifier, wanted: FeatureRequest, device: torch.device) -> Engine:
     network = deepcopy(classifier.network).eval().requires_grad_(False)
     size = classifier.preprocess.size
     if wanted.layer is None:
@@ -225,7 +225,12 @@ def _onnx_engine(classifier: Classifier, plain: Engine) -> Engine:
 def _onnx_bytes(classifier: Classifier) -> bytes:
     """The network without its last layer as ONNX, kept in the cache under what it depends on and its own hash."""
     versions = [importlib.import_module(m).__version__ for m in ("torch", "onnx", "onnxscript")]
-    parts = [classifier.architecture.name, classifier.preprocess.size, body_hash(classifier, Wanted()), versions]
+    parts = [
+        classifier.architecture.name,
+        classifier.preprocess.size,
+        body_hash(classifier, FeatureRequest()),
+        versions,
+    ]
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
     folder = cache_folder() / "engines"
     for path in folder.glob(f"{key}-*.onnx"):
@@ -240,7 +245,7 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
     return data
 
 
-def _check_equal(one: Run, other: Run, preprocess: Preprocess) -> None:
+def _check_equal(one: FeatureFunction, other: FeatureFunction, preprocess: Preprocess) -> None:
     """Compare two engines on generated images: DamagedFile where they differ by more than TOLERANCE."""
     size = preprocess.size
     ramp = np.arange(4 * size * size * 3, dtype=np.uint64).reshape(4, size, size, 3)

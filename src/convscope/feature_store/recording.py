@@ -17,7 +17,7 @@ from ..machine import pick_device
 from ..models.pretrained import find_pretrained
 from ..recipes import AUGMENTS
 from ..training.request import data_name
-from .engines import Wanted
+from .engines import FeatureRequest
 from .extraction import Extraction, extract
 from .options import BackboneOptions
 from .store import FeatureOptions
@@ -35,14 +35,16 @@ def backbone_of(options: BackboneOptions) -> Classifier:
     return replace(classifier, preprocess=preprocess, architecture=architecture)
 
 
-def store_options(options: BackboneOptions, wanted: Wanted | None = None, dtype: str = "float32") -> FeatureOptions:
+def store_options(
+    options: BackboneOptions, wanted: FeatureRequest | None = None, dtype: str = "float32"
+) -> FeatureOptions:
     """The options of the store. UsageError or UnknownName."""
     if options.augment < 0:
         raise UsageError(f"--augment {options.augment} is no number of copies; 0 is none.")
     if options.level not in AUGMENTS:
         raise UnknownName("augmentation", options.level, AUGMENTS)
     varied = AUGMENTS[options.level] if options.augment else None
-    return FeatureOptions(wanted or Wanted(), dtype, options.engine, options.augment, varied, options.seed)
+    return FeatureOptions(wanted or FeatureRequest(), dtype, options.engine, options.augment, varied, options.seed)
 
 
 def record(

@@ -16,7 +16,7 @@ from ..errors import DamagedFile
 from ..recipes import Augment
 from ..storage import to_json
 from ..tensor_files import commit_tensors, map_tensors
-from .engines import Wanted, body_hash
+from .engines import FeatureRequest, body_hash
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
 SHARD_BYTES = 16 * 2**20
@@ -28,7 +28,7 @@ KEY_BYTES = 32
 class FeatureOptions:
     """How features are made: with ``copies`` of each image beside it, varied by ``augment`` and ``seed``."""
 
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: FeatureRequest = field(default_factory=FeatureRequest)
     dtype: str = "float32"
     engine: str = "auto"
     copies: int = 0

@@ -176,10 +176,10 @@ def to_tensor(images_NHWC: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
 
 
-Channels = tuple[float, float, float]
+ChannelTriple = tuple[float, float, float]
 
 
-def statistics(images_NHWC: np.ndarray) -> tuple[Channels, Channels]:
+def statistics(images_NHWC: np.ndarray) -> tuple[ChannelTriple, ChannelTriple]:
     """The mean and the standard deviation of each channel of uint8 (N, H, W, 3), in units of pixel values 0..1.
 
     Exact: pixels are counted by value, so the order of the images changes nothing, and memory stays flat. The

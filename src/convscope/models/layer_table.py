@@ -17,7 +17,7 @@ from ..errors import UsageError
 from .receptive_fields import Fields, pair, windows
 from .taps import evaluating, first_tensor, leaves, observe, record
 
-Size = int | tuple[int, ...]  # one number for a square, (height, width) otherwise
+MapSize = int | tuple[int, ...]  # one number for a square, (height, width) otherwise
 
 KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "Conv",
@@ -46,16 +46,16 @@ class LayerRow:
     name: str
     kind: str
     in_channels: int | None
-    in_size: Size | None
+    in_size: MapSize | None
     filters: int | None
-    filter_size: Size | None
-    stride: Size | None
-    pad: Size | str | None
+    filter_size: MapSize | None
+    stride: MapSize | None
+    pad: MapSize | str | None
     out_channels: int | None
-    out_size: Size | None
+    out_size: MapSize | None
     parameters: int
     multiply_adds: int
-    receptive_field: Size | None
+    receptive_field: MapSize | None
     activation_bytes: int
 
 
@@ -192,7 +192,7 @@ def _multiply_adds(module: nn.Module, given: Tensor, put_out: Tensor) -> int:
     return put_out.numel() * module.in_features if isinstance(module, nn.Linear) else 0
 
 
-def _geometry(module: nn.Module, given: Tensor, put_out: Tensor) -> tuple[Any, Size | None, Size | None, Any]:
+def _geometry(module: nn.Module, given: Tensor, put_out: Tensor) -> tuple[Any, MapSize | None, MapSize | None, Any]:
     """Filters, filter size, stride and padding; "same" where a convolution's padding keeps the size of the map."""
     if not isinstance(module, WINDOWED):
         return None, None, None, None
@@ -208,11 +208,11 @@ def _channels(module: nn.Module, tensor: Tensor) -> int | None:
     return tensor.shape[-1] if isinstance(module, nn.Linear) else tensor.shape[1]
 
 
-def _map_size(module: nn.Module, tensor: Tensor) -> Size | None:
+def _map_size(module: nn.Module, tensor: Tensor) -> MapSize | None:
     return None if tensor.dim() < 3 or isinstance(module, nn.Linear) else _size(tuple(tensor.shape[2:]))
 
 
-def _size(sides: tuple[int, ...]) -> Size:
+def _size(sides: tuple[int, ...]) -> MapSize:
     return sides[0] if len(set(sides)) == 1 else sides
 
 
@@ -224,7 +224,7 @@ def _same_memory(given: Tensor, put_out: Tensor) -> bool:
     return put_out.untyped_storage().data_ptr() == given.untyped_storage().data_ptr() != 0
 
 
-def _text(cell: Size | str | None) -> str:
+def _text(cell: MapSize | str | None) -> str:
     if cell is None:
         return ""
     return " x ".join(f"{side:,}" for side in cell) if isinstance(cell, tuple) else str(cell)

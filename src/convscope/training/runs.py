@@ -179,7 +179,7 @@ def data_difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Kept in a checkpoint beside the training state: the best so far, and how many epochs ago that was."""
 
     best_top1: float = -1.0
@@ -187,7 +187,7 @@ class Progress:
     finished: bool = False
 
 
-def save_checkpoint(run: Run, state: TrainState, progress: Progress, updates: int) -> Path:
+def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates: int) -> Path:
     """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
     tensors = {f"network/{name}": t for name, t in state.network.state_dict().items()}
     if state.averaged is not None:
@@ -209,7 +209,7 @@ def checkpoints(run: Run) -> list[Path]:
     return sorted((run.folder / "checkpoints").glob("step-*.safetensors"))
 
 
-def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
+def load_checkpoint(run: Run, state: TrainState) -> tuple[RunProgress, list[str]]:
     """Put the newest whole checkpoint into ``state``; returns the progress, and notes on damaged ones passed over.
 
     Without any checkpoint the state stays as it was. Raises DamagedFile when there are some and none is whole.
@@ -221,12 +221,12 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[Progress, list[str]]:
             tensors, meta = read_tensors(path)
             check_format(path, meta.get("format") if meta.get("kind") == "checkpoint" else None, "a checkpoint")
             _restore(state, tensors, meta)
-            return Progress(**meta["progress"]), notes
+            return RunProgress(**meta["progress"]), notes
         except DamagedFile as error:
             notes.append(str(error))
     if paths:
         raise DamagedFile(f"no checkpoint of run {run.name!r} is whole: {' '.join(notes)} Nothing was deleted.")
-    return Progress(), notes
+    return RunProgress(), notes
 
 
 def _restore(state: TrainState, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:

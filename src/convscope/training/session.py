@@ -28,7 +28,7 @@ from ..recipes import Recipe
 from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
-from .runs import Progress, Run, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
+from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .watching import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
@@ -163,7 +163,7 @@ class Session:
         clock.evaluation = time.perf_counter() - start
         start = time.perf_counter()
         if row["val_top1"] > self.progress.best_top1:
-            self.progress = Progress(row["val_top1"], step.epoch)
+            self.progress = RunProgress(row["val_top1"], step.epoch)
             self._classifier(row).save(self.run.folder / FILE_NAME)
         patience = self.recipe.loop.patience
         stale = patience is not None and step.epoch - self.progress.best_epoch >= patience

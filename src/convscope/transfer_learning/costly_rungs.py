@@ -46,7 +46,7 @@ def with_head(backbone: Classifier, rung: Rung, class_names: tuple[str, ...], pr
 
 
 @dataclass(frozen=True)
-class Climb:
+class RungTraining:
     """What a costly rung is trained on and where: ``start`` is the network it begins with, None for scratch."""
 
     name: str
@@ -130,7 +130,7 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return {**one, "loop": {**one["loop"], "epochs": 0}} == {**other, "loop": {**other["loop"], "epochs": 0}}
 
 
-def tuning_climb(reach: str, start: Classifier, dataset: Dataset, base: Recipe, place: Place) -> Climb:
+def tuning_rung(reach: str, start: Classifier, dataset: Dataset, base: Recipe, place: Place) -> RungTraining:
     """The climb of a fine-tuning that begins with ``start``, a classifier of the dataset's classes."""
     folder, device, command = place
     tuning = tune(start.network, reach)
@@ -145,10 +145,10 @@ def tuning_climb(reach: str, start: Classifier, dataset: Dataset, base: Recipe, 
         "warmup": 0.2,
     }
     recipe = base.with_options(options)
-    return Climb(reach, dataset, recipe, start.architecture, start.network, folder, device, command, tuning)
+    return RungTraining(reach, dataset, recipe, start.architecture, start.network, folder, device, command, tuning)
 
 
-def scratch_climb(dataset: Dataset, base: Recipe, place: Place) -> Climb:
+def scratch_rung(dataset: Dataset, base: Recipe, place: Place) -> RungTraining:
     """The climb of a training from scratch: the default network, at the size that `train` would take."""
     folder, device, command = place
     options = {
@@ -160,4 +160,4 @@ def scratch_climb(dataset: Dataset, base: Recipe, place: Place) -> Climb:
     }
     recipe = base.with_options({**options, "flip": "none" if not dataset.mirror else None})
     architecture = Architecture(recipe.model.name, dataset.preprocess.size)
-    return Climb("scratch", dataset, recipe, architecture, None, folder, device, command)
+    return RungTraining("scratch", dataset, recipe, architecture, None, folder, device, command)

@@ -15,7 +15,7 @@ COLUMNS = (1.2, 1.38, 1.62)  # right ends, in widths of the axes
 
 
 @dataclass(frozen=True)
-class Step:
+class RungBar:
     """One rung: accuracy with its interval (fractions), seconds, trained parameters, whether it was kept."""
 
     name: str
@@ -28,7 +28,7 @@ class Step:
 
 
 @in_style()
-def ladder(steps: Sequence[Step]) -> Drawing:
+def ladder(steps: Sequence[RungBar]) -> Drawing:
     """Accuracy with its interval for each rung, the cheapest on top; seconds and trained parameters stand beside."""
     height = max(300, 130 + 46 * len(steps))
     figure = new_figure(WIDTH, height)

@@ -33,7 +33,7 @@ RESTART = 50  # passes after which the logits are computed anew, against roundin
 
 
 @dataclass(frozen=True)
-class Head:
+class LinearHead:
     """A linear head on raw features: logits (N, K) are features (N, C) @ ``weight`` (K, C).T + ``bias`` (K,).
 
     ``path`` holds one row a strength; ``chosen`` is the strength of the least cross-entropy on held-out folds.
@@ -104,7 +104,7 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
     folds: int = FOLDS,
     balance: bool = False,
     scored: int | None = None,
-) -> Head:
+) -> LinearHead:
     """Choose the strength by cross-validation and train on all images with it. DataError for fewer than 2 images.
 
     ``keys_N`` (uint64) keep the copies of an image in one fold; with fewer images than folds there are fewer folds.
@@ -126,7 +126,7 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
         start, chosen = solutions[best].mean(1, keepdim=True), path[best].C
     solution = problem.solve(chosen, torch.ones(len(labels_N), 1), start)
     weight, bias = standard.undone(*problem.layer(solution[:, 0]))
-    return Head(weight, bias, chosen, path, problem.passes)
+    return LinearHead(weight, bias, chosen, path, problem.passes)
 
 
 def cross_validate(

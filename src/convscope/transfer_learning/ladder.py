@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from ..classifying.intervals import Interval, PairedTest, paired_test, wilson
 from .fcnn import train_fcnn
-from .head import FOLDS, Head, Strength, folds_of, train_head
+from .head import FOLDS, LinearHead, Strength, folds_of, train_head
 from .knn import choose_neighbours, neighbours_head
 
 SIGNIFICANT = 0.05  # of a paired test
 
 
 @dataclass(frozen=True)
-class Task:
+class HeadTask:
     """What a rung is trained on: features (N, C) of training and validation images, labels, content keys.
 
     The first ``scored`` rows are images as they are, on which rungs are measured; augmented copies stand behind.
@@ -45,10 +45,10 @@ class Task:
         count = max(2, min(FOLDS, int(np.unique(self.keys).size)))
         return torch.from_numpy(folds_of(self.keys, self.labels.numpy(), count))
 
-    def take(self, index: Tensor) -> Task:
+    def take(self, index: Tensor) -> HeadTask:
         """Some of the images."""
         keys = self.keys[index.numpy()]
-        return Task(self.features[index], self.labels[index], keys, self.classes, self.balance, self.seed)
+        return HeadTask(self.features[index], self.labels[index], keys, self.classes, self.balance, self.seed)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Rung:
         }
 
 
-def knn_rung(task: Task, index: np.ndarray) -> Rung:
+def knn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     """k nearest neighbours; nothing is trained, k is chosen."""
     start = time.perf_counter()
     found = choose_neighbours(task.features, task.labels, task.folds, task.classes)
@@ -101,7 +101,7 @@ def knn_rung(task: Task, index: np.ndarray) -> Rung:
     return Rung("k-NN", index, correct, seconds, 0, options, head, chosen=f"k = {found.neighbours}")
 
 
-def head_rung(task: Task, index: np.ndarray) -> Rung:
+def head_rung(task: HeadTask, index: np.ndarray) -> Rung:
     """Multinomial logistic regression, its strength chosen by cross-validation."""
     start = time.perf_counter()
     found = train_head(task.features, task.labels, task.classes, task.keys, balance=task.balance, scored=task.scored)
@@ -113,14 +113,14 @@ def head_rung(task: Task, index: np.ndarray) -> Rung:
     return Rung("head", index, strength.correct, seconds, count, {}, module, found.path, chosen, found.chosen)
 
 
-def linear_of(head: Head) -> nn.Linear:
+def linear_of(head: LinearHead) -> nn.Linear:
     """The head as a layer."""
     layer = nn.Linear(head.weight.shape[1], head.weight.shape[0])
     layer.load_state_dict({"weight": head.weight, "bias": head.bias})
     return layer.requires_grad_(False)
 
 
-def fcnn_rung(task: Task, index: np.ndarray) -> Rung:
+def fcnn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     """The lecture's small fully connected network."""
     start = time.perf_counter()
     fold = task.folds
@@ -136,14 +136,14 @@ def fcnn_rung(task: Task, index: np.ndarray) -> Rung:
     return Rung("FCNN head", index, correct, time.perf_counter() - start, count, {"head": "fcnn"}, module)
 
 
-def _fcnn(task: Task) -> nn.Module:
+def _fcnn(task: HeadTask) -> nn.Module:
     return train_fcnn(
         task.features, task.labels, task.classes, task.keys, seed=task.seed, balance=task.balance
     ).requires_grad_(False)
 
 
 # The rungs that need features only, the cheapest first; each takes (task, index).
-CHEAP: dict[str, Callable[[Task, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, "FCNN head": fcnn_rung}
+CHEAP: dict[str, Callable[[HeadTask, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, "FCNN head": fcnn_rung}
 # Those that train on images, in the order in which a budget is spent.
 COSTLY = ("last stage", "full", "scratch")
 

@@ -25,9 +25,9 @@ from ..training.loop import Step
 from ..training.request import data_name
 from ..training.runs import Run, create_run, data_description, find_run, free_name, point_last, runs_folder
 from . import report
-from .costly_rungs import EPOCHS, LEAST_EPOCHS, Climb, scratch_climb, tuning_climb, with_head
+from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
 from .head import train_head
-from .ladder import CHEAP, COSTLY, Rung, Task, best_of, compare
+from .ladder import CHEAP, COSTLY, HeadTask, Rung, best_of, compare
 from .learning_curve import LearningCurve, measure_curve
 from .options import TransferOptions
 from .report import TransferReport
@@ -109,7 +109,7 @@ class Transfer:
     def _head(self, rungs: list[Rung]) -> Rung:
         return next(r for r in rungs if r.name == "head")
 
-    def _task(self, index: np.ndarray) -> Task:
+    def _task(self, index: np.ndarray) -> HeadTask:
         """Features of training and validation images; copies stand behind, with the keys of their images."""
         count = len(self.dataset)
         rows = np.concatenate([index + copy * count for copy in range(1 + self.options.augment)])
@@ -117,7 +117,7 @@ class Transfer:
         keys = np.tile(self.dataset.keys[index], 1 + self.options.augment)
         features = torch.from_numpy(self.found.features[rows].astype(np.float32, copy=False))
         classes = len(self.dataset.class_names)
-        return Task(
+        return HeadTask(
             features, torch.from_numpy(labels), keys, classes, self.options.balance, self.options.seed, len(index)
         )
 
@@ -200,13 +200,13 @@ class Transfer:
                     yield event, climb.classifier()
             left -= time.perf_counter() - begun
 
-    def _climb(self, name: str, run: Run, start: Classifier) -> Climb:
+    def _climb(self, name: str, run: Run, start: Classifier) -> RungTraining:
         place = (run.folder / "transfer", pick_device(self.options.device), self._command(run))
         base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
         if name != "scratch":
-            return tuning_climb(name, start, decoded(self.listed, self.backbone.preprocess, False), base, place)
+            return tuning_rung(name, start, decoded(self.listed, self.backbone.preprocess, False), base, place)
         small = decoded(self.listed, Preprocess(self.listed.unsplit.image_size), True)
-        return scratch_climb(small, base, place)
+        return scratch_rung(small, base, place)
 
     def _command(self, run: Run) -> str:
         """What to type to go on with a transfer that was stopped."""
@@ -215,7 +215,7 @@ class Transfer:
         words += ["--weights", str(self.options.weights)] if self.options.weights else []
         return shlex.join(words)
 
-    def _curve(self, task: Task, head: Rung) -> LearningCurve | None:
+    def _curve(self, task: HeadTask, head: Rung) -> LearningCurve | None:
         """The learning curve of the head at the strength that was chosen; None where there are too few images."""
         assert task.scored is not None
         assert head.strength is not None
@@ -251,7 +251,7 @@ class Transfer:
             scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
         return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
 
-    def _filters(self, head: Rung, task: Task) -> tuple[ClassFilters, ...]:
+    def _filters(self, head: Rung, task: HeadTask) -> tuple[ClassFilters, ...]:
         assert isinstance(head.module, torch.nn.Linear)
         layer = pooled_layer(self.backbone.network, self.backbone.preprocess.size, head.module.in_features)
         scored = slice(0, task.scored)

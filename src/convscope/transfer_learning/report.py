@@ -27,7 +27,7 @@ from .used_filters import ClassFilters
 TEMPLATE = Path(__file__).with_name("report.html")
 
 SHOWN = 8  # images of a filter
-Row = tuple[int, float, float, float]
+CurveRow = tuple[int, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class TransferReport:
     def ladder(self) -> Drawing:
         """Accuracy by rung."""
         steps = [
-            drawing.Step(r.name, r.top1.value, r.top1.low, r.top1.high, r.seconds, r.parameters, r is self.best)
+            drawing.RungBar(r.name, r.top1.value, r.top1.low, r.top1.high, r.seconds, r.parameters, r is self.best)
             for r in self.rungs
         ]
         return drawing.ladder(steps)
@@ -146,7 +146,7 @@ def write(report: TransferReport) -> TransferReport:
     return report
 
 
-def _curve_rows(curve: LearningCurve) -> tuple[list[Row], list[Row]]:
+def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:
     """The points of a curve with the range of their draws, and the law continued to twice the images."""
     most = max(p.per_class for p in curve.points)
     sizes = sorted({p.per_class for p in curve.points} | {round(most * f) for f in (1.25, 1.5, 2.0)})
