@@ -64,7 +64,7 @@ class Twice(Body):
 
 
 class Branches(Body):
-    """What one module put out goes three ways, one of them in place, and parts of it are cut out and joined."""
+    """What one module output goes three ways, one of them in place, and parts of it are cut out and joined."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.norm(self.stem(x)))
@@ -85,7 +85,7 @@ class ActivatedSkip(Body):
 
 
 class Indices(Body):
-    """A pool that puts out a tuple."""
+    """A pool that outputs a tuple."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -252,7 +252,7 @@ class _Times(nn.Module):
         return x * self.factor
 
 
-def test_cam_finds_features_that_no_module_puts_out() -> None:
+def test_cam_finds_features_that_no_module_outputs() -> None:
     network = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(3, 2)))
     image = random_image(4)
     ours = cam(network, image, 1)
@@ -263,7 +263,7 @@ def test_cam_finds_features_that_no_module_puts_out() -> None:
 def test_cam_of_a_named_layer() -> None:
     network, image = built("resnet20")
     found = cam(network, image, 3)
-    assert torch.equal(cam(network, image, 3, "layer3").map_HW, found.map_HW), "a container that puts out the same"
+    assert torch.equal(cam(network, image, 3, "layer3").map_HW, found.map_HW), "a container that outputs the same"
     assert cam(network, image, 3, "layer3").layer == "layer3"
     with pytest.raises(UsageError, match=r"right after layer 'layer2'"):
         cam(network, image, 3, "layer2")
@@ -439,7 +439,7 @@ def test_an_image_or_a_network_that_does_not_fit(method: str) -> None:
     for image in (random_image()[0], random_image().repeat(2, 1, 1, 1), random_image().to(torch.uint8)):
         with pytest.raises(UsageError, match=r"needs one image \(1, C, H, W\) of floating-point"):
             METHODS[method](awkward(), image, 0, None)
-    with pytest.raises(UsageError, match=r"puts out \(B, K\) logits, and this one puts out \(1, 3, 12, 12\)"):
+    with pytest.raises(UsageError, match=r"outputs \(B, K\) logits, and this one outputs \(1, 3, 12, 12\)"):
         METHODS[method](nn.Conv2d(3, 3, 1), random_image(), 0, None)
 
 
@@ -464,8 +464,8 @@ def test_grad_cam_of_a_named_layer() -> None:
     same(ours.coarse_hw, expected)
 
 
-def test_grad_cam_says_what_a_layer_puts_out() -> None:
-    with pytest.raises(UsageError, match=r"puts out \(1, C, h, w\), and 'fc' puts out \(1, 4\)"):
+def test_grad_cam_says_what_a_layer_outputs() -> None:
+    with pytest.raises(UsageError, match=r"outputs \(1, C, h, w\), and 'fc' outputs \(1, 4\)"):
         grad_cam(awkward(), random_image(), 0, "fc")
     unused = nn.Sequential(OrderedDict(first=nn.Conv2d(3, 4, 3), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
     unused.first.spare = nn.Conv2d(3, 3, 1)  # never called

@@ -184,5 +184,5 @@ def test_a_network_without_an_answer_is_told():
         def forward(self, x: Tensor) -> None:
             return None
 
-    with pytest.raises(UsageError, match="puts out no tensor"):
+    with pytest.raises(UsageError, match="outputs no tensor"):
         find_chain(Silent(), random_images())

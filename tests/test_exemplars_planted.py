@@ -30,7 +30,7 @@ TIES = [-2.0, -1.0, -0.0, 0.0, 1.0, 1.5]
 
 
 class Lookup(nn.Module):
-    """Puts out the maps of a table (M, C, h, w): an image's red and green say which."""
+    """Outputs the maps of a table (M, C, h, w): an image's red and green say which."""
 
     def __init__(self, table_MCHW: Tensor) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Lookup(nn.Module):
 
 
 def planted(table_MCHW: Tensor) -> tuple[nn.Module, np.ndarray, tuple[Layer, ...]]:
-    """A network whose layer "0" puts out the table, an image for each row of it, and the layer."""
+    """A network whose layer "0" outputs the table, an image for each row of it, and the layer."""
     network = nn.Sequential(Lookup(table_MCHW), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     numbers = np.arange(len(table_MCHW))
     images = np.stack([numbers % 256, numbers // 256, 0 * numbers], -1).astype(np.uint8).reshape(-1, 1, 1, 3)

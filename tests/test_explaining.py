@@ -256,7 +256,7 @@ def test_a_maximization_can_begin_at_an_exemplar(run: Path) -> None:
     ("words", "sentence"),
     [
         (["--layer", "conv4"], "no layer named 'conv4'. Did you mean 'conv"),
-        (["--layer", "fc4"], "fc4 puts out (1, 512), and a layer puts out maps (N, C, h, w)"),
+        (["--layer", "fc4"], "fc4 outputs (1, 512), and a layer outputs maps (N, C, h, w)"),
         (["--layer", "conv1", "--filter", "8"], "there is no filter 8 in conv1: they go from 0 to 7"),
         (["--filter", "-1"], "there is no filter -1 in any of the layers: they go from 0 to 31"),
         (["--count", "0"], "--count must be 1 or more, and is 0"),

@@ -41,7 +41,7 @@ class Twice(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Puts out vectors, tuples and tokens beside maps."""
+    """Outputs vectors, tuples and tokens beside maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,24 +103,24 @@ def test_the_layer_below_is_named_only_where_its_filters_are_the_channels() -> N
     layers = {layer.name: layer.below for layer in find_layers(network_of("torchvision:resnet18", 32), noise(32, 1))}
     assert layers["layer1.0.conv1"] == "conv1"
     assert layers["layer1.0.conv2"] == "layer1.0.conv1"
-    assert layers["layer1.1.conv1"] is None  # a sum, added in place to what conv2 put out
+    assert layers["layer1.1.conv1"] is None  # a sum, added in place to what conv2 output
 
 
-def test_what_is_not_there_or_puts_out_no_maps_is_one_sentence() -> None:
+def test_what_is_not_there_or_outputs_no_maps_is_one_sentence() -> None:
     network = network_of("alexnet", 16)
     with pytest.raises(UnknownName, match=r"no layer named 'conv4'. Did you mean 'conv"):
         find_layers(network, noise(16, 1), ["conv4"])
-    with pytest.raises(UsageError, match=r"fc4 puts out \(1, 512\), and a layer puts out maps .* conv1, conv2, conv3"):
+    with pytest.raises(UsageError, match=r"fc4 outputs \(1, 512\), and a layer outputs maps .* conv1, conv2, conv3"):
         find_layers(network, noise(16, 1), ["fc4"])
-    with pytest.raises(UsageError, match=r"norm puts out \(1, 16, 4\)"):
+    with pytest.raises(UsageError, match=r"norm outputs \(1, 16, 4\)"):
         find_layers(Tokens().eval(), noise(16, 1), ["norm"])
-    with pytest.raises(UsageError, match=r"attention puts out \(1, 16, 4\)"):
+    with pytest.raises(UsageError, match=r"attention outputs \(1, 16, 4\)"):
         find_layers(Tokens().eval(), noise(16, 1), ["attention"])
     with pytest.raises(UsageError, match="no convolution"):
         find_layers(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), noise(4, 1))
 
 
-def test_any_module_that_puts_out_maps_is_a_layer_when_asked_for() -> None:
+def test_any_module_that_outputs_maps_is_a_layer_when_asked_for() -> None:
     (layer,) = find_layers(network_of("resnet20", 16), noise(16, 1), ["layer2"])
     assert (layer.name, layer.filters, layer.places, layer.convolution) == ("layer2", 32, (8, 8), None)
     (layer,) = find_layers(Tokens().eval(), noise(16, 1))

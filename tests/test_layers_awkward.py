@@ -60,7 +60,7 @@ class Functional(nn.Module):
 
 
 class Odd(nn.Module):
-    """Modules that put out vectors, tokens, tuples and nothing, around one convolution."""
+    """Modules that output vectors, tokens, tuples and nothing, around one convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,9 +303,7 @@ def test_layers_come_in_the_order_in_which_they_work() -> None:
         ("efficientnet_b0", "bn1", 32, (32, 32)),
     ],
 )
-def test_any_module_that_puts_out_maps_is_a_layer(
-    name: str, module: str, filters: int, places: tuple[int, int]
-) -> None:
+def test_any_module_that_outputs_maps_is_a_layer(name: str, module: str, filters: int, places: tuple[int, int]) -> None:
     network, x = built(name)
     (layer,) = layers_of(name, [module])
     assert (layer.name, layer.tap, layer.filters, layer.places) == (module, Tap(module), filters, places)
@@ -335,13 +333,13 @@ def test_an_unknown_layer_offers_the_nearest(name: str, nearest: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("fc", r"fc puts out \(1, 2\), and a layer puts out maps"),
-        ("tokens", r"tokens puts out \(1, 16, 5\)"),
-        ("recurrent", r"recurrent puts out \(1, 16, 6\)"),
-        ("unused", "unused puts out no tensor in a forward pass"),
+        ("fc", r"fc outputs \(1, 2\), and a layer outputs maps"),
+        ("tokens", r"tokens outputs \(1, 16, 5\)"),
+        ("recurrent", r"recurrent outputs \(1, 16, 6\)"),
+        ("unused", "unused outputs no tensor in a forward pass"),
     ],
 )
-def test_what_puts_out_no_maps_is_refused_with_what_works(name: str, reason: str) -> None:
+def test_what_outputs_no_maps_is_refused_with_what_works(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=f"{reason}.*Layers that work: conv\\."):
         find_layers(Odd(), torch.zeros(1, 3, 8, 8), [name])
 
@@ -353,9 +351,9 @@ def test_of_a_tuple_the_first_is_taken() -> None:
 
 def test_a_network_without_convolutions_has_no_layers() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    with pytest.raises(UsageError, match="the network has no convolution that puts out maps"):
+    with pytest.raises(UsageError, match="the network has no convolution that outputs maps"):
         find_layers(network, torch.zeros(1, 3, 2, 2))
-    with pytest.raises(UsageError, match=r"1 puts out \(1, 2\)"):
+    with pytest.raises(UsageError, match=r"1 outputs \(1, 2\)"):
         find_layers(network, torch.zeros(1, 3, 2, 2), ["1"])
 
 

@@ -103,7 +103,7 @@ def test_alexnet_reads_like_the_lectures_table() -> None:
     conv1, pool1, *_, flatten, fc4, _, _ = rows
     assert conv1.parameters == 64 * 147 + 128
     assert conv1.multiply_adds == 64 * 147 * 32 * 32
-    assert conv1.activation_bytes == 3 * 4 * 64 * 32 * 32, "what the convolution, the norm and the ReLU put out"
+    assert conv1.activation_bytes == 3 * 4 * 64 * 32 * 32, "what the convolution, the norm and the ReLU output"
     assert pool1.activation_bytes == 4 * 64 * 16 * 16
     assert flatten.activation_bytes == 0
     assert fc4.multiply_adds == 4096 * 512

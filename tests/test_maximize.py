@@ -114,7 +114,7 @@ def normalised(images_NHWC: np.ndarray, preprocess: Preprocess = PREPROCESS) -> 
 
 
 def maps_at(network: nn.Module, layer: Layer, images_NHWC: np.ndarray) -> Tensor:
-    """What the layer puts out for clean images, in one ordinary pass."""
+    """What the layer outputs for clean images, in one ordinary pass."""
     with torch.no_grad():
         return reach(network, normalised(images_NHWC), [layer.tap])[0]
 
@@ -137,13 +137,13 @@ U, V = (0.5, -2.0, 1.0), (-1.0, 3.0)
 
 
 def maps(rows: int, seed: int = 0) -> dict[Layer | None, Tensor]:
-    """What two layers and the head put out."""
+    """What two layers and the head output."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {A: (3, 5, 6), B: (2, 4, 4), None: (4,)}
     return {layer: torch.randn(rows, *shape, generator=generator) for layer, shape in shapes.items()}
 
 
-# name: objective, and its value for the row i of what the layers put out
+# name: objective, and its value for the row i of what the layers output
 OBJECTIVES: dict[str, tuple[Objective, Callable[[dict, int], float]]] = {
     "neuron": (neuron(A, 1), lambda m, i: m[A][i, 1, 2, 4]),
     "channel": (channel(A, 2), lambda m, i: sum(m[A][i, 2].flatten().tolist()) / 30),
@@ -171,20 +171,20 @@ OBJECTIVES: dict[str, tuple[Objective, Callable[[dict, int], float]]] = {
 )
 def test_the_values_of_a_batch_are_those_of_each_by_hand(chosen: list[str]) -> None:
     values = Values([OBJECTIVES[name][0] for name in chosen])
-    put_out = maps(len(chosen))
+    outputs = maps(len(chosen))
     ours = values.of(
-        [put_out[layer] for layer in values.layers], values.rows, [PLACES[layer] for layer in values.layers]
+        [outputs[layer] for layer in values.layers], values.rows, [PLACES[layer] for layer in values.layers]
     )
     assert ours.dtype == torch.float32
-    assert ours.tolist() == pytest.approx([float(OBJECTIVES[n][1](put_out, i)) for i, n in enumerate(chosen)], abs=1e-5)
+    assert ours.tolist() == pytest.approx([float(OBJECTIVES[n][1](outputs, i)) for i, n in enumerate(chosen)], abs=1e-5)
 
 
 def test_part_of_a_batch_has_the_same_values() -> None:
     values = Values([objective for objective, _ in OBJECTIVES.values()])
-    put_out, places = maps(len(OBJECTIVES)), [PLACES[layer] for layer in values.layers]
+    outputs, places = maps(len(OBJECTIVES)), [PLACES[layer] for layer in values.layers]
     rows = torch.tensor([7, 0, 4])
-    whole = values.of([put_out[layer] for layer in values.layers], values.rows, places)
-    torch.testing.assert_close(values.of([put_out[layer][rows] for layer in values.layers], rows, places), whole[rows])
+    whole = values.of([outputs[layer] for layer in values.layers], values.rows, places)
+    torch.testing.assert_close(values.of([outputs[layer][rows] for layer in values.layers], rows, places), whole[rows])
 
 
 def test_what_is_local_looks_at_one_layer_in_its_middle() -> None:

@@ -22,7 +22,7 @@ def network() -> nn.Sequential:
     return made.train()
 
 
-def test_the_formulas_are_what_torch_puts_out():
+def test_the_formulas_are_what_torch_outputs():
     made, images = network(), 2 * torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(2)) + 1
     found = look_at_norm(made, "1", 1, images)
     norm = made[1]

@@ -23,7 +23,7 @@ PREPROCESS = Preprocess(32, "crop", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class Recorder(nn.Module):
-    """Puts out what it was given, flattened, and keeps it."""
+    """Outputs what it was given, flattened, and keeps it."""
 
     def __init__(self) -> None:
         super().__init__()

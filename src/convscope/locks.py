@@ -47,7 +47,7 @@ def lock(folder: Path, what: str) -> Iterator[None]:
 
 
 def _read_holder(path: Path) -> str:
-    """Who holds the lock, in words; it may be gone, or not yet written, at this very moment."""
+    """Tell who holds the lock, in words; it may be gone, or not yet written, at this very moment."""
     try:
         return path.read_text(encoding="utf-8").strip() or "another process"
     except OSError:

@@ -30,7 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def device_of(network: torch.nn.Module) -> torch.device:
-    """Where a network's parameters lie; the CPU for one without."""
+    """Tell where a network's parameters lie; the CPU for one without."""
     return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 

@@ -37,7 +37,7 @@ class Model:
     weights: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """What the model's builder is given."""
+        """Tell what the model's builder is given."""
         return {name: value for name, value in vars(self).items() if name not in ("name", "weights")}
 
 
@@ -103,7 +103,7 @@ class Augment:
                 raise UsageError(_sentence(error, operation)) from None
 
     def amount(self, operation: str) -> float:
-        """How far an operation of OPERATIONS may go; 0 where it is off."""
+        """Tell how far an operation of OPERATIONS may go; 0 where it is off."""
         return self.amounts.get(operation, 0.0)
 
 

@@ -249,7 +249,7 @@ def check_format(path: Path, stored: Any, what: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where packed images and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
+    """Tell where packed images and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("CONVSCOPE_CACHE")

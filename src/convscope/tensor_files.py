@@ -116,7 +116,7 @@ def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _map_hash(name: str, entry: Mapping[str, Any], values: np.ndarray) -> str:
-    """What ``tensor_hash`` gives for the tensor in a map."""
+    """Tell what ``tensor_hash`` gives for the tensor in a map."""
     kinds = {"F32": "float32", "F16": "float16", "U8": "uint8", "I64": "int64"}
     digest = hashlib.sha256(f"{name}|torch.{kinds[entry['dtype']]}|{entry['shape']}|".encode())
     digest.update(values.reshape(-1).view("u1").data if values.size else b"")

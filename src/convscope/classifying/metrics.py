@@ -104,7 +104,7 @@ class Evaluation:
 
 
 def top_k(logits_NK: Array, labels_N: Array, k: int) -> Interval:
-    """How often the label is among the k best classes, with Wilson's interval; k is clamped to K.
+    """Tell how often the label is among the k best classes, with Wilson's interval; k is clamped to K.
 
     A label counts when fewer than k classes come before it: those with a larger logit, and those with an equal
     logit and a lower index. So a network that gives every class the same logit is not right by chance.

@@ -55,7 +55,7 @@ class Dataset:
         return len(self.labels)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many images of each class each part holds: ``{part: {class name: n}}``."""
+        """Tell how many images of each class each part holds: ``{part: {class name: n}}``."""
         return {
             part: {c: int(n) for c, n in zip(self.class_names, self._bincount(index), strict=True)}
             for part, index in self.parts.items()
@@ -95,7 +95,7 @@ class Listing:
         return packed.keys(self.digests)
 
     def source(self, i: int) -> Path | Image.Image:
-        """What to decode image ``i`` from."""
+        """Tell what to decode image ``i`` from."""
         return self.unsplit.files[i] if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
 
     def take(self, index: np.ndarray) -> Listing:

@@ -54,7 +54,7 @@ def load_folder(root: Path) -> Unsplit:
 
 
 def _is_split(root: Path, names: list[str]) -> bool:
-    """Whether the folders are train, val and test. A class may have such a name, as long as nobody has to guess."""
+    """Tell if the folders are train, val and test. A class may have such a name, as long as nobody has to guess."""
     parts = {SPLIT_NAMES[n.lower()] for n in names if n.lower() in SPLIT_NAMES}
     others = [n for n in names if n.lower() not in SPLIT_NAMES]
     if not others and "train" not in parts:

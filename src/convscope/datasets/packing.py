@@ -99,12 +99,12 @@ def _whole(path: Path, count: int, size: int) -> bool:
 
 
 def _beside(path: Path) -> Path:
-    """Where the images that cannot be read are remembered: else the next start would decode all to find them."""
+    """Tell where the images that cannot be read are remembered: else the next start would decode all to find them."""
     return path.with_suffix(".bad.json")
 
 
 def _remembered(path: Path, count: int) -> Bad:
-    """What an earlier start found unreadable among the same contents, or nothing."""
+    """Tell what an earlier start found unreadable among the same contents, or nothing."""
     try:
         bad = [(int(i), str(reason)) for i, reason in read_json(_beside(path))]
     except (DamagedFile, TypeError, ValueError):

@@ -60,7 +60,7 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
 def list_images(
     data: str | Path, *, data_root: Path | None = None, limit: int | None = None, progress: Progress | None = None
 ) -> Listing:
-    """What ``load_dataset`` would load, hashed and not decoded, for work that streams over images; raises the same."""
+    """List what ``load_dataset`` would load, hashed and not decoded, for work that streams over images."""
     return listing(_find(str(data), data_root, progress), limit, progress)
 
 

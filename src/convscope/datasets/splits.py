@@ -93,7 +93,7 @@ def _left_out(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray) -> list[str]
 
 
 def _of_several_classes(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Which images have a copy under another label."""
+    """Tell which images have a copy under another label."""
     order = np.lexsort((labels, keys))
     odd = (np.diff(labels[order]) != 0) & (keys[order][1:] == keys[order][:-1])
     return np.isin(keys, keys[order][1:][odd])
@@ -148,7 +148,7 @@ def _missing(part: np.ndarray, unsplit: Unsplit, cut: list[str]) -> list[str]:
 
 
 def _images(which: np.ndarray, unsplit: Unsplit, kind: str = "") -> str:
-    """How many, and the first: "3 training images (the first: cat/1.png) are"."""
+    """Tell how many, and the first: "3 training images (the first: cat/1.png) are"."""
     count, first = int(which.sum()), unsplit.origin(int(np.argmax(which)))
     words = " ".join(filter(None, (str(count), kind, "image")))
     return f"{words} ({first}) is" if count == 1 else f"{words}s (the first: {first}) are"

@@ -39,7 +39,7 @@ class Unsplit:
         )
 
     def origin(self, i: int) -> str:
-        """Where image ``i`` came from, in words."""
+        """Tell where image ``i`` came from, in words."""
         if self.origins is not None:
             return self.origins(i)
         if not self.files:

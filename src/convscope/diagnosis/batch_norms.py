@@ -25,7 +25,7 @@ SHOWN = 20_000  # values of a distribution that are kept
 @dataclass(frozen=True)
 class BatchSize:
     """The effect of batches of ``size``: the spread (standard deviation over batches) of mu_c and of sigma_c, both over
-    the sigma_c of all images, and ``noise``: how far what is put out in training is from what the statistics of all the
+    the sigma_c of all images, and ``noise``: how far what is output in training is from what the statistics of all the
     images would give, root mean square over gamma_c."""
 
     size: int
@@ -37,7 +37,7 @@ class BatchSize:
 @dataclass(frozen=True)
 class NormView:
     """One channel of a batch norm: ``before`` (V,) as given, ``after`` (V,) with the statistics of all the images,
-    ``tested`` (V,) with the running ones. ``off`` is the largest difference of the formulas from what torch put out."""
+    ``tested`` (V,) with the running ones. ``off`` is the largest difference of the formulas from what torch output."""
 
     layer: str
     channel: int
@@ -85,16 +85,16 @@ def look_at_norm(
         if norm.running_mean is not None and norm.running_var is not None:
             running = (float(norm.running_mean[channel]), float(norm.running_var[channel]))
 
-        def put_out(values: Tensor, statistics: tuple[float, float]) -> Tensor:
+        def outputs(values: Tensor, statistics: tuple[float, float]) -> Tensor:
             mean, variance = statistics
             return gamma * (values - mean) / (variance + norm.eps) ** 0.5 + delta
 
-        tested = put_out(x, running)
+        tested = outputs(x, running)
         theirs = norm(given.to(norm.weight.dtype if norm.weight is not None else torch.float32))
         off = float((theirs.transpose(0, 1)[channel].reshape(len(given), -1).double() - tested).abs().max())
         rows = tuple(_batch_size(x, size, own, norm.eps) for size in sizes if size <= len(x))
     step = max(1, x.numel() // SHOWN)
-    before, after, at_test = (v.flatten()[::step].float() for v in (x, put_out(x, own), tested))
+    before, after, at_test = (v.flatten()[::step].float() for v in (x, outputs(x, own), tested))
     scale, running_scale = ((variance + norm.eps) ** 0.5 for variance in (own[1], running[1]))
     return NormView(
         layer=layer,

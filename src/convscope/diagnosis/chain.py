@@ -32,7 +32,7 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A factor in a pass: what it was given, what it put out, and F(x) + x; its graph reaches no further than ``x``."""
+    """A factor in a pass: what it was given, what it output, and F(x) + x; its graph reaches no further than ``x``."""
 
     factor: Factor
     x: Tensor
@@ -57,7 +57,7 @@ def find_chain(network: nn.Module, images_BCHW: Tensor, names: Sequence[str] | N
 
 
 def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
-    """The first tensor that the network puts out; UsageError where it cannot be called with images alone."""
+    """The first tensor that the network outputs; UsageError where it cannot be called with images alone."""
     try:
         out = first_tensor(network(images_BCHW))
     except ConvscopeError:
@@ -70,7 +70,7 @@ def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
             "Wrap it in a module whose forward takes images and returns logits."
         ) from error
     if out is None or not out.is_floating_point():
-        raise UsageError(f"{type(network).__name__} puts out no tensor of numbers; its forward must return logits.")
+        raise UsageError(f"{type(network).__name__} outputs no tensor of numbers; its forward must return logits.")
     return out
 
 

@@ -79,7 +79,7 @@ def _shown(values: Sequence[float], least: float) -> np.ndarray:
 
 # A quantity's name, title, and the fixed ends of its scale, the same in every image.
 SCALES: dict[str, tuple[str, float, float]] = {
-    "scale": ("What layers put out: standard deviation", 2.0**-12, 2.0**6),
+    "scale": ("What layers output: standard deviation", 2.0**-12, 2.0**6),
     "gradient": ("The gradient at their outputs: root mean square", 2.0**-36, 2.0**-6),
     "update": ("Updates: change of a weight over the weight", 2.0**-20, 1.0),
     "dead": ("Dead channels of rectifiers: share", 0.0, 1.0),
@@ -151,12 +151,12 @@ def norm(view: NormImage) -> Drawing:
         view.after, bins=bins, color=ORANGE, histtype="step", linewidth=1.8, label="these images' mean and scale"
     )
     second.hist(view.tested, bins=bins, color=BLUE, alpha=0.35, label="running ones (test)")
-    second.set_title("what it puts out")
+    second.set_title("what it outputs")
     second.set_ylim(top=1.4 * second.get_ylim()[1])
     second.legend(fontsize=7.5, loc="upper right")
     for axes in (first, second):
         axes.set_yticks([])
-    third.plot(view.sizes, view.noise, "o-", color=ORANGE, label="noise in what is put out")
+    third.plot(view.sizes, view.noise, "o-", color=ORANGE, label="noise in what is output")
     third.plot(view.sizes, view.spread, "s--", color=BLUE, label="spread of the mean")
     third.set_xscale("log")
     third.set_xticks(list(view.sizes), [str(s) for s in view.sizes])

@@ -57,7 +57,7 @@ class Evidence:
     Shares are fractions, losses in units of log K, the loss of guessing, which is ``guess`` nats. ``progress`` is the
     part of it that training has taken away. ``shrink`` (a factor) and ``reach`` (all) are what is left of the gradient
     on its way back through the network at its start, the first factor left out; ``signal`` how the scale of what layers
-    put out changes a layer; ``balance`` the least relative gradient of a weight over the median one. ``update`` is the
+    output changes a layer; ``balance`` the least relative gradient of a weight over the median one. ``update`` is the
     median of ||dW|| / ||W|| over layers and steps, ``largest_update`` the largest median of a layer. ``dead`` is the
     largest share of dead channels in a layer now, ``dead_before`` at the start; ``varies`` the standard deviation of a
     logit over images. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
@@ -231,7 +231,7 @@ def _at_start(
 
 
 def _scales(network: nn.Module, images: Tensor) -> list[float]:
-    """The standard deviation of what each layer with a weight puts out, over images and units, in order."""
+    """The standard deviation of what each layer with a weight outputs, over images and units, in order."""
     found: list[float] = []
 
     def look(name: str, module: nn.Module, inputs: tuple, output: object) -> None:

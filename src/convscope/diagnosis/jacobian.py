@@ -182,11 +182,11 @@ def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
     unit = None
     wanted: list[Tensor] = []
     while True:
-        put_out = _apply(linear.forward, block, x.shape, vectors)
-        unit = _unit(put_out) if unit is None else unit
-        put_out = put_out / unit
-        mapped = torch.cat([mapped, put_out], 2)
-        cross = mapped.transpose(1, 2) @ put_out
+        outputs = _apply(linear.forward, block, x.shape, vectors)
+        unit = _unit(outputs) if unit is None else unit
+        outputs = outputs / unit
+        mapped = torch.cat([mapped, outputs], 2)
+        cross = mapped.transpose(1, 2) @ outputs
         gram = torch.cat([torch.cat([gram, cross[:, : gram.shape[1]].transpose(1, 2)], 1), cross], 2)
         if not torch.isfinite(gram).all():
             raise UsageError(f"the Jacobians hold numbers beyond {str(x.dtype).removeprefix('torch.')}.")
@@ -194,7 +194,7 @@ def _krylov(linear: _Linear, generator: torch.Generator, least: bool) -> Tensor:
         wanted.append(values[:, [0, -1]] if least else values[:, :1])
         if basis.shape[2] >= most or _stand_still(wanted, 1e-10 if double else STILL):
             return values
-        back = _apply(linear.backward, put_out, linear.y.shape, vectors)
+        back = _apply(linear.backward, outputs, linear.y.shape, vectors)
         block = _orthonormal(back[..., : most - basis.shape[2]], basis)
         basis = torch.cat([basis, block], 2)
 

@@ -91,7 +91,7 @@ RULES: tuple[VerdictRule, ...] = (
             _above("start_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.6 times that loss"),
             _NOT_LEARNING,
         ),
-        "{names[when]} the loss was {start_loss:.3g} times that of guessing: what layers put out grows "
+        "{names[when]} the loss was {start_loss:.3g} times that of guessing: what layers output grows "
         "x{signal:.2g} a layer, to a scale of {logits:.3g} at the logits.",
         "initialise by He's rule (a deviation of sqrt(2 / inputs)), or put a batch norm behind each convolution.",
     ),
@@ -103,7 +103,7 @@ RULES: tuple[VerdictRule, ...] = (
             _above("last_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.6 times that loss"),
             _NOT_LEARNING,
         ),
-        "the loss is {last_loss:.3g} times that of guessing: what layers put out grows x{signal:.2g} a layer, to a "
+        "the loss is {last_loss:.3g} times that of guessing: what layers output grows x{signal:.2g} a layer, to a "
         "scale of {logits:.3g} at the logits.",
         "if it was not trained yet, initialise it by He's rule; if it was, give its first weights as start=.",
     ),

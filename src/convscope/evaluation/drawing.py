@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
 
 @in_style()
 def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[str]) -> Drawing:
-    """Which class is taken for which: counts (K, K), rows the truth, columns the guess, ``names`` in their order.
+    """Tell which class is taken for which: counts (K, K), rows the truth, columns the guess, ``names`` in their order.
 
     Colour is the share of a row's images. The diagonal has its own colour, and the mistakes have their own scale,
     of the root of the share, so that a few in a hundred show. A class without images is a grey row. Counts are

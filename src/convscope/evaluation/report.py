@@ -34,7 +34,7 @@ class EvaluationReport:
 
     @cached_property
     def calibration(self) -> Drawing:
-        """How far a probability can be believed."""
+        """Tell how far a probability can be believed."""
         return drawing.calibration(self.evaluated.scores.calibration)
 
     @cached_property

@@ -3,7 +3,7 @@
 A network is run again from the middle for each filter. What comes before the layer is computed once; behind it, as long
 as channels stay apart (activations, pools), only the silenced one is computed anew, and the next convolution or matrix
 takes the difference of that one channel. So all filters of a layer cost a few evaluations, in any ``nn.Module``: calls
-of modules are answered from what they put out before, and nothing is traced.
+of modules are answered from what they output before, and nothing is traced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .layers import Layer
 IMAGES = 1_000  # of the validation images
 BLOCK_BYTES = 16 * 2**20  # of the layer's output for the images of one block
 MOST_IN_BLOCK = 250
-# Each channel of what these put out is made of the same channel of what they are given.
+# Each channel of what these output is made of the same channel of what they are given.
 _BY_CHANNEL = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Identity,
     nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
@@ -135,7 +135,7 @@ class _Replay:
         self._lent: list[tuple[int, Any]] | None = []
 
     def _plan(self, calls: list[Call]) -> dict[nn.Module, list[tuple[Call, bool]]]:
-        """Which calls a replay meets, module by module in order: those not within one that is answered at once."""
+        """Tell which calls a replay meets, module by module in order: those not within one that is answered at once."""
         finished = {
             c.number
             for c in calls
@@ -209,7 +209,7 @@ class _Replay:
         return copy
 
     def _changed(self, call: Call, before: Tensor, low: int, high: int) -> _Mark:
-        """A copy of what a call put out (or was given), made once, in which some channels are about to change."""
+        """A copy of what a call output (or was given), made once, in which some channels are about to change."""
         place = (call.number, before is call.output)
         mark = self._work.get(place)
         if mark is None:
@@ -219,7 +219,7 @@ class _Replay:
         return mark
 
     def _one_channel(self, module: nn.Module, forward: Callable[..., Any], call: Call, mark: _Mark) -> Tensor | None:
-        """What a module puts out when only some channels of its input changed; None where it has to be run."""
+        """Tell what a module outputs when only some channels of its input changed; None where it has to be run."""
         known = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
         if known is None or type(module).forward is not known.forward or module in self._own:
             return None  # a class, or an object, with a forward of its own

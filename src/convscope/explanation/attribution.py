@@ -90,7 +90,7 @@ def cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: str | None =
 def grad_cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: str | None = None) -> Attribution:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): a layer's channels, weighed by the logit's mean gradients.
 
-    The sum of the weighed channels, with what is negative set to 0. ``layer`` is any module that puts out (1, C, h, w);
+    The sum of the weighed channels, with what is negative set to 0. ``layer`` is any module that outputs (1, C, h, w);
     None is the last convolution that is called. Of a module called several times the last call counts. Raises
     UsageError for another shape, a network without a convolution, or a class that does not exist; UnknownName for the
     layer.
@@ -106,10 +106,10 @@ def grad_cam(network: nn.Module, image_1CHW: Tensor, target: int, layer: str | N
             layer = convolutions[-1]
         features_1Chw = taps.outputs.get(layer)
         if features_1Chw is None:
-            raise UsageError(f"grad-cam needs a layer that puts out a tensor, and {layer!r} is not called or does not.")
+            raise UsageError(f"grad-cam needs a layer that outputs a tensor, and {layer!r} is not called or does not.")
         if features_1Chw.ndim != 4 or len(features_1Chw) != 1:
             shape = tuple(features_1Chw.shape)
-            raise UsageError(f"grad-cam needs a layer that puts out (1, C, h, w), and {layer!r} puts out {shape}.")
+            raise UsageError(f"grad-cam needs a layer that outputs (1, C, h, w), and {layer!r} outputs {shape}.")
         gradient_1Chw = _gradient(logits_1K[0, target], features_1Chw)
         weights_1C11 = gradient_1Chw.mean(dim=(2, 3), keepdim=True)
         coarse_hw = (weights_1C11 * features_1Chw.detach()).sum(dim=1)[0].relu()
@@ -238,7 +238,7 @@ def sanity_check(
 
 
 def passes(checks: Sequence[Layerwise]) -> bool:
-    """Whether the later half of a sanity check has a mean absolute correlation below 0.5; False without stages."""
+    """Tell whether the later half of a sanity check has a mean absolute correlation below 0.5; False without stages."""
     later = [abs(check.correlation) for check in checks[len(checks) // 2 :]]
     return bool(later) and fmean(later) < PASSING
 
@@ -262,8 +262,8 @@ def _logits(network: nn.Module, images_BCHW: Tensor, target: int) -> Tensor:
     """The (B, K) logits, of which ``target`` is one."""
     logits = network(images_BCHW)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images_BCHW):
-        shape = f"puts out {tuple(logits.shape)}" if isinstance(logits, Tensor) else "does not put out a tensor"
-        raise UsageError(f"an attribution needs a network that puts out (B, K) logits, and this one {shape}.")
+        shape = f"outputs {tuple(logits.shape)}" if isinstance(logits, Tensor) else "does not output a tensor"
+        raise UsageError(f"an attribution needs a network that outputs (B, K) logits, and this one {shape}.")
     if not 0 <= target < logits.shape[1]:
         raise UsageError(f"the network has {logits.shape[1]} classes, counted from 0, and class {target} is not one.")
     return logits
@@ -293,11 +293,11 @@ def _factor(linear_1K: Tensor, logits_1K: Tensor, target: int) -> Tensor | None:
 def _pooled(taps: Recording, pooled_1C: Tensor, layer: str | None) -> tuple[str, Tensor] | None:
     """The last recorded (1, C, h, w) features whose mean over places is ``pooled_1C``, and the module they are from.
 
-    What modules put out comes before what they are given, which is needed only where a function made the features.
+    What modules output comes before what they are given, which is needed only where a function made the features.
     """
-    put_out = [(name, t) for name in reversed(taps.outputs) for t in reversed(taps.every_output[name])]
+    outputs = [(name, t) for name in reversed(taps.outputs) for t in reversed(taps.every_output[name])]
     given = [(name, taps.inputs[name]) for name in reversed(taps.inputs)]
-    candidates = [*put_out, *given] if layer is None else [pair for pair in put_out if pair[0] == layer]
+    candidates = [*outputs, *given] if layer is None else [pair for pair in outputs if pair[0] == layer]
     for name, t in candidates:
         # Of one place, whatever was pooled, and in whatever way, is its own mean: that says nothing.
         fits = t.ndim == 4 and t.shape[:2] == pooled_1C.shape and t[0, 0].numel() > 1
@@ -323,7 +323,7 @@ def _no_layer(method: str, layer: str | None) -> None:
 
 
 def _moves(size: int, side: int, stride: int) -> int:
-    """How many squares stand in a row, so that the last one reaches the border."""
+    """Tell how many squares stand in a row, so that the last one reaches the border."""
     return math.ceil((size - side) / stride) + 1
 
 

@@ -225,7 +225,7 @@ def crops_of(dataset: Dataset, exemplars: Sequence[Exemplar]) -> Crops:
 def verdicts(
     found: Exemplars, answers_SCC: Tensor, noise_C: Tensor, gains_SC: Tensor, filters: Sequence[int]
 ) -> list[Belief]:
-    """Whether to believe each of the maximized images of a layer.
+    """Tell whether to believe each of the maximized images of a layer.
 
     ``answers_SCC`` (seeds, images, C) is what the clean legal image of each seed and filter makes every filter of
     the layer reach, ``noise_C`` the most that noise reached, and ``gains_SC`` the last gains; ``filters`` names the
@@ -265,7 +265,7 @@ def _verdict_words(ratio: float | None, noise: float | None, gaining: bool, seed
 
 
 def usage_of(ablated: Ablated, row: int, class_names: Sequence[str]) -> Usage:
-    """What the ``row``-th of the silenced filters is for."""
+    """Tell what the ``row``-th of the silenced filters is for."""
     recall = ablated.recall_lost[row].nan_to_num(0)
     fallen = ablated.logit_lost[row]
     worst = [c for c in recall.argsort(descending=True)[:FED].tolist() if recall[c] > 0]

@@ -57,7 +57,7 @@ class Rule:
 
 
 def sights(images_NHWC: np.ndarray, field: int | None) -> Tensor:
-    """How much of each of ``SIGHTS`` there is in the part of an image where there is most of it: float32 (N, F).
+    """Tell how much of each of ``SIGHTS`` there is in the part of an image where there is most of it: float32 (N, F).
 
     A part is a square of ``field`` pixels, the receptive field; the whole image for None.
     """
@@ -91,7 +91,7 @@ def _sights(x_BCHW: Tensor, window: int) -> Tensor:
 
 
 def _colours(x_BCHW: Tensor) -> Tensor:
-    """Which of ``COLOURS`` each pixel has, by hue, saturation and value: (B, 12, H, W) of 0 and 1."""
+    """Tell which of ``COLOURS`` each pixel has, by hue, saturation and value: (B, 12, H, W) of 0 and 1."""
     value, least = x_BCHW.amax(1), x_BCHW.amin(1)
     spread = value - least
     red, green, blue = x_BCHW.unbind(1)
@@ -123,7 +123,7 @@ def _gradient(grey_B1HW: Tensor) -> Tensor:
 
 
 def top_images(highest_NC: Tensor) -> Tensor:
-    """Which images are among the 1 % that excite each filter most, 5 at least: bool (N, C)."""
+    """Tell which images are among the 1 % that excite each filter most, 5 at least: bool (N, C)."""
     n = len(highest_NC)
     best = highest_NC.topk(min(n, max(5, round(TOP_SHARE * n))), dim=0).indices
     return torch.zeros(highest_NC.shape, dtype=torch.bool).scatter_(0, best, True)
@@ -246,7 +246,7 @@ class FirstLayer:
 
 
 def first_layer(weight_CHW: Tensor) -> FirstLayer:
-    """What a filter (3, h, w), in units of pixel values, answers to."""
+    """Tell what a filter (3, h, w), in units of pixel values, answers to."""
     w = weight_CHW.double()
     energy = float(w.square().sum())
     if energy == 0:

@@ -191,7 +191,7 @@ def map_grid(maps_CHW: np.ndarray) -> bytes:
 
 @in_style()
 def attributions(image: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], heading: str) -> Drawing:
-    """Where a network looks: the image, and each method's map over it: blue for the class, orange against."""
+    """Tell where a network looks: the image, and each method's map over it: blue for the class, orange against."""
     side, columns = 220, 1 + len(maps)
     width, height = columns * (side + 10) + 2 * MARGIN - 10, side + 84
     figure = new_figure(width, height)

@@ -27,7 +27,7 @@ _POOLS = {"mean": lambda maps: maps.mean((2, 3)), "max": lambda maps: maps.amax(
 class LinearEnd:
     """How a network ends: maps (N, C, h, w) at ``features``, pooled by "mean" or "max", times weights of ``linear``.
 
-    The logits are ``factor`` times what ``linear`` puts out. ``owner`` is the layer whose filters the maps are, None
+    The logits are ``factor`` times what ``linear`` outputs. ``owner`` is the layer whose filters the maps are, None
     where they are a sum of several, as behind a skip.
     """
 
@@ -49,9 +49,9 @@ def find_head(network: nn.Module, image_1CHW: Tensor) -> LinearEnd | None:
     linears = [name for name in seen.outputs if isinstance(modules[name], nn.Linear)]
     if not linears or output_1K is None or seen.outputs[linears[-1]].shape != output_1K.shape:
         return None
-    pooled_1C, put_out_1K = seen.inputs[linears[-1]], seen.outputs[linears[-1]]
-    factor = float((output_1K * put_out_1K).sum() / put_out_1K.square().sum().clamp(min=1e-30))
-    if not torch.allclose(factor * put_out_1K, output_1K, rtol=1e-4, atol=1e-5 * float(output_1K.abs().max())):
+    pooled_1C, outputs_1K = seen.inputs[linears[-1]], seen.outputs[linears[-1]]
+    factor = float((output_1K * outputs_1K).sum() / outputs_1K.square().sum().clamp(min=1e-30))
+    if not torch.allclose(factor * outputs_1K, output_1K, rtol=1e-4, atol=1e-5 * float(output_1K.abs().max())):
         return None
     for name, maps in reversed(seen.outputs.items()):
         if maps.dim() != 4 or maps.shape[1:2] != pooled_1C.shape[1:] or maps.shape[2:].numel() == 1:
@@ -83,7 +83,7 @@ class FilterEvidence:
 
     @property
     def margin(self) -> Tensor:
-        """What each filter adds to the lead of ``target`` over ``against``, float64 (C,)."""
+        """Tell what each filter adds to the lead of ``target`` over ``against``, float64 (C,)."""
         return self.terms[self.target] - self.terms[self.against]
 
     @property

@@ -1,7 +1,7 @@
 """Exemplars: the images that excite each filter most, for all filters of all layers in one streaming pass.
 
 Approach 1 of the lecture (Zeiler and Fergus 2014, arXiv:1311.2901, show such images for each filter). The lists are
-exact, and memory does not grow with the data: what a batch puts out is compared with the running k-th best, and only
+exact, and memory does not grow with the data: what a batch outputs is compared with the running k-th best, and only
 the few that beat it are looked at more closely.
 """
 
@@ -129,7 +129,7 @@ class Stream:
         return highest.view(batch, width, channels).amax(1)
 
     def results(self) -> tuple[Exemplars, ...]:
-        """What was found so far."""
+        """Tell what was found so far."""
         found = []
         for number, layer in enumerate(self.layers):
             values, index, places = self.best[number].sorted(self.images)

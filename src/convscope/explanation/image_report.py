@@ -76,7 +76,7 @@ def write_image(
 
 
 def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
-    """How many of the nearest images are of each class, the most frequent first."""
+    """Tell how many of the nearest images are of each class, the most frequent first."""
     counts = Counter(dataset.class_names[dataset.labels[i]] for i, _ in near)
     return ", ".join(f"{n} {name}" for name, n in counts.most_common())
 

@@ -52,9 +52,9 @@ class Layer:
 def find_layers(network: nn.Module, image_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
     """The layers of a network in the order in which they work, or those of these names.
 
-    A name may also be of another module that puts out maps (1, C, h, w). Convolutions that see one place only, as in
+    A name may also be of another module that outputs maps (1, C, h, w). Convolutions that see one place only, as in
     squeeze-and-excitation, are layers only when asked for. Raises UnknownName for a name that does not exist, and
-    UsageError for a module that puts out no maps, with its shape, and for a network without convolutions.
+    UsageError for a module that outputs no maps, with its shape, and for a network without convolutions.
     """
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
         image_1CHW = image_1CHW.clone()
@@ -65,7 +65,7 @@ def find_layers(network: nn.Module, image_1CHW: Tensor, names: Sequence[str] | N
     if names is None:
         wanted = [layer for layer in walk.layers if layer.name not in walk.single_place]
         if not wanted:
-            raise UsageError("the network has no convolution that puts out maps, so there are no filters to explain.")
+            raise UsageError("the network has no convolution that outputs maps, so there are no filters to explain.")
         return tuple(wanted)
     order = list(found)
     chosen = {name: found.get(name) or _other(network, image_1CHW, name, walk) for name in names}
@@ -83,16 +83,16 @@ def owners(network: nn.Module, image_1CHW: Tensor) -> dict[str, str]:
 
 
 def _other(network: nn.Module, image_1CHW: Tensor, name: str, walk: _Walk) -> Layer:
-    """A module that is no convolution as a layer, if it puts out maps."""
+    """A module that is no convolution as a layer, if it outputs maps."""
     layers = [layer.name for layer in walk.layers]
     if name not in dict(network.named_modules()) or not name:
         raise UnknownName("layer", name, [*layers, *(n for n, _ in network.named_modules() if n and n not in layers)])
     usable = f"Layers that work: {', '.join(layers[:12])}{', ...' if len(layers) > 12 else ''}."
     if name not in walk.shapes:
-        raise UsageError(f"{name} puts out no tensor in a forward pass. {usable}")
+        raise UsageError(f"{name} outputs no tensor in a forward pass. {usable}")
     shape, field = walk.shapes[name]
     if len(shape) != MAPS_BCHW:
-        raise UsageError(f"{name} puts out {shape}, and a layer puts out maps (N, C, h, w). {usable}")
+        raise UsageError(f"{name} outputs {shape}, and a layer outputs maps (N, C, h, w). {usable}")
     return Layer(name, Tap(name), shape[1], (shape[2], shape[3]), field)
 
 
@@ -113,43 +113,43 @@ class _Walk:
         self._alive: list[Tensor] = [image]  # ids are reused when tensors die
 
     def see(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        given, put_out = first_tensor(inputs), first_tensor(output)
-        if given is None or put_out is None:
+        given, outputs = first_tensor(inputs), first_tensor(output)
+        if given is None or outputs is None:
             return
-        self._alive += [given, put_out]
+        self._alive += [given, outputs]
         call = self._calls[name] = self._calls.get(name, -1) + 1
         if name in self._leaves:
             tensors = [x for x in inputs if isinstance(x, Tensor)] or [given]
-            self._fields.pass_through(module, tensors, put_out)
-        field = self._fields.of(put_out)
-        self.shapes.setdefault(name, (tuple(put_out.shape), field))
-        in_place = given is put_out and not isinstance(module, _IDLE)
+            self._fields.pass_through(module, tensors, outputs)
+        field = self._fields.of(outputs)
+        self.shapes.setdefault(name, (tuple(outputs.shape), field))
+        in_place = given is outputs and not isinstance(module, _IDLE)
         title = self._title(given, in_place)
         self.owners.pop(name, None)  # of a module that is called again the latest call counts
-        if isinstance(module, nn.Conv2d) and put_out.dim() == MAPS_BCHW:
-            self._convolution(name, module, call, given, put_out)
+        if isinstance(module, nn.Conv2d) and outputs.dim() == MAPS_BCHW:
+            self._convolution(name, module, call, given, outputs)
         elif isinstance(module, _BatchNorm) and id(given) in self._open and title is not None:
-            self._norm(name, module, call, title, put_out)
+            self._norm(name, module, call, title, outputs)
         elif isinstance(module, _BY_CHANNEL + _WEIGHTLESS) and title is not None:
-            self._channels[id(put_out)] = (title, put_out._version)
+            self._channels[id(outputs)] = (title, outputs._version)
             self.owners[name] = title
             if in_place:
                 self._open.discard(id(given))
             elif isinstance(module, _BY_CHANNEL) and id(given) in self._open:  # a pool may stand before the norm
-                self._open.add(id(put_out))
+                self._open.add(id(outputs))
 
     def _title(self, given: Tensor, in_place: bool = False) -> str | None:
         """The layer whose filters are the tensor's channels; None when something between two modules changed it."""
         title, version = self._channels.get(id(given), (None, 0))
         return title if given._version == version + in_place else None
 
-    def _convolution(self, name: str, module: nn.Conv2d, call: int, given: Tensor, put_out: Tensor) -> None:
+    def _convolution(self, name: str, module: nn.Conv2d, call: int, given: Tensor, outputs: Tensor) -> None:
         layer = Layer(
             name=name if call == 0 else f"{name}@{call + 1}",
             tap=Tap(name, call=call),
-            filters=put_out.shape[1],
-            places=(put_out.shape[2], put_out.shape[3]),
-            field=self._fields.of(put_out),
+            filters=outputs.shape[1],
+            places=(outputs.shape[2], outputs.shape[3]),
+            field=self._fields.of(outputs),
             convolution=name,
             call=call,
             below=self._title(given) if module.groups == 1 else None,
@@ -157,18 +157,18 @@ class _Walk:
         self.layers.append(layer)
         if given.shape[2:] == (1, 1) and module.kernel_size == (1, 1):
             self.single_place.add(layer.name)
-        self._channels[id(put_out)] = (layer.name, put_out._version)
+        self._channels[id(outputs)] = (layer.name, outputs._version)
         self.owners[name] = layer.name
-        self._open.add(id(put_out))
+        self._open.add(id(outputs))
 
-    def _norm(self, name: str, module: nn.Module, call: int, title: str, put_out: Tensor) -> None:
+    def _norm(self, name: str, module: nn.Module, call: int, title: str, outputs: Tensor) -> None:
         """The convolution's layer is seen behind its norm; one that activates too hides it between its own parts."""
         number = next(i for i, layer in enumerate(self.layers) if layer.name == title)
         part = next((n for n, _ in module.named_modules() if n and f"{name}.{n}" in self._calls), None)
         tap = Tap(name, call=call) if part is None else Tap(f"{name}.{part}", at_input=True, call=call)
-        places = (put_out.shape[2], put_out.shape[3])
+        places = (outputs.shape[2], outputs.shape[3])
         self.layers[number] = replace(
-            self.layers[number], tap=tap, places=places, field=self._fields.of(put_out), norm=name
+            self.layers[number], tap=tap, places=places, field=self._fields.of(outputs), norm=name
         )
-        self._channels[id(put_out)] = (title, put_out._version)
+        self._channels[id(outputs)] = (title, outputs._version)
         self.owners[name] = title

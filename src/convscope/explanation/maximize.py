@@ -146,7 +146,7 @@ def pick_preset(network: nn.Module, layer: Layer | None, side: int, device: torc
 
 
 def _is_linear(network: nn.Module, layer: Layer, side: int, device: torch.device) -> bool:
-    """Whether a layer's values at the middle of three images on a line are on a line too."""
+    """Tell whether a layer's values at the middle of three images on a line are on a line too."""
     noise = uniforms(0, 0, np.arange(2, dtype=np.uint64), 3 * side * side) * 2 - 1
     a, b = torch.from_numpy(noise).float().view(2, 3, side, side).to(device)
     with torch.no_grad():
@@ -235,7 +235,7 @@ class _Ascent:
         return self._colour(0.5 * waves.to(self.device)).clamp(0, 1)
 
     def _coordinates(self, x_BCHW: Tensor) -> Tensor:
-        """What is climbed for images: themselves, or their Fourier components in decorrelated colours."""
+        """Tell what is climbed for images: themselves, or their Fourier components in decorrelated colours."""
         if self.preset.pixels:
             return x_BCHW.clone()
         waves = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(self.mixing), x_BCHW - self.centre)

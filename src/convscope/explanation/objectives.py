@@ -1,6 +1,6 @@
 """What an image is to maximize, as objectives that add and scale: a filter, a class, a direction, this but not that.
 
-Each is a weighted sum of terms, and a term is linear in what one layer puts out. So any number of different objectives
+Each is a weighted sum of terms, and a term is linear in what one layer outputs. So any number of different objectives
 runs in one batch (Olah, Mordvintsev and Schubert 2017, https://doi.org/10.23915/distill.00007, name them so).
 """
 
@@ -79,7 +79,7 @@ def _one_hot(n: int, k: int, what: str) -> tuple[float, ...]:
 
 
 class Values:
-    """The values of a batch of objectives, from what their layers put out."""
+    """The values of a batch of objectives, from what their layers output."""
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self.layers: list[Layer | None] = []

@@ -62,7 +62,7 @@ class Palette:
 
     @property
     def grey(self) -> bool:
-        """Whether the images have no colours: then a maximized one gets none either."""
+        """Tell whether the images have no colours: then a maximized one gets none either."""
         return float(self.mixing.abs().amax(0).sort().values[1]) < GREY
 
 

@@ -132,12 +132,12 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
 
 
 def _has_page(layer: Layer, folder: Path, heading: Heading) -> bool:
-    """Whether there is a page of a layer, or is about to be."""
+    """Tell whether there is a page of a layer, or is about to be."""
     return layer.name in heading.made or (folder / f"{layer.file}.html").exists()
 
 
 def _sees_a_part(found: LayerCards, dataset: Dataset) -> bool:
-    """Whether a crop shows less than three quarters of the image's side, so that the whole image says more."""
+    """Tell whether a crop shows less than three quarters of the image's side, so that the whole image says more."""
     size = found.layer.field
     return size is not None and max(size.size) < 0.75 * dataset.preprocess.size
 
@@ -156,7 +156,7 @@ def _strips(found: LayerCards, i: int, dataset: Dataset, whole: bool) -> list[li
 
 
 def _leading(found: LayerCards, i: int, crop: bool) -> list[np.ndarray | None]:
-    """What stands before the exemplars: the maximized images, and a first layer's filter."""
+    """Tell what stands before the exemplars: the maximized images, and a first layer's filter."""
     shown: list[np.ndarray | None] = []
     if found.maximized is not None and found.box is not None:
         top, left, bottom, right = found.box

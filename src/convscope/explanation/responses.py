@@ -35,7 +35,7 @@ class Responses:
 
 
 def affordable(layers: Sequence[Layer], images: int) -> int:
-    """How many images' answers are kept, so that memory stays bounded: at most 5,000."""
+    """Tell how many images' answers are kept, so that memory stays bounded: at most 5,000."""
     bytes_an_image = 8 * sum(layer.filters for layer in layers)
     return max(1, min(images, MOST_IMAGES, MOST_BYTES // bytes_an_image))
 
@@ -76,7 +76,7 @@ def correlations(answers_NC: Tensor) -> Tensor:
 
 
 def built_from(network: nn.Module, answers: Responses) -> Tensor | None:
-    """What each filter is built from: (C, channels), weight summed over the filter's places times mean activation.
+    """Tell what each filter is built from: (C, channels), weight summed over the filter's places times mean activation.
 
     The scale of the layer's batch norm is in it. None where the layer is no plain convolution (grouped ones see a part
     of the channels only).
@@ -91,7 +91,7 @@ def built_from(network: nn.Module, answers: Responses) -> Tensor | None:
 
 
 def _norm_scale(norm: nn.Module | None, filters: int) -> Tensor:
-    """What a batch norm multiplies each filter with, (C,); ones without."""
+    """Tell what a batch norm multiplies each filter with, (C,); ones without."""
     variance = getattr(norm, "running_var", None)
     if variance is None:
         return torch.ones(filters)

@@ -26,7 +26,7 @@ def export(run: str = "last", /, *, options: Flat[ExportOptions] = ExportOptions
 
 
 def print_export(s: dict[str, Any]) -> None:
-    """What was written, and that it answers as the network does."""
+    """Tell what was written, and that it answers as the network does."""
     print(
         f"{s['classes']} classes at {s['image_size']} x {s['image_size']}; the sealed images agree to "
         f"{s['max_difference']:.1g} ({s['tolerance']:.1g} are allowed)"

@@ -44,7 +44,7 @@ def features(
 
 
 def print_features(result: FeaturesReport) -> None:
-    """What was recorded, how fast, and where."""
+    """Tell what was recorded, how fast, and where."""
     print_notes(result.summary["notes"])
     print(f"{result.extraction.roofline()}\n{result.summary['folder']}")
 

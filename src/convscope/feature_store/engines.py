@@ -135,7 +135,7 @@ def _torch_engine(classifier: Classifier, wanted: FeatureRequest, device: torch.
 
 
 def last_map(network: nn.Module, size: int) -> str:
-    """The module that puts out the last feature map: (B, C, h, w) with more than one place. UsageError where none."""
+    """The module that outputs the last feature map: (B, C, h, w) with more than one place. UsageError where none."""
     found: list[str] = []
 
     def note(name: str, _module: nn.Module, _inputs: tuple[object, ...], output: object) -> None:
@@ -176,7 +176,7 @@ def fold(network: nn.Module, size: int) -> int:
 
 
 def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
-    """What is left of a batch norm once it is folded: timm's carry a dropout and an activation with them."""
+    """Tell what is left of a batch norm once it is folded: timm's carry a dropout and an activation with them."""
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     return nn.Sequential(*(m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if m is not None))

@@ -46,7 +46,7 @@ def _place(images_BCHW: torch.Tensor, recipe: Augment, u: np.ndarray, flips: np.
 
 
 def _flips(kind: str, seed: int, epoch: int, keys_B: np.ndarray) -> np.ndarray:
-    """Which images are mirrored: bool (B,). Alternating flip: Jordan 2024, arXiv:2404.00498."""
+    """Tell which images are mirrored: bool (B,). Alternating flip: Jordan 2024, arXiv:2404.00498."""
     if kind == "none":
         return np.zeros(len(keys_B), bool)
     if kind == "random":

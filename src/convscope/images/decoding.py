@@ -91,7 +91,7 @@ def decode(source: Path | bytes, *, where: str | None = None, at_least: int | No
 
 
 def guarded(work, name: str) -> Image.Image:
-    """What ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
+    """Tell what ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
     if warnings.filters[:1] != [_PILLOW_WARNINGS]:  # what they say is in the error or of no matter to the pixels
         warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -161,7 +161,7 @@ def _header(reader, file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _reason(error: Exception) -> str:
-    """What a decoder raised, in a few printable words."""
+    """Tell what a decoder raised, in a few printable words."""
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: over {MAX_PIXELS // 1_000_000} million pixels"
     if isinstance(error, MemoryError):

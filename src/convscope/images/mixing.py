@@ -20,7 +20,7 @@ COIN, SHARE, CENTRE_X, CENTRE_Y = range(4)
 
 
 def is_on(recipe: Labels) -> bool:
-    """Whether any image is mixed."""
+    """Tell whether any image is mixed."""
     return recipe.mixup > 0 or recipe.cutmix > 0
 
 
@@ -54,7 +54,7 @@ def mix(  # noqa: PLR0913 - as augment, with the partners
 
 
 def _cut(centre_B: np.ndarray, share_B: np.ndarray, side: int) -> np.ndarray:
-    """Which rows, or columns, a rectangle of 1 - share of the area covers: bool (B, side)."""
+    """Tell which rows, or columns, a rectangle of 1 - share of the area covers: bool (B, side)."""
     half = np.sqrt(1 - share_B) * side / 2
     place = np.arange(side) + 0.5
     return np.abs(place - centre_B[:, None] * side) < half[:, None]

@@ -68,7 +68,7 @@ def add_convolution(layers: Layers, suffix: str, shape: tuple[int, int, int], ba
     """Add ``conv``, ``norm`` and ``relu`` with this suffix; ``shape`` is (channels, filters, filter size).
 
     The batch norm's own shift makes a bias before it idle, so the convolution has one only without batch norm. The ReLU
-    does not work in place: what a filter put out before the activation is what gets explained.
+    does not work in place: what a filter output before the activation is what gets explained.
     """
     channels, filters, size = shape
     layers[f"conv{suffix}"] = nn.Conv2d(channels, filters, size, padding=size // 2, bias=not batch_norm)

@@ -58,7 +58,7 @@ def architecture_of(
 
 
 def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
-    """Show a network that is not ours one image: UsageError where it cannot take it, or puts out no logits."""
+    """Show a network that is not ours one image: UsageError where it cannot take it, or outputs no logits."""
     image = torch.zeros(1, 3, image_size, image_size)
     with evaluating(network), torch.no_grad():
         try:
@@ -68,7 +68,7 @@ def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_
             raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
     shape = tuple(logits_BK.shape) if isinstance(logits_BK, torch.Tensor) else type(logits_BK).__name__
     if shape != (1, num_classes):
-        raise UsageError(f"{name} must put out (1, {num_classes}) logits for one image, and put out {shape}.")
+        raise UsageError(f"{name} must output (1, {num_classes}) logits for one image, and output {shape}.")
 
 
 def architecture_from(stored: dict[str, Any], path: Path, model: str | None) -> Architecture:

@@ -21,7 +21,7 @@ def model_table(name: str, options: ModelOptions) -> Any:
 
 
 def model_rules(book: Any, image_size: int = 32) -> tuple[str, ...]:
-    """What in a Ledger breaks the lecture's rules, in sentences."""
+    """Tell what in a Ledger breaks the lecture's rules, in sentences."""
     from .design_rules import broken_rules
 
     return broken_rules(book, image_size)

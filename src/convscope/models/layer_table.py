@@ -138,14 +138,14 @@ class _Book:
 
     def enter(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         is_leaf = name in self._leaves
-        given, put_out = first_tensor(inputs), first_tensor(output)
+        given, outputs = first_tensor(inputs), first_tensor(output)
         weightless = next(module.parameters(recurse=False), None) is None
-        if given is None or put_out is None or (weightless and not is_leaf):
+        if given is None or outputs is None or (weightless and not is_leaf):
             return  # a container without weights of its own: its leaves have told everything
         if is_leaf:
-            self._fields.pass_through(module, [x for x in inputs if isinstance(x, Tensor)] or [given], put_out)
-        field = self._fields.of(put_out)
-        filters, filter_size, stride, pad = _geometry(module, given, put_out)
+            self._fields.pass_through(module, [x for x in inputs if isinstance(x, Tensor)] or [given], outputs)
+        field = self._fields.of(outputs)
+        filters, filter_size, stride, pad = _geometry(module, given, outputs)
         row = LayerRow(
             name=name or type(module).__name__,
             kind=next((word for kind, word in KINDS.items() if isinstance(module, kind)), type(module).__name__),
@@ -155,12 +155,12 @@ class _Book:
             filter_size=filter_size,
             stride=stride,
             pad=pad,
-            out_channels=_channels(module, put_out),
-            out_size=_map_size(module, put_out),
+            out_channels=_channels(module, outputs),
+            out_size=_map_size(module, outputs),
             parameters=self._first_seen(module, is_leaf),
-            multiply_adds=_multiply_adds(module, given, put_out),
+            multiply_adds=_multiply_adds(module, given, outputs),
             receptive_field=None if field is None else _size(field.size),
-            activation_bytes=0 if _same_memory(given, put_out) else 4 * put_out.numel(),
+            activation_bytes=0 if _same_memory(given, outputs) else 4 * outputs.numel(),
         )
         self.rows.append(row)
 
@@ -185,20 +185,20 @@ def _failure(network: nn.Module, image: Tensor, error: Exception) -> UsageError:
     )
 
 
-def _multiply_adds(module: nn.Module, given: Tensor, put_out: Tensor) -> int:
+def _multiply_adds(module: nn.Module, given: Tensor, outputs: Tensor) -> int:
     if isinstance(module, _ConvNd):  # a transposed convolution multiplies its filters with the input's places
-        places = given if isinstance(module, _ConvTransposeNd) else put_out
+        places = given if isinstance(module, _ConvTransposeNd) else outputs
         return places.numel() * module.weight[0].numel()
-    return put_out.numel() * module.in_features if isinstance(module, nn.Linear) else 0
+    return outputs.numel() * module.in_features if isinstance(module, nn.Linear) else 0
 
 
-def _geometry(module: nn.Module, given: Tensor, put_out: Tensor) -> tuple[Any, MapSize | None, MapSize | None, Any]:
+def _geometry(module: nn.Module, given: Tensor, outputs: Tensor) -> tuple[Any, MapSize | None, MapSize | None, Any]:
     """Filters, filter size, stride and padding; "same" where a convolution's padding keeps the size of the map."""
     if not isinstance(module, WINDOWED):
         return None, None, None, None
     _, stride, padding = windows(module)
     filters = module.out_channels if isinstance(module, nn.Conv2d) else None
-    kept = filters is not None and given.shape[2:] == put_out.shape[2:] and padding != (0, 0)
+    kept = filters is not None and given.shape[2:] == outputs.shape[2:] and padding != (0, 0)
     return filters, _size(pair(module.kernel_size)), _size(stride), "same" if kept else _size(padding)
 
 
@@ -220,8 +220,8 @@ def _shape(tensor: Tensor) -> str:
     return " x ".join(str(side) for side in tensor.shape[1:]) or "1 number"
 
 
-def _same_memory(given: Tensor, put_out: Tensor) -> bool:
-    return put_out.untyped_storage().data_ptr() == given.untyped_storage().data_ptr() != 0
+def _same_memory(given: Tensor, outputs: Tensor) -> bool:
+    return outputs.untyped_storage().data_ptr() == given.untyped_storage().data_ptr() != 0
 
 
 def _text(cell: MapSize | str | None) -> str:

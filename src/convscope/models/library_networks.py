@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import UnknownName, UsageError
 
-AUXILIARY = ("googlenet", "inception_v3")  # of torchvision: they put out more than logits unless told not to
+AUXILIARY = ("googlenet", "inception_v3")  # of torchvision: they output more than logits unless told not to
 
 
 def resolve(name: str) -> str | None:

@@ -15,5 +15,5 @@ class ModelOptions(ArchitectureOptions):
     """Side of its images in pixels."""
 
     def of_network(self) -> dict[str, object]:
-        """What the model's builder is given."""
+        """Tell what the model's builder is given."""
         return {name: value for name, value in vars(self).items() if name not in ("classes", "image_size")}

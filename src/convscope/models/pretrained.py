@@ -137,7 +137,7 @@ def pretrained_weights(found: Pretrained, file: Path | None = None) -> dict[str,
 
 
 def is_here(found: Pretrained) -> bool:
-    """Whether the weights are on this machine."""
+    """Tell whether the weights are on this machine."""
     return (_lite0_file() if found.repository is None else _kept(found)) is not None
 
 

@@ -69,18 +69,18 @@ class Fields:
             self._note(tensor, field)
         return field
 
-    def pass_through(self, module: nn.Module, given: Sequence[Tensor], put_out: Tensor) -> None:
+    def pass_through(self, module: nn.Module, given: Sequence[Tensor], outputs: Tensor) -> None:
         """Follow a call of a module that contains no other."""
         field = None
         if given and (seen := union([self.of(tensor) for tensor in given])) is not None:
-            field = _after(module, seen, given[0], put_out)
-        self._note(put_out, field)
-        places = _places(put_out)
+            field = _after(module, seen, given[0], outputs)
+        self._note(outputs, field)
+        places = _places(outputs)
         self._by_places.setdefault(places, []).append(field)
-        self._latest = (field, put_out.numel(), places)
+        self._latest = (field, outputs.numel(), places)
 
     def _between_modules(self, tensor: Tensor) -> Field | None:
-        """The field of a sum, a functional activation or the like: it can only be made of what was put out before."""
+        """The field of a sum, a functional activation or the like: it can only be made of what was output before."""
         latest, numel, places = self._latest
         if tensor.dim() < MAPS_BCHW:
             return latest if tensor.numel() == numel else None
@@ -101,13 +101,13 @@ def union(fields: Sequence[Field | None]) -> Field | None:
     return Field(size, known[0].step, (starts[0], starts[1]), known[0].places)
 
 
-def _after(module: nn.Module, seen: Field, given: Tensor, put_out: Tensor) -> Field | None:
+def _after(module: nn.Module, seen: Field, given: Tensor, outputs: Tensor) -> Field | None:
     """The field of a module's output; None for a module whose windows are not known."""
     if isinstance(module, _CONVOLUTIONS_AND_POOLS) and given.dim() == MAPS_BCHW:
         kernel, stride, padding = windows(module)
-        return seen.through(kernel, stride, padding, _places(put_out))
+        return seen.through(kernel, stride, padding, _places(outputs))
     if isinstance(module, _GLOBAL_POOLS) and given.dim() == MAPS_BCHW:
-        rows_cols = _places(put_out)
+        rows_cols = _places(outputs)
         if any(had % has for had, has in zip(seen.places, rows_cols, strict=True)):
             return None  # windows of different sizes
         window = (seen.places[0] // rows_cols[0], seen.places[1] // rows_cols[1])
@@ -117,7 +117,7 @@ def _after(module: nn.Module, seen: Field, given: Tensor, put_out: Tensor) -> Fi
     if isinstance(module, nn.Flatten):
         return seen
     unweighted = next(module.parameters(), None) is None
-    same_places = given.shape == put_out.shape and (unweighted or isinstance(module, _PLACE_BY_PLACE))
+    same_places = given.shape == outputs.shape and (unweighted or isinstance(module, _PLACE_BY_PLACE))
     return seen if same_places else None
 
 

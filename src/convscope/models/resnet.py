@@ -41,7 +41,7 @@ class PadShortcut(nn.Module):
 class Block(nn.Module):
     """Two 3x3 convolutions; unless ``shortcut`` is None, what came in is added before the last ReLU.
 
-    The ReLUs do not work in place: what a filter put out before the activation is what gets explained.
+    The ReLUs do not work in place: what a filter output before the activation is what gets explained.
     """
 
     def __init__(self, channels: int, filters: int, stride: int, shortcut: Shortcut | None, batch_norm: bool) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a network without disturbing it: what its modules are given and put out, in evaluation mode if wanted.
+"""Looking at a network without disturbing it: what its modules are given and output, in evaluation mode if wanted.
 
 With ``tracing`` the only module of the package that registers a hook or replaces a ``forward``. Every tap is a ``with``
 block, and what it changed is as before afterwards, whether the block ended or raised. Any ``nn.Module`` works, whatever
@@ -26,7 +26,7 @@ Callback = Callable[[str, nn.Module, tuple[Any, ...], Any], None]
 
 @dataclass(frozen=True)
 class Tap:
-    """A place in a network where a tensor passes: what a module puts out, or is given, at its n-th call in a pass."""
+    """A place in a network where a tensor passes: what a module outputs, or is given, at its n-th call in a pass."""
 
     module: str
     at_input: bool = False
@@ -35,7 +35,7 @@ class Tap:
 
 @dataclass
 class Recording:
-    """What the tapped modules were given and put out, by name, in the order in which they were called.
+    """What the tapped modules were given and output, by name, in the order in which they were called.
 
     ``inputs`` and ``outputs`` hold the latest call; ``every_output`` all of them, because a module that is used in
     several places is called several times. Where a module takes or gives more than one tensor, the first is kept. A
@@ -199,7 +199,7 @@ class _Reached(Exception):
 
 
 def reach(network: nn.Module, images_BCHW: Tensor, taps: Sequence[Tap]) -> list[Tensor]:
-    """What passes each of the ``taps`` when the network is given these images; nothing after the last is computed.
+    """Tell what passes each of the ``taps`` when the network is given these images; nothing after the last is computed.
 
     Gradients flow as they do in any pass. Raises UnknownName, or UsageError for a tap that the pass does not come to.
     """
@@ -270,7 +270,7 @@ def named(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 
 
 def count_hooks(network: nn.Module) -> int:
-    """How many forward and backward hooks the network and its submodules carry, whoever registered them."""
+    """Tell how many forward and backward hooks the network and its submodules carry, whoever registered them."""
     kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
     return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
 
@@ -295,10 +295,10 @@ def _recorders(recording: Recording, name: str, clone: bool) -> tuple[Callable[.
         return (mapped(args, Tensor.clone), mapped(kwargs, Tensor.clone)) if clone else None
 
     def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        put_out = first_tensor(output)
-        if put_out is not None:
-            recording.outputs[name] = put_out
-            recording.every_output.setdefault(name, []).append(put_out)
+        outputs = first_tensor(output)
+        if outputs is not None:
+            recording.outputs[name] = outputs
+            recording.every_output.setdefault(name, []).append(outputs)
         return mapped(output, Tensor.clone) if clone else None
 
     return before, after

@@ -15,7 +15,7 @@ from .taps import first_tensor, hooks, mapped
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module in a traced pass: when it was entered and left, what it was given and put out.
+    """One call of a module in a traced pass: when it was entered and left, what it was given and output.
 
     ``number`` counts the calls as they are entered, ``parent`` is that of the call around it (-1 for none).
     """
@@ -34,7 +34,7 @@ class Call:
 def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
     """Record every call of every module in the passes within the block, in the order in which they are entered.
 
-    The network goes on with copies of what is put out, so that nothing works on it in place. What is given is kept for
+    The network goes on with copies of what is output, so that nothing works on it in place. What is given is kept for
     the module ``given_of`` alone.
     """
     calls: list[Call] = []

@@ -24,7 +24,7 @@ from ..errors import UnknownName, UsageError
 
 
 def is_own(name: str) -> bool:
-    """Whether a model's name is of the form ``module.py:function``."""
+    """Tell whether a model's name is of the form ``module.py:function``."""
     return ".py:" in name
 
 

@@ -53,7 +53,7 @@ def vgg(  # noqa: PLR0913 - each is an option that a user sets by name
 
 
 def stage_depths(depth: int, image_size: int) -> tuple[int, ...]:
-    """How many convolutions each stage has, the first stage first; raises UsageError where one would have none."""
+    """Tell how many convolutions each stage has, the first stage first; raises UsageError where one would have none."""
     stages = 0
     while image_size >> stages > LAST_SIDE and stages < MOST_STAGES:
         stages += 1

@@ -126,7 +126,7 @@ class RungTraining:
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two recipes differ in nothing but the epochs, which are settled by the speed of the moment."""
+    """Tell whether two recipes differ in nothing but the epochs, which are settled by the speed of the moment."""
     return {**one, "loop": {**one["loop"], "epochs": 0}} == {**other, "loop": {**other["loop"], "epochs": 0}}
 
 

@@ -26,7 +26,7 @@ class Tuning:
     stages: tuple[tuple[str, ...], ...]
 
     def sentence(self) -> str:
-        """What is frozen, in words."""
+        """Tell what is frozen, in words."""
         return (
             f"{len(self.scales)} tensors are trained; the running statistics of {len(self.frozen)} batch norms stay "
             "those of the pretrained network."

@@ -209,7 +209,7 @@ class Transfer:
         return scratch_rung(small, base, place)
 
     def _command(self, run: Run) -> str:
-        """What to type to go on with a transfer that was stopped."""
+        """Tell what to type to go on with a transfer that was stopped."""
         words = ["convscope", "transfer", self.data, "--backbone", self.options.backbone, "--name", run.name]
         words += ["--budget", f"{self.options.budget:g}"] if self.options.budget else []
         words += ["--weights", str(self.options.weights)] if self.options.weights else []

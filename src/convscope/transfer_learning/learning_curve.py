@@ -88,7 +88,7 @@ class LearningCurve:
         return Range(1 - mean, max(0.0, 1 - high), min(1.0, 1 - low), level)
 
     def twice(self, level: float = 0.9) -> Range:
-        """What twice the images would add to the accuracy: 0 or more."""
+        """Tell what twice the images would add to the accuracy: 0 or more."""
         gains, weights = self._errors(self.per_class) - self._errors(2 * self.per_class), self._laws[1]
         low, high = _mixture(gains, weights, 0.0, level)
         return Range(float(gains @ weights), low, high, level)

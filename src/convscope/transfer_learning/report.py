@@ -50,7 +50,7 @@ class TransferReport:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What ``--json`` prints last."""
+        """Tell what ``--json`` prints last."""
         top1 = self.test.top1 if self.test else None
         return {
             "run": str(self.run.folder),

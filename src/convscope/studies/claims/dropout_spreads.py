@@ -26,7 +26,7 @@ CLAIM = Claim(
     sentence="Reduce reliance on any one convolution or neuron",
     question="With dropout, does silencing the filter of the last convolution that is missed most (on validation "
     "images) cost less test accuracy?",
-    expected="holds: dropout works on what the last convolution puts out",
+    expected="holds: dropout works on what the last convolution outputs",
     needs=("shapes",),
     minutes={"small": 2, "medium": 25, "large": 500},
     plans=plan,

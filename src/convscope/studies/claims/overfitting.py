@@ -62,10 +62,10 @@ def measure(network: torch.nn.Module, data: Dataset, _plan: Dataset) -> Measurem
     found["drop"] = right.float() - torch.stack([found[name].float() for name in CHANGES]).mean(0)
     layer, worst = _missed_most(network, data)
 
-    def silent(_: int, put_out: torch.Tensor) -> torch.Tensor:
-        put_out = put_out.clone()
-        put_out[:, worst] = 0
-        return put_out
+    def silent(_: int, outputs: torch.Tensor) -> torch.Tensor:
+        outputs = outputs.clone()
+        outputs[:, worst] = 0
+        return outputs
 
     with tapping(network, [layer.tap], silent):
         found["silenced"] = logits(network, data.images, data.preprocess, index).argmax(1) == labels
