@@ -18,7 +18,7 @@ from convscope.errors import DataError, LockedError, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
 from convscope.training.runs import Run
-from convscope.transfer_learning.ladder import CHEAP, Rung, best_of, compare
+from convscope.transfer_learning.ladder import CHEAP, COSTLY, Rung, best_of, compare
 
 SMALL = {"image_size": 64, "engine": "torch"}
 
@@ -131,7 +131,9 @@ def test_a_costlier_way_is_kept_only_when_it_is_better_beyond_chance():
     assert compare(part, rung("head", 90)).n == 50
 
 
-def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Path):
+def test_fine_tuning_leaves_frozen_norms_and_says_so(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    epochs = dict.fromkeys(COSTLY, 2)  # as short as any costly way may be
+    monkeypatch.setattr("convscope.transfer_learning.ladder_command.EPOCHS", epochs)
     report = convscope.transfer(images, name="f", runs=tmp_path, budget=2, **SMALL)
     names = [r.name for r in report.rungs]
     assert names[3:] == ["last stage", "full", "scratch"]
