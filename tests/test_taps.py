@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convscope.errors import UnknownName, UsageError
 from convscope.models.alexnet import alexnet
 from convscope.models.resnet import cifar_resnet
-from convscope.models.taps import Tap, count_hooks, evaluating, named, observe, reach, record, tapping
+from convscope.models.taps import Tap, computing_by, count_hooks, evaluating, named, observe, reach, record, tapping
 from convscope.models.tracing import tracing
 
 
@@ -459,3 +459,24 @@ def test_evaluating_gives_every_module_its_mode_back() -> None:
     assert {name for name, module in network.named_modules() if not module.training} == {
         *["block", "block.conv", "block.norm"]
     }
+
+
+def test_modules_compute_by_other_functions_within_the_block_alone() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    x = torch.randn(3, 2)
+    expected = network(x)
+    with computing_by({network[0]: lambda given: given * 0, network[1]: lambda given: given + 7}):
+        assert network(x).tolist() == [[7.0, 7.0]] * 3
+    assert torch.equal(network(x), expected)
+    with pytest.raises(ValueError, match="on purpose"), computing_by({network[1]: Failing().forward}):
+        network(x)
+    assert torch.equal(network(x), expected)
+    assert not any("forward" in vars(module) for module in network.modules())
+
+
+def test_a_forward_of_the_object_is_put_back() -> None:
+    layer = nn.Identity()
+    layer.forward = own = lambda x: x + 1
+    with computing_by({layer: lambda x: x - 1}):
+        assert layer(torch.zeros(1)).item() == -1
+    assert layer.forward is own

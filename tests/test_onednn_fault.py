@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -80,3 +81,31 @@ def test_only_what_meets_the_fault_is_changed() -> None:
 def test_every_network_that_is_built_is_without_it() -> None:
     narrow = build("resnet20", 10, 32, {"width": 8, "shortcut": "projection"}, seed=0)
     assert [type(layer) for layer in narrow.modules()].count(StridedPointwise) == 1  # 8 to 16; 16 to 32 is sound
+
+
+class Shared(nn.Module):
+    """One such layer under two names, with a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 1, 2)
+        self.again = self.first
+        self.first.register_forward_hook(lambda module, args, output: output + 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(self.first(x))
+
+
+def test_a_shared_layer_stays_one_and_keeps_its_hooks_and_parameters() -> None:
+    network, images = Shared().eval(), torch.randn(2, 4, 8, 8)
+    before, parameters, expected = list(network.state_dict()), list(network.parameters()), network(images)
+    drawn = torch.get_rng_state()
+    assert without_the_fault(network) is network
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert network.first is network.again
+    assert type(network.first) is StridedPointwise
+    assert not network.first.training
+    assert list(network.state_dict()) == before
+    assert all(a is b for a, b in zip(network.parameters(), parameters, strict=True))
+    torch.testing.assert_close(network(images), expected)
+    torch.testing.assert_close(copy.deepcopy(network)(images), expected)
