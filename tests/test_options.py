@@ -13,6 +13,8 @@ from convscope.classifying.prediction import VIEWS
 from convscope.cli.commands import COMMANDS
 from convscope.datasets.splits import PARTS
 from convscope.errors import UnknownName
+from convscope.exporting.formats import EXPORTS
+from convscope.exporting.options import Format
 from convscope.feature_store.engines import ENGINES
 from convscope.recipes import OPERATIONS, SCHEDULES, SIZES, Recipe
 from convscope.training import schedules
@@ -62,7 +64,13 @@ def test_every_field_of_a_recipe_can_be_set() -> None:
 
 @pytest.mark.parametrize(
     ("literal", "table"),
-    [(Size, SIZES), (options.Views, VIEWS), (options.Engines, ENGINES), (options.Part, [*PARTS, "all"])],
+    [
+        (Size, SIZES),
+        (options.Views, VIEWS),
+        (options.Engines, ENGINES),
+        (Format, EXPORTS),
+        (options.Part, [*PARTS, "all"]),
+    ],
 )
 def test_a_choice_is_what_its_table_holds(literal: Any, table: Any) -> None:
     assert list(get_args(literal)) == list(table)

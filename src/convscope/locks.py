@@ -7,14 +7,9 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import LockedError
 from .storage import commit_text, discard, make_folder, storage_error
-
-if TYPE_CHECKING:
-    pass
-
 
 # --------------------------------------------------------------------------------------------------------- locks
 

@@ -2,8 +2,7 @@
 
 Commit protocol: a temporary file beside the target, flush and fsync, re-read and compare its hash, rename over the
 target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture.
-Tensors are written as one safetensors file whose metadata holds our JSON, a SHA-256 per tensor and a seal over both,
-so that weights and their description cannot be torn apart and a flipped bit is seen before it reaches a network.
+What can be made again (``write_derived``) is written whole too, but without waiting for the disk.
 """
 
 from __future__ import annotations
@@ -18,12 +17,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import DamagedFile, StorageError
 
-if TYPE_CHECKING:
-    pass
 FORMAT = 2  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 _TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what _temporary makes: the process writes into it
 

@@ -1,4 +1,7 @@
-"""Tensors on disk, sealed: one safetensors file with our JSON, a SHA-256 for each tensor and a seal over both."""
+"""Tensors on disk, sealed: one safetensors file with our JSON, a SHA-256 for each tensor and a seal over both.
+
+So weights and their description cannot be torn apart, and a flipped bit is seen before it reaches a network.
+"""
 
 from __future__ import annotations
 

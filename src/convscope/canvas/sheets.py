@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from .figures import DPI, Drawing, finished, in_style, new_figure, plain, text_width, two_lines
-
-if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
-    pass
 
 
 @in_style()

@@ -55,9 +55,6 @@ def export_classifier(classifier: Classifier, folder: Path, name: str, format: s
     return EXPORTS[format](classifier, folder, name)
 
 
-# ------------------------------------------------------------------------------------------------------- the seal
-
-
 # ------------------------------------------------------------------------------------------------------- formats
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +11,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..canvas.figures import BLUE, GREY, ORANGE, Drawing, finished, in_style, new_figure
-
-if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
-    pass
 
 
 @in_style()
