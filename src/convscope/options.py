@@ -61,7 +61,7 @@ class Places(DataRoot, Runs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watching:
+class ProgressOption:
     """Who is told how far the work is."""
 
     progress: Annotated[Progress | None, Parameter(parse=False)] = None
@@ -103,7 +103,7 @@ class ArchitectureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectOptions(OwnCode, Places, Watching):
+class SubjectOptions(OwnCode, Places, ProgressOption):
     """How a run, a classifier file or a model's name is found, with its data."""
 
     weights: Path | None = None
@@ -174,7 +174,7 @@ def with_choice_and_options(
     group: Callable[P, O],
 ) -> Callable[[Callable[[S, O], R]], MayChooseAndTakesOptions[S, P, R]]:
     """Do what ``with_options`` does for a function of (choice, options): without a choice it is given None."""
-    return functools.partial(_by_keyword, group)
+    return functools.partial(_by_keyword, group, may_lack=0)
 
 
 def with_images_and_options(
@@ -187,22 +187,23 @@ def with_images_and_options(
 def with_data_and_options(
     group: Callable[P, O],
 ) -> Callable[[Callable[[S, D | None, O], R]], TakesDataAndOptions[S, D, P, R]]:
-    """Make a function of (subject, data, options) take the fields of ``group`` as keywords."""
-    return functools.partial(_by_keyword, group)
+    """Make a function of (subject, data, options) take the fields of ``group`` as keywords; data may be left out."""
+    return functools.partial(_by_keyword, group, may_lack=1)
 
 
 def with_image_data_and_options(
     group: Callable[P, O],
 ) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
-    """Make a function of (subject, image, data, options) take the fields of ``group`` as keywords."""
-    return functools.partial(_by_keyword, group)
+    """Do what ``with_data_and_options`` does for a function of (subject, image, data, options)."""
+    return functools.partial(_by_keyword, group, may_lack=2)
 
 
-def _by_keyword(group: Any, function: Callable[..., Any]) -> Any:
+def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None = None) -> Any:
+    """Take a group's fields as keywords; the positional of number ``may_lack`` is None where it is not given."""
     fields = [field.name for field in dataclasses.fields(group)]
-    first, *others, _ = inspect.signature(function).parameters.values()
-    positional = [first.replace(default=None) if first.name == "choice" else first]
-    positional += [p.replace(default=None) if p.name == "data" else p for p in others]
+    *positional, _ = inspect.signature(function).parameters.values()
+    if may_lack is not None:
+        positional[may_lack] = positional[may_lack].replace(default=None)
 
     @functools.wraps(function)
     def call(*subjects: Any, **given: Any) -> Any:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..options import DataRoot, Device, Engines, Fitting, Flag, OwnCode, Places, PretrainedWeights, Watching
+from ..options import DataRoot, Device, Engines, Fitting, Flag, OwnCode, Places, PretrainedWeights, ProgressOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions(Fitting, Device, DataRoot, Watching):
+class BackboneOptions(Fitting, Device, DataRoot, ProgressOption):
     """Which pretrained network records the features of which images."""
 
     backbone: str = "lite0"
@@ -38,7 +38,7 @@ class FeaturesOptions(BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilarOptions(OwnCode, PretrainedWeights, Places, Watching):
+class SimilarOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
     """A search as it is asked for."""
 
     count: int = 9

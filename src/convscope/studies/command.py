@@ -19,13 +19,13 @@ FOLDER = "study"  # in the folder of runs
 
 
 @with_choice_and_options(StudyOptions)
-def study(choice: Sequence[str] | None, options: StudyOptions) -> StudyReport:
-    """Run the claims of a ``choice``, or all, at a size, and judge each. Options are those of the command line.
+def study(claims: Sequence[str] | None, options: StudyOptions) -> StudyReport:
+    """Run ``claims``, or all, at a size, and judge each. Options are those of the command line.
 
     What was trained before is found in the folder ``study`` of ``runs`` and not trained again; after so many
     ``minutes`` no other training is begun. UnknownName for a claim or size that does not exist.
     """
-    *_, report = study_events(choice or (), options)
+    *_, report = study_events(claims or (), options)
     assert isinstance(report, StudyReport)
     return report
 

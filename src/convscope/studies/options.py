@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from ..options import Device, Places, Watching
+from ..options import Device, Places, ProgressOption
 from ..training.options import Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(Device, Places, Watching):
+class StudyOptions(Device, Places, ProgressOption):
     """The size of the trainings, and the time they may take; results lie in the folder ``study`` of runs."""
 
     size: Size = "small"
@@ -15,4 +15,4 @@ class StudyOptions(Device, Places, Watching):
     minutes: float | None = None
     """Begin no other training after so many."""
     device: str = "cpu"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """cpu, auto, cuda, cuda:1, mps."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..options import ArchitectureOptions, Device, Fitting, Flag, Places, Watching
+from ..options import ArchitectureOptions, Device, Fitting, Flag, Places, ProgressOption
 from ..recipes import Recipe
 
 Size = Literal["small", "medium", "large"]
@@ -87,7 +87,9 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LoopOptions, NetworkOptions, OptimizerOptions, AugmentOptions, Fitting, Device, Places, Watching):
+class TrainOptions(
+    LoopOptions, NetworkOptions, OptimizerOptions, AugmentOptions, Fitting, Device, Places, ProgressOption
+):
     """A training as it is asked for."""
 
     recipe: str | None = None
