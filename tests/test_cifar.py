@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope.cache import cache_folder
 from convscope.datasets.cifar import ARCHIVE, FOLDER, TRAIN_FILES, read_batch
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, UnreachableError
-from convscope.storage import cache_folder
 
 
 def batch(seed: int, count: int = 40) -> dict[bytes, Any]:

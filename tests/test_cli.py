@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convscope import cli, storage
+from convscope import cli
+from convscope.cache import cache_folder
 from convscope.models.registry import MODELS
 from convscope.training.runs import Run
 
@@ -338,7 +339,7 @@ def test_out_of_memory_is_71_and_a_bug_is_1_with_its_traceback_in_a_file(
     refused(capsys, 71, "models")
     fail(ZeroDivisionError("oops"))
     said = refused(capsys, 1, "models")
-    log = storage.cache_folder() / "error.log"
+    log = cache_folder() / "error.log"
     assert str(log) in said
     assert "ZeroDivisionError: oops" in log.read_text()
 

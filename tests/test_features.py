@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convscope
-from convscope import storage, tensor_files
+from convscope import tensor_files
+from convscope.cache import cache_folder
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
@@ -189,7 +190,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
     listing = list_images(folder_of(tmp_path / "data"))
     description = features.store_description(small, TORCH, features.engine_identity("torch", FeatureRequest(), CPU))
     key = features.hashlib.sha256(features.to_json(description).encode()).hexdigest()[:40]
-    with lock(storage.cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
+    with lock(cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
         extract(listing, small, TORCH, CPU)
 
     monkeypatch.setattr(features, "SHARD_ROWS", 4)

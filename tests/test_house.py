@@ -13,7 +13,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "convscope"
 FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
 
 # Low to high. Imports point to rooms that stand above in this list, and within a room from a later stage to an earlier.
-GROUND = "errors version storage tensor_files locks randomness machine recipes progress terminal options".split()
+GROUND = (
+    "errors version visible storage folders schemas cache tensor_files locks randomness machine recipes progress "
+    "terminal options"
+).split()
 ROOMS = (
     "images datasets models classifying canvas training evaluation exporting feature_store explanation diagnosis "
     "transfer_learning studies cli"

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import convscope
+from convscope.cache import cache_folder
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DamagedFile, UnknownName, UnreachableError, UsageError
@@ -19,7 +20,6 @@ from convscope.evaluation.scoring import evaluate
 from convscope.models import pretrained
 from convscope.models.pretrained import BACKBONES, LITE0, SHORT, find_pretrained, pretrained_list, pretrained_weights
 from convscope.models.registry import build
-from convscope.storage import cache_folder
 
 
 def test_lite0_fits_timms_network_and_is_kept_as_safetensors():

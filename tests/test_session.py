@@ -384,7 +384,7 @@ def test_what_an_earlier_convscope_wrote_is_refused_with_what_to_do(undisturbed:
         tensors, meta = tensor_files.read_tensors(path)
         tensor_files.commit_tensors(path, tensors, meta | {"format": 1})
     words = (
-        r"earlier convscope, in format 1, and this one reads format 2: make it again, or use the version that wrote it"
+        r"earlier convscope, in format 1, and this one reads format 3: make it again, or use the version that wrote it"
     )
     with pytest.raises(DamagedFile, match=words):
         Run(tmp_path / "old").description()

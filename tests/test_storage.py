@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope import locks, storage, tensor_files
+from convscope import folders, locks, storage, tensor_files
 from convscope.errors import DamagedFile, LockedError, StorageError
 
 TENSORS = {
@@ -407,13 +407,13 @@ def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
 
 def test_a_fresh_folder_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "sheet"
-    with storage.fresh_folder(target) as place:
+    with folders.fresh_folder(target) as place:
         (place / "old").write_text("x")
-    with pytest.raises(ZeroDivisionError), storage.fresh_folder(target) as place:
+    with pytest.raises(ZeroDivisionError), folders.fresh_folder(target) as place:
         (place / "half").write_text("x")
         raise ZeroDivisionError
     assert os.listdir(target) == ["old"]
-    with storage.fresh_folder(target) as place:
+    with folders.fresh_folder(target) as place:
         (place / "new").write_text("x")
     assert os.listdir(target) == ["new"]
     assert os.listdir(tmp_path) == ["sheet"]
@@ -425,7 +425,7 @@ def test_a_fresh_folder_that_cannot_be_renamed_leaves_the_old_one(
     error: Any, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, real, calls = tmp_path / "sheet", os.replace, []
-    with storage.fresh_folder(target) as place:
+    with folders.fresh_folder(target) as place:
         (place / "old").write_text("x")
 
     def replace(source: Path, to: Path) -> None:
@@ -435,11 +435,60 @@ def test_a_fresh_folder_that_cannot_be_renamed_leaves_the_old_one(
         real(source, to)
 
     monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(folders, "_exchange", lambda one, other: False)  # as on a system that cannot
     expected = StorageError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(expected), storage.fresh_folder(target) as place:
+    with pytest.raises(expected), folders.fresh_folder(target) as place:
         (place / "new").write_text("x")
     assert os.listdir(target) == ["old"]
     assert os.listdir(tmp_path) == ["sheet"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new(can_exchange: bool, tmp_path: Path) -> None:
+    """The process ends at once, before and after each step that changes a name."""
+    code = f"""
+import os, sys
+from pathlib import Path
+from convscope import folders
+step, target = int(sys.argv[1]), Path(sys.argv[2])
+if not {can_exchange}:
+    folders._exchange = lambda one, other: False
+left = [step]
+def dying(real):
+    def call(*words, **more):
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(9)
+        result = real(*words, **more)
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(9)
+        return result
+    return call
+folders.os.replace, folders._exchange, folders.discard = map(dying, (os.replace, folders._exchange, folders.discard))
+with folders.fresh_folder(target) as place:
+    (place / "new").write_text("x")
+"""
+    seen = []
+    for step in range(1, 20):
+        target = tmp_path / str(step) / "sheet"
+        target.mkdir(parents=True)
+        (target / "old").write_text("x")
+        words = [sys.executable, "-c", code, str(step), str(target)]
+        ended = subprocess.run(
+            words, env=os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[1])}
+        ).returncode
+        folders.mend_folder(target)
+        (name,) = os.listdir(target)
+        seen.append(name)
+        if ended == 0:
+            break
+    assert ended == 0
+    assert seen[0] == "old"
+    assert seen[-1] == "new"
+    with folders.fresh_folder(target) as place:
+        (place / "third").write_text("x")
+    assert os.listdir(target) == ["third"]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

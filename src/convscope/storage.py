@@ -3,6 +3,8 @@
 Commit protocol: a temporary file beside the target, flush and fsync, re-read and compare its hash, rename over the
 target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture.
 What can be made again (``write_derived``) is written whole too, but without waiting for the disk.
+JSON is sealed: its last key, in a file of lines the last key of each line, is a hash of all before it, so that a number
+that rots is seen before it is used.
 """
 
 from __future__ import annotations
@@ -15,14 +17,21 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import DamagedFile, StorageError
+from .visible import visible_json
 
-FORMAT = 2  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what _temporary makes: the process writes into it
+FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
+MAX_JSON = 64 * 2**20  # bytes
+MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
+SEAL = "seal"  # the last key of a JSON file, and of each line of one
+# What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
+_NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what temporary_beside makes, with the process
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -62,10 +71,13 @@ def _fsync_folder(path: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
+        if error.errno in _NO_SUCH_THING:
+            return
         raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
 
 
-def _temporary(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """A name beside ``path`` for what is being written: swept away when this process is gone."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
 
 
@@ -83,7 +95,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
 
     Raises StorageError and removes the temporary file; the file that was there before is untouched.
     """
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         make_folder(path.parent)
         with open(temporary, "wb") as handle:
@@ -123,7 +135,7 @@ def write_derived(path: Path, content: bytes | str) -> None:
 
     Raises StorageError; the file that was there before is untouched then.
     """
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         make_folder(path.parent)
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
@@ -136,7 +148,7 @@ def write_derived(path: Path, content: bytes | str) -> None:
 
 def to_json(value: Any) -> str:
     """One line of JSON, keys in the order given; a float that is not finite is an error, never ``NaN`` in a file."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(", ", ": "))
+    return visible_json(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(", ", ": ")))
 
 
 def finite(value: Any) -> Any:
@@ -148,67 +160,112 @@ def finite(value: Any) -> Any:
     return [finite(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def commit_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON by the commit protocol."""
-    commit_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+def seal_of(value: Mapping[str, Any], before: str = "") -> str:
+    """The seal of JSON values: 32 hexadecimal digits that any other value, or another seal ``before``, would change."""
+    return sha256(f"{before}{json.dumps(value, allow_nan=False, sort_keys=True)}".encode())[:32]
+
+
+def commit_json(path: Path, value: Mapping[str, Any]) -> str:
+    """Write ``value`` as indented JSON with its seal, by the commit protocol; returns the seal."""
+    plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read
+    sealed = {**plain, SEAL: seal_of(plain)}
+    commit_text(path, visible_json(json.dumps(sealed, allow_nan=False, ensure_ascii=False, indent=1)) + "\n")
+    return sealed[SEAL]
 
 
 def commit_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one line of JSON a row by the commit protocol."""
-    commit_text(path, "".join(to_json(row) + "\n" for row in rows))
+    """Write one line of JSON a row by the commit protocol, each sealed with those before it."""
+    text, seal = "", ""
+    for row in rows:
+        plain = json.loads(json.dumps(row, allow_nan=False))
+        seal = seal_of(plain, seal)
+        text += to_json({**plain, SEAL: seal}) + "\n"
+    commit_text(path, text)
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in ``path``; DamagedFile where it is missing, cut or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DamagedFile(f"{path} is missing.") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise DamagedFile(f"{path} cannot be read: {error}.") from error
+def read_json(path: Path) -> dict[str, Any]:
+    """What ``commit_json`` wrote; DamagedFile where it is missing, cut, altered or not JSON."""
+    box = _parse_json(_read_text(path), path)
+    seal = box.pop(SEAL, None)
+    if seal is None and "format" in box:
+        check_format(path, box["format"], "of convscope")
+    if seal != _seal_read(box, "", path):
+        raise DamagedFile(f"{path} is damaged: it is not what was written.")
+    return box
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a file written by ``commit_lines``; an absent file has none."""
     if not path.exists():
         return []
+    rows, seal = [], ""
+    # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
+        if line:
+            row = _parse_json(line, path)
+            found = row.pop(SEAL, None)
+            seal = _seal_read(row, seal, path)
+            if found != seal:
+                raise DamagedFile(f"{path} is damaged: line {number} is not what was written.")
+            rows.append(row)
+    return rows
+
+
+def _seal_read(box: Mapping[str, Any], before: str, path: Path) -> str:
+    """The seal that values that were read must have; a number that JSON cannot hold has none."""
     try:
-        # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (ValueError, OSError, RecursionError) as error:
+        return seal_of(box, before)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}.") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open_regular(path) as handle:
+            raw = handle.read(MAX_JSON + 1)
+            if len(raw) > MAX_JSON:
+                raise ValueError("it is larger than any file of convscope's")
+            return raw.decode()
+    except ValueError as error:
         raise DamagedFile(f"{path} cannot be read: {error}.") from error
+
+
+def parse_bounded(text: str) -> Any:
+    """The JSON value of a text; ValueError where it holds more lists and objects than any of ours.
+
+    Each costs memory out of proportion to its two characters.
+    """
+    if text.count("[") + text.count("{") > MAX_CONTAINERS:
+        raise ValueError("it holds too many lists")
+    return json.loads(text)
+
+
+def _parse_json(text: str, path: Path) -> dict[str, Any]:
+    try:
+        box = parse_bounded(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}.") from error
+    if not isinstance(box, dict):
+        raise DamagedFile(f"{path} is damaged: it does not hold names and values.")
+    return box
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file; DamagedFile for what is missing or none: a FIFO would be waited for without end."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DamagedFile(f"{path} is not a file.")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing.") from None
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file's bytes, read in pieces so that memory stays flat."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """A with-block that fills a temporary folder and puts it in the place of ``path`` with one rename.
-
-    For derived images, which can be made again: no fsync. An older folder of that name is replaced, and stays as it
-    was when anything fails.
-    """
-    temporary, old = _temporary(path), _temporary(path)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        try:
-            if path.is_dir():
-                os.replace(path, old)
-            os.replace(temporary, path)
-        except BaseException:  # an interrupt too: what follows discards the old folder
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-    except OSError as error:
-        raise storage_error(path, error) from error
-    finally:
-        discard(temporary)
-        discard(old)
 
 
 def sweep_temporaries(folder: Path) -> int:
@@ -243,11 +300,3 @@ def check_format(path: Path, stored: Any, what: str) -> None:
         )
     if stored != FORMAT:
         raise DamagedFile(f"{path} is not {what} of format {FORMAT}.")
-
-
-def cache_folder() -> Path:
-    """Tell where packed images and downloads are kept: ``$CONVSCOPE_CACHE``, else the system's cache folder."""
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("CONVSCOPE_CACHE")
-    return Path(chosen) if chosen else user_cache_path("convscope")

@@ -6,14 +6,16 @@ So weights and their description cannot be torn apart, and a flipped bit is seen
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import DamagedFile, ForeignFile
-from .storage import commit_bytes, sha256
+from .storage import commit_bytes, open_regular, parse_bounded, sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,19 +75,44 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
     Raises DamagedFile when the file is truncated, altered, not ours or not safetensors at all; nothing is unpickled.
     """
-    data = _read(path)
-    tensors = parse_safetensors(data, path)
+    tensors, described = _parse_tensors(_read(path), path)
+    header = _sealed_header(described, path)
+    for name, tensor in tensors.items():
+        if tensor_hash(name, tensor) != header.hashes[name]:
+            raise DamagedFile(f"{path} is damaged: the tensor {name!r} is not what was written.")
+    return tensors, header.meta
+
+
+@dataclass(frozen=True)
+class SealedHeader:
+    """What a file written by ``commit_tensors`` says of itself: the meta, and dtype and shape of each tensor."""
+
+    meta: dict[str, Any]
+    tensors: dict[str, tuple[str, tuple[int, ...]]]  # "F32", (64, 3, 3, 3)
+    hashes: dict[str, str]
+
+
+def read_header(path: Path) -> SealedHeader:
+    """What a file of ours says of itself, its seal verified, without reading a tensor.
+
+    Raises DamagedFile or ForeignFile as ``read_tensors`` does.
+    """
+    with open_regular(path) as handle:
+        _, header = _read_header(handle, path.stat().st_size, path)
+    return _sealed_header(header, path)
+
+
+def _sealed_header(header: dict[str, Any], path: Path) -> SealedHeader:
     try:
-        box = json.loads(_header(data).get("__metadata__", {})[META_KEY])
+        box = parse_bounded(header.pop("__metadata__", {})[META_KEY])
         meta, hashes, seal = box["meta"], box["sha256"], box["seal"]
     except (KeyError, ValueError, TypeError, RecursionError):
         raise ForeignFile(f"{path} is a safetensors file, but not one that convscope wrote.") from None
-    if not isinstance(hashes, dict) or seal != _seal(meta, hashes) or set(hashes) != set(tensors):
+    if not isinstance(meta, dict) or not isinstance(hashes, dict) or set(hashes) != set(header):
         raise DamagedFile(f"{path} is damaged: its description was altered.")
-    for name, tensor in tensors.items():
-        if tensor_hash(name, tensor) != hashes[name]:
-            raise DamagedFile(f"{path} is damaged: the tensor {name!r} is not what was written.")
-    return tensors, meta
+    if seal != _seal(meta, hashes):
+        raise DamagedFile(f"{path} is damaged: its description was altered.")
+    return SealedHeader(meta, {n: (t["dtype"], tuple(t["shape"])) for n, t in header.items()}, hashes)
 
 
 _KINDS = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I64": "<i8"}  # of what map_tensors gives back
@@ -98,20 +125,17 @@ def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     import numpy as np
 
+    with open_regular(path) as handle:
+        length, header = _read_header(handle, path.stat().st_size, path)
     try:
-        with open(path, "rb") as handle:
-            (length,) = struct.unpack("<Q", handle.read(8))
-            if length > MAX_HEADER:
-                raise ValueError("its header is too long")
-            header = json.loads(handle.read(length))
-        box = json.loads(header.pop("__metadata__")[META_KEY])
+        box = parse_bounded(header.pop("__metadata__")[META_KEY])
         maps: dict[str, np.ndarray] = {
             name: np.memmap(path, _KINDS[t["dtype"]], "r", 8 + length + t["data_offsets"][0], tuple(t["shape"]))
             for name, t in header.items()
         }
         hashes = {name: _map_hash(name, header[name], values) for name, values in maps.items()}
         whole = box["sha256"] == hashes and box["seal"] == _seal(box["meta"], hashes)
-    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFile(f"{path} is missing, truncated or not ours: {error}.") from error
     if not whole:
         raise DamagedFile(f"{path} is damaged: it is not what was written.")
@@ -132,31 +156,51 @@ def read_foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read(path: Path) -> bytes:
+    with open_regular(path) as handle:
+        return handle.read()
+
+
+def _read_header(handle: BinaryIO, size: int, path: Path) -> tuple[int, dict[str, Any]]:
+    """The length of a safetensors header in bytes, and what it says; DamagedFile for what is none of ``size`` bytes."""
+    start = handle.read(9)
+    length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else MAX_HEADER + 1
+    if length > min(MAX_HEADER, size - 8) or start[8:9] != b"{":
+        # Only now: a header of 640 bytes begins as a pickle does.
+        if start[:2] in FOREIGN:
+            raise DamagedFile(f"{path} is a pickle or an archive, not safetensors: it is refused unread.")
+        raise DamagedFile(f"{path} is truncated or is not a safetensors file.")
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedFile(f"{path} is missing.") from None
-    except OSError as error:
-        raise DamagedFile(f"{path} cannot be read: {error.strerror}.") from error
+        header = parse_bounded("{" + handle.read(length - 1).decode())
+        for name, entry in header.items():
+            if name != "__metadata__":
+                _check_entry(entry, size - 8 - length)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{path} is truncated or is not a safetensors file: {error}.") from error
+    return length, header
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    (length,) = struct.unpack("<Q", data[:8])
-    return json.loads(data[8 : 8 + length])
+def _check_entry(entry: dict[str, Any], room: int) -> None:
+    """ValueError, KeyError or TypeError where a tensor's dtype, shape and place are none in ``room`` bytes."""
+    begin, end = entry["data_offsets"]
+    whole = [begin, end, *entry["shape"]]
+    if not isinstance(entry["dtype"], str) or not all(type(n) is int and n >= 0 for n in whole):
+        raise ValueError("a tensor without dtype, shape or place")
+    if not begin <= end <= room:
+        raise ValueError("a tensor ends behind the file")
 
 
 def parse_safetensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     """The tensors in the bytes of a safetensors file; ``path`` is only for the message."""
+    return _parse_tensors(data, path)[0]
+
+
+def _parse_tensors(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors, and the header that describes them."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else MAX_HEADER + 1
-    if length > min(MAX_HEADER, len(data) - 8) or data[8:9] != b"{":
-        # Only now: a header of 640 bytes begins as a pickle does.
-        if data[:2] in FOREIGN:
-            raise DamagedFile(f"{path} is a pickle or an archive, not safetensors: it is refused unread.")
-        raise DamagedFile(f"{path} is truncated or is not a safetensors file.")
+    _, header = _read_header(io.BytesIO(data), len(data), path)
     try:
-        return load(data)
+        return load(data), header
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFile(f"{path} is truncated or is not a safetensors file: {error}.") from error

@@ -1,16 +1,25 @@
-"""What every command says alike: notes, intervals, progress bars, and what is kept when it is interrupted."""
+"""What every command says alike: notes, intervals, JSON, progress bars, and what is kept when it is interrupted.
+
+Whatever is written goes through an ``Output``, which shows control characters instead of sending them, and outlives its
+reader: a command whose output nobody takes any more goes on with its work.
+"""
 
 from __future__ import annotations
 
+import json as json_module
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
 
-from .errors import InterruptedRun
+from .errors import InterruptedRun, StorageError
+from .storage import finite
+from .visible import visible, visible_lines
 
 if TYPE_CHECKING:
     from .progress import Progress as Moving
@@ -18,9 +27,110 @@ if TYPE_CHECKING:
 STEPS_BEFORE_ESTIMATE = 20
 
 
+# ------------------------------------------------------------------------------------------------------------ output
+
+
+class Output:
+    """A text stream that never ends a command: ``lost`` says why it takes no more, None while it does.
+
+    Control characters are written out, for they come from names; ``trusted`` writes those of our own, colours and
+    moving bars, as they are.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.lost: OSError | None = None
+        with suppress(AttributeError, ValueError, OSError):  # a stream of a notebook's, or one that is closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, its control characters written out."""
+        return self.write_trusted(visible_lines(text))
+
+    def write_trusted(self, text: str) -> int:
+        """Write text as it is."""
+        if self.lost is None:
+            with self._outliving():
+                self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        if self.lost is None:
+            with self._outliving():
+                self.stream.flush()
+
+    @contextmanager
+    def _outliving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.lost = error
+            with suppress(OSError, ValueError):  # what waits in the buffer has to go somewhere when the process ends
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
+
+
+class _Trusted:
+    """The way past an ``Output``'s guard, for rich."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.output, name)
+
+    def write(self, text: str) -> int:
+        return self.output.write_trusted(text)
+
+
+@contextmanager
+def guarded_output() -> Iterator[None]:
+    """A with-block in which standard output and error are Outputs; StorageError where the first could not be written.
+
+    That its reader left is no error: ``head -1`` does so.
+    """
+    before = sys.stdout, sys.stderr
+    streams = [Output(stream) if stream is not None else None for stream in before]
+    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in streams:
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before
+    lost = streams[0].lost if streams[0] is not None else None
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        raise StorageError(f"the output could not be written: {(lost.strerror or str(lost)).lower()}.")
+
+
+def console(*, stderr: bool = False, **options: Any) -> Console:
+    """Make a console of rich's that writes where ``print`` does; names go onto it by ``cell``."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=_Trusted(stream) if isinstance(stream, Output) else stream, **options)  # type: ignore[arg-type]
+
+
+def cell(name: str, style: str = "") -> Text:
+    """A name for a table of rich's, nothing in it taken for markup."""
+    return Text(visible(name), style)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON in plain ASCII, which every stream can hold; a number that is none is null."""
+    print(json_module.dumps(finite(value), allow_nan=False), flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
 def print_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {visible(note)}", file=sys.stderr)
 
 
 def percent(row: dict[str, Any], prefix: str) -> str:
@@ -32,14 +142,14 @@ def percent(row: dict[str, Any], prefix: str) -> str:
 @contextmanager
 def progress_bar(json: bool) -> Iterator[Moving | None]:
     """A with-block with a function (what, done, total) that moves a bar, or None when nobody watches."""
-    console = Console(stderr=True)
-    if json or not console.is_terminal:
+    shown = console(stderr=True)
+    if json or not shown.is_terminal:
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=shown, transient=True) as bars:
         task = bars.add_task("", total=None, left="")
         first: dict[str, tuple[int, float]] = {}
 
@@ -49,9 +159,44 @@ def progress_bar(json: bool) -> Iterator[Moving | None]:
             if done - start[0] >= STEPS_BEFORE_ESTIMATE and total:
                 seconds = (bars.get_time() - start[1]) / (done - start[0]) * (total - done)
                 left = f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
-            bars.update(task, description=what, completed=done, total=total or None, left=left)
+            bars.update(task, description=visible(what), completed=done, total=total or None, left=left)
 
         yield move
+
+
+# ----------------------------------------------------------------------------------------------------------- signals
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, taken as Ctrl-C is: what is being done is left in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def signal_number(error: KeyboardInterrupt) -> int:
+    """The signal that interrupted."""
+    return error.number if isinstance(error, Terminated) else signal.SIGINT
+
+
+@contextmanager
+def terminations() -> Iterator[None]:
+    """A with-block in which SIGTERM and SIGHUP raise Terminated, where they would end the process without a word."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Terminated(number)
+
+    there = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    try:
+        before = {n: signal.signal(n, stop) for n in there if signal.getsignal(n) is signal.SIG_DFL}
+    except ValueError:  # not in the main thread, which alone takes signals
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -59,5 +204,5 @@ def keeping(words: str) -> Iterator[None]:
     """A with-block after whose interruption these words are said."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise InterruptedRun(f"interrupted; {words}", signal.SIGINT) from None
+    except KeyboardInterrupt as error:
+        raise InterruptedRun(f"interrupted; {words}", signal_number(error)) from None

@@ -10,10 +10,12 @@ import torch
 
 from ..datasets.imagenet import class_names
 from ..images.preprocess import Preprocess
-from ..models.architecture import Architecture, architecture_from, load_weights, weights_hash
+from ..models.architecture import Architecture, architecture_from, check_described, load_weights, weights_hash
 from ..models.pretrained import find_pretrained, pretrained_weights
 from ..storage import FORMAT, check_format, commit_json
-from ..tensor_files import commit_tensors, read_tensors
+from ..tensor_files import commit_tensors, read_header, read_tensors
+from ..visible import visible
+from .description import check_description
 
 FILE_NAME = "classifier.safetensors"
 
@@ -64,18 +66,24 @@ class Classifier:
     def load(path: Path, model: str | None = None) -> Classifier:
         """Read a classifier; every hash is verified before a weight reaches the network.
 
+        What the file says of its network is compared with its tensors before anything of that size is allocated.
+
         A net of the user's own is code, and a file cannot make it run: ``model`` must name it again.
         Raises DamagedFile, or UsageError.
         """
-        tensors, meta = read_tensors(path)
-        check_format(path, meta.get("format") if meta.get("kind") == "classifier" else None, "a classifier")
-        architecture = architecture_from(meta["architecture"], path, model)
-        network = architecture.build(len(meta["classes"]))
-        load_weights(network, tensors, path)
+        header = read_header(path)
+        described = header.meta
+        check_format(path, described.get("format") if described.get("kind") == "classifier" else None, "a classifier")
+        meta = check_description(described, path)
+        preprocess = Preprocess.from_dict(meta.preprocess)
+        architecture = architecture_from(dict(meta.architecture), path, model)
+        check_described(architecture, len(meta.classes), header, path)
+        network = architecture.build(len(meta.classes))
+        load_weights(network, read_tensors(path)[0], path)
         return Classifier(
             network=network.eval(),
-            class_names=tuple(meta["classes"]),
-            preprocess=Preprocess.from_dict(meta["preprocess"]),
+            class_names=tuple(map(visible, meta.classes)),
+            preprocess=preprocess,
             architecture=architecture,
-            provenance=meta["provenance"],
+            provenance=described["provenance"],
         )

@@ -41,8 +41,10 @@ def check_seal(classifier: Classifier) -> float | None:
     seal = classifier.provenance.get("seal")
     if seal is None:
         return None
-    wanted = np.array(seal["logits"])
-    difference = float(np.abs(sealed_logits(classifier) - wanted).max())
+    wanted, found = np.array(seal["logits"]), sealed_logits(classifier)
+    if wanted.shape != found.shape:
+        raise DamagedFile(f"the sealed logits are {wanted.shape} numbers, and this network's are {found.shape}.")
+    difference = float(np.abs(found - wanted).max())
     if not difference <= allowed_difference(wanted):
         raise DamagedFile(
             f"the network answers the {SEALED} sealed images otherwise than when it was exported, by "

@@ -9,7 +9,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ..errors import ConvscopeError, MemoryExhausted, StorageError
 from ..options import STANDARD_INPUT
+from ..terminal import guarded_output, signal_number, terminations
 from ..version import __version__
+from ..visible import visible
 from .commands import COMMANDS
 
 app = App(
@@ -33,21 +35,31 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. A user's error is one sentence on standard error, never a traceback."""
     arguments = [STANDARD_INPUT if a == "-" else a for a in arguments]  # to the parser "-" is an unknown option
     try:
+        with guarded_output(), terminations():
+            return _run(arguments)
+    except StorageError as error:  # of the output itself
+        return _complain(str(error), error.exit_code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()), 2)
     except ConvscopeError as error:
         return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader left; Python would complain at exit
-        return 0
+    except KeyboardInterrupt as error:
+        return _complain("interrupted.", 128 + signal_number(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{(error.strerror or str(error)).lower()}.", StorageError.exit_code)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error).lower():
+            return _complain(
+                "the system lets this process start no more threads: end others, or raise the limit (ulimit -u).",
+                MemoryExhausted.exit_code,
+            )
         if _out_of_memory(error):
             return _complain(
                 "the work does not fit in memory: try a smaller --batch-size or --image-size.",
@@ -57,7 +69,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    print(f"convscope: {sentence}", file=sys.stderr)
+    print(f"convscope: {visible(sentence)}", file=sys.stderr)
     return code
 
 
@@ -71,12 +83,13 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _report_bug() -> str:
-    from ..storage import cache_folder, commit_text
+    from ..cache import cache_folder
+    from ..storage import commit_text
 
-    path = cache_folder() / "error.log"
     try:
+        path = cache_folder() / "error.log"
         commit_text(path, traceback.format_exc())
-    except ConvscopeError:
+    except Exception:  # what broke the command may break this too
         traceback.print_exc()
         return "this is a bug of convscope, not yours; what it met stands above."
     return f"this is a bug of convscope, not yours; what it met is in {path}."

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cache import cache_folder
 from ..errors import DataError, UnreachableError
 from ..progress import Progress
-from ..storage import cache_folder, commit
+from ..storage import commit
 from .unsplit import Unsplit
 
 FOLDER = "cifar-10-batches-py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..errors import DamagedFile, DataError, ImageError, StorageError
+from ..cache import cache_folder
+from ..errors import DataError, ImageError, StorageError
 from ..images.preprocess import Preprocess
-from ..storage import cache_folder, commit, commit_json, file_hash, read_json
+from ..storage import commit, file_hash
+from .pack import Pack, Packer, read_pack
 
 if TYPE_CHECKING:
     from ..progress import Progress
@@ -77,89 +79,66 @@ def fitted_images(
     name = hashlib.sha256(preprocess.decoding_key().encode() + digests_N32.tobytes()).hexdigest()
     path = cache_folder() / "images" / f"{name[:40]}.u8"
     skip = bad_images == "skip"
-    bad = _remembered(path, count) if skip else []
-    if not _whole(path, count - len(bad), size):
-        bad = _decode_all(unsplit, preprocess, path, skip, progress)
+    pack = read_pack(path, count, size)
+    if pack is None or not all(_still_bad(i, unsplit, preprocess) for i in pack.bad):
+        pack = _decode_all(unsplit, preprocess, path, skip, progress)
+    bad = pack.bad
     if bad and (not skip or len(bad) == count):
         raise _bad_error(bad, unsplit)
-    kept = np.setdiff1d(everything, [i for i, _ in bad]) if bad else everything
+    kept = np.setdiff1d(everything, list(bad)) if bad else everything
     verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
     notes = (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",) if bad else ()
-    return np.memmap(path, np.uint8, "r", shape=(len(kept), size, size, 3)), kept, notes
+    return pack.pixels(path, size), kept, notes
 
 
-Bad = list[tuple[int, str]]  # the index of an image that cannot be read, and the reason
+def _still_bad(i: int, unsplit: Unsplit, preprocess: Preprocess) -> bool:
+    """Tell whether an image that could not be read still cannot: the disk may have failed then, or the file be new."""
+    return isinstance(_fit(i, unsplit, preprocess), ImageError)
 
 
-def _whole(path: Path, count: int, size: int) -> bool:
-    try:
-        return path.stat().st_size == count * size * size * 3
-    except OSError:
-        return False
+def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, skip: bool, progress: Progress | None) -> Pack:
+    """Decode every image into ``path``, and return what stands there with the reason of each that cannot be read.
 
-
-def _beside(path: Path) -> Path:
-    """Tell where the images that cannot be read are remembered: else the next start would decode all to find them."""
-    return path.with_suffix(".bad.json")
-
-
-def _remembered(path: Path, count: int) -> Bad:
-    """Tell what an earlier start found unreadable among the same contents, or nothing."""
-    try:
-        bad = [(int(i), str(reason)) for i, reason in read_json(_beside(path))]
-    except (DamagedFile, TypeError, ValueError):
-        return []
-    return bad if all(0 <= i < count for i, _ in bad) else []
-
-
-def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, skip: bool, progress: Progress | None) -> Bad:
-    """Decode every image into ``path``, and return those that cannot be read.
-
-    With ``skip`` the others are committed and the bad ones remembered beside them; without, nothing is committed.
+    With ``skip`` the others are committed; without, or where there are no others, nothing is.
     """
-    bad: Bad = []
+    packer = Packer(preprocess.size)
 
     def write(handle) -> str:
-        digest = hashlib.sha256()
         for i, result in _decoded(unsplit, preprocess, progress):
             if isinstance(result, ImageError):
-                bad.append((i, result.reason))
+                packer.leave_out(i, result.reason)
             else:
-                digest.update(result.data)
-                handle.write(result.data)
-        if bad and (not skip or len(bad) == len(unsplit.labels)):
+                packer.put(result, handle)
+        if packer.bad and (not skip or len(packer.bad) == len(unsplit.labels)):
             raise _Abandoned
-        return digest.hexdigest()
+        return packer.end(handle)
 
     try:
         commit(path, write)
-        if bad or _beside(path).exists():
-            commit_json(_beside(path), bad)
     except _Abandoned:
         pass
     except StorageError as error:
         raise StorageError(f"{error} Set CONVSCOPE_CACHE to a folder with room.") from error
-    return bad
+    return packer.pack()
+
+
+def _fit(i: int, unsplit: Unsplit, preprocess: Preprocess) -> np.ndarray | ImageError:
+    source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
+    try:
+        return np.ascontiguousarray(preprocess.fit_image(source, unsplit.origin(i)))
+    except ImageError as error:
+        return error
 
 
 def _decoded(
     unsplit: Unsplit, preprocess: Preprocess, progress: Progress | None
 ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
     """(index, fitted image or the reason why there is none) in order, decoded by threads a block ahead."""
-
     count = len(unsplit.labels)
-
-    def one(i: int) -> np.ndarray | ImageError:
-        source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
-        try:
-            return np.ascontiguousarray(preprocess.fit_image(source, unsplit.origin(i)))
-        except ImageError as error:
-            return error
-
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, count, BLOCK):
             index = range(start, min(start + BLOCK, count))
-            yield from zip(index, pool.map(one, index), strict=True)
+            yield from zip(index, pool.map(lambda i: _fit(i, unsplit, preprocess), index), strict=True)
             if progress:
                 progress("decoding", index.stop, count)
 
@@ -168,12 +147,12 @@ class _Abandoned(Exception):
     """Some images could not be read, so the packed file would have holes."""
 
 
-def _first(bad: Bad, unsplit: Unsplit) -> str:
-    shown = "; ".join(f"{unsplit.origin(i)}: {reason}" for i, reason in bad[:5])
+def _first(bad: Mapping[int, str], unsplit: Unsplit) -> str:
+    shown = "; ".join(f"{unsplit.origin(i)}: {reason}" for i, reason in list(bad.items())[:5])
     return shown + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
-def _bad_error(bad: Bad, unsplit: Unsplit) -> DataError:
+def _bad_error(bad: Mapping[int, str], unsplit: Unsplit) -> DataError:
     count = len(unsplit.labels)
     if len(bad) == count:
         return DataError(f"none of the {count} images can be read: {_first(bad, unsplit)}.")

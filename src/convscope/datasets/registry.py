@@ -15,6 +15,7 @@ from .cifar import load_cifar10
 from .dataset import Dataset, Listing, assemble, listing
 from .digits import load_digits
 from .folder import load_folder
+from .named_before import check_named, remember
 from .shapes import load_shapes
 from .table import load_table
 from .unsplit import Unsplit
@@ -38,16 +39,18 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
     bad_images: str = "error",
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
+    recorded_in: str | None = None,
 ) -> Dataset:
     """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
     and squash, ``limit`` at most so many images, stratified, ``bad_images`` "error" or "skip". A ``preprocess``
-    stands for size and fit, and keeps its mean and std: images as a classifier takes them.
+    stands for size and fit, and keeps its mean and std: images as a classifier takes them. ``recorded_in`` is the run
+    whose record names ``data`` where no user did: a path is then read only if a user named it here before.
     Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
-        _find(str(data), data_root, progress),
+        _find(str(data), data_root, progress, recorded_in),
         image_size=image_size,
         fit=fit,
         limit=limit,
@@ -58,21 +61,30 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
 
 
 def list_images(
-    data: str | Path, *, data_root: Path | None = None, limit: int | None = None, progress: Progress | None = None
+    data: str | Path,
+    *,
+    data_root: Path | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    recorded_in: str | None = None,
 ) -> Listing:
     """List what ``load_dataset`` would load, hashed and not decoded, for work that streams over images."""
-    return listing(_find(str(data), data_root, progress), limit, progress)
+    return listing(_find(str(data), data_root, progress, recorded_in), limit, progress)
 
 
-def _find(data: str, data_root: Path | None, progress: Progress | None) -> Unsplit:
+def _find(data: str, data_root: Path | None, progress: Progress | None, recorded_in: str | None) -> Unsplit:
     if data in DATASETS:
         return DATASETS[data](data_root, progress)
+    if recorded_in is not None:
+        check_named(Path(data), recorded_in, "DATA")
     try:
         path = Path(data).expanduser()
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
     except (OSError, RuntimeError) as error:  # a name too long, a folder one may not look into, ~nobody
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
+    if is_folder or is_file:
+        remember(path)
     if is_folder:
         return load_folder(path)
     if is_file:

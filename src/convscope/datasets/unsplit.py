@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
+from ..visible import visible
+
 
 @dataclass(frozen=True)
 class Unsplit:
@@ -26,6 +29,14 @@ class Unsplit:
     mirror: bool = True
     notes: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        """Write out control characters in names, once for all that shows them: a folder may be called anything."""
+        names = tuple(map(visible, self.class_names))
+        if len(set(names)) < len(set(self.class_names)):
+            raise DataError(f"{self.name}: two classes differ in a control character only; rename one.")
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "name", visible(self.name))
+
     def take(self, index: np.ndarray) -> Unsplit:
         """The images at ``index``, in that order."""
         origins = self.origin
@@ -41,8 +52,8 @@ class Unsplit:
     def origin(self, i: int) -> str:
         """Tell where image ``i`` came from, in words."""
         if self.origins is not None:
-            return self.origins(i)
+            return visible(self.origins(i))
         if not self.files:
             return f"{self.name} image {i}"
         inside = self.root is not None and self.files[i].is_relative_to(self.root)
-        return str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i])
+        return visible(str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
-from ..terminal import print_notes, progress_bar
+from ..terminal import print_json, print_notes, progress_bar
 from .options import DiagnoseOptions
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def diagnose(
 
     with progress_bar(json) as progress:
         result = command.diagnose(run, data, **vars(replace(options, progress=progress)))
-    print(json_module.dumps(result.summary)) if json else print_diagnosis(result)
+    print_json(result.summary) if json else print_diagnosis(result)
 
 
 def print_diagnosis(result: DiagnoseReport) -> None:

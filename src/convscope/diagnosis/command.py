@@ -18,10 +18,10 @@ from ..errors import DataError, UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..images.preprocess import to_tensor
 from ..locks import lock
-from ..models.architecture import load_weight_file
 from ..options import with_data_and_options
 from ..storage import make_folder
 from ..training.loop import prepare
+from ..training.request import load_recorded_weights
 from ..training.session import WATCHED, training_batches
 from ..training.watching import Watched
 from . import report
@@ -122,7 +122,7 @@ class _Diagnosis:
         recipe, classifier = self.subject.run.recipe(), self.subject.classifier
         network = classifier.architecture.build(len(classifier.class_names), seed=recipe.loop.seed)
         if recipe.model.weights is not None:
-            load_weight_file(network, Path(recipe.model.weights))
+            load_recorded_weights(network, recipe, f"the recipe of {self.subject.name}")
         else:
             prepare(network, training_batches(self.subject.dataset, recipe, torch.device("cpu")))
         return network

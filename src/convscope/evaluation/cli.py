@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
-from ..terminal import percent, print_notes, progress_bar
+from ..terminal import cell, console, percent, print_json, print_notes, progress_bar
 from .options import EvaluateOptions, PredictOptions
 
 
@@ -42,7 +39,7 @@ def evaluate(
     with progress_bar(json) as progress:
         result = command.evaluate(run, data, **vars(replace(options, progress=progress)))
     if json:
-        print(json_module.dumps(result.summary))
+        print_json(result.summary)
         return
     print_evaluation(result.summary, result.folder)
 
@@ -64,8 +61,8 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         )
     table = Table("class", "images", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
     for c in summary["classes"][:100]:
-        table.add_row(Text(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
-    Console().print(table)
+        table.add_row(cell(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
+    console().print(table)
     if len(summary["classes"]) > 100:
         print(f"... and {len(summary['classes']) - 100} more classes in evaluation.json")
     if summary["test_openings"]:
@@ -114,7 +111,7 @@ def predict(
     results = command.predict(run, given, **vars(replace(options, standard_input=data)))
     rows = [r.to_json() for r in results]
     if json:
-        print(json_module.dumps(rows, ensure_ascii=False))
+        print_json(rows)
     elif csv:
         print_csv(rows)
     else:
@@ -135,12 +132,12 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
     table = Table("image", "label", "probability", "then", box=None, header_style="bold")
     for row in rows:
         if "error" in row:
-            table.add_row(Text(row["path"]), Text(f"cannot be read: {row['error']}", "red"), "", "")
+            table.add_row(cell(row["path"]), cell(f"cannot be read: {row['error']}", "red"), "", "")
             continue
         one = row["one_view"]
         seen = f"{100 * row['probability']:.1f} %"
         if one is not None:
             seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
         then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
-        table.add_row(Text(row["path"]), Text(row["label"], "bold"), Text(seen), Text(then))
-    Console(soft_wrap=True).print(table)
+        table.add_row(cell(row["path"]), cell(row["label"], "bold"), cell(seen), cell(then))
+    console(soft_wrap=True).print(table)

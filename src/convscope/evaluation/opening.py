@@ -59,6 +59,7 @@ def read_data(
         limit=own.get("limit") if same else None,
         bad_images=own.get("bad_images", "error"),
         progress=options.progress,
+        recorded_in=run if data is None else None,
     )
     return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
 

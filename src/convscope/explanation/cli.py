@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..options import Flag, Flat
-from ..terminal import keeping, print_notes, progress_bar
+from ..terminal import console, keeping, print_json, print_notes, progress_bar
 from .options import ExplainOptions, MapOptions
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def explain(
                 name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")
             }
             taken = image_command.explain_image(run, image, data, **vars(maps), **shared)
-            print(json_module.dumps(taken.summary)) if json else print_image(taken.summary)
+            print_json(taken.summary) if json else print_image(taken.summary)
             return
         show_explanation(command.explaining(run, data, **vars(options)), json)
 
@@ -65,7 +63,7 @@ def show_explanation(events: Iterator[PageWritten | ExplainReport], json: bool) 
 
     for event in events:
         if not isinstance(event, PageWritten):
-            print(json_module.dumps(event.summary)) if json else print_explanation(event.summary)
+            print_json(event.summary) if json else print_explanation(event.summary)
         elif not json:
             print(page_line(event), flush=True)
 
@@ -107,7 +105,7 @@ def print_image(summary: dict[str, Any]) -> None:
     table = Table("filter", "of the lead", box=None, header_style="bold")
     for term in summary["terms"][:8]:
         table.add_row(str(term["filter"]), f"{term['margin']:+.2f}")
-    Console().print(table)
+    console().print(table)
     for method, checks in summary["sanity"].items():
         last = checks[-1]["correlation"]
         print(f"sanity of {method}: with all weights random the map correlates {last:+.2f} with the true one")

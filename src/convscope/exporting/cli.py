@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json as json_module
 from typing import Any
 
 from ..options import Flag, Flat
+from ..terminal import print_json
 from .options import ExportOptions
 
 
@@ -22,7 +22,7 @@ def export(run: str = "last", /, *, options: Flat[ExportOptions] = ExportOptions
     from . import command
 
     result = command.export(run, **vars(options))
-    print(json_module.dumps(result.summary)) if json else print_export(result.summary)
+    print_json(result.summary) if json else print_export(result.summary)
 
 
 def print_export(s: dict[str, Any]) -> None:

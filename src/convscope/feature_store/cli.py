@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..options import Flag, Flat
-from ..terminal import keeping, print_notes, progress_bar
+from ..terminal import cell, console, keeping, print_json, print_notes, progress_bar
 from .options import FeaturesOptions, SimilarOptions
 
 if TYPE_CHECKING:
@@ -40,7 +37,7 @@ def features(
 
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         result = command.features(data, **vars(replace(options, progress=progress)))
-    print(json_module.dumps(result.summary)) if json else print_features(result)
+    print_json(result.summary) if json else print_features(result)
 
 
 def print_features(result: FeaturesReport) -> None:
@@ -75,7 +72,7 @@ def similar(
 
     with progress_bar(json) as progress:
         result = command.similar(run, image, data, **vars(replace(options, progress=progress)))
-    print(json_module.dumps(result.summary)) if json else print_similar(result)
+    print_json(result.summary) if json else print_similar(result)
 
 
 def print_similar(result: SimilarReport) -> None:
@@ -83,6 +80,6 @@ def print_similar(result: SimilarReport) -> None:
     s = result.summary
     table = Table("image", "class", "cosine", box=None, header_style="bold")
     for row in s["nearest"]:
-        table.add_row(Text(row["origin"]), Text(row["label"]), f"{row['cosine']:.3f}")
-    Console(soft_wrap=True).print(table)
+        table.add_row(cell(row["origin"]), cell(row["label"]), f"{row['cosine']:.3f}")
+    console(soft_wrap=True).print(table)
     print(f"of {s['searched']:,} images; written: {result.folder / 'similar.png'}")

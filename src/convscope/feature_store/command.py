@@ -70,6 +70,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
         data_root=options.data_root,
         limit=own.get("limit") if data is None else None,
         progress=options.progress,
+        recorded_in=run if data is None else None,
     )
     device = pick_device("cpu")
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..errors import DamagedFile, UnknownName, UsageError
 from ..exporting.formats import NEEDED, to_onnx
@@ -29,7 +30,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..models.architecture import weights_hash
 from ..models.heads import head_place
 from ..models.taps import Tap, observe, reach
-from ..storage import cache_folder, commit_bytes
+from ..storage import commit_bytes
 
 TOLERANCE = 1e-4  # of the largest value, between engines
 ENGINES = ("auto", "torch", "onnxruntime")

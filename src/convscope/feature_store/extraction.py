@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing
 from ..errors import ImageError, StorageError, UnknownName
@@ -28,7 +29,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
-from ..storage import cache_folder, commit_json, make_folder, sweep_temporaries, to_json
+from ..storage import commit_json, make_folder, sweep_temporaries, to_json
 from .engines import Engine, engine_identity, make_engine
 from .store import (
     DTYPES,

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid
-from ..storage import commit_json, fresh_folder, write_derived
+from ..folders import fresh_folder
+from ..storage import commit_json, write_derived
 
 
 @dataclass(frozen=True)

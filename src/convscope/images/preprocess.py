@@ -18,6 +18,8 @@ from PIL import Image
 from ..errors import DamagedFile, DataError, UnknownName, UsageError
 from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, decode, guarded, upright_rgb
 
+MAX_SIZE = 2048  # pixels a side of what a network is given
+LEAST_STD, LARGEST_VALUE = 1e-4, 1e4  # of mean and std: beyond, float32 overflows in a network
 PAD_COLOUR = (128, 128, 128)  # what surrounds an image that is fitted whole
 
 
@@ -76,20 +78,23 @@ class Preprocess:
     centre: float = 1.0
 
     def __post_init__(self) -> None:
-        if type(self.size) is not int or not 1 <= self.size**2 <= MAX_PIXELS or self.size < 1:
-            raise UsageError(f"an image's size is a whole number of pixels from 1 to 7071, not {self.size!r}.")
-        if self.fit not in FITS:
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
+            raise UsageError(f"an image's size is a whole number of pixels from 1 to {MAX_SIZE}, not {self.size!r}.")
+        if not isinstance(self.fit, str) or self.fit not in FITS:
             raise UnknownName("fit", str(self.fit), FITS)
-        if self.version != 1:
+        if type(self.version) is not int or self.version != 1:
             raise UsageError(f"preprocess version {self.version!r} is not known here. Known: 1.")
-        if self.interpolation not in INTERPOLATIONS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise UnknownName("interpolation", str(self.interpolation), INTERPOLATIONS)
-        if not 0 < self.centre <= 1 or (self.centre < 1 and self.fit != "crop"):
+        share = self.centre if type(self.centre) in (int, float) else 0
+        if not 0 < share <= 1 or (share < 1 and self.fit != "crop"):
             raise UsageError(f"centre is a share above 0 and up to 1, below 1 with fit crop only, not {self.centre!r}.")
         for name in ("mean", "std"):
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
-        if min(self.std) <= 0:
-            raise UsageError(f"std must be above 0 in each channel, not {self.std}.")
+        if not LEAST_STD <= min(self.std) <= max(self.std) <= LARGEST_VALUE:
+            raise UsageError(f"std must be from {LEAST_STD:g} to {LARGEST_VALUE:g} in each channel, not {self.std}.")
+        if max(abs(value) for value in self.mean) > LARGEST_VALUE:
+            raise UsageError(f"mean must lie within {LARGEST_VALUE:g} of 0 in each channel, not {self.mean}.")
 
     def fit_image(self, source: Path | bytes | Image.Image, where: str | None = None) -> np.ndarray:
         """The fitted pixels, uint8 (size, size, 3). An image of exactly that size keeps every pixel as it is.
@@ -144,7 +149,7 @@ class Preprocess:
 
 def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
     try:
-        red, green, blue = (float(value) for value in values)
+        red, green, blue = (float(value) for value in values if not isinstance(value, str))
     except (TypeError, ValueError):
         red = green = blue = math.nan
     if not all(map(math.isfinite, (red, green, blue))):

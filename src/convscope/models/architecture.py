@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..errors import DamagedFile, ForeignFile, UsageError
-from ..tensor_files import read_foreign_tensors, read_tensors, tensor_hash
+from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
+from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, unusable
 from .registry import MODELS, build, full_name
 from .taps import evaluating
 from .user_network import is_own, source_hash
@@ -40,7 +41,7 @@ def weights_hash(network: torch.nn.Module, without: str | None = None) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         left_out = without is not None and name.startswith(f"{without}.")
-        if not left_out and not name.endswith("num_batches_tracked"):  # counts only
+        if not left_out and not is_counter(name):
             digest.update(tensor_hash(name, tensor).encode())
     return digest.hexdigest()
 
@@ -71,32 +72,53 @@ def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_
         raise UsageError(f"{name} must output (1, {num_classes}) logits for one image, and output {shape}.")
 
 
-def architecture_from(stored: dict[str, Any], path: Path, model: str | None) -> Architecture:
+def architecture_from(stored: Mapping[str, Any], path: Path, model: str | None) -> Architecture:
+    """The architecture of a checked description; code of a user's own only as ``model`` names it again."""
     architecture = Architecture(**stored)
-    if not is_own(architecture.name):
-        return architecture
+    return replace(architecture, name=named_again(architecture.name, str(path), model))
+
+
+def named_again(recorded: str, record: str, model: str | None) -> str:
+    """The network to build for one that a record names: code of a user's own runs only when ``model`` names it again.
+
+    UsageError otherwise.
+    """
+    if not is_own(recorded):
+        return recorded
     if model is None:
-        raise UsageError(
-            f"{path} was trained on your own net {architecture.name}; name it with --model to run that code."
-        )
-    return replace(architecture, name=model)
+        raise UsageError(f"{record} was trained on your own net {recorded}; name it with --model to run that code.")
+    return model
 
 
-def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Put weights into a network, all or none; DamagedFile lists the first names and shapes that do not fit."""
-    wanted = network.state_dict()
-    counters = [n for n in wanted if n.endswith("num_batches_tracked")]  # older files have none, and they count only
-    wrong = [f"{n} is missing" for n in wanted if n not in tensors and n not in counters]
-    wrong += [f"{n} is not in the network" for n in tensors if n not in wanted]
-    wrong += [
-        f"{n} is {tuple(t.shape)} and should be {tuple(wanted[n].shape)}"
-        for n, t in tensors.items()
-        if n in wanted and t.shape != wanted[n].shape
-    ]
+def check_described(architecture: Architecture, num_classes: int, header: SealedHeader, path: Path) -> None:
+    """Compare what a file says of its network with its tensors, before any is read; DamagedFile where they differ.
+
+    A network of a user's own is not made twice: ``load_weights`` compares it.
+    """
+    if is_own(architecture.name):
+        return
+    told = {name: (DTYPES.get(dtype), shape) for name, (dtype, shape) in header.tensors.items()}
+    wrong = misfits_unbuilt(architecture.name, num_classes, architecture.image_size, architecture.options, told)
+    _refuse(wrong, path)
+
+
+def _refuse(wrong: list[str], path: Path) -> None:
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise DamagedFile(f"{path} holds the weights of another network: {'; '.join(wrong[:3])}{more}.")
-    network.load_state_dict({**{n: wanted[n] for n in counters}, **tensors})
+
+
+def load_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put weights into a network, all or none; DamagedFile lists the first names and shapes that do not fit.
+
+    DamagedFile too for values that are infinite or no numbers.
+    """
+    _refuse(misfits(network, {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()}), path)
+    broken = unusable(tensors)
+    if broken:
+        raise DamagedFile(f"{path} cannot be used: {broken}.")
+    counters = {name: t for name, t in network.state_dict().items() if is_counter(name)}
+    network.load_state_dict({**counters, **tensors})
 
 
 def load_weight_file(network: torch.nn.Module, path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..options import Flag, Flat
+from ..terminal import cell, console, print_json
 from .options import ModelOptions
 
 if TYPE_CHECKING:
@@ -41,12 +39,12 @@ def models(
 
     if pretrained:
         rows = pretrained_list(name)
-        print(json_module.dumps(rows)) if json else print_pretrained(rows)
+        print_json(rows) if json else print_pretrained(rows)
         return
     if name is None:
         rows = command.model_list()
         if json:
-            print(json_module.dumps(rows))
+            print_json(rows)
             return
         print_models(rows)
         return
@@ -60,7 +58,7 @@ def print_models(rows: list[dict[str, Any]]) -> None:
         best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else "-"
         sizes = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
         table.add_row(row["name"], *sizes, best, ", ".join(row["options"]))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         "at 32 x 32 for 10 classes; measured: validation accuracy on cifar10, one run on 2 cores (docs/results.md)\n"
         "the layers of one: convscope models NAME; torchvision's and timm's networks go by their names there"
@@ -73,14 +71,14 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
     from .layer_table import LECTURE_COLUMNS, lecture_cells, lecture_rows
 
     if json:
-        print(json_module.dumps({**asdict(book), "rules": list(rules)}))
+        print_json({**asdict(book), "rules": list(rules)})
         return
     table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
     for column in LECTURE_COLUMNS[1:]:
         table.add_column(column, justify="right")
     for row in lecture_rows(book):
         table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
         f"{book.activation_bytes / 2**20:.2f} MiB of activations an image"
@@ -93,10 +91,10 @@ def print_pretrained(rows: list[dict[str, Any]]) -> None:
     """Pretrained networks with size, input, licence and whether they are here."""
     table = Table("pretrained network", "parameters", "images", "licence", "here", box=None, header_style="bold")
     for row in rows:
-        licence = Text(row["licence"] or "unknown", "yellow" if row["note"] else "")
+        licence = cell(row["licence"] or "unknown", "yellow" if row["note"] else "")
         size = f"{row['image_size']} x {row['image_size']}"
         table.add_row(row["name"], f"{row['parameters']:,}", size, licence, "yes" if row["here"] else "no")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         "every other one of timm's works by its name: convscope models NAME --pretrained lists those that contain NAME"
     )

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import torch
 
+from ..cache import cache_folder
 from ..errors import DamagedFile, StorageError, UnknownName, UnreachableError, UsageError
-from ..storage import cache_folder
 from ..tensor_files import commit_tensors, read_foreign_tensors, read_tensors
 
 ChannelValues = tuple[float, float, float]

@@ -40,10 +40,18 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(
-    name: str, num_classes: int, image_size: int, options: Mapping[str, Any] | None = None, *, seed: int | None = None
+def build(  # noqa: PLR0913 - what a network is made of, how and where
+    name: str,
+    num_classes: int,
+    image_size: int,
+    options: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    device: str = "cpu",
 ) -> nn.Module:
-    """A new network, on the CPU: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
+    """A new network: (B, 3, s, s) images of ``image_size`` s pixels to (B, K) logits.
+
+    On the CPU, or on torch's device "meta", where it has no weights.
 
     ``name`` is in ``MODELS``, or torchvision's or timm's, which may be given a ``head`` of HEADS with its options, or
     ``module.py:function`` for a network of the user's own. An option that is None is left to the network's default.
@@ -54,7 +62,7 @@ def build(
     chosen = {option: value for option, value in (options or {}).items() if value is not None}
     _check_options(name, chosen)
     forked = nullcontext() if seed is None else torch.random.fork_rng(devices=[])
-    with forked, torch.device("cpu"):
+    with forked, torch.device(device):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators too
         return without_the_fault(_make(name, num_classes, image_size, chosen))

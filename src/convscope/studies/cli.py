@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
-from ..terminal import keeping, progress_bar
+from ..terminal import keeping, print_json, progress_bar
 from .options import StudyOptions
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def study(
     asked = command.find_claims(claims)
     if list:
         rows = [claim.to_json() for claim in asked]
-        print(json_module.dumps(rows)) if json else print_claims(asked, options.size)
+        print_json(rows) if json else print_claims(asked, options.size)
         return
     if not json:
         print(budget_line(asked, options.size), file=sys.stderr)
@@ -61,7 +60,7 @@ def study(
                 if not json:
                     print_study(event, page)
             else:
-                print(json_module.dumps(event.to_json()), flush=True) if json else print_outcome(event)
+                print_json(event.to_json()) if json else print_outcome(event)
 
 
 def print_claims(claims: Sequence[Claim], size: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
-from ..terminal import percent, print_notes, progress_bar
+from ..terminal import percent, print_json, print_notes, progress_bar
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -55,10 +54,10 @@ def show_training(session: Session, json: bool) -> None:
         print_notes(session.notes[shown:])
         shown = len(session.notes)
         timing = session.timing[-1]
-        print(json_module.dumps(row) if json else epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
+        print_json(row) if json else print(epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
     result = report.write_training(session.run)
     if json:
-        print(json_module.dumps(result.summary))
+        print_json(result.summary)
         return
     folder, best = session.run.folder, result.summary
     print(report.roofline(best))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..datasets.dataset import Dataset
+from ..datasets.named_before import check_named, remember
 from ..datasets.registry import DATASETS, load_dataset
 from ..errors import UnknownName, UsageError
 from ..models.architecture import Architecture, architecture_of, load_weight_file
@@ -30,6 +33,7 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         del changes["lr"]
     if options.weights is not None:
         changes["weights"] = str(Path(options.weights).resolve())
+        remember(Path(changes["weights"]))
     return named.recipe.with_options(changes)
 
 
@@ -39,8 +43,10 @@ def data_name(data: str) -> str:
     return str(path.resolve()) if data not in DATASETS and path.exists() else data
 
 
-def read_dataset(recipe: Recipe, data_root: Path | None, progress: Progress | None) -> Dataset:
-    """The dataset of a recipe, as it is trained on."""
+def read_dataset(
+    recipe: Recipe, data_root: Path | None, progress: Progress | None, recorded_in: str | None = None
+) -> Dataset:
+    """The dataset of a recipe, as it is trained on; ``recorded_in`` as ``load_dataset`` has it."""
     data = recipe.data
     return load_dataset(
         data.name,
@@ -50,6 +56,7 @@ def read_dataset(recipe: Recipe, data_root: Path | None, progress: Progress | No
         limit=data.limit,
         bad_images=data.bad_images,
         progress=progress,
+        recorded_in=recorded_in,
     )
 
 
@@ -63,5 +70,13 @@ def starting_architecture(recipe: Recipe, dataset: Dataset, begun: bool = False)
         pass  # a network that cannot be cut is told now
     if recipe.model.weights is None or begun:
         return architecture, None
-    load_weight_file(network, Path(recipe.model.weights))
+    load_recorded_weights(network, recipe, "its recipe")
     return architecture, network
+
+
+def load_recorded_weights(network: nn.Module, recipe: Recipe, record: str) -> None:
+    """Put in the weights that a recipe starts from; UsageError for a file that no user has named here."""
+    assert recipe.model.weights is not None
+    path = Path(recipe.model.weights)
+    check_named(path, record, "--weights")
+    load_weight_file(network, path)

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..machine import describe, pick_device
+from ..models.architecture import named_again
+from ..models.user_network import is_own, source_hash
 from ..recipes import SIZES, Recipe, find_recipe
 from .options import TrainOptions
 from .request import data_name, read_dataset, starting_architecture
@@ -29,6 +31,7 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     words = ["convscope", "train", data, "--name", run.name, "--resume"]
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
     words += ["--device", options.device] if options.device != "auto" else []
+    words += ["--model", options.model] if options.model is not None and is_own(options.model) else []
     return shlex.join(words)
 
 
@@ -40,7 +43,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
             raise UsageError(
                 f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
             )
-    before, recipe = run.description(), run.recipe()
+    before, recipe = run.description(), _named_recipe(run, options)
     _refuse_changes(run, recipe, data, options)
     dataset = read_dataset(recipe, options.data_root, options.progress)
     difference = data_difference(before["data"], data_description(dataset))
@@ -49,8 +52,6 @@ def resume_training(data: str, options: TrainOptions) -> Session:
             f"the data changed since run {run.name!r} began: {difference}. Start a new run with another --name."
         )
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
-    if architecture.source != before.get("source"):
-        raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
     device = pick_device(options.device)
     notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
     return Session(
@@ -64,6 +65,15 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         notes=notes,
         watch=EVERY * options.watch,
     )
+
+
+def _named_recipe(run: Run, options: TrainOptions) -> Recipe:
+    """The run's recipe, its code named again where that is the user's own. UsageError or DataError otherwise."""
+    recipe = run.recipe()
+    name = named_again(recipe.model.name, f"run {run.name!r}", options.model)
+    if is_own(name) and source_hash(name) != run.description().get("source"):
+        raise DataError(f"the code of {name} changed since run {run.name!r} began, or is another: start a new run.")
+    return recipe.with_options({"model": name})
 
 
 def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -28,9 +28,21 @@ from ..datasets.dataset import Dataset
 from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
 from ..models.architecture import load_weights
 from ..recipes import Recipe
-from ..storage import FORMAT, check_format, commit_json, commit_lines, commit_text, make_folder, read_json, read_lines
+from ..schemas import Schema, check_schema
+from ..storage import (
+    FORMAT,
+    check_format,
+    commit_json,
+    commit_lines,
+    commit_text,
+    make_folder,
+    read_json,
+    read_lines,
+    seal_of,
+)
 from ..tensor_files import commit_tensors, read_tensors
 from .loop import TrainState
+from .records import CheckpointMeta, Divergence, LogRow, Opening, RunDescription, TimingRow
 
 KEPT_CHECKPOINTS = 2
 LAST = ".last"
@@ -53,31 +65,35 @@ class Run:
         """The content of ``recipe.json``: recipe, data and machine. DamagedFile when it is not what was written."""
         path = self.folder / "recipe.json"
         box = read_json(path)
-        whole = isinstance(box, dict) and {"recipe", "data", "machine"} <= set(box)
-        check_format(path, box.get("format") if whole else None, "a run's description")
+        check_format(path, box.get("format"), "a run's description")
+        check_schema(RunDescription, box, path, "a run's description")
         return box
 
     def recipe(self) -> Recipe:
         """The recipe, its precision and image size resolved."""
-        return Recipe.from_dict(self.description()["recipe"])
+        try:
+            return Recipe.from_dict(self.description()["recipe"])
+        except UsageError as error:
+            raise DamagedFile(f"{self.folder / 'recipe.json'} holds no recipe: {error}") from None
 
     def log(self) -> list[dict[str, Any]]:
         """One row an epoch: loss, accuracy and rate."""
-        return self._rows("log.jsonl")
+        return self._rows("log.jsonl", LogRow)
 
     def timing(self) -> list[dict[str, Any]]:
         """One row an epoch: seconds and rates."""
-        return self._rows("timing.jsonl")
+        return self._rows("timing.jsonl", TimingRow)
 
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        rows = read_lines(self.folder / name)
-        if not all(isinstance(row, dict) and "epoch" in row for row in rows):
-            raise DamagedFile(f"{self.folder / name} holds lines that are no epochs.")
+    def _rows(self, name: str, schema: type[Schema]) -> list[dict[str, Any]]:
+        path = self.folder / name
+        rows = read_lines(path)
+        for row in rows:
+            check_schema(schema, row, path, f"a {path.stem} of this run")
         return rows
 
     def openings(self) -> list[dict[str, Any]]:
         """One row for each time the test images were looked at."""
-        return read_lines(self.folder / "openings.jsonl")
+        return self._rows("openings.jsonl", Opening)
 
     def log_opening(self, row: dict[str, Any]) -> int:
         """Note that the test images were looked at; returns how often that has happened now."""
@@ -88,8 +104,11 @@ class Run:
     def diverged(self) -> dict[str, Any] | None:
         """The place where training ran away, {"epoch", "step", "lr", "loss", "images"}; None if it got past it."""
         path = self.folder / DIVERGED
-        found = read_json(path) if path.exists() else None
-        return found if found is not None and found["epoch"] > len(self.log()) else None
+        if not path.exists():
+            return None
+        found = read_json(path)
+        place = check_schema(Divergence, found, path, "where a training ran away")
+        return found if place.epoch > len(self.log()) else None
 
     def log_divergence(self, details: dict[str, Any]) -> Path:
         """Note where the training ran away, instead of where it did before; returns the file."""
@@ -115,7 +134,9 @@ def find_run(name: str, folder: Path) -> Run:
         pointer = folder / LAST
         if not pointer.exists():
             raise UsageError(f"there is no last run in {folder}; train one, or say where runs are with --runs.")
-        name = pointer.read_text(encoding="utf-8").strip()
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+        if not _NAME.fullmatch(name):
+            raise DamagedFile(f"{pointer} does not name a run.")
     for path in (folder / name, Path(name)):
         if (path / "recipe.json").is_file():
             return Run(path)
@@ -196,7 +217,14 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     for number, values in optimizer.items():
         tensors |= {f"optimizer/{number}/{k}": v for k, v in values.items() if isinstance(v, torch.Tensor)}
     counters = {k: getattr(state, k) for k in ("epoch", "step", "loss_sum", "correct", "seen")}
-    meta = {"kind": "checkpoint", "format": FORMAT, "state": counters, "progress": vars(progress)}
+    meta = {
+        "kind": "checkpoint",
+        "format": FORMAT,
+        "state": counters,
+        "progress": vars(progress),
+        "recipe": seal_of(run.description()),
+        "log": _log_seal(run, state.epoch),
+    }
     path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
     commit_tensors(path, tensors, meta)
     for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
@@ -220,33 +248,57 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[RunProgress, list[str]
         try:
             tensors, meta = read_tensors(path)
             check_format(path, meta.get("format") if meta.get("kind") == "checkpoint" else None, "a checkpoint")
-            _restore(state, tensors, meta)
-            return RunProgress(**meta["progress"]), notes
+            said = check_schema(CheckpointMeta, meta, path, "a checkpoint")
+            _restore(state, tensors, vars(said.state), path)
         except DamagedFile as error:
             notes.append(str(error))
+            continue
+        _check_belonging(run, said)
+        return RunProgress(**vars(said.progress)), notes
     if paths:
         raise DamagedFile(f"no checkpoint of run {run.name!r} is whole: {' '.join(notes)} Nothing was deleted.")
     return RunProgress(), notes
 
 
-def _restore(state: TrainState, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
+def _log_seal(run: Run, epochs: int) -> str:
+    """The seal of the log's first epochs."""
+    seal = ""
+    for row in run.log():
+        if row["epoch"] <= epochs:
+            seal = seal_of(row, seal)
+    return seal
+
+
+def _check_belonging(run: Run, said: CheckpointMeta) -> None:
+    """DamagedFile where recipe or log, each whole in itself, are not those the checkpoint was taken with."""
+    for name, seal in (("recipe.json", seal_of(run.description())), ("log.jsonl", _log_seal(run, said.state.epoch))):
+        if getattr(said, name.split(".")[0]) != seal:
+            raise DamagedFile(
+                f"{run.folder / name} is not the one that the checkpoint of run {run.name!r} was taken with: put the "
+                "old one back, or start a new run with another --name."
+            )
+
+
+def _restore(state: TrainState, tensors: dict[str, torch.Tensor], counters: dict[str, Any], path: Path) -> None:
     for part in ("network", "averaged"):
         weights = {n.removeprefix(f"{part}/"): t for n, t in tensors.items() if n.startswith(f"{part}/")}
         if part == "averaged" and weights:
             state.averaged = deepcopy(state.network)
         if weights or part == "network":
-            load_weights(getattr(state, part), weights, Path("the checkpoint"))
+            load_weights(getattr(state, part), weights, path)
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     kept: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
-            _, number, key = name.split("/")
+            _, number, key = [*name.split("/"), "", ""][:3]
+            if not number.isdecimal() or int(number) >= len(parameters):
+                raise DamagedFile(f"{path} is not a checkpoint of this run: it holds {name!r}.")
             like = parameters[int(number)]
             # A fused optimizer walks memory, so a buffer must lie in it as its parameter does (channels last).
             value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
             kept.setdefault(int(number), {})[key] = value
     state.optimizer.load_state_dict({"state": kept, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    for name, value in meta["state"].items():
+    for name, value in counters.items():
         setattr(state, name, value)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
-from ..terminal import keeping, percent, print_notes, progress_bar
+from ..terminal import keeping, percent, print_json, print_notes, progress_bar
 from .options import TransferOptions
 
 if TYPE_CHECKING:
@@ -31,9 +30,9 @@ def transfer(data: str, /, *, options: Flat[TransferOptions] = TransferOptions()
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         for event in command.transferring(data, **vars(replace(options, progress=progress))):
             if isinstance(event, TransferReport):
-                print(json_module.dumps(event.summary)) if json else print_transfer(event)
+                print_json(event.summary) if json else print_transfer(event)
             else:
-                print(json_module.dumps(event.to_json()) if json else rung_line(event), flush=True)
+                print_json(event.to_json()) if json else print(rung_line(event), flush=True)
 
 
 def rung_line(rung: Rung) -> str:

@@ -1,0 +1,66 @@
+"""What a classifier's file says of itself, checked: whatever was sealed in, each value has its type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from ..images.preprocess import MAX_SIZE
+from ..schemas import Schema, check_schema
+
+Option = int | float | bool | str | None
+
+
+class DescribedNetwork(Schema):
+    """The fields of ``models.Architecture``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str
+    image_size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    options: dict[str, Option]
+    source: str | None
+
+
+class DescribedData(Schema):
+    """What a classifier was trained on."""
+
+    name: str
+    fingerprint: str
+    counts: dict[str, dict[str, int]]
+
+
+class DescribedSeal(Schema):
+    """The parity seal's logits."""
+
+    logits: list[list[float]]
+
+
+class DescribedOrigin(Schema):
+    """Where a classifier comes from; what is not named here is only shown."""
+
+    run: str = ""
+    epoch: int = 0
+    val_top1: float | None = None
+    val_n: int = 0
+    licence: str | None = None
+    pretrained: str | None = None
+    recipe: dict[str, dict[str, Any]] | None = None
+    data: DescribedData | None = None
+    seal: DescribedSeal | None = None
+
+
+class DescribedClassifier(Schema):
+    """The whole."""
+
+    architecture: DescribedNetwork
+    classes: Annotated[list[str], Field(min_length=1)]
+    preprocess: dict[str, Any]
+    provenance: DescribedOrigin
+
+
+def check_description(meta: dict[str, Any], path: Path) -> DescribedClassifier:
+    """The description, its types checked; DamagedFile naming the first value that has another."""
+    return check_schema(DescribedClassifier, meta, path, "a classifier")

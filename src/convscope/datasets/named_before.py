@@ -1,0 +1,38 @@
+"""Files and folders that the user has named on this machine: no other is read because a run's record names it.
+
+A run may come from anybody, and its record says where its data lay. What a user typed once is remembered by an empty
+file in the cache, named by the hash of the path, so that no list of folders is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ..cache import cache_folder
+from ..errors import UsageError
+
+
+def remember(path: Path) -> None:
+    """Note that the user named ``path``; where the cache cannot be written, it will have to be named again."""
+    place = _place(path)
+    with suppress(OSError):
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+
+
+def check_named(path: Path, record: str, option: str) -> None:
+    """UsageError where only the record of ``record`` (a run) names ``path``; ``option`` says how to name it."""
+    if not _place(path).exists():
+        raise UsageError(
+            f"{path} is named by {record} and by nobody on this machine, so it is not read unasked: "
+            f"name it with {option} if that is meant."
+        )
+
+
+def _place(path: Path) -> Path:
+    whole = os.path.abspath(path.expanduser())
+    return cache_folder() / "named" / hashlib.sha256(os.fsencode(whole)).hexdigest()[:40]

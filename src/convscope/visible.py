@@ -1,0 +1,33 @@
+"""Names as they may be shown: what would move a cursor, ring a bell or turn the reading direction is written out.
+
+A class, a file or a network may have any name, an escape sequence too.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 but tab and line feed, DEL, C1, the marks and overrides of direction, line and paragraph separators.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_BYTES = re.compile("[\ud800-\udfff]")  # how Python holds the bytes of a name that are no text
+_BREAKS = re.compile("[\t\n]")
+
+
+def visible_lines(text: str) -> str:
+    """The text with its control characters written out, as ``\\x1b``; tabs and line feeds stay."""
+    return _CONTROL.sub(_written, text)
+
+
+def visible(text: str) -> str:
+    """The text on one line: with tabs, line feeds and bytes that are no text written out too, the last as ``\\xe9``."""
+    one_line = _BREAKS.sub(_written, visible_lines(text))
+    return _BYTES.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", one_line)
+
+
+def _written(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def visible_json(text: str) -> str:
+    """A JSON text with its control characters as ``\\u001b``: they stand in strings only, and mean the same so."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
