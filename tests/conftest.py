@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no timing", deadline=None)  # a busy machine fails no test
+settings.load_profile("no timing")
 
 # Before torch and NumPy are imported, which read these once. Processes that a test starts inherit them.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -15,6 +15,7 @@ import torch
 
 from convscope import storage
 from convscope.errors import StorageError, UnknownName
+from convscope.storage import read_json
 from convscope.studies import running as running_module
 from convscope.studies.arms import Setting, Stretch, Training, chosen, trials
 from convscope.studies.claim import SIZES
@@ -47,7 +48,7 @@ def test_every_claim_runs_and_says_what_it_found(name: str, tmp_path: Path) -> N
     *events, outcome = run_claim(claim, "small", tmp_path, plan=plan.tiny())
     assert len(events) == len(plan.arms)
     assert outcome.verdict in (HOLDS, FAILS, OPEN)
-    said = json.loads((tmp_path / f"{name}-small.json").read_text())
+    said = read_json(tmp_path / f"{name}-small.json")
     assert said == json.loads(json.dumps(outcome.to_json(), allow_nan=False))
     assert {"claim", "sentence", "verdict", "words", "quantities", "arms", "seeds", "data", "versions"} <= said.keys()
     assert all(q["quantity"] in said["words"] for q in said["quantities"])

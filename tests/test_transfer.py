@@ -13,6 +13,7 @@ from PIL import Image
 import convscope
 from convscope import cli
 from convscope.classifying.classifier import Classifier
+from convscope.datasets.named_before import remember
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, LockedError, UsageError
 from convscope.feature_store.options import BackboneOptions
@@ -73,6 +74,7 @@ def test_the_run_holds_what_it_says(report):
 
 
 def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, images: Path):
+    remember(images)  # by the transfer of the fixture, in its own cache
     again = convscope.evaluate(str(report.run.folder), runs=report.run.folder.parent)
     assert again.summary["top1"] == report.summary["test_top1"]
     assert again.summary["loss"] == pytest.approx(report.test.loss, abs=1e-3)
@@ -80,6 +82,7 @@ def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, image
 
 
 def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
+    remember(images)
     run, runs = str(report.run.folder), report.run.folder.parent
     image = images / "test" / "checks" / "0.png"
     (answer,) = convscope.predict(run, [str(image)])

@@ -17,6 +17,7 @@ from ..models.taps import evaluating
 from .classifier import Classifier
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
+BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,18 @@ def view_logits(  # noqa: PLR0913 - as logits, with the views
     device = device or device_of(network)
     plain, means = [], []
     with evaluating(network), torch.inference_mode():
-        for start in range(0, len(index), BATCH):
-            block = to_tensor(images[index[start : start + BATCH]]).to(device)
+        step = _images_a_pass(preprocess.size)
+        for start in range(0, len(index), step):
+            block = to_tensor(images[index[start : start + step]]).to(device)
             inputs = preprocess.normalise(block)
             scores = [network(_seen(inputs, view)).float().cpu() for view in views]
             plain.append(scores[0])
             means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
     return torch.cat(plain), torch.cat(means)
+
+
+def _images_a_pass(size: int) -> int:
+    return max(1, min(BATCH, BATCH_PIXELS // size**2))
 
 
 def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
@@ -128,7 +134,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that could not be read, and why."""
+    """An image without an answer, and why: it could not be read, or not be computed with."""
 
     path: str
     error: str
@@ -147,8 +153,9 @@ def predict(
     """
     chosen = find_views(views)
     results: list[Prediction | Unreadable] = []
-    for start in range(0, len(sources), BATCH):
-        results += _predict_block(classifier, sources[start : start + BATCH], top, chosen)
+    step = _images_a_pass(classifier.preprocess.size)
+    for start in range(0, len(sources), step):
+        results += _predict_block(classifier, sources[start : start + step], top, chosen)
     return results
 
 
@@ -174,7 +181,9 @@ def _predict_block(
 
 def _answer(
     path: str, probabilities_K: torch.Tensor, one_view_K: torch.Tensor | None, names: tuple[str, ...], top: int
-) -> Prediction:
+) -> Prediction | Unreadable:
+    if not bool(torch.isfinite(probabilities_K).all()):
+        return Unreadable(path, "the network's outputs for it are no numbers")
     best = torch.topk(probabilities_K, min(top, len(names)))
     pairs = tuple((names[i], float(p)) for p, i in zip(best.values, best.indices.tolist(), strict=True))
     one = None if one_view_K is None else (names[int(one_view_K.argmax())], float(one_view_K.max()))

@@ -45,6 +45,8 @@ def evaluate(
     index = dataset.subset(part, limit)
     translate = translation(classifier.class_names, dataset.class_names)
     scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
+    if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
+        raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
     notes = _notes(classifier, dataset, result)

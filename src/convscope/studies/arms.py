@@ -29,6 +29,7 @@ from ..machine import pick_precision
 from ..models.registry import build
 from ..randomness import seed_of
 from ..recipes import Recipe
+from ..schemas import Schema, check_schema
 from ..storage import finite, sha256
 from ..tensor_files import commit_tensors, read_tensors, tensor_hash
 from ..training.batches import Batch, Batches, Feed
@@ -255,9 +256,26 @@ def _write(path: Path, found: Trained) -> None:
     commit_tensors(path, tensors, meta | finite({name: getattr(found, name) for name in FIGURES}))
 
 
+class _Kept(Schema):
+    """What a training's file says beside its tensors: KEPT and FIGURES."""
+
+    seed: int
+    rate: float | None
+    steps: int
+    seconds: float
+    parameters: int
+    diverged: str | None
+    train_loss: float | None
+    train_accuracy: float | None
+    val_loss: float | None
+
+
 def _read(path: Path, arm: str) -> Trained:
     """A training as it was written, by another claim perhaps, whose arm had another name."""
-    tensors, meta = read_tensors(path)
+    tensors, said = read_tensors(path)
+    meta = vars(check_schema(_Kept, said, path, "a training of a study"))
+    if not {"losses", "val", "test"} <= set(tensors) or any(tensors[n].dim() != 1 for n in ("losses", "val", "test")):
+        raise DamagedFile(f"{path} is not a training of a study: its tensors are not those of one.")
     figures: dict[str, Any] = {name: math.nan if meta[name] is None else meta[name] for name in FIGURES}
     measured = {name.removeprefix("measured/"): t for name, t in tensors.items() if name.startswith("measured/")}
     parts: dict[str, Any] = {name: tensors[name] for name in ("losses", "val", "test")}

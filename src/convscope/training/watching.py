@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DamagedFile, UsageError
 from ..models.taps import accumulating, call_name, following
+from ..schemas import Schema, check_schema
 from ..tensor_files import commit_tensors, read_tensors
 
 EVERY = 10  # steps from one look to the next
@@ -48,6 +50,12 @@ QUANTITIES = {
     "weight": "norm of the layer's weight before the step",
     "update": "norm of the weight's change in the step over the norm of the weight",
 }
+
+
+class _WatchedMeta(Schema):
+    kind: Literal["watched"]
+    layers: list[str]
+    every: Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,16 @@ class Watched:
     def load(path: Path) -> Watched:
         """Read what ``save`` wrote. Raises DamagedFile."""
         tensors, meta = read_tensors(path)
-        if meta.get("kind") != "watched":
-            raise DamagedFile(f"{path} is no record of a training.")
+        said = check_schema(_WatchedMeta, meta, path, "a record of a training")
+        looks, layers = len(tensors.get("steps", ())), len(said.layers)
+        shapes = {f"values/{name}": (looks, layers) for name in QUANTITIES} | {"bins": (looks, layers, 2, BINS)}
+        shapes |= {"steps": (looks,), "losses": (n := len(tensors.get("losses", ())),), "rates": (n,)}
+        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+            raise DamagedFile(f"{path} is not a record of a training: its tensors are not those of one.")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        values = {n.removeprefix("values/"): a for n, a in arrays.items() if n.startswith("values/")}
+        values = {name: arrays[f"values/{name}"] for name in QUANTITIES}
         rest = {name: arrays[name] for name in ("steps", "bins", "losses", "rates")}
-        return Watched(tuple(meta["layers"]), values=values, every=meta["every"], **rest)
+        return Watched(tuple(said.layers), values=values, every=said.every, **rest)
 
 
 @dataclass
