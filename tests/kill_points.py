@@ -77,7 +77,7 @@ def _command(last: int, arguments: list[str]) -> tuple[int, int]:
 
 
 def _prepare() -> None:
-    """Import what commands import late, and make short what decides nothing: the peak, epochs, a claim that is a toy."""
+    """Import what commands import late, and make short what decides nothing: peak, epochs, a claim that is a toy."""
     import importlib
 
     for name in "training transfer_learning explanation studies exporting evaluation diagnosis feature_store".split():

@@ -29,6 +29,7 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     words = ["convscope", "train", data, "--name", run.name, "--resume"]
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
     words += ["--device", options.device] if options.device != "auto" else []
+    words += ["--watch"] if options.watch else []
     return shlex.join(words)
 
 
@@ -52,7 +53,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
     if architecture.source != before.get("source"):
         raise DataError(f"the code of {recipe.model.name} changed since run {run.name!r} began; start a new run.")
     device = pick_device(options.device)
-    notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
+    notes = [*dataset.notes, *footing(before["machine"], describe(device))]
     return Session(
         run=run,
         recipe=recipe,
@@ -66,7 +67,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
     )
 
 
-def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A sentence when the machine or its libraries are not those the run began on, for then bits may differ."""
     changed = [k for k in now if before.get(k) != now[k] and k != "platform"]
     words = "; ".join(f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in changed)
