@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +33,39 @@ HOLDERS = {".lock", ".lock-holder"}
 
 
 class Moments:
-    """Counts the moments of writing, and ends this process at the ``last`` one as a power cut would."""
+    """Counts the moments of writing, and ends this process at the ``last`` one, as a kill does.
 
-    def __init__(self, last: int) -> None:
+    ``last`` may be the end of a path too: then it is the moment after the rename that puts such a file in its place.
+    ``turns`` are the moments before and after a rename or an appending: at any other moment a kill leaves what it
+    leaves at one of these, but for a part of a temporary file.
+    """
+
+    def __init__(self, last: int | str) -> None:
         self.last, self.count = last, 0
+        self.turns: list[int] = []
 
-    def pass_one(self) -> None:
+    def pass_one(self, target: str = "", turn: bool = False) -> None:
         self.count += 1
-        if self.count == self.last:
+        if turn:
+            self.turns.append(self.count)
+        if self.count == self.last or (isinstance(self.last, str) and target.endswith(self.last)):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def around(self, function: Callable[..., Any], turn: bool = True) -> Callable[..., Any]:
         """The function with a moment before it and one after."""
 
         def counted(*given: Any, **named: Any) -> Any:
-            self.pass_one()
+            self.pass_one(turn=turn)
             answer = function(*given, **named)
-            self.pass_one()
+            self.pass_one(str(given[-1]) if turn else "", turn)
             return answer
 
         return counted
 
     def install(self) -> None:
         """Count in every way that this program writes: renames, what waits for the disk, whole files, appending."""
-        os.replace, os.rename, os.fsync = map(self.around, (os.replace, os.rename, os.fsync))
-        Path.write_bytes = self.around(Path.write_bytes)
+        os.replace, os.rename = self.around(os.replace), self.around(os.rename)
+        os.fsync, Path.write_bytes = self.around(os.fsync, False), self.around(Path.write_bytes, False)
         open_ = io.open
         appending = self.around(open_)
 
@@ -67,13 +75,13 @@ class Moments:
         io.open = builtins.open = opened
 
 
-def _command(last: int, arguments: list[str]) -> tuple[int, int]:
-    """Run a command in this process; returns its exit code and how many moments there were."""
+def _command(last: int | str, arguments: list[str]) -> tuple[int, Moments]:
+    """Run a command in this process; returns its exit code and the moments that there were."""
     from convscope.cli import run
 
     moments = Moments(last)
     moments.install()
-    return run(arguments), moments.count
+    return run(arguments), moments
 
 
 def _prepare() -> None:
@@ -88,11 +96,15 @@ def _prepare() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from convscope import machine
+    from convscope.explanation import presets
     from convscope.studies.registry import CLAIMS
-    from convscope.transfer_learning import ladder_command
+    from convscope.transfer_learning import fcnn, ladder_command
     from toyclaim import CLAIM
 
     machine.PEAK_SIDE = 64
+    fcnn.MOST_EPOCHS = fcnn.LEAST_EPOCHS = 1
+    for table in (presets.PRESETS, presets.WHOLE):
+        table.update({side: replace(preset, steps=16) for side, preset in table.items()})
     ladder_command.EPOCHS.update({"last stage": 2, "full": 2, "scratch": 2})
     CLAIMS["toy"] = CLAIM
 
@@ -109,9 +121,9 @@ def _serve() -> None:
             _child(asked, writing)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            moments = pipe.read()
+            turns = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps({"code": code, "moments": int(moments or 0)}), flush=True)
+        print(json.dumps({"code": code, "turns": json.loads(turns or "[]")}), flush=True)
 
 
 def _child(asked: dict[str, Any], writing: int) -> None:
@@ -125,7 +137,7 @@ def _child(asked: dict[str, Any], writing: int) -> None:
         code, moments = _command(asked["last"], asked["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
-        os.write(writing, str(moments).encode())
+        os.write(writing, json.dumps(moments.turns).encode())
     finally:
         os._exit(code)
 
@@ -135,10 +147,10 @@ def _child(asked: dict[str, Any], writing: int) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (-9 where it was killed), the moments it came through, and what it said."""
+    """How a command ended: its exit code (-9 where it was killed), its turns unless it was, and what it said."""
 
     code: int
-    moments: int
+    turns: list[int]
     said: str
 
 
@@ -160,8 +172,8 @@ class Killer:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def run(self, folder: Path, arguments: list[str], last: int = 0) -> Ended:
-        """Run a command in a folder, and kill it at its ``last`` moment (0: never)."""
+    def run(self, folder: Path, arguments: list[str], last: int | str = 0) -> Ended:
+        """Run a command in a folder, and kill it at its ``last`` moment (0: never), as ``Moments`` says."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"folder": str(folder), "arguments": [str(a) for a in arguments], "last": last}
@@ -172,7 +184,9 @@ class Killer:
     def close(self) -> None:
         """End the process that stands ready."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
+        self._process.stdout.close()
         self._process.wait(30)
 
 
@@ -190,14 +204,13 @@ def killing() -> Iterator[Killer]:
 
 
 def remains(folder: Path) -> dict[str, str]:
-    """What is to be compared of each file below a folder, by its path: all of it, but for times and what it cost.
+    """What is to be compared of each run and feature below a folder, by its path: all but times and what it cost.
 
     Temporary files count: a command that goes on clears away what a kill left.
     """
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in HOLDERS):
-        found[path.relative_to(folder).as_posix()] = _told(path)
-    return found
+    places = [folder / "runs", folder / "cache" / "features"]
+    paths = sorted(p for place in places for p in place.rglob("*") if p.is_file() and p.name not in HOLDERS)
+    return {path.relative_to(folder).as_posix(): _told(path) for path in paths}
 
 
 def _told(path: Path) -> str:
@@ -236,7 +249,7 @@ def main(words: list[str]) -> None:
         return
     start = time.perf_counter()
     code, moments = _command(int(words[0]), words[2:])
-    print(f"{moments} moments, exit code {code}, {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    print(f"{moments.count} moments, exit code {code}, {time.perf_counter() - start:.1f} s", file=sys.stderr)
     sys.exit(code)
 
 
