@@ -118,7 +118,7 @@ def kill_and_go_on(killer: Killer, whole: Undisturbed, folder: Path, last: int |
     [
         ("train", "r/lr.png"),
         ("train", "r/recipe.json"),
-        ("train", "r/diagnose/watched.safetensors"),
+        ("train", "step-00000002.safetensors"),
         ("train", "r/curves.png"),
         ("evaluate", "r/openings.jsonl"),
         ("evaluate", "-test"),

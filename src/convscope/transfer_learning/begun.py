@@ -114,11 +114,11 @@ def _refuse_changes(run: Run, description: Mapping[str, Any]) -> None:
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """In words, what a transfer was begun with that is not asked for now; None where it is all the same."""
-    one, other = ({part: box.get(part) for part in COMPARED} for box in (before, json.loads(to_json(now))))
+    if FOLDER not in before:
+        return "it is no transfer"
+    one, other = ({part: box[part] for part in COMPARED} for box in (before, json.loads(to_json(now))))
     if one == other:
         return None
-    if one[FOLDER] is None:
-        return "it is no transfer"
     if one["data"] != other["data"]:
         return data_difference(one["data"], other["data"]) or "its data have another name"
     old, new = ({**Recipe.from_dict(box["recipe"]).flat(), **box[FOLDER]} for box in (one, other))
