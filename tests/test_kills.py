@@ -32,9 +32,9 @@ COMMANDS: dict[str, tuple[str, str, int]] = {
     "features": ("", "features IMAGES --image-size 64 --engine torch", 1),
     "study": ("", "study toy --html", 1),
     "transfer": ("", f"{TRANSFER} --name t", 1),
-    "transfer without a name": ("", TRANSFER, 4),
-    "transfer with cards": ("", f"{TRANSFER} --name t --cards", 4),
-    "transfer with a budget": ("", f"{TRANSFER} --name t --budget 5", 8),
+    "transfer without a name": ("", TRANSFER, 2),
+    "transfer with cards": ("", f"{TRANSFER} --name t --cards", 2),
+    "transfer with a budget": ("", f"{TRANSFER} --name t --budget 5", 5),
 }
 
 
