@@ -14,11 +14,11 @@ from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..images.decoding import EXTENSIONS
 from ..options import with_data_and_options, with_images_and_options
-from ..storage import commit_bytes
-from ..training.report import write_page
+from ..storage import commit_bytes, sweep_temporaries
+from ..training.report import has_page, write_page
 from ..training.runs import runs_folder
 from . import report
-from .opening import home_of, open_classifier, read_data
+from .opening import home_of, log_look, open_classifier, read_data
 from .options import EvaluateOptions, PredictOptions
 from .scoring import Evaluated
 from .scoring import evaluate as evaluate_classifier
@@ -42,9 +42,9 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
     chosen = options.part or ("test" if same or dataset.test_given else "all")
     if same and chosen in ("train", "all"):
         notes.append("among these are the images that it was trained on.")
-    opened = None
+    opened, place = None, f"evaluate/{dataset.name}-{chosen}"
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
-        opened = found.log_opening({"part": chosen, "n": len(dataset.subset(chosen, options.limit))})
+        opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
     views, unmirrored = _allowed_views(classifier, options.views)
     evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views)
     summary = {
@@ -58,8 +58,9 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
         "test_openings": opened,
     }
     target = found.folder if found else runs_folder(options.runs) / home_of(run)
-    result = report.write_evaluation(evaluated, target / "evaluate" / f"{dataset.name}-{chosen}", summary)
-    if found is not None and found.log() and found.timing():
+    sweep_temporaries(target)
+    result = report.write_evaluation(evaluated, target / place, summary)
+    if found is not None and has_page(found):
         write_page(found)
     return result
 

@@ -8,8 +8,10 @@ from ..classifying.classifier import Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
 from ..datasets.registry import load_dataset
-from ..errors import UsageError
+from ..errors import DamagedFile, UsageError
 from ..options import SubjectOptions
+from ..storage import read_json
+from ..training.report import PAGE, has_page
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
 from .options import EvaluateOptions
@@ -17,6 +19,7 @@ from .options import EvaluateOptions
 # ------------------------------------------------------------------------------------------- evaluate and predict
 
 PRETRAINED = "pretrained:"
+ANSWER = "evaluation.json"  # in the folder of an evaluation
 
 
 def open_classifier(
@@ -62,6 +65,30 @@ def read_data(
         recorded_in=run if data is None else None,
     )
     return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
+
+
+def log_look(run: Run, part: str, n: int, place: str) -> int:
+    """Note that a part's images are looked at for what is written to ``place``; returns how often that has happened.
+
+    A look that was cut short before all of it was written is the same look when it is made again.
+    """
+    rows = run.openings()
+    number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == place), None)
+    asked = {"part": part, "n": n, "place": place}
+    if number and asked.items() <= rows[number - 1].items() and not _told(run, place, number):
+        return number
+    return run.log_opening(asked)
+
+
+def _told(run: Run, place: str, number: int) -> bool:
+    """Whether the answer of a look was written, and after it the run's page, which tells of it."""
+    answer, page = run.folder / place / ANSWER, run.folder / PAGE
+    try:
+        if read_json(answer)["test_openings"] != number:
+            return False
+    except (DamagedFile, KeyError):
+        return False
+    return not has_page(run) or (page.exists() and page.stat().st_mtime_ns >= answer.stat().st_mtime_ns)
 
 
 def home_of(run: str) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid
 from ..folders import fresh_folder
-from ..storage import commit_json, write_derived
+from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
+from .opening import ANSWER
 from .scoring import Evaluated
 
 MISTAKES = 20  # images on the sheet of mistakes
@@ -57,8 +58,9 @@ class EvaluationReport:
 def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:
     """Write one evaluation: JSON and images into ``folder``, replaced whole."""
     report = EvaluationReport(evaluated, folder, summary)
+    sweep_temporaries(folder.parent)
     with fresh_folder(folder) as place:
-        commit_json(place / "evaluation.json", summary)
+        commit_json(place / ANSWER, summary)
         images = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
         for name, image in images.items():
             if image is not None:

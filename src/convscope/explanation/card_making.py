@@ -123,10 +123,13 @@ class CardMaker:
         self.sample = np.sort(self.index[:kept])
         self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
 
-    def events(self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = ()) -> Iterator[CardEvent]:
+    def events(
+        self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = (), whole: bool = True
+    ) -> Iterator[CardEvent]:
         """Do everything, and yield what is done.
 
-        ``kept`` is the state of a stream to go on from, ``skip`` names the layers that are not made again.
+        ``kept`` is the state of a stream to go on from, ``skip`` names the layers that are not made again. With
+        ``whole``, what concerns the network as a whole is made too: probes and class images.
         """
         with evaluating(self.material.network):
             stream = Stream(self.layers, self.options.count, self.options.least)
@@ -137,24 +140,33 @@ class CardMaker:
                 self._pass(stream, part)
                 yield Streamed(stream, stream.images, len(self.index))
             found = stream.results()
-            wanted = [layer for layer in self.layers if layer.name not in skip]
-            if not wanted:
+            if not whole and all(layer.name in skip for layer in self.layers):
                 return
             dataset = self.material.dataset
             yield Stage("answers", 0, 2)
             train, _ = self._responses(self.sample)
             yield Stage("answers", 1, 2)
             held_out, _ = self._responses(self.held_out)
-            if len(self.layers) == len(self.every):  # some layers alone do not show at which depth
+            if whole and self.probed:
                 labels = torch.from_numpy(dataset.labels)
                 yield probe(train, labels[self.sample], held_out, labels[self.held_out], len(dataset.class_names))
             colours = palette(dataset.images[self.sample[:PALETTE_IMAGES]])
-            if self.options.seeds and len(self.material.class_names) <= MOST_CLASSES:
+            if whole and self.pictured:
                 yield Stage("class images", 0, 1)
                 yield self._classes(colours)
             for number, layer in enumerate(self.layers):
                 if layer.name not in skip:
                     yield from self._layer(found[number], train[number], held_out[number], colours)
+
+    @property
+    def probed(self) -> bool:
+        """Whether layers are probed: some layers alone do not show at which depth."""
+        return len(self.layers) == len(self.every)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether each class gets an image."""
+        return bool(self.options.seeds) and len(self.material.class_names) <= MOST_CLASSES
 
     def so_far(self, stream: Stream) -> Iterator[LayerCards]:
         """Make cards of exemplars alone, from a pass that goes on."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import DamagedFile
 from ..models.architecture import weights_hash
-from ..storage import read_json
+from ..storage import commit_json, read_json
 from ..tensor_files import commit_tensors, read_tensors
 from .card_making import CardMaker, Streamed
 from .layers import Layer
 
 SAVE_EVERY = 10.0  # seconds between two savings of a pass
 STREAM = "exemplars.safetensors"
+LAST = "explain.json"  # written when all else is there
+OF_THE_CALL = ("made", "kept")  # in a summary: what one call did, of several perhaps
 
 
 class CardStore:
@@ -27,12 +31,26 @@ class CardStore:
         self._saved = time.monotonic()
 
     def holds(self, layer: Layer) -> bool:
-        """Return whether the cards of a layer are there, whole."""
-        try:
-            stored = read_json(self.folder / f"{layer.file}.json")
-        except DamagedFile:
+        """Return whether the cards of a layer are there, whole, with their page and their sheet."""
+        stored = self._read(f"{layer.file}.json")
+        if stored.get("key") != self.key or stored.get("images") != stored.get("of"):
             return False
-        return stored.get("key") == self.key and stored.get("images") == stored.get("of")
+        return all((self.folder / f"{layer.file}.{ending}").exists() for ending in ("html", "png"))
+
+    def finished(self, files: Sequence[str]) -> bool:
+        """Return whether this explanation was written to its end, and these files of it are still there."""
+        return self._read(LAST).get("key") == self.key and all((self.folder / name).exists() for name in files)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary: the last file of an explanation, so that what has it is whole."""
+        told = {name: value for name, value in summary.items() if name not in OF_THE_CALL}
+        commit_json(self.folder / LAST, {**told, "key": self.key})
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / name)
+        except DamagedFile:
+            return {}
 
     def stream(self) -> dict[str, Tensor] | None:
         """Read the state of a pass that was cut off, or ended; None to begin anew."""

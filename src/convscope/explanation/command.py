@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..locks import lock
 from ..options import with_data_and_options
-from ..storage import commit_json, make_folder
+from ..storage import make_folder, sweep_temporaries
 from . import report
 from .card_making import CardMaker, CardMaterial, Stage, Streamed
 from .card_store import CardStore, key_of
@@ -65,18 +65,20 @@ def explaining(
     heading = Heading(subject.name, making.every, made, subject.classifier.class_names, key_of(making))
     make_folder(subject.folder)
     with lock(subject.folder, f"the explanation of {subject.name}"):
+        sweep_temporaries(subject.folder)
         yield from _write(subject, making, heading)
 
 
 def _write(subject: Subject, making: CardMaker, heading: Heading) -> Iterator[PageWritten | ExplainReport]:
-    """Write the pages of all layers that are not there yet, the first cards before them, and the index."""
+    """Write what is not there yet: the pages of layers, the first cards before them; then the index, and the end."""
     start = time.monotonic()
     store, progress, shown = CardStore(subject.folder, heading.key), making.options.progress, False
     done = [layer.name for layer in making.layers if store.holds(layer)]
     layers: dict[str, LayerCards] = {}
     probes: Probes | None = None
     classes: ClassImages | None = None
-    for event in making.events(store.stream(), done):
+    common = [*(("probes.png", "probes.json") if making.probed else ()), *(("classes.png",) if making.pictured else ())]
+    for event in making.events(store.stream(), done, whole=not store.finished(common)):
         if isinstance(event, (Stage, Streamed)) and progress:
             progress(event.what, event.done, event.total)
         if isinstance(event, Streamed):
@@ -103,7 +105,7 @@ def _write(subject: Subject, making: CardMaker, heading: Heading) -> Iterator[Pa
     }
     made = ExplainReport(subject.folder, summary, layers, subject.dataset, probes, classes)
     made = replace(made, summary=report.write_index(subject.folder, heading, made))
-    commit_json(subject.folder / "explain.json", {**made.summary, "key": heading.key})
+    store.finish(made.summary)
     yield made
 
 

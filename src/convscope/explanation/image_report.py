@@ -12,7 +12,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..datasets.dataset import Dataset
-from ..storage import commit_json, write_derived
+from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .attribution import Attribution, Layerwise
 from .cards import LayerCards
@@ -67,6 +67,7 @@ def write_image(
         chosen = found.order[:PUSHED].tolist()
         rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
     drawings["maps"] = drawing.map_summary(taken.image, rows)
+    sweep_temporaries(folder)
     for name, image in drawings.items():
         write_derived(folder / f"{name}.png", image.png)
     for found in taken.maps:

@@ -23,7 +23,7 @@ from ..classifying.seal import allowed_difference, check_seal, seal_images, seal
 from ..errors import ConvscopeError, UnknownName, UsageError
 from ..models.taps import evaluating
 from ..models.user_network import is_own
-from ..storage import FORMAT, commit_bytes, commit_text, sha256, to_json
+from ..storage import FORMAT, commit_bytes, commit_text, sha256, sweep_temporaries, to_json
 from . import predict_onnx
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -52,6 +52,7 @@ def export_classifier(classifier: Classifier, folder: Path, name: str, format: s
     """
     if format not in EXPORTS:
         raise UnknownName("export format", format, EXPORTS)
+    sweep_temporaries(folder)
     return EXPORTS[format](classifier, folder, name)
 
 

@@ -30,7 +30,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..models.architecture import weights_hash
 from ..models.heads import head_place
 from ..models.taps import Tap, observe, reach
-from ..storage import commit_bytes
+from ..storage import commit_bytes, sweep_temporaries
 
 TOLERANCE = 1e-4  # of the largest value, between engines
 ENGINES = ("auto", "torch", "onnxruntime")
@@ -242,6 +242,7 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
     place, _ = head_place(network)
     network.set_submodule(place, nn.Identity())
     data = to_onnx(network, classifier.preprocess.size, "features")
+    sweep_temporaries(folder)
     commit_bytes(Path(folder) / f"{key}-{hashlib.sha256(data).hexdigest()[:16]}.onnx", data)
     return data
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid
 from ..folders import fresh_folder
-from ..storage import commit_json, write_derived
+from ..storage import commit_json, sweep_temporaries, write_derived
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class SimilarReport:
 
 def write_similar(report: SimilarReport) -> SimilarReport:
     """Write ``similar.json`` and ``similar.png``."""
+    sweep_temporaries(report.folder.parent)
     with fresh_folder(report.folder) as place:
         commit_json(place / "similar.json", report.summary)
         write_derived(place / "similar.png", report.sheet.png)

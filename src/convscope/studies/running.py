@@ -105,7 +105,8 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
         return
     make_folder(folder)
     with lock(folder, "this study"):
-        sweep_temporaries(folder / "trainings")
+        for place_of_files in (folder, folder / "trainings"):
+            sweep_temporaries(place_of_files)
         dataset = load_study_data(plan.data, data_root)
         place = Setting(plan, dataset, folder, device or pick_device("cpu"))
         results = Results(plan, {}, {}, len(dataset.class_names))

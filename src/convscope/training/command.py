@@ -12,7 +12,7 @@ from .options import TrainOptions
 from .request import read_dataset, wanted_recipe
 from .resuming import resume_training
 from .session import Session
-from .starting import settle_recipe, start_training
+from .starting import plan_training, settle_recipe
 
 
 @with_options(TrainOptions)
@@ -22,12 +22,13 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
     Iterate ``session.events()`` to train; ``session.notes`` are sentences to show first.
     """
     if options.resume:
-        return resume_training(str(data), options)
-    session, rates = start_training(str(data), options)
-    sheet = report.augmentation_preview(session.dataset, session.recipe.augment, session.recipe.loop.seed)
-    write_derived(session.run.folder / "augment.png", sheet.png)
-    if rates is not None:
-        report.write_rates(session.run, rates)
+        session = resume_training(str(data), options)
+    else:
+        planned = plan_training(str(data), options)
+        if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
+            report.write_rates(planned.session.run, planned.rates)
+        session = planned.begin()
+    report.write_sheet(session.run, session.dataset, session.recipe)
     return session
 
 

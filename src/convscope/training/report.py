@@ -19,7 +19,7 @@ from ..datasets.dataset import Dataset
 from ..errors import UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import to_tensor
-from ..recipes import Augment
+from ..recipes import Augment, Recipe
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .estimates import RateRange
@@ -27,6 +27,8 @@ from .runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
+PAGE = "report.html"
+SHEET = "augment.png"
 PREVIEW = 8  # images on the augmentation sheet, and variants of each
 
 
@@ -96,6 +98,13 @@ def write_rates(run: Run, rates: RateRange) -> None:
     write_derived(run.folder / "lr.png", drawing.rate_range(rates.rates, rates.losses, rates.chosen).png)
 
 
+def write_sheet(run: Run, dataset: Dataset, recipe: Recipe) -> None:
+    """Write the sheet of augmented images, ``augment.png``, where it is not there yet."""
+    path = run.folder / SHEET
+    if not path.exists():
+        write_derived(path, augmentation_preview(dataset, recipe.augment, recipe.loop.seed).png)
+
+
 def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawing:
     """The preview sheet: 8 training images, each as it is and as seven epochs would show it."""
     index = dataset.subset("train", PREVIEW)
@@ -106,6 +115,11 @@ def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawin
     names = [dataset.class_names[label] for label in dataset.labels[index]]
     heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
     return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
+
+
+def has_page(run: Run) -> bool:
+    """Whether a run has an epoch, and so a page."""
+    return bool(run.log() and run.timing())
 
 
 def write_page(run: Run) -> Path:
@@ -123,9 +137,9 @@ def write_page(run: Run) -> Path:
         summary=summary,
         roofline=roofline(summary),
         curves=uri(run.folder / "curves.png"),
-        augmentation=uri(run.folder / "augment.png"),
+        augmentation=uri(run.folder / SHEET),
         evaluations=evaluations,
         openings=run.openings(),
     )
-    write_derived(run.folder / "report.html", html)
-    return run.folder / "report.html"
+    write_derived(run.folder / PAGE, html)
+    return run.folder / PAGE

@@ -32,6 +32,7 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     words += [w for option, path in places.items() if path is not None for w in (option, str(path))]
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--model", options.model] if options.model is not None and is_own(options.model) else []
+    words += ["--watch"] if options.watch else []
     return shlex.join(words)
 
 
@@ -53,7 +54,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         )
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
     device = pick_device(options.device)
-    notes = [*dataset.notes, *_footing(before["machine"], describe(device))]
+    notes = [*dataset.notes, *footing(before["machine"], describe(device))]
     return Session(
         run=run,
         recipe=recipe,
@@ -76,7 +77,7 @@ def _named_recipe(run: Run, options: TrainOptions) -> Recipe:
     return recipe.with_options({"model": name})
 
 
-def _footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A sentence when the machine or its libraries are not those the run began on, for then bits may differ."""
     changed = [k for k in now if before.get(k) != now[k] and k != "platform"]
     words = "; ".join(f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in changed)

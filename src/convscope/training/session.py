@@ -33,6 +33,7 @@ from .watching import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
+WRITTEN = ("checkpoints", "diagnose")  # the folders in a run that a training writes into
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -92,8 +93,8 @@ class Session:
         Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
         """
         with lock(self.run.folder, f"run {self.run.name!r}"), _signals() as caught:
-            sweep_temporaries(self.run.folder)
-            sweep_temporaries(self.run.folder / "checkpoints")
+            for folder in (self.run.folder.parent, self.run.folder, *map(self.run.folder.joinpath, WRITTEN)):
+                sweep_temporaries(folder)
             self._prepare()
             check_room(self.run, self.state)
             point_last(self.run)
@@ -225,11 +226,12 @@ class Session:
         return Classifier(self.state.best_network, names, preprocess, self.architecture, provenance)
 
     def _save(self) -> None:
+        """Save what was seen, then the checkpoint: what was seen beyond it is cut off, what is missing is lost."""
         self._check_finite()
-        save_checkpoint(self.run, self.state, self.progress, self._updates())
         if self._watch is not None:
             make_folder((self.run.folder / WATCHED).parent)
             self._watch.watched().save(self.run.folder / WATCHED)
+        save_checkpoint(self.run, self.state, self.progress, self._updates())
 
     def _updates(self) -> int:
         return self.state.epoch * len(self.batches) + self.state.step
@@ -237,7 +239,7 @@ class Session:
     def _watching(self) -> contextlib.AbstractContextManager[Watch | None]:
         """A with-block that watches, if that is wanted; a run that goes on keeps what was seen before."""
         path = self.run.folder / WATCHED
-        before = up_to(Watched.load(path), self._updates()) if path.exists() and self._updates() else None
+        before = up_to(Watched.load(path), self._updates()) if path.exists() else None
         every = self.watch if before is None else before.every
         return watching(self.state.network, every, before=before) if every else contextlib.nullcontext()
 

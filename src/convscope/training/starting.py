@@ -21,13 +21,7 @@ from .loop import prepare
 from .options import Size, TrainOptions
 from .request import read_dataset, starting_architecture, wanted_recipe
 from .resuming import resume_command
-from .runs import (
-    check_name,
-    create_run,
-    data_description,
-    free_name,
-    runs_folder,
-)
+from .runs import Run, check_name, create_run, data_description, free_name, point_last, runs_folder
 from .session import Session, training_batches
 from .watching import EVERY
 
@@ -60,12 +54,30 @@ class _Start:
         return training_batches(self.dataset, self.recipe, self.device)
 
 
-def start_training(data: str, options: TrainOptions) -> tuple[Session, RateRange | None]:
-    """Read the data, settle the recipe, make the run: everything before the first update, and the range test if any."""
+@dataclass(frozen=True)
+class Planned:
+    """A training that can begin: its ``session``, the ``description`` of its run, which is not made yet, and the range
+    test, if there was one."""
+
+    session: Session
+    description: dict[str, Any]
+    rates: RateRange | None
+
+    def begin(self) -> Session:
+        """Make the run, which from then on can be gone on with."""
+        run = self.session.run
+        create_run(run.folder.parent, run.name, self.description)
+        point_last(run)
+        return self.session
+
+
+def plan_training(data: str, options: TrainOptions) -> Planned:
+    """Read the data, settle the recipe: everything before the run is made."""
     folder = runs_folder(options.runs)
     recipe = wanted_recipe(data, options)
     if options.name is not None and (folder / check_name(options.name) / "recipe.json").exists():
-        raise LockedError(f"run {options.name!r} exists already: go on with it by --resume, or choose another --name.")
+        command = resume_command(Run(folder / options.name), data, options)
+        raise LockedError(f"run {options.name!r} exists already: go on with it by {command}, or choose another --name.")
     options_of(recipe.model.name)  # an unknown model is told before images are read
     dataset = read_dataset(recipe, options.data_root, options.progress)
     device = pick_device(options.device)
@@ -82,7 +94,7 @@ def start_training(data: str, options: TrainOptions) -> tuple[Session, RateRange
         "machine": describe(device),
         "source": architecture.source,
     }
-    run = create_run(folder, name, description)
+    run = Run(folder / check_name(name))
     session = Session(
         run=run,
         recipe=recipe,
@@ -94,7 +106,7 @@ def start_training(data: str, options: TrainOptions) -> tuple[Session, RateRange
         notes=start.notes,
         watch=EVERY * options.watch,
     )
-    return session, start.rates
+    return Planned(session, description, start.rates)
 
 
 def _stem(model: str) -> str:

@@ -65,6 +65,13 @@ class RungTraining:
         recipe = self.recipe.with_options({"epochs": 1})
         return epoch_seconds(network, self._batches(recipe), recipe, len(self.dataset.parts["val"]))
 
+    def begun(self) -> int | None:
+        """The epochs that were settled when it was begun; None where it was not."""
+        run = Run(self.home)
+        if not (self.home / "recipe.json").exists() or not self._is_ours(run, self.recipe):
+            return None
+        return run.recipe().loop.epochs
+
     def _network(self) -> nn.Module:
         if self.start is not None:
             return self.start.to(self.device)
@@ -111,18 +118,21 @@ class RungTraining:
 
     def _run(self, recipe: Recipe) -> Run:
         """The run, begun before or new; LockedError where one of another recipe or other data lies there."""
+        before = Run(self.home)
+        if (self.home / "recipe.json").exists() and self._is_ours(before, recipe):
+            return before
         description = {
             "recipe": recipe.to_dict(),
             "data": data_description(self.dataset),
             "machine": describe(self.device),
             "source": None,
         }
-        before = Run(self.home)
-        if (self.home / "recipe.json").exists():
-            kept = before.description()
-            if kept["data"] == description["data"] and _alike(kept["recipe"], description["recipe"]):
-                return before
         return create_run(self.folder, self.home.name, description)
+
+    def _is_ours(self, run: Run, recipe: Recipe) -> bool:
+        """Whether a run is of these data and this recipe."""
+        kept = run.description()
+        return kept["data"] == data_description(self.dataset) and _alike(kept["recipe"], recipe.to_dict())
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:

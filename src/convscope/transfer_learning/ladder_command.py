@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,15 +15,17 @@ from ..classifying.classifier import FILE_NAME, Classifier
 from ..classifying.prediction import logits
 from ..datasets.dataset import Dataset, Listing, decoded
 from ..errors import DataError, UsageError
-from ..evaluation.opening import PRETRAINED
+from ..evaluation.opening import PRETRAINED, log_look
+from ..explanation.command import explain
 from ..feature_store.extraction import Extraction
 from ..images.preprocess import Preprocess
 from ..machine import describe, pick_device, pick_precision
 from ..recipes import Recipe
 from ..training.loop import Step
 from ..training.request import data_name
-from ..training.runs import Run, create_run, data_description, find_run, free_name, point_last, runs_folder
+from ..training.runs import Run, data_description, point_last, runs_folder
 from . import report
+from .begun import FOLDER, asked_for, claimed, command_of
 from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
 from .head import train_head
 from .ladder import CHEAP, COSTLY, HeadTask, Rung, best_of, compare
@@ -60,6 +61,11 @@ class Transfer:
 
     def events(self, start: float) -> Iterator[Rung | TransferReport]:
         """Climb the ladder, choose, save, open the test images, write: yields each rung, and last the report."""
+        stem = f"{self.dataset.name}-{self.options.backbone.removeprefix(PRETRAINED)}"
+        with claimed(runs_folder(self.options.runs), self.options.name, stem, self._description()) as (run, told):
+            yield from self._events(run, told, start)
+
+    def _events(self, run: Run, told: list[str], start: float) -> Iterator[Rung | TransferReport]:
         index = np.sort(np.concatenate([self.dataset.parts["train"], self.dataset.parts["val"]]))
         single = [
             n for n, c in zip(self.dataset.class_names, np.bincount(self.dataset.labels[index]), strict=False) if c == 1
@@ -75,7 +81,6 @@ class Transfer:
                 self.options.progress(kind, number, len(CHEAP))
             rungs.append(climb(task, index))
             yield rungs[-1]
-        run = self._create_run()
         classifiers: dict[str, Classifier] = {}
         if self.options.budget is not None:
             for rung, classifier in self._costly(run, rungs):
@@ -103,8 +108,18 @@ class Transfer:
             features=self.found.features,
             notes=tuple(self.notes),
             seconds=time.perf_counter() - start,
+            told=tuple(told),
         )
-        yield report.write(made)
+        report.write(made)
+        self._write_cards(made)
+        yield report.finish(made)
+
+    def _write_cards(self, made: TransferReport) -> None:
+        """Write the card of each class's most used filter, where that is wanted and there are filters."""
+        if self.options.cards and made.filters and made.filters[0].layer:
+            used = sorted({of_class.filters[0] for of_class in made.filters})
+            where = {"data_root": self.options.data_root, "progress": self.options.progress}
+            explain(str(made.run.folder), layer=[made.filters[0].layer], filter=used, ablate=0, **where)
 
     def _head(self, rungs: list[Rung]) -> Rung:
         return next(r for r in rungs if r.name == "head")
@@ -138,22 +153,14 @@ class Transfer:
             }
         )
 
-    def _create_run(self) -> Run:
-        folder = runs_folder(self.options.runs)
-        name = self.options.name or free_name(
-            folder, f"{self.dataset.name}-{self.options.backbone.removeprefix(PRETRAINED)}"
-        )
-        description = {
+    def _description(self) -> dict[str, Any]:
+        return {
             "recipe": self._recipe().to_dict(),
             "data": data_description(self.dataset),
             "machine": describe(pick_device(self.options.device)),
             "source": None,
-            "transfer": {"backbone": self.options.backbone, "augment": self.options.augment},
+            FOLDER: asked_for(self.options, self.backbone),
         }
-        run = Run(folder / name)
-        if (run.folder / "recipe.json").exists():  # stopped before it had a classifier: it goes on
-            return find_run(name, folder)
-        return create_run(folder, name, description)
 
     def _provenance(self, run: Run, best: Rung) -> dict[str, Any]:
         return {
@@ -178,16 +185,11 @@ class Transfer:
         start = with_head(self.backbone, self._head(rungs), self.dataset.class_names, {})
         for name in COSTLY:
             climb = self._climb(name, run, start)
-            an_epoch = climb.seconds_an_epoch()
-            epochs = min(EPOCHS[name], int(left / an_epoch))
-            if epochs < LEAST_EPOCHS:
-                self.notes.append(
-                    f"{name} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are left."
-                )
+            epochs = climb.begun() or self._affordable(climb, left)
+            if epochs is None:
                 continue
             if climb.tuning:
                 self.notes.append(f"{name}: {climb.tuning.sentence()}")
-            begun = time.perf_counter()
             for event in climb.steps(epochs):
                 if isinstance(event, Step) and self.options.progress:
                     self.options.progress(
@@ -197,23 +199,28 @@ class Transfer:
                     )
                 elif isinstance(event, Rung):
                     start = climb.classifier() if name == "last stage" else start
+                    left -= event.seconds  # those of a climb that was stopped and went on are all in it
                     yield event, climb.classifier()
-            left -= time.perf_counter() - begun
+
+    def _affordable(self, climb: RungTraining, left: float) -> int | None:
+        """The epochs of a climb that fit in the seconds that are left; None, with a note, where too few do."""
+        an_epoch = climb.seconds_an_epoch()
+        epochs = min(EPOCHS[climb.name], int(left / an_epoch))
+        if epochs >= LEAST_EPOCHS:
+            return epochs
+        self.notes.append(
+            f"{climb.name} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are left."
+        )
+        return None
 
     def _climb(self, name: str, run: Run, start: Classifier) -> RungTraining:
-        place = (run.folder / "transfer", pick_device(self.options.device), self._command(run))
+        command = command_of(self.data, self.options, run.name)
+        place = (run.folder / FOLDER, pick_device(self.options.device), command)
         base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
         if name != "scratch":
             return tuning_rung(name, start, decoded(self.listed, self.backbone.preprocess, False), base, place)
         small = decoded(self.listed, Preprocess(self.listed.unsplit.image_size), True)
         return scratch_rung(small, base, place)
-
-    def _command(self, run: Run) -> str:
-        """Tell what to type to go on with a transfer that was stopped."""
-        words = ["convscope", "transfer", self.data, "--backbone", self.options.backbone, "--name", run.name]
-        words += ["--budget", f"{self.options.budget:g}"] if self.options.budget else []
-        words += ["--weights", str(self.options.weights)] if self.options.weights else []
-        return shlex.join(words)
 
     def _curve(self, task: HeadTask, head: Rung) -> LearningCurve | None:
         """The learning curve of the head at the strength that was chosen; None where there are too few images."""
@@ -243,7 +250,7 @@ class Transfer:
         if not len(index):
             self.notes.append("there are no test images, so the accuracy is that of validation.")
             return None
-        run.log_opening({"part": "test", "n": len(index)})
+        log_look(run, "test", len(index), FOLDER)
         if best.module is not None:
             with torch.inference_mode():
                 scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))

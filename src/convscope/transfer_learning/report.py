@@ -20,6 +20,7 @@ from ..feature_store.store import Features
 from ..storage import commit_json, write_derived
 from ..training.runs import Run
 from . import drawing
+from .begun import FINISHED, FOLDER
 from .ladder import SIGNIFICANT, Rung
 from .learning_curve import LearningCurve
 from .used_filters import ClassFilters
@@ -47,6 +48,7 @@ class TransferReport:
     features: Features
     notes: tuple[str, ...]
     seconds: float
+    told: tuple[str, ...] = ()  # notes on this call, which are not kept
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class TransferReport:
             "filters": [asdict(f) for f in self.filters],
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
-            "notes": list(self.notes),
+            "notes": [*self.told, *self.notes],
         }
 
     def sentence(self) -> str:
@@ -114,8 +116,8 @@ def _seconds(seconds: float) -> str:
 
 
 def write(report: TransferReport) -> TransferReport:
-    """Write ``transfer.json``, the images and the page of a transfer into its run; returns it."""
-    folder = report.run.folder / "transfer"
+    """Write the images and the page of a transfer into its run; returns it."""
+    folder = report.run.folder / FOLDER
     head = next(r for r in report.rungs if r.name == "head")
     assert head.strength is not None
     images: dict[str, Drawing] = {
@@ -133,10 +135,9 @@ def write(report: TransferReport) -> TransferReport:
         commit_json(folder / "test.json", report.test.to_json())
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
-    commit_json(folder / "transfer.json", report.summary)
     html = page(
         TEMPLATE,
-        summary=report.summary,
+        summary=_kept(report),
         name=report.run.name,
         roofline=report.extraction.roofline(),
         images={name: uri(folder / f"{name}.png") for name in images},
@@ -144,6 +145,17 @@ def write(report: TransferReport) -> TransferReport:
     )
     write_derived(report.run.folder / "report.html", html)
     return report
+
+
+def finish(report: TransferReport) -> TransferReport:
+    """Write the summary, by which a transfer is known to be whole: after everything else; returns the report."""
+    commit_json(report.run.folder / FOLDER / FINISHED, _kept(report))
+    return report
+
+
+def _kept(report: TransferReport) -> dict[str, Any]:
+    """The summary, without what only concerns this call."""
+    return {**report.summary, "notes": list(report.notes)}
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:

@@ -1,0 +1,257 @@
+"""Kills a command at a moment of its writing: each call that changes what lies on disk has a moment before and after.
+
+``python tests/kill_points.py 12 -- train IMAGES --name x`` kills itself at the twelfth moment (0: at none) and tells
+how many there were. ``Killer`` does that many times: a process that has imported everything and computed nothing makes
+a child for each command, so that a kill costs what the command costs. ``remains`` is what is left to compare.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop")  # keys: what it cost, and when it was
+CALLS = {"made", "kept", "computed"}  # keys: what this call did, and what it found done
+HOLDERS = {".lock", ".lock-holder"}
+
+
+# ------------------------------------------------------------------------------------------------------ the child
+
+
+class Moments:
+    """Counts the moments of writing, and ends this process at the ``last`` one, as a kill does.
+
+    ``last`` may be the end of a path too: then it is the moment after the rename that puts such a file in its place.
+    ``turns`` are the moments before and after a rename or an appending: at any other moment a kill leaves what it
+    leaves at one of these, but for a part of a temporary file.
+    """
+
+    def __init__(self, last: int | str) -> None:
+        self.last, self.count = last, 0
+        self.turns: list[int] = []
+
+    def pass_one(self, target: str = "", turn: bool = False) -> None:
+        self.count += 1
+        if turn:
+            self.turns.append(self.count)
+        if self.count == self.last or (isinstance(self.last, str) and target.endswith(self.last)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, function: Callable[..., Any], turn: bool = True) -> Callable[..., Any]:
+        """The function with a moment before it and one after."""
+
+        def counted(*given: Any, **named: Any) -> Any:
+            self.pass_one(turn=turn)
+            answer = function(*given, **named)
+            self.pass_one(str(given[-1]) if turn else "", turn)
+            return answer
+
+        return counted
+
+    def install(self) -> None:
+        """Count in every way that this program writes: renames, what waits for the disk, whole files, appending."""
+        os.replace, os.rename = self.around(os.replace), self.around(os.rename)
+        os.fsync, Path.write_bytes = self.around(os.fsync, False), self.around(Path.write_bytes, False)
+        open_ = io.open
+        appending = self.around(open_)
+
+        def opened(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+            return (appending if "a" in mode else open_)(file, mode, *given, **named)
+
+        io.open = builtins.open = opened
+
+
+def _command(last: int | str, arguments: list[str]) -> tuple[int, Moments]:
+    """Run a command in this process; returns its exit code and the moments that there were."""
+    from convscope.cli import run
+
+    moments = Moments(last)
+    moments.install()
+    return run(arguments), moments
+
+
+def _prepare() -> None:
+    """Import what commands import late, and make short what decides nothing: peak, epochs, a claim that is a toy."""
+    import importlib
+
+    for name in "training transfer_learning explanation studies exporting evaluation diagnosis feature_store".split():
+        importlib.import_module(f"convscope.{name}.command")
+    for name in "explanation.image_command models.speednet models.resnet datasets.folder datasets.shapes".split():
+        importlib.import_module(f"convscope.{name}")
+    for name in "torch._dynamo sklearn.metrics timm torchvision scipy.stats onnx onnxscript onnxruntime".split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    from convscope import machine
+    from convscope.explanation import presets
+    from convscope.studies.registry import CLAIMS
+    from convscope.transfer_learning import fcnn, ladder_command
+    from toyclaim import CLAIM
+
+    machine.PEAK_SIDE = 64
+    fcnn.MOST_EPOCHS = fcnn.LEAST_EPOCHS = 1
+    for table in (presets.PRESETS, presets.WHOLE):
+        table.update({side: replace(preset, steps=16) for side, preset in table.items()})
+    ladder_command.EPOCHS.update({"last stage": 2, "full": 2, "scratch": 2})
+    CLAIMS["toy"] = CLAIM
+
+
+def _serve() -> None:
+    """Answer each line of standard input, a command as JSON, by a line that says how its process ended."""
+    _prepare()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _child(asked, writing)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            turns = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"code": code, "turns": json.loads(turns or "[]")}), flush=True)
+
+
+def _child(asked: dict[str, Any], writing: int) -> None:
+    """Run one command in a process of its own, in its folder, with its words in a file."""
+    code = 1
+    try:
+        os.chdir(asked["folder"])
+        said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        code, moments = _command(asked["last"], asked["arguments"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(writing, json.dumps(moments.turns).encode())
+    finally:
+        os._exit(code)
+
+
+# ----------------------------------------------------------------------------------------------------- the parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (-9 where it was killed), its turns unless it was, and what it said."""
+
+    code: int
+    turns: list[int]
+    said: str
+
+
+class Killer:
+    """A process that stands ready, with everything imported, to run commands that are killed."""
+
+    def __init__(self) -> None:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        places = {"CONVSCOPE_RUNS": "runs", "CONVSCOPE_CACHE": "cache"}  # each in the folder of its command
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | threads | places | {"PYTHONPATH": path},
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def run(self, folder: Path, arguments: list[str], last: int | str = 0) -> Ended:
+        """Run a command in a folder, and kill it at its ``last`` moment (0: never), as ``Moments`` says."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"folder": str(folder), "arguments": [str(a) for a in arguments], "last": last}
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        ended = json.loads(self._process.stdout.readline())
+        return Ended(**ended, said=(folder / "said.txt").read_text(encoding="utf-8", errors="replace"))
+
+    def close(self) -> None:
+        """End the process that stands ready."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(30)
+
+
+@contextlib.contextmanager
+def killing() -> Iterator[Killer]:
+    """A with-block with a Killer."""
+    killer = Killer()
+    try:
+        yield killer
+    finally:
+        killer.close()
+
+
+# ---------------------------------------------------------------------------------------------------- what is left
+
+
+def remains(folder: Path) -> dict[str, str]:
+    """What is to be compared of each run and feature below a folder, by its path: all but times and what it cost.
+
+    Temporary files count: a command that goes on clears away what a kill left.
+    """
+    places = [folder / "runs", folder / "cache" / "features"]
+    paths = sorted(p for place in places for p in place.rglob("*") if p.is_file() and p.name not in HOLDERS)
+    return {path.relative_to(folder).as_posix(): _told(path) for path in paths}
+
+
+def _told(path: Path) -> str:
+    if path.suffix in (".json", ".jsonl"):
+        rows = [json.loads(line) for line in _documents(path)]
+        return json.dumps([_timeless(row) for row in rows])
+    if path.suffix == ".html":  # numbers stand in its sentences, and among them seconds; images in it are files too
+        return re.sub(r"base64,[\w+/=]+|\d[\d.,e+-]*|all recorded before.*|features: .*", "", path.read_text())
+    if path.suffix == ".safetensors":
+        from convscope.tensor_files import read_tensors, tensor_hash
+
+        tensors, meta = read_tensors(path)
+        return json.dumps([{n: tensor_hash(n, t) for n, t in tensors.items()}, _timeless(meta)], sort_keys=True)
+    if path.name == "ladder.png":  # seconds stand on it
+        return "an image"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _documents(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    return text.splitlines() if path.suffix == ".jsonl" else [text]
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not SECONDS.search(k) and k not in CALLS}
+        return {k: _timeless(v) for k, v in kept.items()}
+    if isinstance(value, str):
+        return re.sub(r"\d[\d.]*(?= s\b)", "", value)
+    return [_timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def main(words: list[str]) -> None:
+    if words == ["serve"]:
+        _serve()
+        return
+    start = time.perf_counter()
+    code, moments = _command(int(words[0]), words[2:])
+    print(f"{moments.count} moments, exit code {code}, {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
