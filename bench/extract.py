@@ -22,6 +22,7 @@ import torch
 from paired import abba, arguments, median_ratio, tell
 from PIL import Image
 
+from convscope.cache import cache_folder
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
@@ -30,8 +31,6 @@ from convscope.feature_store.engines import TOLERANCE, FeatureRequest, make_engi
 from convscope.feature_store.extraction import BLOCK, extract
 from convscope.feature_store.store import FeatureOptions
 from convscope.models.heads import head_place
-from convscope.cache import cache_folder
-
 
 TARGET, OPENVINO_TARGET, CACHE_TARGET = 3.0, 0.9, 100.0
 IMAGES, QUICK, ROUNDS, WORKERS, BATCH = 600, 100, 3, 2, 64

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop")  # keys: what it cost, and when it was
+SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop|^seal$")  # keys: what it cost, when it was, their seal
 CALLS = {"made", "kept", "computed"}  # keys: what this call did, and what it found done
 HOLDERS = {".lock", ".lock-holder"}
 
@@ -64,6 +64,9 @@ class Moments:
 
     def install(self) -> None:
         """Count in every way that this program writes: renames, what waits for the disk, whole files, appending."""
+        from convscope import folders
+
+        folders._exchange = self.around(folders._exchange)
         os.replace, os.rename = self.around(os.replace), self.around(os.rename)
         os.fsync, Path.write_bytes = self.around(os.fsync, False), self.around(Path.write_bytes, False)
         open_ = io.open

@@ -25,6 +25,7 @@ from convscope.classifying.prediction import logits, predict
 from convscope.classifying.seal import check_seal, seal_images
 from convscope.errors import ConvscopeError, DamagedFile, StorageError, UnknownName, UsageError
 from convscope.exporting import formats as exporting
+from convscope.exporting import predict_onnx
 from convscope.exporting.formats import EXPORTS, SCRIPT, export_classifier, to_onnx
 from convscope.images.preprocess import Preprocess
 from convscope.models.architecture import Architecture
@@ -247,7 +248,27 @@ def test_the_script_refuses_another_description(exported: Path, tmp_path: Path, 
     (tmp_path / "net.predict.py").write_text((exported / "net.predict.py").read_text())
     answer = run_script(tmp_path, "--check")
     assert answer.returncode == 1
-    assert answer.stderr == "net.onnx is not what was exported: its description was altered.\n"
+    assert answer.stderr == "net.onnx is not what was exported: a byte of it was altered.\n"
+
+
+def test_every_bit_of_an_exported_file_that_flips_is_seen(exported: Path, tmp_path: Path):
+    """ONNX is read as the script reads it, safetensors as convscope does: 400 places each, the ends among them."""
+    made().save(tmp_path / "whole.safetensors")
+    random = np.random.default_rng(0)
+    for whole, read, error in (
+        (exported / "net.onnx", predict_onnx.read_whole, SystemExit),
+        (tmp_path / "whole.safetensors", Classifier.load, ConvscopeError),
+    ):
+        data = whole.read_bytes()
+        path = tmp_path / f"altered{whole.suffix}"
+        for place in (0, len(data) - 1, *random.integers(0, len(data), 398)):
+            altered = bytearray(data)
+            altered[place] ^= 1 << random.integers(8)
+            path.write_bytes(altered)
+            with pytest.raises(error):
+                read(path)
+        path.write_bytes(data)
+        read(path)
 
 
 def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -102,6 +102,15 @@ def read_header(path: Path) -> SealedHeader:
     return _sealed_header(header, path)
 
 
+def is_whole(path: Path) -> bool:
+    """Tell whether what a file says of itself is what was written."""
+    try:
+        read_header(path)
+    except DamagedFile:
+        return False
+    return True
+
+
 def _sealed_header(header: dict[str, Any], path: Path) -> SealedHeader:
     try:
         box = parse_bounded(header.pop("__metadata__", {})[META_KEY])

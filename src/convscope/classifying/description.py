@@ -18,7 +18,7 @@ class DescribedNetwork(Schema):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: str
+    name: Annotated[str, Field(max_length=1000)]
     image_size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
     options: dict[str, Option]
     source: str | None

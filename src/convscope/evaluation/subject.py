@@ -15,7 +15,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.registry import load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..machine import device_of
-from ..models.architecture import Architecture, architecture_of, load_weight_file, named_again
+from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
 from ..models.taps import evaluating
 from ..models.user_network import is_own
@@ -104,6 +104,7 @@ def _as_it_began(run: Run, options: SubjectOptions, command: Command) -> Subject
     name = named_again(recipe.model.name, f"run {run.name!r}", options.model)
     dataset = read_dataset(recipe, options.data_root, options.progress, recorded_in=run.name)
     classes, size = dataset.class_names, dataset.preprocess.size
+    check_recorded(Architecture(name, size, recipe.model.options()), len(classes), f"run {run.name!r}")
     architecture, network = architecture_of(name, size, recipe.model.options(), len(classes))
     classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
     note = "it diverged before its first epoch was over and left no weights: this is the network as it began."

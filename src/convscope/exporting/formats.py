@@ -139,9 +139,10 @@ def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels:
 def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
     onnx = importlib.import_module("onnx")
     model = onnx.load_from_string(data)
-    text = to_json(description)
-    onnx.helper.set_model_props(model, {"convscope": text, "convscope_sha256": sha256(text.encode())})
-    return model.SerializeToString()
+    onnx.helper.set_model_props(model, {"convscope": to_json(description), "convscope_sha256": predict_onnx.UNSEALED})
+    unsealed = model.SerializeToString()
+    seal = sha256(unsealed)  # of the whole file, with zeros in its own place
+    return unsealed.replace(predict_onnx.UNSEALED.encode(), seal.encode())
 
 
 def _run(data: bytes, images: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__)
 MODEL = HERE.with_name(HERE.name.removesuffix(".predict.py") + ".onnx")
 BACKGROUND, BORDER = (255, 255, 255), (128, 128, 128)  # behind transparent pixels; around a padded image
+UNSEALED = "0" * 64  # stands where the hash of the file stands, while the hash is taken
 HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -33,20 +35,31 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     """The session and its description; ends the program where either is not what was exported."""
     import onnxruntime  # here, for convscope itself takes the sealed images from this file, and may have none
 
+    data = read_whole(path)
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        stored = session.get_modelmeta().custom_metadata_map
-        text, seal = stored["convscope"], stored["convscope_sha256"]
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        about = json.loads(session.get_modelmeta().custom_metadata_map["convscope"])
     except Exception as error:  # onnxruntime has errors of many kinds
         sys.exit(f"{path.name} cannot be opened: {' '.join(str(error).split())[:200]}")
-    if hashlib.sha256(text.encode()).hexdigest() != seal:
-        sys.exit(f"{path.name} is not what was exported: its description was altered.")
-    about = json.loads(text)
     found = session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0]
     difference = np.abs(found - np.array(about["seal"]["logits"])).max()
     if not difference <= about["seal"]["tolerance"]:
         sys.exit(f"{path.name} is not what was exported: the sealed images differ by {difference:.2g}.")
     return session, about
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of the model; ends the program where one is not what was exported."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        sys.exit(f"{path.name} cannot be opened: {error.strerror}")
+    seals = re.findall(rb"convscope_sha256\x12@([0-9a-f]{64})", data)
+    if len(seals) != 1:
+        sys.exit(f"{path.name} cannot be opened: it is no model that convscope exported, or it was altered.")
+    if hashlib.sha256(data.replace(seals[0], UNSEALED.encode())).hexdigest() != seals[0].decode():
+        sys.exit(f"{path.name} is not what was exported: a byte of it was altered.")
+    return data
 
 
 def seal_images(size: int) -> np.ndarray:

@@ -12,10 +12,12 @@ import torch
 
 from ..errors import DamagedFile, ForeignFile, UsageError
 from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
-from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, unusable
+from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, size_unbuilt, unusable
 from .registry import MODELS, build, full_name
 from .taps import evaluating
 from .user_network import is_own, source_hash
+
+MOST_RECORDED = 100_000_000  # parameters of a network that a record describes and no weights show: 400 MB
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,18 @@ def check_described(architecture: Architecture, num_classes: int, header: Sealed
     told = {name: (DTYPES.get(dtype), shape) for name, (dtype, shape) in header.tensors.items()}
     wrong = misfits_unbuilt(architecture.name, num_classes, architecture.image_size, architecture.options, told)
     _refuse(wrong, path)
+
+
+def check_recorded(architecture: Architecture, num_classes: int, record: str) -> None:
+    """UsageError where a record without weights describes a network too large to be built on its word alone."""
+    if is_own(architecture.name):
+        return
+    count = size_unbuilt(architecture.name, num_classes, architecture.image_size, architecture.options)
+    if count > MOST_RECORDED:
+        raise UsageError(
+            f"{record} describes {architecture.name} with {count:,} parameters and has no weights of it, so it is not "
+            f"built: more than {MOST_RECORDED:,} are not built on a record's word."
+        )
 
 
 def _refuse(wrong: list[str], path: Path) -> None:

@@ -14,10 +14,11 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from ..errors import ConvscopeError
+from ..errors import ConvscopeError, UsageError
 from .registry import build
 
 LARGEST_OPTION = 100_000  # of a network that a file describes: no width or depth comes near
+MOST_TENSORS = 20_000  # of a network that nothing but its description is known of
 MORE_TENSORS = 1_000  # may be made while a network is built than it has in the end
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}  # fmt: skip
@@ -65,12 +66,30 @@ def misfits_unbuilt(
     return misfits(network, tensors)
 
 
+def size_unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[str, Any]) -> int:
+    """The parameters of a network that a record describes, counted on torch's meta device: nothing is allocated.
+
+    UsageError for one with more than MOST_TENSORS tensors, or with an absurd option.
+    """
+    absurd = next((o for o, v in options.items() if isinstance(v, (int, float)) and not abs(v) <= LARGEST_OPTION), None)
+    if absurd is not None:
+        raise UsageError(f"{name} is not built with {absurd} {options[absurd]:g}.")
+    try:
+        with _at_most(MOST_TENSORS), _Unfilled():
+            network = build(name, num_classes, image_size, options, device="meta")
+    except _TooMany:
+        raise UsageError(
+            f"{name} is not built: with these options it has more than {MOST_TENSORS:,} tensors."
+        ) from None
+    return sum(p.numel() for p in network.parameters())
+
+
 def misfits(network: nn.Module, tensors: Described) -> list[str]:
     """What of tensors does not fit a network, in words: names, shapes, numbers where there are none."""
     wanted = network.state_dict()
     wrong = [f"{n} is missing" for n in wanted if n not in tensors and not is_counter(n)]
-    wrong += [f"{n} is not in the network" for n in tensors if n not in wanted]
-    for name, (dtype, shape) in tensors.items():
+    wrong += [f"{n} is not in the network" for n in sorted(tensors) if n not in wanted]
+    for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: item[0]):
         like = wanted.get(name)
         if like is None:
             continue

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..machine import describe, pick_device
-from ..models.architecture import named_again
+from ..models.architecture import Architecture, check_described, check_recorded, named_again
 from ..models.user_network import is_own, source_hash
 from ..recipes import SIZES, Recipe, find_recipe
+from ..tensor_files import is_whole, read_header
 from .options import TrainOptions
 from .request import data_name, read_dataset, starting_architecture
 from .runs import (
@@ -52,6 +55,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         raise DataError(
             f"the data changed since run {run.name!r} began: {difference}. Start a new run with another --name."
         )
+    _check_network(run, recipe, dataset)
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
     device = pick_device(options.device)
     notes = [*dataset.notes, *footing(before["machine"], describe(device))]
@@ -66,6 +70,18 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         notes=notes,
         watch=EVERY * options.watch,
     )
+
+
+def _check_network(run: Run, recipe: Recipe, dataset: Dataset) -> None:
+    """Compare the network of the recipe with the newest checkpoint, or its size with sense, before it is built."""
+    options = {k: v for k, v in recipe.model.options().items() if v is not None}
+    architecture, classes = Architecture(recipe.model.name, dataset.preprocess.size, options), len(dataset.class_names)
+    headers = [(path, read_header(path)) for path in checkpoints(run)[-1:] if is_whole(path)]
+    for path, header in headers:
+        tensors = {n.removeprefix("network/"): t for n, t in header.tensors.items() if n.startswith("network/")}
+        check_described(architecture, classes, replace(header, tensors=tensors), path)
+    if not headers:
+        check_recorded(architecture, classes, f"run {run.name!r}")
 
 
 def _named_recipe(run: Run, options: TrainOptions) -> Recipe:

@@ -139,8 +139,17 @@ def find_run(name: str, folder: Path) -> Run:
             raise DamagedFile(f"{pointer} does not name a run.")
     for path in (folder / name, Path(name)):
         if (path / "recipe.json").is_file():
+            _check_own_files(path)
             return Run(path)
     raise UnknownName("run", name, list_runs(folder))
+
+
+def _check_own_files(folder: Path) -> None:
+    """DamagedFile for a link in a run: from somebody else's it may lead to any file of this machine."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(place, name)):
+                raise DamagedFile(f"{Path(place) / name} is a link, and a run holds its own files: copy it there.")
 
 
 def list_runs(folder: Path) -> list[str]:
