@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostile_cifar import ARCHIVES, PICKLES
+from hostile_images import ASKING, FINE
 from hostile_run import SECONDS
 
 pytest.importorskip("resource")
@@ -37,3 +38,18 @@ def test_pickles_and_archives_that_ask_for_too_much(kind: str, names: dict, tmp_
         assert len(line["said"]) < 300, line
         assert line["mb"] <= MOST, line
         assert line["seconds"] < SECONDS, line
+
+
+def test_images_that_ask_for_too_much_and_large_ones_that_do_not(tmp_path: Path, record_property) -> None:
+    found = read_apart("images", tmp_path)
+    assert list(found) == [*ASKING, *FINE]
+    record_property("images: the longest, s", max(line["seconds"] for line in found.values()))
+    record_property("images: the largest, MB", max(line["mb"] for line in found.values()))
+    for name, line in found.items():
+        assert line["outcome"] in (("read",) if name in FINE else ("ImageError", "read")), line
+        assert line["said"].isprintable(), line
+        assert len(line["said"]) < 300, line
+        assert line["mb"] <= MOST, line
+        assert line["seconds"] < SECONDS, line
+    refused = [name for name in ASKING if found[name]["outcome"] == "ImageError"]
+    assert len(refused) > 35, sorted(set(ASKING) - set(refused))
