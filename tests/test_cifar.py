@@ -7,6 +7,7 @@ import http.client
 import io
 import os
 import pickle
+import struct
 import subprocess
 import tarfile
 import time
@@ -65,6 +66,43 @@ def test_folder_and_archive_are_the_same(official: Path, tmp_path: Path) -> None
 def test_the_environment_says_where_it_is(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSCOPE_DATA", str(official))
     assert len(load_dataset("cifar10")) == 240
+
+
+def as_python_2_wrote(box: dict[bytes, Any]) -> bytes:
+    """The opcodes of Python 2: byte strings are its texts, and an array is restored from one of them."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<I", len(value)) + value
+
+    rows = box[b"data"]
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    array += b"(K\x01(M" + struct.pack("<H", len(rows)) + b"M\x00\x0ct" + dtype + b"\x89" + text(rows.tobytes()) + b"tb"
+    labels = b"](" + b"".join(b"K" + bytes([label]) for label in box[b"labels"]) + b"e"
+    return b"\x80\x02}q\x01(" + text(b"data") + array + text(b"labels") + b"q\x02" + labels + b"u."
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_every_way_to_write_the_same_file_reads_the_same(layout: Any) -> None:
+    """Six protocols of Python 3, whose last asks for a buffer, and NumPy's modules by their older and newer names."""
+    box = batch(0)
+    box[b"data"] = np.array(box[b"data"], order=layout)
+    frozen = box[b"data"].copy(order="K")
+    frozen.flags.writeable = False
+    files = [pickle.dumps(box | {b"data": rows}, protocol=p) for p in range(6) for rows in (box[b"data"], frozen)]
+    files += [file.replace(b"numpy._core.", b"numpy.core.") for file in files if b"\x95" not in file[:4]]
+    files.append(as_python_2_wrote(box))
+    for file in files:
+        images, labels = read_batch(file, "file")
+        assert np.array_equal(images, box[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        assert labels.tolist() == box[b"labels"]
+
+
+def test_a_pipe_in_the_folder_does_not_hang(official: Path) -> None:
+    (official / FOLDER / "data_batch_3").unlink()
+    os.mkfifo(official / FOLDER / "data_batch_3")
+    with pytest.raises(DataError, match="data_batch_3 is no file"):
+        load_dataset("cifar10", data_root=official)
 
 
 class Evil:

@@ -1,6 +1,8 @@
 """What `decoding` promises: any image comes out right, anything else comes out as a ImageError."""
 
+import contextlib
 import csv
+import errno
 import io
 import os
 import struct
@@ -437,6 +439,80 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(8) as pool:
         shown = list(pool.map(lambda name: pixels(BASES[name]), names))
     assert all(np.array_equal(image, expected[name]) for name, image in zip(names, shown, strict=True))
+
+
+# --- what is printed, and who is to blame -----------------------------------------------------------------------------
+
+
+def test_nothing_of_libtiff_reaches_standard_error(capfd):
+    broken = bytearray(encoded(Image.fromarray(noise(64, 64, channels=1)).convert("1"), "TIFF", compression="group4"))
+    start = int.from_bytes(broken[4:8], "little")
+    for place in range(16, start if start > 400 else 400):
+        broken[place] ^= 0x5A
+    for raw in (bytes(broken), BASES["deflated TIFF"][:-40], broken[:200]):
+        with contextlib.suppress(ImageError):
+            decode(bytes(raw))
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_says_whether_it_may_be_gone_tomorrow(tmp_path, monkeypatch):
+    def passing(source):
+        with pytest.raises(ImageError) as caught:
+            decode(source)
+        return caught.value.passing
+
+    path = tmp_path / "image.png"
+    path.write_bytes(BASES["PNG"])
+    for raw in (b"", b"words", b"%PDF-1.7", BASES["PNG"][:90], BASES["TIFF"][:90], bilevel_png(30_000, 30_000)):
+        assert passing(raw) is False
+    assert passing(tmp_path / "absent.png") is True
+    assert passing(tmp_path) is True
+    for error, reason in (
+        (OSError(errno.EIO, "Input/output error"), "cannot be read: input/output error"),
+        (MemoryError(), "cannot be read: not enough memory"),
+    ):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(decoding, "upright_rgb", fail)
+        assert passing(path) is True
+        assert refused(path) == reason
+    monkeypatch.setattr(decoding, "open", fail, raising=False)
+    monkeypatch.setattr(decoding, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")), raising=False)
+    assert passing(path) is True
+
+
+def as_plain(kind, values, brightest):
+    head = f"P{kind} # a comment\n{values.shape[1]} # another\n {values.shape[0]}\n" + (
+        f"{brightest}\n" if kind > 1 else ""
+    )
+    words = (str(v) + (" # of 3\n" if i == 5 else "\t\n " if i % 7 else "  ") for i, v in enumerate(values.ravel()))
+    return head.encode() + "".join(words).encode()
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize("brightest", [1, 7, 100, 255, 256, 4095, 65535])
+def test_every_netpbm_file_comes_out_as_pillow_reads_it(kind, brightest):
+    shape = (13, 9, 3) if kind in (3, 6) else (13, 9)
+    values = np.random.default_rng(brightest).integers(0, (1 if kind == 1 else brightest) + 1, shape)
+    if kind < 4:
+        raw = as_plain(kind, values, brightest)
+    else:
+        raw = f"P{kind}\n9 13\n{brightest}\n".encode() + values.astype(">u2" if brightest > 255 else "u1").tobytes()
+    with Image.open(io.BytesIO(raw)) as image:
+        expected = np.asarray(decoding.upright_rgb(image))
+    assert np.array_equal(pixels(raw), expected)
+    assert refused(raw[: len(raw) // 2]) == "truncated"
+
+
+def test_plain_files_that_lie_are_refused():
+    assert refused(b"P2 2 2 9\n1 2 3") == "truncated"
+    assert refused(b"P2 2 2 9\n1 2 3 10 ").startswith("corrupt: ")
+    assert refused(b"P2 2 2 9\n1 2 3 -1 ").startswith("corrupt: ")
+    assert refused(b"P2 2 2 9\n1 2 x 1 ").startswith("corrupt: ")
+    assert refused(b"P1 2 2\n1 0 1 2 ").startswith("corrupt: ")
+    assert refused(b"P5 2 2 100#\n \1\1\1\1").startswith("corrupt: ")
 
 
 # --- images from elsewhere ------------------------------------------------------------------------------------------

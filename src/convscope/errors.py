@@ -63,8 +63,11 @@ class DataError(ConvscopeError):
 class ImageError(DataError):
     """One image that cannot be read; ``where`` names it and ``reason`` says why in a few words."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
+    passing: bool
+    """Say whether the machine is to blame (permission, a disk, memory) and not the bytes: it may be gone tomorrow."""
+
+    def __init__(self, where: str, reason: str, *, passing: bool = False) -> None:
+        self.where, self.reason, self.passing = where, reason, passing
         super().__init__(f"{where}: {reason}")
 
 

@@ -1,19 +1,15 @@
 """CIFAR-10 (Krizhevsky 2009) in its official Python layout: a folder, or its .tar.gz.
 
-The files are pickles. They are read by an unpickler that can build NumPy arrays and nothing else.
+The files are pickles. They are read by a machine that can build arrays and plain values and nothing else.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
-import io
 import os
-import pickle
-import tarfile
+import stat
 import urllib.request
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,9 @@ from ..cache import cache_folder
 from ..errors import DataError, UnreachableError
 from ..progress import Progress
 from ..storage import commit
+from .pickled_arrays import PickleRefused
+from .safe_archive import MAX_UNPACKED, ArchiveRefused, members
+from .safe_pickle import load
 from .unsplit import Unsplit
 
 FOLDER = "cifar-10-batches-py"
@@ -34,57 +33,16 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 VALIDATION = 5_000
 MAX_FILE = 64 * 2**20  # bytes; an official file is 31 MB
+MAX_IMAGES = 10_000  # in a file; the official ones hold as many
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
-
-
-class _Dtype:
-    """Stands in for numpy.dtype: remembers what was asked for and makes nothing of it."""
-
-    def __init__(self, code: bytes | str, *_: Any) -> None:
-        self.code = code.decode("ascii") if isinstance(code, bytes) else code
-        self.order = "|"
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
-
-
-class _Array:
-    """Stands in for numpy.ndarray, whose own way of restoring itself trusts what the file says of sizes and types."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "i1", "i2", "i4", "i8"):
-            raise pickle.UnpicklingError("it holds an array that is not of bytes or whole numbers")
-        if min(shape, default=0) < 0:
-            raise pickle.UnpicklingError("it holds an array of a negative size")
-        self.values = np.frombuffer(raw, dtype.order + dtype.code).reshape(shape, order="F" if fortran else "C")
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Builds stand-ins of arrays and the plain values of the pickle language; everything else is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda *_: _Array()
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return _Dtype if name == "dtype" else _Array
-        if (module, name) == ("_codecs", "encode"):
-            return _encode
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
-    return text.encode("latin1")
 
 
 def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (n, 32, 32, 3) and labels int64 (n,) of one official file; DataError where it is anything else."""
     try:
-        box = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a hostile pickle may raise anything
-        raise _not_cifar(where, str(error) or type(error).__name__) from None
+        box = load(data)
+    except PickleRefused as error:
+        raise _not_cifar(where, str(error)) from None
     if not isinstance(box, dict) or not {b"data", b"labels"} <= set(box):
         raise _not_cifar(where, "it is no table with 'data' and 'labels'")
     rows, labels = getattr(box[b"data"], "values", None), _numbers(box[b"labels"])
@@ -92,13 +50,17 @@ def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
         raise _not_cifar(where, "its images are not rows of 3072 bytes")
     if not len(rows):
         raise _not_cifar(where, "it holds no image")
+    if len(rows) > MAX_IMAGES:
+        raise _not_cifar(where, f"it holds {len(rows):,} images and not at most {MAX_IMAGES:,}")
     if labels is None or labels.shape != (len(rows),) or labels.min() < 0 or labels.max() > 9:
         raise _not_cifar(where, f"its labels are not {len(rows)} numbers from 0 to 9")
-    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int64)
+    images = np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # a copy: the file is let go
+    return images, labels.astype(np.int64)
 
 
 def _not_cifar(where: str, reason: str) -> DataError:
-    return DataError(f"{where} is not a CIFAR-10 file: {reason}.")
+    said = "".join(c if c.isprintable() else "?" for c in reason[:160])
+    return DataError(f"{where} is not a CIFAR-10 file: {said}.")
 
 
 def _numbers(value: Any) -> np.ndarray | None:
@@ -114,7 +76,7 @@ def load_cifar10(data_root: Path | None = None, progress: Progress | None = None
     Looked for in ``data_root``, ``$CONVSCOPE_DATA`` and the cache, else downloaded. Raises UnreachableError offline.
     """
     read = _find(data_root) or _download(progress)
-    batches = [(name, *read_batch(read(name), name)) for name in (*TRAIN_FILES, "test_batch")]
+    batches = [(name, *read(name)) for name in (*TRAIN_FILES, "test_batch")]
     given = np.concatenate([np.full(len(y), "test" if n == "test_batch" else "train") for n, _, y in batches])
     places = [(name, i) for name, _, y in batches for i in range(len(y))]
     return Unsplit(
@@ -123,13 +85,13 @@ def load_cifar10(data_root: Path | None = None, progress: Progress | None = None
         labels=np.concatenate([y for _, _, y in batches]),
         given=given,
         image_size=32,
-        arrays=np.ascontiguousarray(np.concatenate([x for _, x, _ in batches])),
+        arrays=np.concatenate([x for _, x, _ in batches]),
         origins=lambda i: "{}[{}]".format(*places[i]),
         validation=VALIDATION,
     )
 
 
-Reader = Callable[[str], bytes]
+Reader = Callable[[str], tuple[np.ndarray, np.ndarray]]
 
 
 def _find(data_root: Path | None) -> Reader | None:
@@ -150,7 +112,7 @@ def _reader(root: Path) -> Reader | None:
     """A reader of what lies in ``root``, or is it."""
     for folder in (root / FOLDER, root):
         if (folder / "test_batch").is_file():
-            return lambda name, folder=folder: _read(folder / name)
+            return lambda name, folder=folder: read_batch(_read(folder / name), name)
     for archive in (root / ARCHIVE, root):
         if archive.is_file():
             return _archive_reader(archive)
@@ -159,27 +121,25 @@ def _reader(root: Path) -> Reader | None:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise DataError(f"{path} is no file.")
+        if status.st_size > MAX_FILE:
             raise DataError(f"{path} is larger than any CIFAR-10 file.")
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read(MAX_FILE)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _archive_reader(path: Path) -> Reader:
-    """Read members from the archive without unpacking anything onto the disk."""
+    """Read the archive without unpacking anything onto the disk, one file of it at a time."""
     wanted = {f"{FOLDER}/{name}": name for name in (*TRAIN_FILES, "test_batch")}
-    found: dict[str, bytes] = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
-        with gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
-            for member in archive:
-                name = wanted.get(member.name.removeprefix("./"))
-                handle = archive.extractfile(member) if name and member.isreg() and member.size <= MAX_FILE else None
-                if name and handle:
-                    found[name] = handle.read()
-            while unzipped.read(1 << 20):  # the checksum of the archive stands at its end
-                pass
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+        for name, data in members(path, wanted, MAX_FILE):
+            found[wanted[name]] = read_batch(data, wanted[name])
+    except (ArchiveRefused, OSError) as error:
         raise DataError(f"{path} is not the CIFAR-10 archive: {error}.") from None
     missing = set(wanted.values()) - set(found)
     if missing:
@@ -213,6 +173,8 @@ def _copy(answer: Any, handle: Any, total: int, progress: Progress | None) -> st
         digest.update(block)
         handle.write(block)
         done += len(block)
+        if done > MAX_UNPACKED:
+            break
         if progress:
             progress("downloading", done, total)
     if digest.hexdigest() != ARCHIVE_SHA256:

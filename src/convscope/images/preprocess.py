@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ..errors import DamagedFile, DataError, UnknownName, UsageError
-from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, decode, guarded, upright_rgb
+from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, decoded
 
 MAX_SIZE = 2048  # pixels a side of what a network is given
 LEAST_STD, LARGEST_VALUE = 1e-4, 1e4  # of mean and std: beyond, float32 overflows in a network
@@ -102,11 +102,8 @@ class Preprocess:
         Raises ImageError, with ``where`` as the name, as `decode` does. A Pillow image given in place of a file has
         all its pixels already, so a large JPEG comes out slightly different from its file, which is decoded smaller.
         """
-        if isinstance(source, Image.Image):
-            rgb = guarded(lambda: upright_rgb(source), where or "image")
-        else:
-            rgb = decode(source, where=where, at_least=math.ceil(self.size / self.centre))
-        return np.array(self.fit_array(rgb))
+        with decoded(source, where=where, at_least=math.ceil(self.size / self.centre)) as rgb:
+            return np.array(self.fit_array(rgb))
 
     def fit_array(self, rgb: Image.Image) -> Image.Image:
         """An RGB image of any size as one of size x size."""

@@ -1,0 +1,121 @@
+"""From any decoded image to a new, upright RGB one, without more memory than the two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from .containers import TooMuch, inspect_exif
+
+BACKGROUND = (255, 255, 255)  # what lies behind transparent pixels
+STRIP = 1 << 20  # pixels that are converted at a time where a conversion needs more room than its result
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright_rgb(image: Image.Image, *, spent: bool = False) -> Image.Image:
+    """Any Pillow image as a new RGB image, upright, without metadata; the rules are those of `decode`.
+
+    A ``spent`` image is closed as soon as it is not needed.
+    """
+    _scale_transparency(image)
+    image.load()
+    turn = _turn(image)
+    rgb = _rgb(image)
+    if spent and rgb is not image:
+        image.close()
+    upright = rgb.transpose(turn) if turn is not None else rgb.copy() if rgb is image else rgb
+    upright.info.clear()  # an orientation left in here would be applied again by the next reader
+    return upright
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Tell how the EXIF orientation wants the image turned; an unreadable one counts as none."""
+    try:
+        block = image.info.get("exif")
+        if isinstance(block, bytes):
+            inspect_exif(block)
+        return _TRANSPOSE.get(int(image.getexif().get(0x0112, 1)))
+    except (TooMuch, MemoryError):
+        return None
+    except Exception:  # whatever a broken EXIF block makes its parser raise, the image is as it stands
+        return None
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Pillow brings the pixels of a PNG of 2, 4 or 16 bits to 8, but not its transparent colour."""
+    colour = image.info.get("transparency")
+    layout = image.tile[0][3] if getattr(image, "tile", None) else None
+    if layout in ("L;2", "L;4") and isinstance(colour, int):
+        image.info["transparency"] = min(colour * (85 if layout == "L;2" else 17), 255)
+    elif layout == "RGB;16B" and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield the top row and the pixels of each strip."""
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if not deep and image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if not deep and not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas = Image.new("RGB", image.size, BACKGROUND)
+    if deep:
+        scale = _Scale(image)
+        for top, strip in _strips(image):
+            canvas.paste(Image.fromarray(scale(np.asarray(strip))).convert("RGB"), (0, top))
+        return canvas
+    for top, strip in _strips(image):
+        rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
+        canvas.paste(rgba, (0, top), mask=rgba.getchannel("A"))
+    return canvas
+
+
+class _Scale:
+    """From the values of a 16-bit, 32-bit or float grey image to uint8; `decode` states the rule."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.low, self.high = np.inf, -np.inf
+        for _, strip in _strips(image):
+            values = np.asarray(strip)
+            finite = np.isfinite(values) if image.mode == "F" else np.True_
+            self.low = min(self.low, values.min(where=finite, initial=self._end(values, "max")))
+            self.high = max(self.high, values.max(where=finite, initial=self._end(values, "min")))
+        self.colour = image.info.get("transparency")
+        self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= 65535
+        if image.mode == "F" and self.low >= 0 and self.high <= 1:
+            self.low, self.high = 0.0, 1.0
+        self.low, self.high = float(self.low), float(self.high)
+
+    @staticmethod
+    def _end(values: np.ndarray, which: str) -> float | int:
+        """Return the largest or the smallest value there is."""
+        if values.dtype.kind == "f":
+            return np.inf if which == "max" else -np.inf
+        return getattr(np.iinfo(values.dtype), which)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        if self.sixteen:
+            grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(v / 257), exactly
+            if isinstance(self.colour, int):
+                grey[values == self.colour] = BACKGROUND[0]
+            return grey
+        if values.dtype.kind == "f":
+            values = np.where(np.isfinite(values), values, self.low)
+        span = self.high - self.low or 1.0
+        return np.rint((values.astype(np.float64) - self.low) * (255.0 / span)).astype(np.uint8)
