@@ -1,8 +1,8 @@
 """What it costs to compare packed images with their hashes before they are used: an epoch of batches with and without.
 
-Claim: checking a pack costs at most 3 % of reading it as a training does, an epoch of varied and normalised batches, from
-a disk that has to be asked for it; and the batches are the same. ``ratio_warm`` is the same with the file in memory, and
-``check_gb_per_second`` how fast the check alone is there.
+Claim: checking a pack costs at most 3 % of reading it as a training does, an epoch of varied and normalised batches,
+from a disk that has to be asked for it; and the batches are the same. ``ratio_warm`` is the same with the file in
+memory, and ``check_gb_per_second`` how fast the check alone is there.
 """
 
 from __future__ import annotations
