@@ -177,9 +177,9 @@ def test_folders_that_do_not_do(folder: Path, tmp_path: Path) -> None:
     assert "holds no class folders" in refused(tmp_path / "flat")
     for name in ("train", "test"):
         (tmp_path / "hollow" / name).mkdir(parents=True)
-    assert "without class folders in them" in refused(tmp_path / "hollow")
+    assert "is without class folders in its train, val or test folders" in refused(tmp_path / "hollow")
     write_image(tmp_path / "hollow" / "train" / "1.png", 1)
-    assert "without class folders in them" in refused(tmp_path / "hollow")
+    assert "is without class folders in its train, val or test folders" in refused(tmp_path / "hollow")
 
 
 def test_a_folder_wrapped_in_another_is_offered(folder: Path) -> None:

@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..errors import DataError, nearest
 from ..images.decoding import EXTENSIONS
 from .dataset import alike
+from .part_names import likely_part, plain_part, settled
 from .unsplit import Unsplit
 
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
+Need = Literal["training", "classes", "images"]  # what a folder's images are wanted for
 IMAGE_SIZE = 64  # pixels, when none is asked for
 LAYOUT = "expected one folder a class (FOLDER/cat/1.jpg), or train, val and test folders above them"
 
@@ -23,6 +26,7 @@ LAYOUT = "expected one folder a class (FOLDER/cat/1.jpg), or train, val and test
 class _Found:
     """What a walk has met so far."""
 
+    need: Need = "training"
     files: list[Path] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -30,38 +34,111 @@ class _Found:
     others: list[str] = field(default_factory=list)  # files that are not named as an image is
     strays: list[str] = field(default_factory=list)  # images outside the class folders
     links: list[str] = field(default_factory=list)  # linked folders that are not entered
+    empty: list[str] = field(default_factory=list)  # class folders without an image
 
     def file(self, name: str) -> None:
         """Count a file that is no image of a class."""
         (self.strays if _is_image(name) else self.others).append(name)
 
 
-def load_folder(root: Path) -> Unsplit:
+def load_folder(root: Path, need: Need = "training") -> Unsplit:
     """The images under ``root``; hidden files and folders are ignored with a count.
 
-    Raises DataError for an empty folder, a single class, an empty class, or a class that training does not know.
+    ``need`` says what they are wanted for: "training" raises DataError for an empty folder, a single class, an empty
+    class, or a class that training does not know; "classes" takes these, with a note, and "images" takes a folder
+    without classes too.
     """
-    found = _Found()
+    found = _Found(need)
     folders = _folders(root, found)
+    if not folders and need == "images" and found.strays:
+        return _flat(root, found)
     if not folders:
         raise DataError(f"{root} holds no class folders: {LAYOUT}.")
-    split = _is_split(root, [f.name for f in folders])
+    parts = _parts(root, [f.name for f in folders], need)
+    if parts is None:
+        _refuse_parts(root, folders)
     for folder in folders:
-        part = SPLIT_NAMES[folder.name.lower()] if split else ""
-        for class_folder in _folders(folder, found) if split else [folder]:
+        part = parts[folder.name] if parts else ""
+        for class_folder in _folders(_unwrapped(folder), found) if parts else [folder]:
             _walk_class(class_folder, part, found)
-    return _unsplit(root, found)
+    unusual = [name for name in parts or {} if name.lower() not in USUAL]
+    notes = (f"taken for parts: {', '.join(f'{n} is {parts[n]}' for n in unusual)}.",) if parts and unusual else ()
+    return _unsplit(root, found, notes)
 
 
-def _is_split(root: Path, names: list[str]) -> bool:
-    """Tell if the folders are train, val and test. A class may have such a name, as long as nobody has to guess."""
-    parts = {SPLIT_NAMES[n.lower()] for n in names if n.lower() in SPLIT_NAMES}
-    others = [n for n in names if n.lower() not in SPLIT_NAMES]
-    if not others and "train" not in parts:
+def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:
+    """The part of each folder, where they are parts; None where they are classes.
+
+    A class may have such a name, as long as nobody has to guess: ``train_station`` beside ``test_tube`` is one.
+    """
+    plain = {n: part for n in names if (part := plain_part(n))}
+    parts = plain
+    if len(plain) < len(names):  # names with other words in them must look like parts, too
+        likely = {n: part for n in names if (part := plain_part(n) or likely_part(n))}
+        if len(likely) == len(names) and all(_holds_only_folders(root / n) for n in names):
+            parts = likely
+    parts = settled(list(parts), parts)
+    others = [n for n in names if n not in parts]
+    if not others and "train" not in parts.values() and need == "training":
         raise DataError(f"{root} holds {' and '.join(names)} and no train folder; add one with the training images.")
-    if others and len(parts) > 1 and "train" in parts:
+    kinds = set(parts.values())
+    if others and len(kinds) > 1 and "train" in kinds:
         raise DataError(f"{root} holds {' and '.join(sorted(parts))} folders and also {others[0]!r}; move that away.")
-    return not others
+    return None if others else parts
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    names = _listed(folder)
+    inner = [n for n in names if os.path.isdir(folder / n)]
+    return bool(inner) and not any(_is_image(n) for n in names if n not in inner)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in a folder, by name; none where it may not be read, which is told when it is walked."""
+    try:
+        return sorted(n for n in os.listdir(folder) if not _hidden(n))
+    except OSError:
+        return []
+
+
+def _unwrapped(folder: Path) -> Path:
+    """A part's folder, or the only one in it, where that holds the classes: ``seg_train/seg_train/cat``."""
+    inner = [folder / name for name in _listed(folder)]
+    if len(inner) == 1 and inner[0].is_dir() and not inner[0].is_symlink() and _holds_only_folders(inner[0]):
+        return _unwrapped(inner[0])
+    return folder
+
+
+def _refuse_parts(root: Path, folders: list[Path]) -> None:
+    """DataError where every "class" holds the same folders, two or more, and no image: they look like parts."""
+    if len(folders) < 2 or not all(_holds_only_folders(folder) for folder in folders):
+        return
+    inner = [{name for name in _listed(folder) if (folder / name).is_dir()} for folder in folders]
+    common = sorted(set.intersection(*inner))
+    if len(common) < 2 or any(len(common) < 0.8 * len(names) for names in inner):
+        return
+    shown = ", ".join(common[:3]) + (", ..." if len(common) > 3 else "")
+    first = " and ".join(f.name for f in folders[:2])
+    raise DataError(
+        f"{first} in {root} both hold {shown} and no image of their own: are they parts? Then call them train, val and "
+        "test. If they are classes, put their images right into them, or name each image's class in a CSV table."
+    )
+
+
+def _flat(root: Path, found: _Found) -> Unsplit:
+    """All images of a folder without classes, as one class of its name."""
+    files = tuple(root / name for name in found.strays)
+    found.strays = []
+    return Unsplit(
+        name=root.resolve().name or str(root),
+        class_names=(root.resolve().name or str(root),),
+        labels=np.zeros(len(files), np.int64),
+        given=np.full(len(files), "", "U5"),
+        image_size=IMAGE_SIZE,
+        files=files,
+        root=root,
+        notes=(f"{root} holds no class folders: its {len(files)} images are taken as they are.", *_ignored(found)),
+    )
 
 
 def _folders(root: Path, found: _Found) -> list[Path]:
@@ -107,14 +184,34 @@ def _walk_class(folder: Path, part: str, found: _Found) -> None:
             found.files.append(Path(place) / name)
             found.classes.append(folder.name)
             found.parts.append(part)
-    if len(found.files) == before:
+    if len(found.files) == before and found.need == "training":
         raise DataError(f"the class folder {folder} holds no image; add some or remove the folder.")
+    if len(found.files) == before:
+        found.empty.append(folder.name)
 
 
-def _unsplit(root: Path, found: _Found) -> Unsplit:
+def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
     names = tuple(sorted(set(found.classes)))
     if not names:
-        raise DataError(f"{root} holds train, val or test folders without class folders in them: {LAYOUT}.")
+        what = "an image in class folders" if found.empty else "class folders in its train, val or test folders"
+        raise DataError(f"{root} is without {what}: {LAYOUT}.")
+    if found.need == "training":
+        _check_for_training(root, found, names)
+    number = {name: i for i, name in enumerate(names)}
+    return Unsplit(
+        name=root.resolve().name or str(root),
+        class_names=names,
+        labels=np.array([number[c] for c in found.classes], np.int64),
+        given=np.array(found.parts, "U5"),
+        image_size=IMAGE_SIZE,
+        files=tuple(found.files),
+        root=root,
+        notes=(*notes, *_ignored(found), *map(_one_or_two, alike(names))),
+    )
+
+
+def _check_for_training(root: Path, found: _Found, names: tuple[str, ...]) -> None:
+    """DataError for a class that stands in no training folder, and for a single class."""
     trained = {c for c, p in zip(found.classes, found.parts, strict=True) if p in ("", "train")}
     strangers = [n for n in names if n not in trained]
     if strangers:
@@ -129,17 +226,6 @@ def _unsplit(root: Path, found: _Found) -> Unsplit:
             f" Did you mean {root / names[0]}?" if len(inner) > 1 and not found.parts[0] else ""
         )  # wrapped once more
         raise DataError(f"{root} holds one class, {names[0]!r}; a classifier needs two or more: {LAYOUT}.{offer}")
-    number = {name: i for i, name in enumerate(names)}
-    return Unsplit(
-        name=root.resolve().name or str(root),
-        class_names=names,
-        labels=np.array([number[c] for c in found.classes], np.int64),
-        given=np.array(found.parts, "U5"),
-        image_size=IMAGE_SIZE,
-        files=tuple(found.files),
-        root=root,
-        notes=(*_ignored(found), *map(_one_or_two, alike(names))),
-    )
 
 
 def _one_or_two(pair: tuple[str, str]) -> str:
@@ -155,6 +241,7 @@ def _ignored(found: _Found) -> Iterator[str]:
         (found.others, "file whose name is not an image's was", "files whose names are not an image's were"),
         (found.strays, "image outside the class folders was", "images outside the class folders were"),
         (found.links, "linked folder was", "linked folders were"),
+        (found.empty, "class folder without an image was", "class folders without an image were"),
     ):
         if names:
             what, first = (one, "") if len(names) == 1 else (many, "the first: ")

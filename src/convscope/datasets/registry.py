@@ -14,7 +14,7 @@ from ..progress import Progress
 from .cifar import load_cifar10
 from .dataset import Dataset, Listing, assemble, listing
 from .digits import load_digits
-from .folder import load_folder
+from .folder import Need, load_folder
 from .named_before import check_named, remember
 from .shapes import load_shapes
 from .table import load_table
@@ -40,17 +40,20 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
     recorded_in: str | None = None,
+    need: Need = "training",
 ) -> Dataset:
     """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
     and squash, ``limit`` at most so many images, stratified, ``bad_images`` "error" or "skip". A ``preprocess``
     stands for size and fit, and keeps its mean and std: images as a classifier takes them. ``recorded_in`` is the run
-    whose record names ``data`` where no user did: a path is then read only if a user named it here before.
+    whose record names ``data`` where no user did: a path is then read only if a user named it here before. ``need`` is
+    what the images are wanted for: "training", or "classes", which takes one class, classes without images and a test
+    part alone.
     Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
-        _find(str(data), data_root, progress, recorded_in),
+        _find(str(data), data_root, progress, recorded_in, need),
         image_size=image_size,
         fit=fit,
         limit=limit,
@@ -60,19 +63,23 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
     )
 
 
-def list_images(
+def list_images(  # noqa: PLR0913 - as load_dataset
     data: str | Path,
     *,
     data_root: Path | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
     recorded_in: str | None = None,
+    need: Need = "training",
 ) -> Listing:
-    """List what ``load_dataset`` would load, hashed and not decoded, for work that streams over images."""
-    return listing(_find(str(data), data_root, progress, recorded_in), limit, progress)
+    """List what ``load_dataset`` would load, hashed and not decoded, for work that streams over images.
+
+    ``need`` "images" takes a folder without classes too.
+    """
+    return listing(_find(str(data), data_root, progress, recorded_in, need), limit, progress)
 
 
-def _find(data: str, data_root: Path | None, progress: Progress | None, recorded_in: str | None) -> Unsplit:
+def _find(data: str, data_root: Path | None, progress: Progress | None, recorded_in: str | None, need: Need) -> Unsplit:
     if data in DATASETS:
         return DATASETS[data](data_root, progress)
     if recorded_in is not None:
@@ -86,10 +93,10 @@ def _find(data: str, data_root: Path | None, progress: Progress | None, recorded
     if is_folder or is_file:
         remember(path)
     if is_folder:
-        return load_folder(path)
+        return load_folder(path, need)
     if is_file:
         if path.suffix.lower() == ".csv":
-            return load_table(path)
+            return load_table(path, need)
         raise DataError(
             f"{path} is a file; a dataset is a folder of images, a .csv table, or one of {', '.join(DATASETS)}."
         )

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .folder import IMAGE_SIZE, SPLIT_NAMES
+from .folder import IMAGE_SIZE, Need
+from .part_names import plain_part
 from .unsplit import Unsplit
 
 MAX_CLASSES = 100_000
 
 
-def load_table(path: Path) -> Unsplit:
+def load_table(path: Path, need: Need = "training") -> Unsplit:
     """The images a table names, paths relative to the table's folder.
 
     With ``class_index`` the names are the lines of ``classes.txt`` beside the table where it exists, else the numbers;
@@ -31,7 +32,7 @@ def load_table(path: Path) -> Unsplit:
     else:
         labels = [_index(path, line, text) for line, text in zip(lines, raw, strict=True)]
         names, notes = _indexed_names(path, labels)
-    if len(names) < 2:
+    if len(names) < 2 and need == "training":
         raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
     return Unsplit(
         name=path.stem,
@@ -131,7 +132,8 @@ def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _part(path: Path, line: int, row: dict[str, str]) -> str:
-    text = row.get("split", "").strip().lower()
-    if text and text not in SPLIT_NAMES:
+    text = row.get("split", "").strip()
+    part = plain_part(text)
+    if text and part is None:
         raise DataError(f"{path}, line {line}: split {text!r} is none of train, val and test.")
-    return SPLIT_NAMES.get(text, "")
+    return part or ""

@@ -63,6 +63,7 @@ def read_data(
         bad_images=own.get("bad_images", "error"),
         progress=options.progress,
         recorded_in=run if data is None else None,
+        need="classes",
     )
     return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,8 +56,14 @@ def evaluate(
 
 
 def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
-    """The classifier's number of each of the dataset's classes; DataError for one that it does not know."""
-    number = {name: i for i, name in enumerate(known)}
+    """The classifier's number of each of the dataset's classes; DataError for one that it does not know.
+
+    A name written with other Unicode characters that look the same is the same, unless that could mean two classes.
+    """
+    composed = [_composed(name) for name in known]
+    number = {name: i for i, name in enumerate(composed) if composed.count(name) == 1}
+    number |= {name: i for i, name in enumerate(known)}
+    number |= {n: number[_composed(n)] for n in given if n not in number and _composed(n) in number}
     strangers = [name for name in given if name not in number]
     if strangers:
         raise DataError(
@@ -66,9 +73,14 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     return np.array([number[name] for name in given], np.int64)
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _notes(classifier: Classifier, dataset: Dataset, result: metrics.Evaluation) -> tuple[str, ...]:
     notes = []
-    absent = [name for name in classifier.class_names if name not in dataset.class_names]
+    present = set(map(_composed, dataset.class_names))
+    absent = [name for name in classifier.class_names if _composed(name) not in present]
     if absent:
         notes.append(f"{len(absent)} classes of the classifier are not in {dataset.name} (the first: {absent[0]!r}).")
     if result.top5_k < 5:

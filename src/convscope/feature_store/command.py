@@ -44,7 +44,7 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
     """
     classifier = backbone_of(options)
     stored = store_options(options, FeatureRequest(options.layer, options.maps), options.dtype)
-    listed, found, notes = record(str(data), options, classifier, stored)
+    listed, found, notes = record(str(data), options, classifier, stored, need="images")
     summary = {"data": listed.unsplit.name, "backbone": options.backbone, **found.to_json(), "notes": notes}
     return FeaturesReport(found, listed, summary)
 
@@ -71,6 +71,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
         limit=own.get("limit") if data is None else None,
         progress=options.progress,
         recorded_in=run if data is None else None,
+        need="images",
     )
     device = pick_device("cpu")
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing, check_bad_images
+from ..datasets.folder import Need
 from ..datasets.registry import list_images
 from ..errors import DataError, ImageError, UnknownName, UsageError
 from ..evaluation.opening import PRETRAINED
@@ -48,12 +49,14 @@ def store_options(
 
 
 def record(
-    data: str, options: BackboneOptions, classifier: Classifier, stored: FeatureOptions
+    data: str, options: BackboneOptions, classifier: Classifier, stored: FeatureOptions, need: Need = "training"
 ) -> tuple[Listing, Extraction, list[str]]:
     """The images that can be read, their features, and notes. DataError for bad images unless skipped."""
     bad_images = options.bad_images or "error"
     check_bad_images(bad_images)
-    listed = list_images(data_name(data), data_root=options.data_root, limit=options.limit, progress=options.progress)
+    listed = list_images(
+        data_name(data), data_root=options.data_root, limit=options.limit, progress=options.progress, need=need
+    )
     device = pick_device(options.device)
     found = extract(listed, classifier, stored, device, options.progress)
     notes = [*listed.unsplit.notes, *backbone_notes(options, classifier, listed)]
