@@ -109,7 +109,14 @@ def test_every_stream_can_hold_every_name(encoding: str) -> None:
 def start(words: list[str], folder: Path, **more: object) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
     here = SOURCE | {"CONVSCOPE_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "convscope", *words], env=os.environ | here, cwd=folder, **more)
+    words = [sys.executable, "-m", "convscope", *words]
+    return subprocess.Popen(words, env=os.environ | here, cwd=folder, preexec_fn=_hear_signals, **more)
+
+
+def _hear_signals() -> None:
+    """Take what the parent ignores: what is ignored stays ignored, under nohup a hang-up."""
+    for name in ("SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def test_a_training_whose_reader_leaves_trains_to_the_end(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from ..images.decoding import EXTENSIONS
 from ..options import with_data_and_options, with_images_and_options
 from ..storage import commit_bytes, sweep_temporaries
 from ..training.report import has_page, write_page
+from ..training.request import data_name
 from ..training.runs import runs_folder
+from ..training.seen import count_seen
 from . import report
-from .opening import home_of, log_look, open_classifier, read_data
+from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
 from .scoring import Evaluated
 from .scoring import evaluate as evaluate_classifier
@@ -42,7 +44,13 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
     chosen = options.part or ("test" if same or dataset.test_given else "all")
     if same and chosen in ("train", "all"):
         notes.append("among these are the images that it was trained on.")
-    opened, place = None, f"evaluate/{dataset.name}-{chosen}"
+    target = found.folder if found else runs_folder(options.runs) / home_of(run)
+    opened, place = None, place_of(target, dataset, chosen)
+    if same and not change and data is not None and _is_elsewhere(classifier, data):
+        notes.append(f"by their content these are the images that {run} was trained on: its own parts are kept.")
+    if found is not None and (not same or change):
+        seen = count_seen(found.folder, dataset, dataset.subset(chosen, options.limit))
+        notes += [note for note in [seen.note(dataset.name) if seen else None] if note]
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
         opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
     views, unmirrored = _allowed_views(classifier, options.views)
@@ -50,6 +58,7 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
     summary = {
         "run": str(found.folder if found else run),
         "data": dataset.name,
+        "fingerprint": dataset.fingerprint,
         "part": chosen,
         **evaluated.scores.to_json(),
         "views": views,
@@ -57,12 +66,15 @@ def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> rep
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
-    target = found.folder if found else runs_folder(options.runs) / home_of(run)
     sweep_temporaries(target)
     result = report.write_evaluation(evaluated, target / place, summary)
     if found is not None and has_page(found):
         write_page(found)
     return result
+
+
+def _is_elsewhere(classifier: Classifier, data: str | Path) -> bool:
+    return data_name(str(data)) != classifier.provenance["recipe"]["data"]["name"]
 
 
 def _allowed_views(classifier: Classifier, views: str) -> tuple[str, list[str]]:

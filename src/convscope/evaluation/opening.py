@@ -49,23 +49,47 @@ def read_data(
     options: EvaluateOptions | SubjectOptions,
 ) -> tuple[Dataset, bool, str | None]:
     """The data named, or a classifier's own, as it takes its images: the dataset, whether it is its own, and in
-    words how that has changed since the training (None where it has not). UsageError where none is known."""
+    words how that has changed since the training (None where it has not). UsageError where none is known.
+
+    Its own are those with the same content, under whatever path, and those under the path it was trained on.
+    """
     own = classifier.provenance.get("recipe", {}).get("data", {})
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
     name = own["name"] if data is None else data_name(str(data))
     same = name == own.get("name")
-    dataset = load_dataset(
-        name,
-        data_root=options.data_root,
-        preprocess=classifier.preprocess,
-        limit=own.get("limit") if same else None,
-        bad_images=own.get("bad_images", "error"),
-        progress=options.progress,
-        recorded_in=run if data is None else None,
-        need="classes",
-    )
-    return dataset, same, data_difference(classifier.provenance["data"], data_description(dataset)) if same else None
+    before = classifier.provenance.get("data", {})
+
+    def load(limit: int | None) -> Dataset:
+        return load_dataset(
+            name,
+            data_root=options.data_root,
+            preprocess=classifier.preprocess,
+            limit=limit,
+            bad_images=own.get("bad_images", "error"),
+            progress=options.progress,
+            recorded_in=run if data is None else None,
+            need="classes",
+        )
+
+    limit = own.get("limit")
+    dataset = load(limit if same else None)
+    if not same and limit is not None and len(dataset) > limit:  # some of them may be the very images
+        limited = load(limit)
+        dataset = limited if limited.fingerprint == before.get("fingerprint") else dataset
+    if dataset.fingerprint == before.get("fingerprint"):
+        return dataset, True, None
+    return dataset, same, data_difference(before, data_description(dataset)) if same else None
+
+
+def place_of(home: Path, dataset: Dataset, part: str) -> str:
+    """The folder of an evaluation in a run's: by the data's name, with its fingerprint where another has that name."""
+    place = f"evaluate/{dataset.name}-{part}"
+    try:
+        taken = read_json(home / place / ANSWER).get("fingerprint") not in (None, dataset.fingerprint)
+    except DamagedFile:
+        return place
+    return f"evaluate/{dataset.name}-{dataset.fingerprint[:6]}-{part}" if taken else place
 
 
 def log_look(run: Run, part: str, n: int, place: str) -> int:

@@ -49,7 +49,8 @@ def resume_training(data: str, options: TrainOptions) -> Session:
             )
     before, recipe = run.description(), _named_recipe(run, options)
     _refuse_changes(run, recipe, data, options)
-    dataset = read_dataset(recipe, options.data_root, options.progress)
+    here = recipe.with_options({"data": data_name(data)})
+    dataset = read_dataset(here, options.data_root, options.progress)
     difference = data_difference(before["data"], data_description(dataset))
     if difference:
         raise DataError(
@@ -103,7 +104,7 @@ def footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) -> None:
     """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
     given = {k: v for k, v in options.of_recipe().items() if v != "auto"}
-    wanted: dict[str, Any] = {"data": data_name(data)}
+    wanted: dict[str, Any] = {}  # the data may lie elsewhere now: their content is compared
     recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:
         settled = {"precision", "image_size", "batch_size", "flip"}  # a run may have found its own values for these
@@ -112,8 +113,8 @@ def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) 
     before = recipe.flat()
     for option, value in {**wanted, **given}.items():
         if option in before and before[option] != value:
-            name = "DATA" if option == "data" else f"--{option.replace('_', '-')}"
+            name = option.replace("_", "-")
             raise UsageError(
-                f"run {run.name!r} was started with {name} {before[option]} and not {value}; a resumed run keeps its "
+                f"run {run.name!r} was started with --{name} {before[option]} and not {value}; a resumed run keeps its "
                 "recipe, so leave the option out, or start a new run with another --name."
             )

@@ -29,6 +29,7 @@ from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
+from .seen import save_seen
 from .watching import Watch, Watched, up_to, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
@@ -97,6 +98,7 @@ class Session:
                 sweep_temporaries(folder)
             self._prepare()
             check_room(self.run, self.state)
+            save_seen(self.run.folder, self.dataset)
             point_last(self.run)
             if self.progress.finished:
                 return

@@ -24,6 +24,7 @@ from ..recipes import Recipe
 from ..training.loop import Step
 from ..training.request import data_name
 from ..training.runs import Run, data_description, point_last, runs_folder
+from ..training.seen import save_seen
 from . import report
 from .begun import FOLDER, asked_for, claimed, command_of
 from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
@@ -63,6 +64,7 @@ class Transfer:
         """Climb the ladder, choose, save, open the test images, write: yields each rung, and last the report."""
         stem = f"{self.dataset.name}-{self.options.backbone.removeprefix(PRETRAINED)}"
         with claimed(runs_folder(self.options.runs), self.options.name, stem, self._description()) as (run, told):
+            save_seen(run.folder, self.dataset)
             yield from self._events(run, told, start)
 
     def _events(self, run: Run, told: list[str], start: float) -> Iterator[Rung | TransferReport]:
