@@ -153,10 +153,14 @@ def _first(bad: Mapping[int, str], unsplit: Unsplit) -> str:
 
 
 def _bad_error(bad: Mapping[int, str], unsplit: Unsplit) -> DataError:
-    count = len(unsplit.labels)
-    if len(bad) == count:
-        return DataError(f"none of the {count} images can be read: {_first(bad, unsplit)}.")
+    return unreadable(len(bad), len(unsplit.labels), _first(bad, unsplit))
+
+
+def unreadable(bad: int, count: int, told: str) -> DataError:
+    """The error for so many of ``count`` images that cannot be read, with the way out, where there is one."""
+    if bad == count:
+        return DataError(f"none of the {count} images can be read: {told}.")
     return DataError(
-        f"{len(bad)} of {count} images cannot be read: {_first(bad, unsplit)}. "
-        "Mend or remove them, or leave them out with --bad-images skip."
+        f"{bad} of {count} images cannot be read: {told}. Mend or remove them, or leave them out with --bad-images "
+        f"skip, which leaves {count - bad}."
     )

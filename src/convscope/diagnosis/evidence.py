@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..models.taps import call_name, evaluating, observe
+from ..models.trial import output_fault
 from ..training.watching import RECTIFIERS, Watched, saturated_share
 from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
@@ -95,6 +96,7 @@ class Evidence:
     trained: float = 1.0
     unlearned: float = 0.0
     not_numbers: float = 0.0
+    no_logits: float = 0.0
     names: dict[str, str] = data_field(default_factory=dict)
 
 
@@ -128,6 +130,9 @@ def collect(material: Observations) -> Evidence:
     found |= _losses(material, found["guess"])
     worst = found.get("worst_loss", math.nan) if np.isfinite(_numbers(material.losses)).all() else math.nan
     names["ran"] = f"to {worst:.2g} times that of guessing" if math.isfinite(worst) else "until it was no number"
+    fault = output_fault(material.network, material.images[:BLOCK])
+    if fault is not None:
+        found["no_logits"], names["no_logits"] = 1.0, fault
     bad = not_numbers(material.network)
     if bad:
         found["not_numbers"], names["not_numbers"] = len(bad), bad[0]

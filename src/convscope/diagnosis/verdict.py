@@ -135,6 +135,13 @@ RULES: tuple[VerdictRule, ...] = (
         "go back to the last checkpoint, with a third of the learning rate, or with --clip.",
     ),
     VerdictRule(
+        "no-logits",
+        (_above("no_logits", 0.5, "bounded for images a thousand times as bright, where logits grow"),),
+        "its outputs are {names[no_logits]}, and the loss wants logits: it flattens them once more, so little of its "
+        "gradient arrives.",
+        "take the last softmax, sigmoid, tanh or ReLU away; probabilities are made of logits afterwards.",
+    ),
+    VerdictRule(
         "norm-mode",
         (
             _above("norms_frozen", 0.5, "in training every batch norm uses its batch, unless it is kept on purpose"),

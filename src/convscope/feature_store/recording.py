@@ -10,8 +10,9 @@ import numpy as np
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing, check_bad_images
 from ..datasets.folder import Need
+from ..datasets.packing import unreadable
 from ..datasets.registry import list_images
-from ..errors import DataError, ImageError, UnknownName, UsageError
+from ..errors import ImageError, UnknownName, UsageError
 from ..evaluation.opening import PRETRAINED
 from ..images.decoding import decode
 from ..machine import pick_device
@@ -65,10 +66,7 @@ def record(
     told = "; ".join(f"{listed.unsplit.origin(i)}: {reason}" for i, reason in found.bad[:5])
     told += f"; and {len(found.bad) - 5} more" if len(found.bad) > 5 else ""
     if bad_images == "error" or len(found.bad) == len(listed):
-        raise DataError(
-            f"{len(found.bad)} of {len(listed)} images cannot be read: {told}. "
-            "Mend or remove them, or leave them out with --bad-images skip."
-        )
+        raise unreadable(len(found.bad), len(listed), told)
     rest = listed.take(np.setdiff1d(np.arange(len(listed)), [i for i, _ in found.bad]))
     many = "1 image is" if len(found.bad) == 1 else f"{len(found.bad)} images are"
     notes.insert(len(listed.unsplit.notes), f"{many} left out that cannot be read: {told}.")
@@ -81,11 +79,12 @@ def backbone_notes(options: BackboneOptions, classifier: Classifier, listed: Lis
     notes = [] if options.weights is not None else [n for n in [found.licence_note()] if n]
     side, size = _usual_side(listed), classifier.preprocess.size
     if side is not None and side < size:
-        answer = f"--image-size {max(64, 32 * round(2 * side / 32))} is faster, and less accurate"
         if classifier.preprocess.size < found.size:
             return notes
+        smaller = max(64, 32 * round(2 * side / 32))
+        answer = f"; --image-size {smaller} is faster, and less accurate" if smaller < size else ""
         notes.append(
-            f"the images are about {side} pixels wide and {found.name} takes {size}: they are enlarged; {answer}."
+            f"the images are about {side} pixels wide and {found.name} takes {size}: they are enlarged{answer}."
         )
     return notes
 

@@ -192,6 +192,8 @@ def _reader(head: bytes, name: str) -> tuple[str, Any]:
     for kind, (magic, reader) in _READERS.items():
         if re.match(magic, head, re.DOTALL):
             return kind, reader
+    if head.startswith(b"version https://git-lfs"):
+        raise ImageError(name, "a pointer of Git LFS and not the image itself: run git lfs pull")
     for format_name, magic in _REFUSED.items():
         if re.match(magic, head, re.DOTALL):
             raise ImageError(name, f"format {format_name} is not allowed")

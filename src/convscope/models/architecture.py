@@ -13,6 +13,7 @@ import torch
 from ..errors import DamagedFile, ForeignFile, UsageError
 from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
 from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, size_unbuilt, unusable
+from .memory_format import channels_last, settled
 from .registry import MODELS, build, full_name
 from .taps import evaluating
 from .user_network import is_own, source_hash
@@ -30,9 +31,9 @@ class Architecture:
     source: str | None = None  # SHA-256 of the user's own module
 
     def build(self, num_classes: int, seed: int = 0) -> torch.nn.Module:
-        """The network, in channels-last memory, freshly initialised; the caller's generators are left alone."""
+        """The network, freshly initialised, in channels-last memory where it can be; no generator is moved."""
         network = build(self.name, num_classes, self.image_size, self.options, seed=seed)
-        return network.to(memory_format=torch.channels_last)
+        return settled(network, self.image_size) if is_own(self.name) else channels_last(network)
 
 
 def weights_hash(network: torch.nn.Module, without: str | None = None) -> str:

@@ -18,9 +18,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import UnknownName, UsageError
+from .taps import evaluating
 
 
 def is_own(name: str) -> bool:
@@ -45,6 +48,15 @@ def load_own(spec: str, num_classes: int, image_size: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         what = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
         raise UsageError(f"{spec} returned {what}, and must return a torch.nn.Module.")
+    with _sentence_for(spec, path):
+        return _materialised(network, image_size)
+
+
+def _materialised(network: nn.Module, image_size: int) -> nn.Module:
+    """The network with its lazy layers made: they take their sizes from an image."""
+    if any(is_lazy(p) for p in (*network.parameters(), *network.buffers())):
+        with evaluating(network), torch.no_grad():
+            network(torch.zeros(1, 3, image_size, image_size))
     return network
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,26 @@ from ..errors import UnknownName, UsageError
 from ..models.architecture import Architecture, architecture_of, load_weight_file
 from ..models.recomputing import recomputing
 from ..progress import Progress
-from ..recipes import RECIPES, SIZES, Recipe, find_recipe
+from ..recipes import RECIPES, SIZES, Model, Recipe, find_recipe
 from .options import TrainOptions
 
 
 def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
     """The recipe asked for, its "auto" rate left at the recipe's own until it is found out."""
+    recipe = named_recipe(data, options)
+    changes = {"data": data_name(data), **options.of_recipe()}
+    if changes.get("lr") == "auto":
+        del changes["lr"]
+    if options.weights is not None:
+        changes["weights"] = str(Path(options.weights).resolve())
+        remember(Path(changes["weights"]))
+    if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
+        recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
+    return recipe.with_options(changes)
+
+
+def named_recipe(data: str, options: TrainOptions) -> Recipe:
+    """The recipe to start from: by its name or size, that of the data, or the default."""
     name = options.recipe
     if options.size is not None:
         if name is not None:
@@ -27,14 +42,16 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         if options.size not in SIZES:
             raise UnknownName("size", options.size, SIZES)
         name = SIZES[options.size]
-    named = find_recipe(name or (data if data in RECIPES else "default"))
-    changes = {"data": data_name(data), **options.of_recipe()}
-    if changes.get("lr") == "auto":
-        del changes["lr"]
-    if options.weights is not None:
-        changes["weights"] = str(Path(options.weights).resolve())
-        remember(Path(changes["weights"]))
-    return named.recipe.with_options(changes)
+    return find_recipe(name or (data if data in RECIPES else "default")).recipe
+
+
+def left_out(data: str, options: TrainOptions) -> str | None:
+    """In a sentence, what the recipe says of another network than is asked for; None where it says nothing."""
+    named = named_recipe(data, options).model
+    said = [f"{option.replace('_', '-')} {value}" for option, value in named.options().items() if value is not None]
+    if options.model in (None, named.name) or not said:
+        return None
+    return f"the recipe is for {named.name}: what it says of that network ({', '.join(said)}) is left out."
 
 
 def data_name(data: str) -> str:

@@ -12,14 +12,16 @@ import torch
 from ..datasets.dataset import Dataset
 from ..errors import DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
-from ..models.registry import options_of
+from ..models.architecture import architecture_of
+from ..models.registry import MODELS, options_of
+from ..models.trial import output_fault, try_training
 from ..models.user_network import is_own
 from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
 from .loop import prepare
 from .options import Size, TrainOptions
-from .request import read_dataset, starting_architecture, wanted_recipe
+from .request import left_out, read_dataset, starting_architecture, wanted_recipe
 from .resuming import resume_command
 from .runs import Run, check_name, create_run, data_description, free_name, point_last, runs_folder
 from .session import Session, training_batches
@@ -117,6 +119,7 @@ def _stem(model: str) -> str:
 def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.device) -> _Start:
     """The start, with what has to be measured settled: size and epochs by time, memory, learning rate."""
     start = settle_recipe(wanted_recipe(data, options), dataset, device)
+    start.notes += [*filter(None, [left_out(data, options)]), *_tried(start.recipe, dataset)]
     if options.minutes is not None:
         start = _within_minutes(data, options, start)
     if options.memory is not None:
@@ -132,6 +135,23 @@ def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.devi
         start.recipe = start.recipe.with_options({"lr": start.rates.chosen})
         start.notes.append(f"the range test chose the learning rate {start.rates.chosen:g}; see lr.png in the run.")
     return start
+
+
+def _tried(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Try one step of a network that is not ours, or of one image; a note where its outputs are no logits."""
+    batch_size = recipe.loop.batch_size or 2
+    if recipe.model.name in MODELS and batch_size > 1:
+        return []
+    size, classes = dataset.preprocess.size, len(dataset.class_names)
+    _, network = architecture_of(recipe.model.name, size, recipe.model.options(), classes)
+    try_training(recipe.model.name, network, classes, size, batch_size)
+    fault = output_fault(network, torch.zeros(1, 3, size, size)) if is_own(recipe.model.name) else None
+    if fault is None:
+        return []
+    return [
+        f"the outputs of {recipe.model.name} are {fault}, and the loss wants logits: take the last layer away, or it "
+        "will learn slowly or not at all."
+    ]
 
 
 def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
