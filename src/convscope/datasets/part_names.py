@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 
 # The words that name a part, by the part. "eval" is either: validation where there is a test part beside it, else test.
-TRAIN = "train training trn learning".split()
+TRAIN: list[str] = "train training trn learning".split()
 VALIDATION = "val valid validation validate validating dev devel development".split()
 TEST = "test testing tst holdout heldout unseen".split()
 EITHER = "eval evaluation evaluate evaluating".split()
-_PART_OF = dict.fromkeys(TRAIN, "train") | dict.fromkeys(VALIDATION, "val") | dict.fromkeys(TEST + EITHER, "test")
+_PART_OF: dict[str, str] = (
+    dict.fromkeys(TRAIN, "train") | dict.fromkeys(VALIDATION, "val") | dict.fromkeys(TEST + EITHER, "test")
+)
 # Words that say nothing beside one of those.
 _FILLING = "set sets data dataset images image imgs img pictures pics photos split folder final all the part".split()
 _GLUED = re.compile(rf"({'|'.join(sorted(_PART_OF, key=len, reverse=True))})({'|'.join(_FILLING)}|s)")
