@@ -10,10 +10,11 @@ inherit it elsewhere, where a name in quotes would mean nothing.
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, get_args, get_type_hints
 
 from cyclopts import Parameter
 
@@ -201,6 +202,7 @@ def with_image_data_and_options(
 def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None = None) -> Any:
     """Take a group's fields as keywords; the positional of number ``may_lack`` is None where it is not given."""
     fields = [field.name for field in dataclasses.fields(group)]
+    paths = {name for name, hint in get_type_hints(group).items() if {hint, *get_args(hint)} & {Path}}
     *positional, _ = inspect.signature(function).parameters.values()
     if may_lack is not None:
         positional[may_lack] = positional[may_lack].replace(default=None)
@@ -213,6 +215,9 @@ def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None =
                 raise UnknownName("option", name, fields)
         bound = inspect.Signature(positional).bind(*subjects, **by_name)
         bound.apply_defaults()
+        if isinstance(bound.arguments.get("run"), os.PathLike):
+            bound.arguments["run"] = os.fspath(bound.arguments["run"])
+        given |= {name: Path(given[name]) for name in paths & given.keys() if isinstance(given[name], str)}
         return function(*bound.args, group(**given))
 
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]

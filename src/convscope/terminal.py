@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from .errors import InterruptedRun, StorageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .progress import Progress as Moving
 
 STEPS_BEFORE_ESTIMATE = 20
+PIPE_WIDTH = 10_000  # characters: in a file or a pipe nothing has to be cut
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -112,7 +114,18 @@ def guarded_output() -> Iterator[None]:
 def console(*, stderr: bool = False, **options: Any) -> Console:
     """Make a console of rich's that writes where ``print`` does; names go onto it by ``cell``."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=_Trusted(stream) if isinstance(stream, Output) else stream, **options)  # type: ignore[arg-type]
+    made = Console(file=_Trusted(stream) if isinstance(stream, Output) else stream, **options)  # type: ignore[arg-type]
+    if not made.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
+
+
+def new_table(*headings: str) -> Table:
+    """Make a table of rich's that cuts no name: where the screen is too narrow, a name goes on in the next line."""
+    made = Table(box=None, header_style="bold")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
 
 
 def cell(name: str, style: str = "") -> Text:

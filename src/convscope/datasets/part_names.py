@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterable
 
 # The words that name a part, by the part. "eval" is either: validation where there is a test part beside it, else test.
-TRAIN: list[str] = "train training trn learning".split()
-VALIDATION = "val valid validation validate validating dev devel development".split()
-TEST = "test testing tst holdout heldout unseen".split()
-EITHER = "eval evaluation evaluate evaluating".split()
-_PART_OF: dict[str, str] = (
-    dict.fromkeys(TRAIN, "train") | dict.fromkeys(VALIDATION, "val") | dict.fromkeys(TEST + EITHER, "test")
-)
+TRAIN = ("train", "training", "trn", "learning")
+VALIDATION = ("val", "valid", "validation", "validate", "validating", "dev", "devel", "development")
+TEST = ("test", "testing", "tst", "holdout", "heldout", "unseen")
+EITHER = ("eval", "evaluation", "evaluate", "evaluating")
+_WORDS = (("train", TRAIN), ("val", VALIDATION), ("test", TEST), ("test", EITHER))
+_PART_OF = {word: part for part, words in _WORDS for word in words}
 # Words that say nothing beside one of those.
 _FILLING = "set sets data dataset images image imgs img pictures pics photos split folder final all the part".split()
 _GLUED = re.compile(rf"({'|'.join(sorted(_PART_OF, key=len, reverse=True))})({'|'.join(_FILLING)}|s)")

@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
-from ..terminal import cell, console, percent, print_json, print_notes, progress_bar
+from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from .options import EvaluateOptions, PredictOptions
 
 
@@ -59,7 +57,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
             f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
             f"loss {summary['views_loss']:.4f}"
         )
-    table = Table("class", "images", "precision", "recall [95 %]", "F1", box=None, header_style="bold")
+    table = new_table("class", "images", "precision", "recall [95 %]", "F1")
     for c in summary["classes"][:100]:
         table.add_row(cell(c["name"]), str(c["n"]), _cell(c["precision"]), _recall(c), _cell(c["f1"]))
     console().print(table)
@@ -129,7 +127,7 @@ def print_csv(rows: list[dict[str, Any]]) -> None:
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
-    table = Table("image", "label", "probability", "then", box=None, header_style="bold")
+    table = new_table("image", "label", "probability", "then")
     for row in rows:
         if "error" in row:
             table.add_row(cell(row["path"]), cell(f"cannot be read: {row['error']}", "red"), "", "")
@@ -140,4 +138,4 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
             seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
         then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
         table.add_row(cell(row["path"]), cell(row["label"], "bold"), cell(seen), cell(then))
-    console(soft_wrap=True).print(table)
+    console().print(table)

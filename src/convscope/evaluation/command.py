@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -118,8 +119,10 @@ def find_images(patterns: Iterable[str], standard_input: bytes | None = None) ->
 
 
 @with_images_and_options(PredictOptions)
-def predict(run: str, images: Iterable[str], options: PredictOptions) -> list[Prediction | Unreadable]:
-    """The classifier's answer for each image; those that cannot be read are named with the reason.
+def predict(
+    run: str, images: str | Path | Iterable[str | Path], options: PredictOptions
+) -> list[Prediction | Unreadable]:
+    """The classifier's answer for each image, one or several; those that cannot be read are named with the reason.
 
     ``views`` is a name of VIEWS: with more than one, the mean of the views is the answer.
     """
@@ -128,7 +131,10 @@ def predict(run: str, images: Iterable[str], options: PredictOptions) -> list[Pr
     classifier, _ = open_classifier(run, options.runs, options.model, options.weights)
     find_views(options.views)
     views, _ = _allowed_views(classifier, options.views)
-    return predict_images(classifier, find_images(images, options.standard_input), options.top, views)
+    given = [images] if isinstance(images, (str, os.PathLike)) else images
+    return predict_images(
+        classifier, find_images([os.fspath(p) for p in given], options.standard_input), options.top, views
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- demo

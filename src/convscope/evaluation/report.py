@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing
+from ..canvas.pages import with_notes
 from ..canvas.sheets import image_grid
 from ..folders import fresh_folder
 from ..storage import commit_json, sweep_temporaries, write_derived
@@ -51,8 +52,16 @@ class EvaluationReport:
         heading = "The most confident mistakes: truth \u2192 guess, and its probability"
         return image_grid(np.asarray(self.evaluated.dataset.images[index]), titles, 5, heading)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to read."""
+        return tuple(self.summary["notes"])
+
     def _repr_png_(self) -> bytes:
         return (self.confusion or self.calibration).png
+
+    def _repr_html_(self) -> str:
+        return with_notes(self.confusion or self.calibration, self.notes)
 
 
 def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:

@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..options import Flag, Flat
-from ..terminal import console, keeping, print_json, print_notes, progress_bar
+from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
 from .options import ExplainOptions, MapOptions
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ def print_image(summary: dict[str, Any]) -> None:
         f"{summary['target']} leads {summary['against']} by {summary['lead']:.2f}; the filters of {summary['layer']} "
         f"explain {summary['explained']:.2f} of it, the rest {summary['rest']:.2f} ({how})"
     )
-    table = Table("filter", "of the lead", box=None, header_style="bold")
+    table = new_table("filter", "of the lead")
     for term in summary["terms"][:8]:
         table.add_row(str(term["filter"]), f"{term['margin']:+.2f}")
     console().print(table)

@@ -6,9 +6,13 @@ the plain script that is written beside an ONNX file, which needs NumPy, Pillow 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,16 +128,46 @@ def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels:
     images = torch.zeros(2, 3, image_size, image_size)
     if pixels:
         images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    with evaluating(network):
+    with evaluating(network), _in_a_sentence(), _quiet():
         program = torch.onnx.export(
             network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
             dynamic_shapes=({0: "batch"},),
         )  # fmt: skip
-    assert program is not None  # dynamo gives one
-    model = program.model_proto
+        assert program is not None  # dynamo gives one
+        model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where in whose source it was traced: paths of this machine
     return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """UsageError with the reason where torch or onnxruntime cannot take a network: each has errors of many kinds."""
+    try:
+        yield
+    except (ConvscopeError, MemoryError):
+        raise
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:  # the exporter wraps what happened, and says only that something did
+            first = first.__cause__
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", str(first))
+        reason = next((line.strip() for line in plain.splitlines() if line.strip()), type(first).__name__)
+        raise UsageError(
+            f"this network cannot be written as ONNX: {reason.rstrip('.')[:300]}. --format safetensors keeps it."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A with-block without what torch's exporter prints and logs: of a failure pages, and its reason is told."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
@@ -147,5 +181,8 @@ def _with_description(data: bytes, description: dict[str, Any]) -> bytes:
 
 def _run(data: bytes, images: np.ndarray) -> np.ndarray:
     runtime = importlib.import_module("onnxruntime")
-    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": images})[0].astype(np.float64)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    with _in_a_sentence():
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return session.run(None, {"images": images})[0].astype(np.float64)

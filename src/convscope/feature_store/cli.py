@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ..options import Flag, Flat
-from ..terminal import cell, console, keeping, print_json, print_notes, progress_bar
+from ..terminal import cell, console, keeping, new_table, print_json, print_notes, progress_bar
 from .options import FeaturesOptions, SimilarOptions
 
 if TYPE_CHECKING:
@@ -78,8 +76,8 @@ def similar(
 def print_similar(result: SimilarReport) -> None:
     """The nearest images."""
     s = result.summary
-    table = Table("image", "class", "cosine", box=None, header_style="bold")
+    table = new_table("image", "class", "cosine")
     for row in s["nearest"]:
         table.add_row(cell(row["origin"]), cell(row["label"]), f"{row['cosine']:.3f}")
-    console(soft_wrap=True).print(table)
+    console().print(table)
     print(f"of {s['searched']:,} images; written: {result.folder / 'similar.png'}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..options import Flag, Flat
-from ..terminal import cell, console, print_json
+from ..terminal import cell, console, new_table, print_json
 from .options import ModelOptions
 
 if TYPE_CHECKING:
@@ -53,12 +50,12 @@ def models(
 
 
 def print_models(rows: list[dict[str, Any]]) -> None:
-    table = Table("model", "parameters", "multiply-adds", "best measured", "options", box=None, header_style="bold")
+    table = new_table("model", "parameters", "multiply-adds", "best measured", "options")
     for row in rows:
         best = f"{100 * row['top1']:.1f} % in {row['minutes']:.0f} min" if row["top1"] is not None else "-"
         sizes = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
         table.add_row(row["name"], *sizes, best, ", ".join(row["options"]))
-    console(width=None if sys.stdout.isatty() else 160).print(table)
+    console().print(table)
     print(
         "at 32 x 32 for 10 classes; measured: validation accuracy on cifar10, one run on 2 cores (docs/results.md)\n"
         "the layers of one: convscope models NAME; torchvision's and timm's networks go by their names there"
@@ -73,12 +70,12 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
     if json:
         print_json({**asdict(book), "rules": list(rules)})
         return
-    table = Table(LECTURE_COLUMNS[0], box=None, header_style="bold")
+    table = new_table(LECTURE_COLUMNS[0])
     for column in LECTURE_COLUMNS[1:]:
         table.add_column(column, justify="right")
     for row in lecture_rows(book):
         table.add_row(*(f"{int(c):,}" if c.isdecimal() else c for c in lecture_cells(row)))
-    console(width=None if sys.stdout.isatty() else 160).print(table)
+    console().print(table)
     print(
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
         f"{book.activation_bytes / 2**20:.2f} MiB of activations an image"
@@ -89,12 +86,12 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
 
 def print_pretrained(rows: list[dict[str, Any]]) -> None:
     """Pretrained networks with size, input, licence and whether they are here."""
-    table = Table("pretrained network", "parameters", "images", "licence", "here", box=None, header_style="bold")
+    table = new_table("pretrained network", "parameters", "images", "licence", "here")
     for row in rows:
         licence = cell(row["licence"] or "unknown", "yellow" if row["note"] else "")
         size = f"{row['image_size']} x {row['image_size']}"
         table.add_row(row["name"], f"{row['parameters']:,}", size, licence, "yes" if row["here"] else "no")
-    console(width=None if sys.stdout.isatty() else 160).print(table)
+    console().print(table)
     print(
         "every other one of timm's works by its name: convscope models NAME --pretrained lists those that contain NAME"
     )

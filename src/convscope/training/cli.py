@@ -55,7 +55,7 @@ def show_training(session: Session, json: bool) -> None:
         shown = len(session.notes)
         timing = session.timing[-1]
         print_json(row) if json else print(epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
-    result = report.write_training(session.run)
+    result = report.write_training(session.run, session.notes)
     if json:
         print_json(result.summary)
         return

@@ -41,7 +41,7 @@ def train(data: str | Path, options: TrainOptions) -> report.TrainReport:
     session = prepare_training(data, **vars(options))
     for _ in session.events():
         pass
-    return report.write_training(session.run)
+    return report.write_training(session.run, session.notes)
 
 
 def preview(data: str, options: TrainOptions, target: Path) -> Path:

@@ -5,6 +5,7 @@ The objects returned here show themselves as images in a notebook.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing
-from ..canvas.pages import page, uri
+from ..canvas.pages import page, uri, with_notes
 from ..canvas.sheets import image_grid
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
@@ -34,10 +35,14 @@ PREVIEW = 8  # images on the augmentation sheet, and variants of each
 
 @dataclass(frozen=True)
 class TrainReport:
-    """A finished, or stopped, training: its run and the summary that the command prints as its last line."""
+    """A finished, or stopped, training: its run and the summary that the command prints as its last line.
+
+    ``notes`` are sentences to read; a notebook shows them under the curves.
+    """
 
     run: Run
     summary: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def curves(self) -> Drawing:
@@ -46,6 +51,9 @@ class TrainReport:
 
     def _repr_png_(self) -> bytes:
         return self.curves.png
+
+    def _repr_html_(self) -> str:
+        return with_notes(self.curves, self.notes)
 
 
 def train_summary(run: Run) -> dict[str, Any]:
@@ -82,11 +90,12 @@ def roofline(summary: dict[str, Any]) -> str:
     )
 
 
-def write_training(run: Run) -> TrainReport:
-    """Write curves, summary and the page of a run; returns what the command shows."""
-    report = TrainReport(run, train_summary(run))
+def write_training(run: Run, notes: Iterable[str] = ()) -> TrainReport:
+    """Write curves, summary and the page of a run; returns what the command shows, with what there was to note."""
+    summary = train_summary(run)
+    report = TrainReport(run, {**summary, "notes": list(notes)}, tuple(notes))
     write_derived(run.folder / "curves.png", report.curves.png)
-    commit_json(run.folder / "summary.json", report.summary)
+    commit_json(run.folder / "summary.json", summary)
     write_page(run)
     return report
 

@@ -56,6 +56,10 @@ class Run:
 
     folder: Path
 
+    def __fspath__(self) -> str:
+        """The folder: a Run may stand wherever a run's path may."""
+        return str(self.folder)
+
     @property
     def name(self) -> str:
         """The folder's own name."""
