@@ -27,10 +27,9 @@ def try_training(name: str, network: nn.Module, num_classes: int, image_size: in
     if odd is not None:
         raise UsageError(f"{name} has complex weights ({odd}), which no optimizer here trains.")
     count = min(batch_size, 2)
-    with torch.no_grad():  # else the weights of a scripted module's copy are no leaves
-        copy = deepcopy(network).train()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
+        copy = deepcopy(network).train()
         images = torch.randn(count, 3, image_size, image_size).contiguous(memory_format=torch.channels_last)
         try:
             logits = copy(images)
@@ -41,7 +40,7 @@ def try_training(name: str, network: nn.Module, num_classes: int, image_size: in
             F.cross_entropy(logits.float(), torch.arange(count) % num_classes).backward()
         except Exception as error:
             raise UsageError(f"{name} cannot be trained: {_reason(error, count)}.") from error
-    scripted = isinstance(copy, torch.jit.ScriptModule)  # of a copy of one the gradients are not to be seen
+    scripted = isinstance(copy, torch.jit.ScriptModule)  # the weights of a copy of one are no leaves
     if not scripted and all(p.grad is None for p in copy.parameters()):
         raise UsageError(f"{name} cannot be trained: no gradient reaches any of its weights.")
 
