@@ -75,7 +75,9 @@ def _safetensors(classifier: Classifier, folder: Path, name: str) -> Exported:
 
 def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
     wanted = sealed_logits(classifier)
-    model = to_onnx(_Whole(classifier), classifier.preprocess.size, pixels=True)
+    with _in_a_sentence():
+        whole = _Whole(classifier)
+    model = to_onnx(whole, classifier.preprocess.size, pixels=True)
     data = _with_description(model, _description(classifier, wanted))
     difference = float(np.abs(_run(data, seal_images(classifier.preprocess.size)) - wanted).max())
     if not difference <= allowed_difference(wanted):
