@@ -121,9 +121,9 @@ def test_no_table_cuts_a_name(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int | None
 ) -> None:
     """In a pipe, or on a screen of so many columns: every character of each name is there, if in several lines."""
-    monkeypatch.delenv("COLUMNS", raising=False)
     if columns is not None:
-        monkeypatch.setenv("COLUMNS", str(columns))
+        for variable, value in (("COLUMNS", str(columns)), ("TTY_COMPATIBLE", "1"), ("NO_COLOR", "1")):
+            monkeypatch.setenv(variable, value)
     label = "a-long-label" * 4
     top = [{"label": label, "probability": 0.9}]
     rows: list[dict[str, Any]] = [
@@ -140,10 +140,7 @@ def test_no_table_cuts_a_name(
         assert all(row["path"] in out for row in rows if len(row["path"]) < 100)
 
 
-def test_names_of_classes_are_not_cut(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+def test_names_of_classes_are_not_cut(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = convscope.evaluate(str(home / "runs" / "r"), home / "photos").summary
     long = "a class with a name of sixty letters, which somebody did give it"
     print_evaluation(summary | {"classes": [summary["classes"][0] | {"name": long}]}, home)

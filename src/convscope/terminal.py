@@ -115,7 +115,7 @@ def console(*, stderr: bool = False, **options: Any) -> Console:
     """Make a console of rich's that writes where ``print`` does; names go onto it by ``cell``."""
     stream = sys.stderr if stderr else sys.stdout
     made = Console(file=_Trusted(stream) if isinstance(stream, Output) else stream, **options)  # type: ignore[arg-type]
-    if not made.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+    if not made.is_terminal:
         made.width = PIPE_WIDTH
     return made
 

@@ -162,11 +162,11 @@ def _in_a_sentence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A with-block without what torch's exporter prints and logs: of a failure pages, and its reason is told."""
+    """A with-block without what torch's exporter logs and complains of: of a failure pages; its reason is told."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(before)
