@@ -173,6 +173,8 @@ def write_images(folder: Path) -> list[Path]:
     clear.save(folder / "clear.png")
     Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(folder / "deep.png")
     image.convert("CMYK").resize((80, 60)).save(folder / "cmyk.jpg")
+    radiograph = Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40)
+    radiograph.save(folder / "white_is_zero.tif", tiffinfo={262: 0})
     return sorted(folder.iterdir())
 
 
@@ -197,7 +199,7 @@ def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, prepro
 def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_path: Path):
     images = tmp_path / "images"
     images.mkdir()
-    good = write_images(images)[-1]
+    good = write_images(images)[-2]
     (tmp_path / "none.png").write_bytes(b"no image")
     (tmp_path / "cut.png").write_bytes((images / "clear.png").read_bytes()[:3000])
     header = b"IHDR" + (30_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"  # too large, which Pillow says in its own way

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .containers import TooMuch, inspect_exif
+from .tiff import brightest, unsigned_32, white_is_zero
 
 BACKGROUND = (255, 255, 255)  # what lies behind transparent pixels
 STRIP = 1 << 20  # pixels that are converted at a time where a conversion needs more room than its result
@@ -78,7 +79,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if deep:
         scale = _Scale(image)
         for top, strip in _strips(image):
-            canvas.paste(Image.fromarray(scale(np.asarray(strip))).convert("RGB"), (0, top))
+            canvas.paste(Image.fromarray(scale(strip)).convert("RGB"), (0, top))
         return canvas
     for top, strip in _strips(image):
         rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
@@ -90,17 +91,23 @@ class _Scale:
     """From the values of a 16-bit, 32-bit or float grey image to uint8; `decode` states the rule."""
 
     def __init__(self, image: Image.Image) -> None:
+        self.unsigned = image.mode == "I" and unsigned_32(image)
+        self.inverted, self.white = white_is_zero(image), brightest(image)
         self.low, self.high = np.inf, -np.inf
         for _, strip in _strips(image):
-            values = np.asarray(strip)
+            values = self._values(strip)
             finite = np.isfinite(values) if image.mode == "F" else np.True_
             self.low = min(self.low, values.min(where=finite, initial=self._end(values, "max")))
             self.high = max(self.high, values.max(where=finite, initial=self._end(values, "min")))
         self.colour = image.info.get("transparency")
-        self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= 65535
+        self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= self.white
         if image.mode == "F" and self.low >= 0 and self.high <= 1:
             self.low, self.high = 0.0, 1.0
         self.low, self.high = float(self.low), float(self.high)
+
+    def _values(self, strip: Image.Image) -> np.ndarray:
+        values = np.asarray(strip)
+        return values.view(np.uint32) if self.unsigned else values
 
     @staticmethod
     def _end(values: np.ndarray, which: str) -> float | int:
@@ -109,12 +116,22 @@ class _Scale:
             return np.inf if which == "max" else -np.inf
         return getattr(np.iinfo(values.dtype), which)
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        if self.sixteen:
-            grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(v / 257), exactly
-            if isinstance(self.colour, int):
-                grey[values == self.colour] = BACKGROUND[0]
-            return grey
+    def __call__(self, strip: Image.Image) -> np.ndarray:
+        values = self._values(strip)
+        grey = self._of_white(values) if self.sixteen else self._of_range(values)
+        if self.inverted:
+            grey = 255 - grey
+        if isinstance(self.colour, int) and self.sixteen:
+            grey[values == self.colour] = BACKGROUND[0]
+        if values.dtype.kind == "f":
+            grey[~np.isfinite(values)] = 0
+        return grey
+
+    def _of_white(self, values: np.ndarray) -> np.ndarray:
+        """Return round(255 v / white), exactly."""
+        return ((values.astype(np.uint32) * 255 + self.white // 2) // self.white).astype(np.uint8)
+
+    def _of_range(self, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "f":
             values = np.where(np.isfinite(values), values, self.low)
         span = self.high - self.low or 1.0
