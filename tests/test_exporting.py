@@ -180,7 +180,13 @@ def write_images(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(
     "preprocess",
-    [{}, {"fit": "pad"}, {"fit": "squash", "mean": (0.2, 0.4, 0.6)}, {"interpolation": "bicubic", "centre": 0.875}],
+    [
+        {},
+        {"fit": "pad"},
+        {"fit": "squash", "mean": (0.2, 0.4, 0.6)},
+        {"interpolation": "bicubic", "centre": 0.875},
+        {"stretch": True},
+    ],
 )
 def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, preprocess: dict):
     classifier = made(**preprocess)

@@ -162,6 +162,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     *,
     image_size: int | None = None,
     fit: str = "crop",
+    stretch: bool = False,
     limit: int | None = None,
     bad_images: str = "error",
     progress: Progress | None = None,
@@ -169,13 +170,13 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
-    A ``preprocess`` of a classifier stands for size and fit, and its mean and std are kept. Raises ImageError or
-    DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
+    A ``preprocess`` of a classifier stands for size, fit and stretch, and its mean and std are kept. Raises ImageError
+    or DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
     the notes.
     """
     check_bad_images(bad_images)
     size = unsplit.image_size if image_size is None else image_size
-    wanted = preprocess or Preprocess(size=size, fit=fit)  # before anything is read: it may be refused
+    wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
     return decoded(listing(unsplit, limit, progress), wanted, preprocess is None, bad_images, progress)
 
 

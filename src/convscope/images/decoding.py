@@ -74,7 +74,9 @@ _NO_READER = re.compile(r"(?:Unsupported|cannot handle) (BMP (?!Palette).*|[0-9]
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
-def decode(source: Path | bytes, *, where: str | None = None, at_least: int | None = None) -> Image.Image:
+def decode(
+    source: Path | bytes, *, where: str | None = None, at_least: int | None = None, stretch: bool = False
+) -> Image.Image:
     """The image in a file, or in its bytes, as a loaded and upright RGB image; of an animation the first frame.
 
     What it is is told by its content, never by its name. Its pixels are not touched when the header says more than
@@ -87,17 +89,24 @@ def decode(source: Path | bytes, *, where: str | None = None, at_least: int | No
     Adobe writes it. Of a PNG, a wrong checksum is passed over, with its chunk, where no pixel needs the chunk.
 
     ``at_least``, a side in pixels, lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay
-    `DRAFT_MARGIN` times that long. ``where`` names the image in errors; the default is its path. Threads that decode at
+    `DRAFT_MARGIN` times that long. With ``stretch`` the darkest value of the image becomes 0 and the brightest 255, of
+    the three channels together, at the depth that the file has for grey, and at 8 bits for colours, of which Pillow
+    gives no more; one of a single value stays as it is. What was transparent counts as `BACKGROUND`.
+    ``where`` names the image in errors; the default is its path. Threads that decode at
     once share a budget of memory and wait for it.
     Raises ImageError, and nothing else, for anything that is not an image we can read.
     """
-    with decoded(source, where=where, at_least=at_least) as image:
+    with decoded(source, where=where, at_least=at_least, stretch=stretch) as image:
         return image
 
 
 @contextmanager
 def decoded(
-    source: Path | bytes | Image.Image, *, where: str | None = None, at_least: int | None = None
+    source: Path | bytes | Image.Image,
+    *,
+    where: str | None = None,
+    at_least: int | None = None,
+    stretch: bool = False,
 ) -> Iterator[Image.Image]:
     """The image of `decode` within the block, at whose end its memory goes back to the budget.
 
@@ -107,11 +116,11 @@ def decoded(
         if isinstance(source, Image.Image):
             name = where or "image"
             held.enter_context(BUDGET.holding(cost(source, source.size, in_scans=False)))
-            yield guarded(lambda: upright_rgb(source), name)
+            yield guarded(lambda: upright_rgb(source, stretch=stretch), name)
             return
         name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
         with _opened(source, name) as file:
-            image = guarded(lambda: _decoded(file, name, at_least, held), name)
+            image = guarded(lambda: _decoded(file, name, held, at_least, stretch), name)
         yield image
 
 
@@ -152,7 +161,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _decoded(file: BinaryIO, name: str, at_least: int | None, held: ExitStack) -> Image.Image:
+def _decoded(file: BinaryIO, name: str, held: ExitStack, at_least: int | None, stretch: bool) -> Image.Image:
     """Decode the file once its header, its structure and the budget, which ``held`` gives back, allow it."""
     kind, reader = _reader(file.read(512), name)
     in_scans = inspect(kind, file)
@@ -174,7 +183,7 @@ def _decoded(file: BinaryIO, name: str, at_least: int | None, held: ExitStack) -
         image = _header(reader, quick(file))
         if image.size != full_size:
             raise ValueError("its header says two sizes")
-    return upright_rgb(image, spent=True)
+    return upright_rgb(image, spent=True, stretch=stretch)
 
 
 def _allowed(image: Image.Image) -> tuple[int, int]:

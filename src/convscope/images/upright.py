@@ -23,17 +23,19 @@ _TRANSPOSE = {
 }
 
 
-def upright_rgb(image: Image.Image, *, spent: bool = False) -> Image.Image:
+def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = False) -> Image.Image:
     """Any Pillow image as a new RGB image, upright, without metadata; the rules are those of `decode`.
 
-    A ``spent`` image is closed as soon as it is not needed.
+    A ``spent`` image is closed as soon as it is not needed; ``stretch`` spreads its range, as `decode` says.
     """
     _scale_transparency(image)
     image.load()
     turn = _turn(image)
-    rgb = _rgb(image)
+    rgb = _rgb(image, stretch)
     if spent and rgb is not image:
         image.close()
+    if stretch:
+        rgb = _stretched(rgb)
     upright = rgb.transpose(turn) if turn is not None else rgb.copy() if rgb is image else rgb
     upright.info.clear()  # an orientation left in here would be applied again by the next reader
     return upright
@@ -69,7 +71,17 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _stretched(rgb: Image.Image) -> Image.Image:
+    """Spread what lies between the darkest and the brightest value of all channels over 0 to 255."""
+    used = [place % 256 for place, count in enumerate(rgb.histogram()) if count]
+    low, high = min(used), max(used)
+    if low == high or (low, high) == (0, 255):
+        return rgb
+    table = [round((min(max(v, low), high) - low) * (255.0 / (high - low))) for v in range(256)]
+    return rgb.point(table * 3)
+
+
+def _rgb(image: Image.Image, stretch: bool) -> Image.Image:
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     if not deep and image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -77,7 +89,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     canvas = Image.new("RGB", image.size, BACKGROUND)
     if deep:
-        scale = _Scale(image)
+        scale = _Scale(image, stretch)
         for top, strip in _strips(image):
             canvas.paste(Image.fromarray(scale(strip)).convert("RGB"), (0, top))
         return canvas
@@ -90,7 +102,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 class _Scale:
     """From the values of a 16-bit, 32-bit or float grey image to uint8; `decode` states the rule."""
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(self, image: Image.Image, stretch: bool) -> None:
         self.unsigned = image.mode == "I" and unsigned_32(image)
         self.inverted, self.white = white_is_zero(image), brightest(image)
         self.low, self.high = np.inf, -np.inf
@@ -101,7 +113,9 @@ class _Scale:
             self.high = max(self.high, values.max(where=finite, initial=self._end(values, "min")))
         self.colour = image.info.get("transparency")
         self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= self.white
-        if image.mode == "F" and self.low >= 0 and self.high <= 1:
+        if stretch and self.low < self.high:
+            self.sixteen = False
+        elif image.mode == "F" and self.low >= 0 and self.high <= 1:
             self.low, self.high = 0.0, 1.0
         self.low, self.high = float(self.low), float(self.high)
 
@@ -121,7 +135,7 @@ class _Scale:
         grey = self._of_white(values) if self.sixteen else self._of_range(values)
         if self.inverted:
             grey = 255 - grey
-        if isinstance(self.colour, int) and self.sixteen:
+        if isinstance(self.colour, int) and values.dtype.kind != "f":
             grey[values == self.colour] = BACKGROUND[0]
         if values.dtype.kind == "f":
             grey[~np.isfinite(values)] = 0
