@@ -22,6 +22,7 @@ from ..progress import Progress
 from ..recipes import BAD_IMAGES
 from . import packing as packed
 from . import splits
+from .emptiness import emptiness_notes
 from .unsplit import Unsplit
 
 PARTS = splits.PARTS
@@ -196,7 +197,8 @@ def decoded(
     if not measure or not len(train):
         return data
     mean, std = statistics(images[train])
-    return replace(data, preprocess=replace(wanted, mean=mean, std=std))
+    notes = data.notes + emptiness_notes(images, train, wanted)
+    return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
 
 
 def check_bad_images(bad_images: str) -> None:
