@@ -19,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 
+from .ticks import make_legible
+
 DPI = 120
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"
 STYLE = {
@@ -95,6 +97,7 @@ def axes_at(figure: Figure, *box: float) -> Axes:
 
 
 def finished(figure: Figure) -> Drawing:
+    make_legible(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # a version there would change the bytes
     return Drawing(buffer.getvalue())
