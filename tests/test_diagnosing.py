@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import convscope
 from convscope import cli
-from convscope.datasets.registry import load_dataset
+from convscope.datasets.registry import DATASETS, load_dataset
+from convscope.datasets.unsplit import Unsplit
 from convscope.diagnosis.report import DiagnoseReport
 from convscope.errors import ConvscopeError, DataError, StorageError, UnknownName, UsageError
 from convscope.models.registry import build
@@ -282,3 +283,47 @@ def test_a_network_whose_norms_have_seen_nothing_is_taken_for_fresh(tmp_path: Pa
     assert list(found.states) == ["start"]
     assert found.states["start"].jacobians is not None
     assert found.states["start"].jacobians.end_to_end.norm < 100
+
+
+def holding(kind: str) -> Unsplit:
+    """Images of two classes that hold next to nothing, or something that has nothing to do with their class."""
+    rng = np.random.default_rng(0)
+    shape, low = (100, 16, 16, 3), rng.integers(0, 200, (100, 1, 1, 1))
+    made = {
+        "black": rng.integers(0, 2, shape),
+        "one colour each": np.broadcast_to(low, shape),
+        "noise of a camera in the dark": rng.integers(2, 5, shape),
+        "12 bits of 16": rng.integers(0, 16, shape),
+        "near white": rng.integers(245, 256, shape),
+        "narrow, elsewhere in each": low + rng.integers(0, 20, shape),
+        "noise": rng.integers(0, 256, shape),
+        "fog": rng.integers(150, 231, shape),
+    }[kind]
+    labels = np.random.default_rng(1).integers(0, 2, 100)
+    given = np.array(["train"] * 80 + ["val"] * 20)
+    return Unsplit("ours", ("a", "b"), labels, given, 16, arrays=made.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "empty"),
+    [
+        ("black", True),
+        ("one colour each", True),
+        ("noise of a camera in the dark", True),
+        ("12 bits of 16", True),
+        ("near white", True),
+        ("narrow, elsewhere in each", True),
+        ("noise", False),
+        ("fog", False),
+    ],
+)
+def test_images_that_hold_nothing_are_blamed_first(
+    kind: str, empty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(DATASETS, "ours", lambda root, progress: holding(kind))
+    convscope.train("ours", name="r", runs=tmp_path, model="resnet20", width=4, epochs=2)
+    found = convscope.diagnose("r", runs=tmp_path, images=1)
+    assert (found.verdict.fault == "empty-images") == empty, found.sentence()
+    if empty:
+        assert "images" in found.sentence()
+        assert "--stretch" in found.verdict.findings[0].then

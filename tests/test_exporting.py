@@ -173,12 +173,20 @@ def write_images(folder: Path) -> list[Path]:
     clear.save(folder / "clear.png")
     Image.fromarray(rng.integers(0, 65536, (40, 40), dtype=np.uint16)).save(folder / "deep.png")
     image.convert("CMYK").resize((80, 60)).save(folder / "cmyk.jpg")
+    radiograph = Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40)
+    radiograph.save(folder / "white_is_zero.tif", tiffinfo={262: 0})
     return sorted(folder.iterdir())
 
 
 @pytest.mark.parametrize(
     "preprocess",
-    [{}, {"fit": "pad"}, {"fit": "squash", "mean": (0.2, 0.4, 0.6)}, {"interpolation": "bicubic", "centre": 0.875}],
+    [
+        {},
+        {"fit": "pad"},
+        {"fit": "squash", "mean": (0.2, 0.4, 0.6)},
+        {"interpolation": "bicubic", "centre": 0.875},
+        {"stretch": True},
+    ],
 )
 def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, preprocess: dict):
     classifier = made(**preprocess)
@@ -197,7 +205,7 @@ def test_the_script_answers_as_predict_does_without_torch(tmp_path: Path, prepro
 def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_path: Path):
     images = tmp_path / "images"
     images.mkdir()
-    good = write_images(images)[-1]
+    good = write_images(images)[-2]
     (tmp_path / "none.png").write_bytes(b"no image")
     (tmp_path / "cut.png").write_bytes((images / "clear.png").read_bytes()[:3000])
     header = b"IHDR" + (30_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"  # too large, which Pillow says in its own way

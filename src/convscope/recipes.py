@@ -43,11 +43,15 @@ class Model:
 
 @_frozen
 class Data:
-    """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default)."""
+    """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default).
+
+    ``stretch`` spreads the range of each image over all of it.
+    """
 
     name: str = "digits"
     image_size: Positive | None = None
     fit: str = "crop"
+    stretch: bool = False
     limit: Positive | None = None
     bad_images: str = "error"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import io
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
+
+from .ticks import make_legible
 
 DPI = 120
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"
@@ -77,7 +80,7 @@ class Drawing:
 def in_style() -> Iterator[None]:
     with _LOCK, matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | {"font.family": [name for name, _ in fonts()]})
+        matplotlib.rcParams.update(STYLE | {"font.family": [name for name, _ in (*fonts(), *_FURTHER)]})
         yield
 
 
@@ -95,6 +98,7 @@ def axes_at(figure: Figure, *box: float) -> Axes:
 
 
 def finished(figure: Figure) -> Drawing:
+    make_legible(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # a version there would change the bytes
     return Drawing(buffer.getvalue())
@@ -108,11 +112,61 @@ def fonts() -> tuple[tuple[str, frozenset[int]], ...]:
     return tuple((name, frozenset(font_manager.get_font(path).get_charmap())) for name, path in found)
 
 
+_FURTHER: list[tuple[str, frozenset[int]]] = []  # fonts of others that a character was found in
+
+
+@functools.cache
+def _others() -> tuple[tuple[str, frozenset[int]], ...]:
+    """All other fonts that are installed; read once, when a character is in none of ours."""
+    ours, found = {name for name, _ in fonts()}, {}
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: (entry.name, entry.weight, entry.fname)):
+        if entry.name in ours or entry.name in found or re.search("emoji|last ?resort", entry.name, re.IGNORECASE):
+            continue
+        with contextlib.suppress(Exception):  # whatever is wrong with somebody's font, the others do
+            font = font_manager.get_font(font_manager.findfont(entry.name, fallback_to_default=False))
+            found[entry.name] = frozenset(font.get_charmap()) if font.scalable else frozenset()
+    return tuple(found.items())
+
+
+@functools.cache
+def can_draw(character: str) -> bool:
+    """Tell, within a drawing, whether an installed font has a character; one of others is used from now on."""
+    if any(ord(character) in charset for _, charset in (*fonts(), *_FURTHER)):
+        return True
+    if unicodedata.category(character)[0] == "C":
+        return False
+    font = next((font for font in _others() if ord(character) in font[1]), None)
+    if font is not None:
+        _FURTHER.append(font)
+        matplotlib.rcParams["font.family"] = [*matplotlib.rcParams["font.family"], font[0]]
+    return font is not None
+
+
+def numbered(names: Sequence[str]) -> tuple[list[str], str]:
+    """The names of classes as they are drawn, and what is told beside the drawing.
+
+    A name with a character that no installed font has stands there as its class's number, from 1.
+    """
+    unknown = [i for i, name in enumerate(names) if not all(map(can_draw, _visible(name)))]
+    drawn = [f"class {i + 1}" if i in unknown else plain(name) for i, name in enumerate(names)]
+    return drawn, ", ".join(f"class {i + 1} is {names[i]}" for i in unknown)
+
+
+def drawn_names(names: Sequence[str]) -> tuple[list[str], str]:
+    """Do what `numbered` does, for reports, outside a drawing."""
+    with in_style():
+        return numbered(names)
+
+
+def _visible(text: str) -> list[str]:
+    return [c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf", "Mn", "Me")]
+
+
 def plain(text: str) -> str:
     """One line without characters that cannot be drawn: invisible ones go, others become the replacement sign."""
 
     def shown(c: str) -> str:
-        if any(ord(c) in charset for _, charset in fonts()):
+        if can_draw(c):
             return c
         return "" if unicodedata.category(c) in ("Cc", "Cf", "Mn", "Me") else "\ufffd"
 

@@ -22,6 +22,7 @@ from ..progress import Progress
 from ..recipes import BAD_IMAGES
 from . import packing as packed
 from . import splits
+from .emptiness import emptiness_notes
 from .unsplit import Unsplit
 
 PARTS = splits.PARTS
@@ -162,6 +163,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     *,
     image_size: int | None = None,
     fit: str = "crop",
+    stretch: bool = False,
     limit: int | None = None,
     bad_images: str = "error",
     progress: Progress | None = None,
@@ -169,13 +171,13 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
-    A ``preprocess`` of a classifier stands for size and fit, and its mean and std are kept. Raises ImageError or
-    DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
+    A ``preprocess`` of a classifier stands for size, fit and stretch, and its mean and std are kept. Raises ImageError
+    or DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
     the notes.
     """
     check_bad_images(bad_images)
     size = unsplit.image_size if image_size is None else image_size
-    wanted = preprocess or Preprocess(size=size, fit=fit)  # before anything is read: it may be refused
+    wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
     return decoded(listing(unsplit, limit, progress), wanted, preprocess is None, bad_images, progress)
 
 
@@ -195,7 +197,8 @@ def decoded(
     if not measure or not len(train):
         return data
     mean, std = statistics(images[train])
-    return replace(data, preprocess=replace(wanted, mean=mean, std=std))
+    notes = data.notes + emptiness_notes(images, train, wanted)
+    return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
 
 
 def check_bad_images(bad_images: str) -> None:

@@ -71,7 +71,7 @@ def fitted_images(
     """
     size, count = preprocess.size, len(digests_N32)
     everything = np.arange(count)
-    if unsplit.arrays is not None and unsplit.arrays.shape[1:3] == (size, size):
+    if unsplit.arrays is not None and unsplit.arrays.shape[1:3] == (size, size) and not preprocess.stretch:
         return unsplit.arrays, everything, ()
     if unsplit.arrays is not None and count * size * size * 3 <= IN_MEMORY:
         fitted = (preprocess.fit_image(Image.fromarray(a)) for a in unsplit.arrays)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.dataset import Dataset
+from ..datasets.emptiness import spans
 from ..errors import DataError, UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..images.preprocess import to_tensor
@@ -81,7 +82,9 @@ class _Diagnosis:
         self.labels = dataset.labels if labels is None else labels
         self.network = deepcopy(self.subject.classifier.network).cpu()  # the user's own stays where it is
         part = "train" if len(dataset.parts["train"]) else "all"
-        self.images, self.targets = self._tensors(dataset.subset(part, SAMPLE))
+        index = dataset.subset(part, SAMPLE)
+        self.images, self.targets = self._tensors(index)
+        self.widths = spans(dataset.images, index, dataset.preprocess.fit == "pad").widths()
         self._find_training(self.options.start, self.options.watched)
 
     def _tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -154,6 +157,7 @@ class _Diagnosis:
             diverged=diverged is not None,
             trained=self.trained,
             designed=self.designed,
+            widths=self.widths,
         )
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> report.State:

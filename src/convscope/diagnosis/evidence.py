@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..datasets.emptiness import FLAT
 from ..models.taps import call_name, evaluating, observe
 from ..models.trial import output_fault
 from ..training.watching import RECTIFIERS, Watched, saturated_share
@@ -35,6 +36,7 @@ class Observations:
     (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
     network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
+    ``widths`` (B,) is how many of 256 values each image spans, None where only the tensors are known.
     """
 
     network: nn.Module
@@ -49,6 +51,7 @@ class Observations:
     diverged: bool = False
     trained: bool | None = True
     designed: frozenset[str] = frozenset()
+    widths: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Evidence:
     largest share of dead channels in a layer now, ``dead_before`` at the start; ``varies`` the standard deviation of a
     logit over images. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
     norms ``norms_frozen`` used running statistics in training, and in ``norms_unset`` these are as they were made.
+    ``blank`` is the share of images of one colour, and the middle one of all spans ``span`` of 256 values.
     ``trained`` is 1, 0, or 0.5 where nobody knows; ``start_loss`` is measured where the first network is known.
     """
 
@@ -97,6 +101,8 @@ class Evidence:
     unlearned: float = 0.0
     not_numbers: float = 0.0
     no_logits: float = 0.0
+    blank: float = math.nan
+    span: float = math.nan
     names: dict[str, str] = data_field(default_factory=dict)
 
 
@@ -127,7 +133,7 @@ def collect(material: Observations) -> Evidence:
     names: dict[str, str] = {}
     if material.batch_size is not None:
         found["batch_size"] = material.batch_size
-    found |= _losses(material, found["guess"])
+    found |= _held(material) | _losses(material, found["guess"])
     worst = found.get("worst_loss", math.nan) if np.isfinite(_numbers(material.losses)).all() else math.nan
     names["ran"] = f"to {worst:.2g} times that of guessing" if math.isfinite(worst) else "until it was no number"
     fault = output_fault(material.network, material.images[:BLOCK])
@@ -151,6 +157,14 @@ def collect(material: Observations) -> Evidence:
     if material.watched is not None:
         found |= _from_watching(material.watched, names)
     return Evidence(**found, names=names)
+
+
+def _held(material: Observations) -> dict[str, float]:
+    """Tell how much there is in the images."""
+    if material.widths is not None:
+        return {"blank": float((material.widths <= FLAT).mean()), "span": float(np.median(material.widths))}
+    flat = material.images.flatten(2) if material.images.ndim > 2 else material.images[:, None]
+    return {"blank": float((flat.amax(2) == flat.amin(2)).all(1).float().mean())}
 
 
 def _numbers(losses: Sequence[float | None]) -> np.ndarray:

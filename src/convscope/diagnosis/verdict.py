@@ -86,6 +86,21 @@ _HARDLY = _below("progress", 0.12, "an eighth of the loss of guessing is little 
 
 RULES: tuple[VerdictRule, ...] = (
     VerdictRule(
+        "empty-images",
+        (_above("blank", 0.5, "of the images of sound trainings none was of one colour"), _NOT_LEARNING),
+        "{blank:.0%} of the images are of one colour each: there is nothing in them to learn, whatever the network.",
+        "look at twenty images as they are fitted; --stretch brings out what they hold in a narrow range.",
+    ),
+    VerdictRule(
+        "empty-images",
+        (
+            _below("span", 32, "sound trainings had 190 and more; 16 values cost a network a seventh of its accuracy"),
+            _NOT_LEARNING,
+        ),
+        "most images span {span:.0f} of 255 values or fewer: a network sees little of them.",
+        "train with --stretch, which spreads each image's range over all of it.",
+    ),
+    VerdictRule(
         "exploding",
         (
             _above("start_loss", 5.0, "a fresh network should guess; sound ones began at up to 1.6 times that loss"),

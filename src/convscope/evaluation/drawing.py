@@ -25,7 +25,7 @@ from ..canvas.figures import (
     finished,
     in_style,
     new_figure,
-    plain,
+    numbered,
     shorten,
     text_width,
 )
@@ -55,12 +55,14 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     colours[total[:, 0] == 0] = matplotlib.colors.to_rgba("#EEEEEE")
 
     size = min(9.5, 0.8 * cell * 72 / DPI)
-    labels = [shorten(plain(name), 26) for name in names] if k <= 100 else [""] * k
+    drawn, numbers = numbered(names)
+    labels = [shorten(name, 26) for name in drawn] if k <= 100 else [""] * k
     figure = new_figure(100, 100)
     widest = max(text_width(figure, label, size) for label in labels)
     turn = 0 if widest < 0.9 * cell else 45 if k <= 30 else 90  # the names of columns, as level as there is room
     depth = {0: 14, 45: 0.71 * widest + 14, 90: widest}[turn]
-    left, below, side = int(widest) + 52, int(depth) + 46, k * cell
+    note = 20 if numbers and k <= 100 else 0
+    left, below, side = int(widest) + 52, int(depth) + 46 + note, k * cell
     width, height = max(left + side + 150, 420), below + side + 48
     figure.set_size_inches(width / DPI, height / DPI)
     axes = axes_at(figure, left, below, side, side)
@@ -71,11 +73,16 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     n = int(matrix.sum())
     headline = f"{n:,} images, {100 * np.trace(matrix) / n:.1f} % right" if n else "no images"
     figure.text(12 / width, 1 - 14 / height, headline, size=11, weight="bold", va="top")
+    if note:
+        figure.text(12 / width, 7 / height, NUMBERED, size=8, color=GREY)
     bar, gap = min(150, (side - 84) // 2), 56
     for i, ((colour, norm), title) in enumerate([(right, "right, %"), (wrong, "mistaken, %")]):
         box = (left + side + 26, below + side - 28 - bar - i * (bar + gap), 14, bar)
         _colour_bar(axes_at(figure, *box), colour, norm, title)
     return finished(figure)
+
+
+NUMBERED = "Numbered: names that no installed font has, by their place among the classes."
 
 
 def _cell_pixels(k: int) -> int:

@@ -11,7 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from ..canvas.figures import BLUE, DPI, INK, PALE, Drawing, finished, in_style, new_figure, plain, shorten, text_width
+from ..canvas.figures import (
+    BLUE,
+    DPI,
+    INK,
+    PALE,
+    Drawing,
+    finished,
+    in_style,
+    new_figure,
+    numbered,
+    plain,
+    shorten,
+    text_width,
+)
 
 QUALITY = 90  # of the JPEG sheets
 LINE, GAP, MARGIN = 17, 6, 12  # px
@@ -145,7 +158,7 @@ def probes(
 
 def _recall_table(axes: Axes, recall_KL: np.ndarray, names: Sequence[str]) -> None:
     axes.imshow(np.nan_to_num(recall_KL), aspect="auto", cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    axes.set_yticks(range(len(names)), [shorten(plain(n), 20) for n in names])
+    axes.set_yticks(range(len(names)), [shorten(n, 20) for n in numbered(names)[0]])
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set(visible=True, color=PALE)

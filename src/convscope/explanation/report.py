@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
+from ..canvas.figures import Drawing, drawn_names
 from ..canvas.pages import page, uri
 from ..canvas.sheets import image_grid
 from ..datasets.dataset import Dataset
@@ -215,7 +215,7 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
         write_derived(folder / "probes.png", chart.png)
         commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
     if report.classes is not None:
-        names = heading.classes
+        names = drawn_names(heading.classes)[0]
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
         write_derived(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
@@ -229,6 +229,7 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
         overview=uri(folder / "overview.png"),
         classes=uri(folder / "classes.png"),
         probes=uri(folder / "probes.png"),
+        numbers=drawn_names(heading.classes)[1],
     )
     write_derived(folder / "index.html", html)
     return {**report.summary, "layers": summaries}

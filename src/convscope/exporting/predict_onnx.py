@@ -28,6 +28,7 @@ HERE = Path(__file__)
 MODEL = HERE.with_name(HERE.name.removesuffix(".predict.py") + ".onnx")
 BACKGROUND, BORDER = (255, 255, 255), (128, 128, 128)  # behind transparent pixels; around a padded image
 UNSEALED = "0" * 64  # stands where the hash of the file stands, while the hash is taken
+BITS, COLOURS = 258, 262  # tags of a TIFF
 HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -80,14 +81,17 @@ def read(path: str, preprocess: dict) -> np.ndarray:
     with Image.open(path) as image:
         least = 2 * int(np.ceil(size / centre))
         image.draft(None, (least, least))  # a large JPEG is decoded smaller, which is faster
+        tags = getattr(image, "tag_v2", {})  # of a TIFF
         image = ImageOps.exif_transpose(image)
         if image.mode[0] in "IF":  # grey of more than 8 bits
-            image = Image.fromarray(eight_bits(np.asarray(image)))
+            image = Image.fromarray(eight_bits(np.asarray(image), tags, preprocess["stretch"]))
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.new("RGB", image.size, BACKGROUND)
             image.paste(layer, mask=layer.getchannel("A"))
         image = image.convert("RGB")
+    if preprocess["stretch"]:
+        image = Image.fromarray(stretched(np.asarray(image)))
     if centre < 1:
         side = max(1, round(centre * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -95,11 +99,24 @@ def read(path: str, preprocess: dict) -> np.ndarray:
     return np.asarray(fitted(image, size, preprocess["fit"], HOW[preprocess["interpolation"]]))
 
 
-def eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey pixels of 16 bits as uint8; ValueError for those that would have to be stretched."""
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+def stretched(values: np.ndarray) -> np.ndarray:
+    """The darkest value as 0 and the brightest as 255; one value alone as it is, in 8 bits."""
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return values
+    return np.rint((values.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def eight_bits(values: np.ndarray, tags, stretch: bool) -> np.ndarray:
+    """Grey pixels of 12 or 16 bits as uint8; ValueError for others."""
+    white = 4095 if tags.get(BITS) == (12,) else 65535
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > white:
         raise ValueError("its grey pixels are neither of 8 nor of 16 bits")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if stretch and values.min() < values.max():
+        grey = stretched(values)
+    else:
+        grey = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    return 255 - grey if tags.get(COLOURS) == 0 else grey  # 0: white is zero
 
 
 def fitted(image: Image.Image, size: int, fit: str, how: Image.Resampling) -> Image.Image:

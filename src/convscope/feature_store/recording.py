@@ -32,6 +32,7 @@ def backbone_of(options: BackboneOptions) -> Classifier:
     classifier = Classifier.pretrained(options.backbone.removeprefix(PRETRAINED), options.weights)
     fitted: dict[str, Any] = {} if options.fit is None else {"fit": options.fit, "centre": 1.0}
     fitted |= {} if options.image_size is None else {"size": options.image_size}
+    fitted |= {"stretch": True} if options.stretch else {}
     preprocess = replace(classifier.preprocess, **fitted)
     architecture = replace(classifier.architecture, image_size=preprocess.size)
     return replace(classifier, preprocess=preprocess, architecture=architecture)

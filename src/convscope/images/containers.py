@@ -40,6 +40,13 @@ class TooMuch(ValueError):
     """A file that asks for more than an image needs; the reason is what is said of it."""
 
 
+class NoReader(ValueError):
+    """A whole file of a kind that nothing here reads; ``kind`` is that kind in a few words."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"of a kind that cannot be read ({kind})")
+
+
 def inspect(format_name: str, file: BinaryIO) -> bool:
     """Refuse, as TooMuch, a file whose structure asks for too much; broken ones pass.
 

@@ -22,15 +22,16 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import ImageError
-from .containers import MB, TooMuch, inspect
+from .containers import MB, NoReader, TooMuch, inspect
 from .decoding_budget import BUDGET
 from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
 from .netpbm import quick
+from .png import without_damaged_comments
 from .quiet import silence_libtiff
+from .tiff import Tiff
 from .upright import BACKGROUND, upright_rgb
 
 __all__ = ["BACKGROUND", "DRAFT_MARGIN", "EXTENSIONS", "MAX_PIXELS", "MAX_SIDE", "decode", "guarded", "upright_rgb"]
@@ -54,7 +55,7 @@ _READERS = {
     "WEBP": (rb"RIFF....WEBP", WebPImageFile),
     "GIF": (rb"GIF8[79]a", GifImageFile),
     "BMP": (rb"BM", BmpImageFile),
-    "TIFF": (rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*", TiffImageFile),
+    "TIFF": (rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*", Tiff),
     "PPM": (rb"P[0-6fy]", PpmImageFile),
 }
 _REFUSED = {
@@ -68,10 +69,14 @@ _REFUSED = {
     "PSD": rb"8BPS",
     "ICO": rb"\0\0[\1\2]\0",
 }
+# What Pillow says of whole files of a kind that it has no reader for.
+_NO_READER = re.compile(r"(?:Unsupported|cannot handle) (BMP (?!Palette).*|[0-9]+-(?:bit|layer) .*)")
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
-def decode(source: Path | bytes, *, where: str | None = None, at_least: int | None = None) -> Image.Image:
+def decode(
+    source: Path | bytes, *, where: str | None = None, at_least: int | None = None, stretch: bool = False
+) -> Image.Image:
     """The image in a file, or in its bytes, as a loaded and upright RGB image; of an animation the first frame.
 
     What it is is told by its content, never by its name. Its pixels are not touched when the header says more than
@@ -79,21 +84,29 @@ def decode(source: Path | bytes, *, where: str | None = None, at_least: int | No
     would take more than half a gigabyte or many seconds. Its EXIF orientation is applied once; an unreadable one counts
     as none. Transparency is laid on `BACKGROUND`. 16-bit pixels, and 32-bit integers that all lie in 0..65535, are
     divided by 257; other integers are stretched from their own minimum and maximum to 0..255; floats are multiplied by
-    255 when all lie in 0..1 and else stretched the same way; a NaN or an infinity is black. CMYK in a JPEG is read
-    inverted, as Adobe writes it.
+    255 when all lie in 0..1 and else stretched the same way; a NaN or an infinity is black. White is 4095 in a TIFF of
+    12 bits; one that says that its zero is white is turned over, at any depth. CMYK in a JPEG is read inverted, as
+    Adobe writes it. Of a PNG, a wrong checksum is passed over, with its chunk, where no pixel needs the chunk.
 
     ``at_least``, a side in pixels, lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay
-    `DRAFT_MARGIN` times that long. ``where`` names the image in errors; the default is its path. Threads that decode at
+    `DRAFT_MARGIN` times that long. With ``stretch`` the darkest value of the image becomes 0 and the brightest 255, of
+    the three channels together, at the depth that the file has for grey, and at 8 bits for colours, of which Pillow
+    gives no more; one of a single value stays as it is. What was transparent counts as `BACKGROUND`.
+    ``where`` names the image in errors; the default is its path. Threads that decode at
     once share a budget of memory and wait for it.
     Raises ImageError, and nothing else, for anything that is not an image we can read.
     """
-    with decoded(source, where=where, at_least=at_least) as image:
+    with decoded(source, where=where, at_least=at_least, stretch=stretch) as image:
         return image
 
 
 @contextmanager
 def decoded(
-    source: Path | bytes | Image.Image, *, where: str | None = None, at_least: int | None = None
+    source: Path | bytes | Image.Image,
+    *,
+    where: str | None = None,
+    at_least: int | None = None,
+    stretch: bool = False,
 ) -> Iterator[Image.Image]:
     """The image of `decode` within the block, at whose end its memory goes back to the budget.
 
@@ -103,11 +116,11 @@ def decoded(
         if isinstance(source, Image.Image):
             name = where or "image"
             held.enter_context(BUDGET.holding(cost(source, source.size, in_scans=False)))
-            yield guarded(lambda: upright_rgb(source), name)
+            yield guarded(lambda: upright_rgb(source, stretch=stretch), name)
             return
         name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
         with _opened(source, name) as file:
-            image = guarded(lambda: _decoded(file, name, at_least, held), name)
+            image = guarded(lambda: _decoded(file, name, held, at_least, stretch), name)
         yield image
 
 
@@ -120,7 +133,7 @@ def guarded(work, name: str) -> Image.Image:
         return work()
     except ImageError:
         raise
-    except TooMuch as error:
+    except (TooMuch, NoReader) as error:
         raise ImageError(name, str(error)) from error
     except Exception as error:
         reason, passing = _reason(error)
@@ -148,10 +161,12 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _decoded(file: BinaryIO, name: str, at_least: int | None, held: ExitStack) -> Image.Image:
+def _decoded(file: BinaryIO, name: str, held: ExitStack, at_least: int | None, stretch: bool) -> Image.Image:
     """Decode the file once its header, its structure and the budget, which ``held`` gives back, allow it."""
     kind, reader = _reader(file.read(512), name)
     in_scans = inspect(kind, file)
+    if kind == "PNG":
+        file = without_damaged_comments(file)
     image = _header(reader, file)
     full_size = _allowed(image)
     if kind == "PNG":  # Pillow decodes pixels without looking at their checksums; verifying uses the image up
@@ -168,7 +183,7 @@ def _decoded(file: BinaryIO, name: str, at_least: int | None, held: ExitStack) -
         image = _header(reader, quick(file))
         if image.size != full_size:
             raise ValueError("its header says two sizes")
-    return upright_rgb(image, spent=True)
+    return upright_rgb(image, spent=True, stretch=stretch)
 
 
 def _allowed(image: Image.Image) -> tuple[int, int]:
@@ -223,6 +238,8 @@ def _reason(error: Exception) -> tuple[str, bool]:
     short = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)
     if short or re.search("truncated|not enough image data|end of file|incomplete", text, re.IGNORECASE):
         return "truncated", False
+    if unread := _NO_READER.match(text):
+        return str(NoReader(unread[1])), False
     if text == "not identified by this driver":  # what Pillow says of a header without a mode or a size
         return "corrupt: its header tells no size", False
     return f"corrupt: {text or type(error).__name__}", False

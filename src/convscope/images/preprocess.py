@@ -65,7 +65,9 @@ class Preprocess:
     ``fit`` is "crop" (shorter side to size, centre cut out), "pad" (the whole image on grey) or "squash" (both sides
     to size). ``mean`` and ``std`` are per channel, in units of pixel values 0..1. ``interpolation`` is "bilinear" or
     "bicubic"; ``centre`` below 1 looks, with fit "crop", at the middle square only whose side is that share of the
-    shorter one, as many pretrained networks were evaluated. ``version`` counts changes of the rules in this module.
+    shorter one, as many pretrained networks were evaluated. ``stretch`` spreads each image's own range over all of
+    0..255 before it is fitted: its darkest value becomes 0 and its brightest 255, as `decode` has it. ``version``
+    counts changes of the rules in this module.
     Raises UsageError for values that make no sense.
     """
 
@@ -76,6 +78,7 @@ class Preprocess:
     version: int = 1
     interpolation: str = "bilinear"
     centre: float = 1.0
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -89,6 +92,8 @@ class Preprocess:
         share = self.centre if type(self.centre) in (int, float) else 0
         if not 0 < share <= 1 or (share < 1 and self.fit != "crop"):
             raise UsageError(f"centre is a share above 0 and up to 1, below 1 with fit crop only, not {self.centre!r}.")
+        if type(self.stretch) is not bool:
+            raise UsageError(f"stretch is true or false, not {self.stretch!r}.")
         for name in ("mean", "std"):
             object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
         if not LEAST_STD <= min(self.std) <= max(self.std) <= LARGEST_VALUE:
@@ -102,7 +107,8 @@ class Preprocess:
         Raises ImageError, with ``where`` as the name, as `decode` does. A Pillow image given in place of a file has
         all its pixels already, so a large JPEG comes out slightly different from its file, which is decoded smaller.
         """
-        with decoded(source, where=where, at_least=math.ceil(self.size / self.centre)) as rgb:
+        least = math.ceil(self.size / self.centre)
+        with decoded(source, where=where, at_least=least, stretch=self.stretch) as rgb:
             return np.array(self.fit_array(rgb))
 
     def fit_array(self, rgb: Image.Image) -> Image.Image:
@@ -127,8 +133,8 @@ class Preprocess:
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The Preprocess that `to_dict` wrote. Raises DamagedFile for other keys or impossible values."""
         known = {field.name for field in dataclasses.fields(cls)}
-        if isinstance(values, dict):  # written before these two were there
-            values = {"interpolation": "bilinear", "centre": 1.0, **values}
+        if isinstance(values, dict):  # written before these were there
+            values = {"interpolation": "bilinear", "centre": 1.0, "stretch": False, **values}
         if not isinstance(values, dict) or set(values) != known:
             raise DamagedFile(f"a preprocess has exactly the keys {', '.join(sorted(known))}, not {str(values)[:200]}.")
         try:
@@ -141,6 +147,7 @@ class Preprocess:
         rules = f"background={BACKGROUND} pad={PAD_COLOUR} draft={DRAFT_MARGIN} pillow={PIL.__version__}"
         usual = (self.interpolation, self.centre) == ("bilinear", 1.0)
         how = "" if usual else f"interpolation={self.interpolation} centre={self.centre!r} "
+        how += "stretch " if self.stretch else ""
         return f"image version={self.version} size={self.size} fit={self.fit} {how}{rules}"
 
 

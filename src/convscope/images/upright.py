@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .containers import TooMuch, inspect_exif
+from .tiff import brightest, unsigned_32, white_is_zero
 
 BACKGROUND = (255, 255, 255)  # what lies behind transparent pixels
 STRIP = 1 << 20  # pixels that are converted at a time where a conversion needs more room than its result
@@ -22,17 +23,19 @@ _TRANSPOSE = {
 }
 
 
-def upright_rgb(image: Image.Image, *, spent: bool = False) -> Image.Image:
+def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = False) -> Image.Image:
     """Any Pillow image as a new RGB image, upright, without metadata; the rules are those of `decode`.
 
-    A ``spent`` image is closed as soon as it is not needed.
+    A ``spent`` image is closed as soon as it is not needed; ``stretch`` spreads its range, as `decode` says.
     """
     _scale_transparency(image)
     image.load()
     turn = _turn(image)
-    rgb = _rgb(image)
+    rgb = _rgb(image, stretch)
     if spent and rgb is not image:
         image.close()
+    if stretch:
+        rgb = _stretched(rgb)
     upright = rgb.transpose(turn) if turn is not None else rgb.copy() if rgb is image else rgb
     upright.info.clear()  # an orientation left in here would be applied again by the next reader
     return upright
@@ -68,7 +71,17 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _stretched(rgb: Image.Image) -> Image.Image:
+    """Spread what lies between the darkest and the brightest value of all channels over 0 to 255."""
+    used = [place % 256 for place, count in enumerate(rgb.histogram()) if count]
+    low, high = min(used), max(used)
+    if low == high or (low, high) == (0, 255):
+        return rgb
+    table = [round((min(max(v, low), high) - low) * (255.0 / (high - low))) for v in range(256)]
+    return rgb.point(table * 3)
+
+
+def _rgb(image: Image.Image, stretch: bool) -> Image.Image:
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     if not deep and image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -76,9 +89,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     canvas = Image.new("RGB", image.size, BACKGROUND)
     if deep:
-        scale = _Scale(image)
+        scale = _Scale(image, stretch)
         for top, strip in _strips(image):
-            canvas.paste(Image.fromarray(scale(np.asarray(strip))).convert("RGB"), (0, top))
+            canvas.paste(Image.fromarray(scale(strip)).convert("RGB"), (0, top))
         return canvas
     for top, strip in _strips(image):
         rgba = strip.convert("LA").convert("RGBA") if strip.mode == "La" else strip.convert("RGBA")
@@ -89,18 +102,26 @@ def _rgb(image: Image.Image) -> Image.Image:
 class _Scale:
     """From the values of a 16-bit, 32-bit or float grey image to uint8; `decode` states the rule."""
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(self, image: Image.Image, stretch: bool) -> None:
+        self.unsigned = image.mode == "I" and unsigned_32(image)
+        self.inverted, self.white = white_is_zero(image), brightest(image)
         self.low, self.high = np.inf, -np.inf
         for _, strip in _strips(image):
-            values = np.asarray(strip)
+            values = self._values(strip)
             finite = np.isfinite(values) if image.mode == "F" else np.True_
             self.low = min(self.low, values.min(where=finite, initial=self._end(values, "max")))
             self.high = max(self.high, values.max(where=finite, initial=self._end(values, "min")))
         self.colour = image.info.get("transparency")
-        self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= 65535
-        if image.mode == "F" and self.low >= 0 and self.high <= 1:
+        self.sixteen = image.mode != "F" and self.low >= 0 and self.high <= self.white
+        if stretch and self.low < self.high:
+            self.sixteen = False
+        elif image.mode == "F" and self.low >= 0 and self.high <= 1:
             self.low, self.high = 0.0, 1.0
         self.low, self.high = float(self.low), float(self.high)
+
+    def _values(self, strip: Image.Image) -> np.ndarray:
+        values = np.asarray(strip)
+        return values.view(np.uint32) if self.unsigned else values
 
     @staticmethod
     def _end(values: np.ndarray, which: str) -> float | int:
@@ -109,12 +130,22 @@ class _Scale:
             return np.inf if which == "max" else -np.inf
         return getattr(np.iinfo(values.dtype), which)
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        if self.sixteen:
-            grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(v / 257), exactly
-            if isinstance(self.colour, int):
-                grey[values == self.colour] = BACKGROUND[0]
-            return grey
+    def __call__(self, strip: Image.Image) -> np.ndarray:
+        values = self._values(strip)
+        grey = self._of_white(values) if self.sixteen else self._of_range(values)
+        if self.inverted:
+            grey = 255 - grey
+        if isinstance(self.colour, int) and values.dtype.kind != "f":
+            grey[values == self.colour] = BACKGROUND[0]
+        if values.dtype.kind == "f":
+            grey[~np.isfinite(values)] = 0
+        return grey
+
+    def _of_white(self, values: np.ndarray) -> np.ndarray:
+        """Return round(255 v / white), exactly."""
+        return ((values.astype(np.uint32) * 255 + self.white // 2) // self.white).astype(np.uint8)
+
+    def _of_range(self, values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "f":
             values = np.where(np.isfinite(values), values, self.low)
         span = self.high - self.low or 1.0

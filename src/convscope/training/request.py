@@ -70,6 +70,7 @@ def read_dataset(
         data_root=data_root,
         image_size=data.image_size,
         fit=data.fit,
+        stretch=data.stretch,
         limit=data.limit,
         bad_images=data.bad_images,
         progress=progress,

@@ -20,7 +20,7 @@ from ..classifying import metrics
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..classifying.prediction import logits
 from ..datasets.dataset import Dataset
-from ..errors import DivergedError, InterruptedRun
+from ..errors import DivergedError, InterruptedRun, UsageError
 from ..locks import lock
 from ..machine import matmul_peak
 from ..models.architecture import Architecture
@@ -258,6 +258,8 @@ class Session:
 
 def training_batches(dataset: Dataset, recipe: Recipe, device: torch.device) -> Batches:
     """The batches of a resolved recipe over the dataset's training part."""
+    if recipe.data.stretch != dataset.preprocess.stretch:
+        raise UsageError(f"the recipe says stretch {recipe.data.stretch}, and the images were read otherwise.")
     index, loop = dataset.subset("train"), recipe.loop
     assert loop.batch_size is not None  # settled before anything trains
     return Batches(dataset, index, loop.batch_size, loop.seed, recipe.augment, device, recipe.labels)

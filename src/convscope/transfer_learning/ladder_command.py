@@ -146,6 +146,7 @@ class Transfer:
                 "data": data_name(self.data),
                 "image_size": size,
                 "fit": fit,
+                "stretch": self.backbone.preprocess.stretch,
                 "limit": self.options.limit,
                 "bad_images": self.options.bad_images or "error",
                 "augment": "none",
@@ -221,7 +222,9 @@ class Transfer:
         base = self._recipe().with_options({"precision": pick_precision("auto", place[1])})
         if name != "scratch":
             return tuning_rung(name, start, decoded(self.listed, self.backbone.preprocess, False), base, place)
-        small = decoded(self.listed, Preprocess(self.listed.unsplit.image_size), True)
+        small = decoded(
+            self.listed, Preprocess(self.listed.unsplit.image_size, stretch=self.backbone.preprocess.stretch), True
+        )
         return scratch_rung(small, base, place)
 
     def _curve(self, task: HeadTask, head: Rung) -> LearningCurve | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
+from ..canvas.figures import Drawing, drawn_names
 from ..canvas.pages import page, uri
 from ..classifying.intervals import PairedTest
 from ..classifying.metrics import Evaluation
@@ -142,6 +142,7 @@ def write(report: TransferReport) -> TransferReport:
         roofline=report.extraction.roofline(),
         images={name: uri(folder / f"{name}.png") for name in images},
         openings=report.run.openings(),
+        numbers=drawn_names(report.dataset.class_names)[1],
     )
     write_derived(report.run.folder / "report.html", html)
     return report
@@ -178,11 +179,12 @@ def _filter_rows(report: TransferReport) -> list[drawing.FilterRow]:
     """For each class its most used filter, with the images of the largest recorded means of it."""
     index = np.sort(np.concatenate([report.dataset.parts["train"], report.dataset.parts["val"]]))
     values = report.features[index]
+    drawn = dict(zip(report.dataset.class_names, drawn_names(report.dataset.class_names)[0], strict=True))
     rows = []
     for found in report.filters[:20]:
         best = index[np.argsort(-values[:, found.filters[0]], kind="stable")[:SHOWN]]
         names = [report.dataset.class_names[report.dataset.labels[i]] for i in best]
         images = np.asarray(report.dataset.images[best])
         own = [name == found.name for name in names]
-        rows.append(drawing.FilterRow(found.name, found.filters[0], found.shares[0], images, own))
+        rows.append(drawing.FilterRow(drawn[found.name], found.filters[0], found.shares[0], images, own))
     return rows
