@@ -46,11 +46,11 @@ def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
     """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop, pad
-    and squash, ``stretch`` spreads each image's own range over all of it, ``limit`` at most so many images, stratified, ``bad_images`` "error" or "skip". A ``preprocess``
-    stands for size and fit, and keeps its mean and std: images as a classifier takes them. ``recorded_in`` is the run
-    whose record names ``data`` where no user did: a path is then read only if a user named it here before. ``need`` is
-    what the images are wanted for: "training", or "classes", which takes one class, classes without images and a test
-    part alone.
+    and squash, ``stretch`` spreads the range of each image over all of it, ``limit`` at most so many images,
+    stratified, ``bad_images`` "error" or "skip". A ``preprocess`` stands for size, fit and stretch, and keeps its mean
+    and std: images as a classifier takes them. ``recorded_in`` is the run whose record names ``data`` where no user
+    did: a path is then read only if a user named it here before. ``need`` is what the images are wanted for:
+    "training", or "classes", which takes one class, classes without images and a test part alone.
     Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
