@@ -29,7 +29,7 @@ from convscope.errors import DataError, LockedError, StorageError, UnknownName, 
 from convscope.feature_store import extraction as features
 from convscope.feature_store.engines import FeatureRequest
 from convscope.feature_store.extraction import extract
-from convscope.feature_store.store import FeatureOptions
+from convscope.feature_store.store import FeatureOptions, Store
 from convscope.images.preprocess import Preprocess
 from convscope.locks import lock
 from convscope.models.architecture import Architecture
@@ -293,3 +293,22 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(small: Classifier
 def test_fifty_kills(small: Classifier, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("CONVSCOPE_CACHE", "set so that it is put back")
     kill_and_resume(small, tmp_path, 50, 1)
+
+
+@pytest.mark.parametrize("kind", ["shape", "dtype", "keys", "flat", "rows"])
+def test_a_shard_of_another_kind_is_as_good_as_absent(tmp_path: Path, kind: str) -> None:
+    """Sealed, as somebody would who means harm."""
+    store = Store(tmp_path, "float32")
+    store.append([bytes([i] * 32) for i in range(3)], [np.full(4, float(i), np.float32) for i in range(3)])
+    odd = {
+        "shape": (torch.zeros(2, 32, dtype=torch.uint8), torch.zeros(2, 5)),
+        "dtype": (torch.zeros(2, 32, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.float16)),
+        "keys": (torch.zeros(2, 8, dtype=torch.uint8), torch.zeros(2, 4)),
+        "flat": (torch.zeros(2, 32, dtype=torch.uint8), torch.zeros(2)),
+        "rows": (torch.zeros(3, 32, dtype=torch.uint8), torch.zeros(2, 4)),
+    }[kind]
+    tensor_files.commit_tensors(tmp_path / "z.safetensors", dict(zip(("keys", "features"), odd, strict=True)), {})
+    again = Store(tmp_path, "float32")
+    assert [path.name for path in again.damaged] == ["z.safetensors"]
+    rows = again.rows(np.stack([np.full(32, i, np.uint8) for i in range(3)]))
+    assert again.take(rows)[:, 0].tolist() == [0, 1, 2]

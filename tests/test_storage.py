@@ -443,6 +443,25 @@ def test_a_fresh_folder_that_cannot_be_renamed_leaves_the_old_one(
     assert os.listdir(tmp_path) == ["sheet"]
 
 
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EIO])
+def test_a_file_system_whose_folders_know_no_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """CIFS, shared folders of virtual machines and some of FUSE: the file's own fsync is all there is."""
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if code == errno.EIO:  # that is a failing disk
+        with pytest.raises(StorageError, match="may not outlast a power cut"):
+            storage.commit_bytes(tmp_path / "file", b"x")
+    else:
+        storage.commit_bytes(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new(can_exchange: bool, tmp_path: Path) -> None:
     """The process ends at once, before and after each step that changes a name."""

@@ -59,6 +59,9 @@ class Store:
             except (DamagedFile, KeyError):
                 self.damaged.append(path)
                 continue
+            if not self._fits(keys, features):
+                self.damaged.append(path)
+                continue
             self.shape = features.shape[1:]
             self._shards[path.name] = features
             self._places.append((path.name, len(keys)))
@@ -66,6 +69,12 @@ class Store:
         every = np.concatenate(self._keys) if self._keys else np.zeros((0, KEY_BYTES), np.uint8)
         self._order = np.argsort(_short(every), kind="stable")
         self._sorted, self._every = _short(every)[self._order], every
+
+    def _fits(self, keys: np.ndarray, features: np.ndarray) -> bool:
+        """Tell whether the tensors of a shard are such as this store holds: a seal does not say so."""
+        whole = keys.dtype == np.uint8 and keys.shape == (len(features), KEY_BYTES) and features.ndim > 1
+        alike = features.dtype == DTYPES[self.dtype] and self.shape in ((), features.shape[1:])
+        return whole and alike
 
     def discard_damaged(self) -> None:
         """Remove the shards that are not what was written: what is made anew has the same name."""
