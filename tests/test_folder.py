@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.datasets.folder import UNREAD
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError
+from convscope.images.decoding import EXTENSIONS
 from convscope.visible import visible
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -344,3 +346,16 @@ def test_real_folders_raise_no_note(shared_data: Path) -> None:
     assert len(np.unique(tumours.keys)) == 253 - 25
     for key in tumours.keys:
         assert sum(key in tumours.keys[index] for index in tumours.parts.values()) == 1
+
+
+def test_images_of_kinds_that_are_not_read_are_counted_by_kind(folder: Path) -> None:
+    for n, name in enumerate(["a.HEIC", "b.heic", "c.heif", "d.avif", "e.CR2", "f.nef", "g.svg", "h.jxl", "notes.txt"]):
+        (folder / ("cat", "dog")[n % 2] / name).write_bytes(b"x")
+    notes = load_dataset(folder).notes
+    told = "8 images of kinds that are not read were left out: 3 of HEIC, 2 of raw photographs, 1 of SVG"
+    assert any(note.startswith(told) for note in notes)
+    assert "1 file whose name is not an image's was ignored ('notes.txt')." in notes
+
+
+def test_no_kind_that_is_read_is_said_not_to_be() -> None:
+    assert not set(UNREAD) & set(EXTENSIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,11 @@ from .part_names import likely_part, plain_part, settled
 from .unsplit import Unsplit
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
+# Ends of the names of images that are not read, by kind.
+UNREAD = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".svg": "SVG"}
+UNREAD |= {".psd": "Photoshop", ".xcf": "GIMP", ".pdf": "PDF", ".eps": "EPS", ".ico": "icons", ".tga": "Targa"}
+UNREAD |= {".dcm": "DICOM", ".exr": "OpenEXR", ".hdr": "Radiance"}
+UNREAD |= dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw photographs")
 Need = Literal["training", "classes", "images"]  # what a folder's images are wanted for
 IMAGE_SIZE = 64  # pixels, when none is asked for
 LAYOUT = "expected one folder a class (FOLDER/cat/1.jpg), or train, val and test folders above them"
@@ -236,6 +242,12 @@ def _one_or_two(pair: tuple[str, str]) -> str:
 
 def _ignored(found: _Found) -> Iterator[str]:
     """A sentence for each kind of thing that was passed over."""
+    kinds = Counter(UNREAD[end] for name in found.others if (end := Path(name).suffix.lower()) in UNREAD)
+    if kinds:
+        told = ", ".join(f"{count:,} of {kind}" for kind, count in kinds.most_common())
+        total = kinds.total()
+        yield f"{total:,} images of kinds that are not read were left out: {told}; save them as JPEG or PNG first."
+    found.others = [name for name in found.others if Path(name).suffix.lower() not in UNREAD]
     for names, one, many in (
         (found.hidden, "hidden file or folder was", "hidden files or folders were"),
         (found.others, "file whose name is not an image's was", "files whose names are not an image's were"),
