@@ -215,3 +215,10 @@ def test_flowers_reach_95_percent(flowers: Path, tmp_path: Path):
     assert report.best.name == "head"
     assert report.summary["test_top1"] >= 0.95
     assert load_dataset(flowers, image_size=32).fingerprint == report.dataset.fingerprint
+
+
+def test_where_a_classifier_comes_from_names_nothing_that_was_not_used(report):
+    """A head knows no optimizer, rate or epochs: they are not told of it."""
+    told = report.run.classifier().provenance
+    assert set(told["recipe"]) == {"model", "data", "augment", "labels"}
+    assert told["transfer"]["rung"] == report.best.name

@@ -44,7 +44,7 @@ def ladder(steps: Sequence[RungBar]) -> Drawing:
         axes.text(place, -0.6, words, transform=axes.get_yaxis_transform(), ha="right", color=GREY)
     axes.set_yticks(range(len(steps)), [plain(s.name) for s in steps])
     axes.set_ylim(len(steps) - 0.5, -0.5)
-    axes.set_xlabel("validation accuracy, % (bar: 95 % interval; blue: kept)")
+    axes.set_xlabel("accuracy on images held out, % (bar: 95 % interval; blue: kept)")
     axes.set_title("The ladder")
     return finished(figure)
 

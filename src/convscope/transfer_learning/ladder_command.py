@@ -37,6 +37,8 @@ from .used_filters import ClassFilters, pooled_layer, used_filters
 
 MINUTE = 60.0
 
+DECIDES = ("model", "data", "augment", "labels")  # what of a recipe a transfer uses: no optimizer, no epochs
+
 
 def check_classes(dataset: Dataset) -> None:
     training = np.concatenate([dataset.parts["train"], dataset.parts["val"]])
@@ -170,7 +172,7 @@ class Transfer:
             "run": run.name,
             "val_top1": best.top1.value,
             "val_n": best.top1.n,
-            "recipe": self._recipe().to_dict(),
+            "recipe": {part: values for part, values in self._recipe().to_dict().items() if part in DECIDES},
             "data": data_description(self.dataset),
             "machine": describe(pick_device(self.options.device)),
             "transfer": {
