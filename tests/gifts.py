@@ -147,6 +147,7 @@ def main(folder: Path) -> None:
     assert ask(["train", "digits", *TINY, "--limit", "60", "--name", "base"])[0] == 0
     (outside / "w.safetensors").write_bytes((folder / "runs" / "base" / "classifier.safetensors").read_bytes())
     witness = Witness(outside)
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # torch and a sound training
     for name, run in gifts(folder / "runs" / "base", outside):
         for command, words in COMMANDS.items():
             file = str(run / "classifier.safetensors")
@@ -162,6 +163,7 @@ def main(folder: Path) -> None:
                 "said": said[-600:],
                 "seconds": round(time.perf_counter() - start, 2),
                 "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "base": base,
                 "outside": sorted(set(witness.seen)),
                 "ran": (outside / "ran").exists(),
             }

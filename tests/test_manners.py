@@ -96,6 +96,21 @@ def test_a_text_is_one_image_and_not_its_letters(home: Path, monkeypatch: pytest
     assert answer.to_json() == {"path": "0.png", "error": "does not exist"}
 
 
+@pytest.mark.parametrize(
+    "name", ["~x.png", "~nobody-has-this-home.png", "~.png", "~", "~~.png", "~nobody-has-this/x.png"]
+)
+def test_a_name_may_begin_with_a_tilde(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    shutil.copy(home / IMAGE, tmp_path / name)
+    (answer,) = convscope.predict(str(home / "runs" / "r"), name)
+    assert "error" not in answer.to_json()
+    (tmp_path / name).unlink()
+    for other in ("~nobody-has-that/y.png", "~nobody-has-that.png"):
+        (answer,) = convscope.predict(str(home / "runs" / "r"), other)
+        assert answer.to_json()["error"] == "does not exist"
+
+
 def test_a_report_holds_its_notes(home: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(home / "photos", photos)

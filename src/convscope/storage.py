@@ -51,6 +51,15 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write {path}: {reason}. What was there before is untouched.")
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` as the home folder, unless a file of that very name is there, or nobody has that home."""
+    plain = Path(path)
+    try:
+        return plain if plain.exists() else plain.expanduser()
+    except (OSError, RuntimeError):
+        return plain
+
+
 def make_folder(path: Path) -> Path:
     """Create ``path`` and its parents where missing; StorageError in one sentence where that fails."""
     try:

@@ -35,8 +35,8 @@ PIPE_WIDTH = 10_000  # characters: in a file or a pipe nothing has to be cut
 class Output:
     """A text stream that never ends a command: ``lost`` says why it takes no more, None while it does.
 
-    Control characters are written out, for they come from names; ``trusted`` writes those of our own, colours and
-    moving bars, as they are.
+    Control characters are written out, for they come from names; ``write_trusted`` writes those of our own, colours
+    and moving bars, as they are.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, nearest
 from ..images.decoding import EXTENSIONS
 from .dataset import alike
-from .part_names import likely_part, plain_part, settled
+from .part_names import likely_part, plain_part, with_eval_told
 from .unsplit import Unsplit
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
@@ -83,7 +83,7 @@ def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:
         likely = {n: part for n in names if (part := plain_part(n) or likely_part(n))}
         if len(likely) == len(names) and all(_holds_only_folders(root / n) for n in names):
             parts = likely
-    parts = settled(list(parts), parts)
+    parts = with_eval_told(list(parts), parts)
     others = [n for n in names if n not in parts]
     if not others and "train" not in parts.values() and need == "training":
         raise DataError(f"{root} holds {' and '.join(names)} and no train folder; add one with the training images.")

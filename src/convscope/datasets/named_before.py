@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..cache import cache_folder
 from ..errors import UsageError
+from ..storage import expanded
 
 
 def remember(path: Path) -> None:
@@ -34,5 +35,5 @@ def check_named(path: Path, record: str, option: str) -> None:
 
 
 def _place(path: Path) -> Path:
-    whole = os.path.abspath(path.expanduser())
+    whole = os.path.abspath(expanded(path))
     return cache_folder() / "named" / hashlib.sha256(os.fsencode(whole)).hexdigest()[:40]

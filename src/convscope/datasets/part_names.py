@@ -37,7 +37,7 @@ def likely_part(name: str) -> str | None:
     return parts.pop() if len(parts) == 1 else None
 
 
-def settled(names: Iterable[str], parts: dict[str, str]) -> dict[str, str]:
+def with_eval_told(names: Iterable[str], parts: dict[str, str]) -> dict[str, str]:
     """The parts by name, "eval" made validation where another folder is the test part."""
     tests = [n for n in names if parts[n] == "test"]
     either = [n for n in tests if set(words_of(n)) & set(EITHER)]

@@ -15,7 +15,7 @@ from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..images.decoding import EXTENSIONS
 from ..options import with_data_and_options, with_images_and_options
-from ..storage import commit_bytes, sweep_temporaries
+from ..storage import commit_bytes, expanded, sweep_temporaries
 from ..training.report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
@@ -100,7 +100,7 @@ def find_images(patterns: Iterable[str], standard_input: bytes | None = None) ->
     """
     found: list[tuple[str, Path | bytes]] = []
     for pattern in patterns:
-        path = Path(pattern).expanduser()
+        path = expanded(pattern)
         if pattern == "-":
             found.append(("-", standard_input or b""))
         elif path.is_dir():

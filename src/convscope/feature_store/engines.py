@@ -29,7 +29,7 @@ from ..exporting.formats import NEEDED, to_onnx
 from ..images.preprocess import Preprocess, to_tensor
 from ..models.architecture import weights_hash
 from ..models.heads import head_place
-from ..models.memory_format import settled
+from ..models.memory_format import laid_out
 from ..models.taps import Tap, observe, reach
 from ..storage import commit_bytes, sweep_temporaries
 
@@ -164,7 +164,7 @@ def fold(network: nn.Module, size: int) -> int:
         assert isinstance(norm, nn.BatchNorm2d)
         network.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
         network.set_submodule(norm_name, _after_norm(norm))
-    network = settled(network, size)
+    network = laid_out(network, size)
     if pairs:
         images = torch.linspace(-2, 2, 2 * 3 * size * size).view(2, 3, size, size)
         images = images.roll(size // 3, 3).contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ import torch
 from ..errors import DamagedFile, ForeignFile, UsageError
 from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
 from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, size_unbuilt, unusable
-from .memory_format import channels_last, settled
+from .memory_format import channels_last, laid_out
 from .registry import MODELS, build, full_name
 from .taps import evaluating
 from .user_network import is_own, source_hash
@@ -33,7 +33,7 @@ class Architecture:
     def build(self, num_classes: int, seed: int = 0) -> torch.nn.Module:
         """The network, freshly initialised, in channels-last memory where it can be; no generator is moved."""
         network = build(self.name, num_classes, self.image_size, self.options, seed=seed)
-        return settled(network, self.image_size) if is_own(self.name) else channels_last(network)
+        return laid_out(network, self.image_size) if is_own(self.name) else channels_last(network)
 
 
 def weights_hash(network: torch.nn.Module, without: str | None = None) -> str:

@@ -51,12 +51,8 @@ def misfits_unbuilt(
     The network is made on torch's meta device, where tensors have a shape and no memory, and only as far as it has no
     more tensors than the file: a depth of a million costs no more than the file's own.
     """
-    for option, value in options.items():
-        if isinstance(value, (int, float)) and not abs(value) <= LARGEST_OPTION:
-            return [f"its {option} is {value:g}"]
     try:
-        with _at_most(4 * len(tensors) + MORE_TENSORS), _Unfilled():
-            network = build(name, num_classes, image_size, options, device="meta")
+        network = _unbuilt(name, num_classes, image_size, options, 4 * len(tensors) + MORE_TENSORS)
     except _TooMany:
         return [f"the network has more tensors than the {len(tensors)} of the file"]
     except ConvscopeError as error:
@@ -71,17 +67,20 @@ def size_unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[
 
     UsageError for one with more than MOST_TENSORS tensors, or with an absurd option.
     """
-    absurd = next((o for o, v in options.items() if isinstance(v, (int, float)) and not abs(v) <= LARGEST_OPTION), None)
-    if absurd is not None:
-        raise UsageError(f"{name} is not built with {absurd} {options[absurd]:g}.")
     try:
-        with _at_most(MOST_TENSORS), _Unfilled():
-            network = build(name, num_classes, image_size, options, device="meta")
+        network = _unbuilt(name, num_classes, image_size, options, MOST_TENSORS)
     except _TooMany:
-        raise UsageError(
-            f"{name} is not built: with these options it has more than {MOST_TENSORS:,} tensors."
-        ) from None
+        raise UsageError(f"{name} is not built: it would have more than {MOST_TENSORS:,} tensors.") from None
     return sum(p.numel() for p in network.parameters())
+
+
+def _unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[str, Any], most: int) -> nn.Module:
+    """The network on the meta device; _TooMany for more tensors than ``most``, UsageError for an absurd option."""
+    for option, value in options.items():
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST_OPTION:
+            raise UsageError(f"{name} is not built with {option} {value:g}.")
+    with _at_most(most), _Unfilled():
+        return build(name, num_classes, image_size, options, device="meta")
 
 
 def misfits(network: nn.Module, tensors: Described) -> list[str]:

@@ -18,7 +18,7 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
-def settled(network: nn.Module, image_size: int) -> nn.Module:
+def laid_out(network: nn.Module, image_size: int) -> nn.Module:
     """The network in channels-last memory, or, where ``x.view`` in its code cannot take that, in the usual one.
 
     Then its images are laid out so on their way in, by a hook that stays: it changes no number.

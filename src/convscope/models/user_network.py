@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import UnknownName, UsageError
+from ..storage import expanded
 from .taps import evaluating
 
 
@@ -73,7 +74,7 @@ def _parts(spec: str) -> tuple[Path, str]:
     file, _, function_name = spec.rpartition(":")
     if not is_own(spec) or not function_name:
         raise UsageError(f"{spec!r} is not of the form module.py:function.")
-    return Path(file).expanduser(), function_name
+    return expanded(file), function_name
 
 
 class _Uncached(SourceFileLoader):

@@ -16,6 +16,7 @@ from ..models.architecture import Architecture, architecture_of, load_weight_fil
 from ..models.recomputing import recomputing
 from ..progress import Progress
 from ..recipes import RECIPES, SIZES, Model, Recipe, find_recipe
+from ..storage import expanded
 from .options import TrainOptions
 
 
@@ -56,7 +57,7 @@ def left_out(data: str, options: TrainOptions) -> str | None:
 
 def data_name(data: str) -> str:
     """A dataset's name as a run remembers it: paths in full, so that they mean the same from another folder."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     return str(path.resolve()) if data not in DATASETS and path.exists() else data
 
 
