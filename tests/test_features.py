@@ -284,14 +284,14 @@ def kill_and_resume(small: Classifier, tmp_path: Path, times: int, seed: int) ->
 
 
 def test_a_kill_at_any_moment_loses_nothing_that_was_committed(small: Classifier, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("CONVSCOPE_CACHE", "set so that it is put back")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     kill_and_resume(small, tmp_path, 2, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fifty_kills(small: Classifier, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("CONVSCOPE_CACHE", "set so that it is put back")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     kill_and_resume(small, tmp_path, 50, 1)
 
 
