@@ -52,7 +52,7 @@ def print_transfer(result: TransferReport) -> None:
     print(result.sentence())
     if s["test_top1"] is not None:
         print(f"on {s['test_n']:,} test images, opened once: {percent(s, 'test')} right")
-    words = " ".join(f"--filter {f['filters'][0]}" for f in s["filters"][:3])
+    words = " ".join(f"--filter {k}" for k in result.leading_filters[:3])
     layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
     print(f"run: {s['run']} (report.html, classifier.safetensors), {s['seconds']:.0f} s in all")
     print(f"next: convscope predict {s['run']} IMAGE; convscope explain {s['run']}{layer} {words}")

@@ -120,8 +120,8 @@ class Transfer:
 
     def _write_cards(self, made: TransferReport) -> None:
         """Write the card of each class's most used filter, where that is wanted and there are filters."""
-        if self.options.cards and made.filters and made.filters[0].layer:
-            used = sorted({of_class.filters[0] for of_class in made.filters})
+        if self.options.cards and made.leading_filters and made.filters[0].layer:
+            used = sorted(made.leading_filters)
             where = {"data_root": self.options.data_root, "progress": self.options.progress}
             explain(str(made.run.folder), layer=[made.filters[0].layer], filter=used, ablate=0, **where)
 

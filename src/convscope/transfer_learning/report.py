@@ -71,6 +71,7 @@ class TransferReport:
             "paired": {name: asdict(test) for name, test in self.tests.items()},
             "curve": self.curve.to_json() if self.curve else None,
             "filters": [asdict(f) for f in self.filters],
+            "filters_decide": self.best.name == "head",
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
             "notes": [*self.told, *self.notes],
@@ -93,6 +94,11 @@ class TransferReport:
                 f"to {'the head' if self.best is not head else 'it'}"
             )
         return "; ".join(said) + "."
+
+    @cached_property
+    def leading_filters(self) -> list[int]:
+        """The filter that speaks for each class most, in the order of classes, none twice."""
+        return list(dict.fromkeys(f.filters[0] for f in self.filters if f.filters))
 
     @cached_property
     def ladder(self) -> Drawing:
@@ -125,8 +131,9 @@ def write(report: TransferReport) -> TransferReport:
         "path": drawing.path(
             [s.C for s in head.path], [s.top1.value for s in head.path], [s.loss for s in head.path], head.strength
         ),
-        "filters": drawing.used_filters(_filter_rows(report)),
     }
+    if report.leading_filters:
+        images["filters"] = drawing.used_filters(_filter_rows(report))
     if report.curve is not None:
         images["curve"] = drawing.learning_curve(*_curve_rows(report.curve))
     if report.test is not None:
@@ -139,6 +146,7 @@ def write(report: TransferReport) -> TransferReport:
         TEMPLATE,
         summary=_kept(report),
         name=report.run.name,
+        leading=report.leading_filters,
         roofline=report.extraction.roofline(),
         images={name: uri(folder / f"{name}.png") for name in images},
         openings=report.run.openings(),
@@ -181,7 +189,7 @@ def _filter_rows(report: TransferReport) -> list[drawing.FilterRow]:
     values = report.features[index]
     drawn = dict(zip(report.dataset.class_names, drawn_names(report.dataset.class_names)[0], strict=True))
     rows = []
-    for found in report.filters[:20]:
+    for found in [f for f in report.filters if f.filters][:20]:
         best = index[np.argsort(-values[:, found.filters[0]], kind="stable")[:SHOWN]]
         names = [report.dataset.class_names[report.dataset.labels[i]] for i in best]
         images = np.asarray(report.dataset.images[best])

@@ -15,25 +15,40 @@ FILTERS_A_CLASS = 5
 
 @dataclass(frozen=True)
 class ClassFilters:
-    """The ``filters`` of a layer that the answers for one class rest on most, and what each adds to its logit."""
+    """The ``filters`` of a layer that speak for a class most, and what each adds to its logit (``shares``).
+
+    A filter speaks for a class that excites it more than classes do on average, and whose weight for it is above
+    average. A class may also be known by what it does *not* excite: ``by_absence`` is that part, 0 to 1, of all that
+    lifts it. A class that excites nothing more than the others has no filters.
+    """
 
     name: str
     layer: str | None
     filters: tuple[int, ...]
     shares: tuple[float, ...]
+    by_absence: float
 
 
 def used_filters(
     head: nn.Linear, features_NC: Tensor, labels_N: Tensor, class_names: Sequence[str], layer: str | None
 ) -> tuple[ClassFilters, ...]:
-    """Find for each class the filters that its images' lead rests on: weight times how much more they answer to it."""
-    mean, weight = features_NC.mean(0), head.weight - head.weight.mean(0)
+    """Find for each class with images the filters that speak for it most.
+
+    Both parts of a share are measured from the average over classes, each counting once however many images it has:
+    weight (K, C) and mean feature (K, C).
+    """
+    present = labels_N.unique()
+    mean_KC = torch.stack([features_NC[labels_N == k].mean(0) for k in present])
+    excited_KC, weight_KC = mean_KC - mean_KC.mean(0), head.weight.detach()[present]
+    weight_KC -= weight_KC.mean(0)
     found = []
-    for k, name in enumerate(class_names):
-        if (labels_N == k).any():
-            share = weight[k] * (features_NC[labels_N == k].mean(0) - mean)
-            best = torch.topk(share, min(FILTERS_A_CLASS, len(share)))
-            found.append(ClassFilters(name, layer, tuple(best.indices.tolist()), tuple(best.values.tolist())))
+    for k, excited, weight in zip(present.tolist(), excited_KC, weight_KC, strict=True):
+        share, speaks = excited * weight, (excited > 0) & (weight > 0)
+        best = torch.topk(torch.where(speaks, share, 0.0), min(FILTERS_A_CLASS, int(speaks.sum())))
+        lifted = share.clamp(min=0)
+        absence = float(lifted[~speaks].sum() / lifted.sum().clamp(min=1e-30))
+        shares = tuple(best.values.tolist())
+        found.append(ClassFilters(class_names[k], layer, tuple(best.indices.tolist()), shares, absence))
     return tuple(found)
 
 
