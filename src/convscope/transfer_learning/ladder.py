@@ -75,6 +75,11 @@ class Rung:
         """Accuracy with its interval."""
         return wilson(int(self.correct.sum()), len(self.correct))
 
+    @property
+    def measured_by(self) -> str:
+        """Name the way its images were held out: by folds, or as the validation part."""
+        return "validation" if self.module is None else "cross-validation"
+
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
         top1 = self.top1
@@ -84,6 +89,7 @@ class Rung:
             "low": top1.low,
             "high": top1.high,
             "n": top1.n,
+            "measured_by": self.measured_by,
             "seconds": self.seconds,
             "parameters": self.parameters,
             "chosen": self.chosen,

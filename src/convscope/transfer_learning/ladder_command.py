@@ -180,6 +180,7 @@ class Transfer:
                 "weights_sha256": self.backbone.provenance["weights_sha256"],
                 "rung": best.name,
                 "chosen": best.chosen,
+                "measured_by": best.measured_by,
             },
             "licence": self.backbone.provenance["licence"],
         }
@@ -255,7 +256,7 @@ class Transfer:
         """The test images, once, for the chosen rung; None where there are none."""
         index = self.dataset.parts["test"]
         if not len(index):
-            self.notes.append("there are no test images, so the accuracy is that of validation.")
+            self.notes.append(f"there are no test images, so the accuracy is that of {best.measured_by}.")
             return None
         log_look(run, "test", len(index), FOLDER)
         if best.module is not None:

@@ -62,6 +62,7 @@ class TransferReport:
             "val_low": self.best.top1.low,
             "val_high": self.best.top1.high,
             "val_n": self.best.top1.n,
+            "measured_by": self.best.measured_by,
             "test_top1": top1.value if top1 else None,
             "test_low": top1.low if top1 else None,
             "test_high": top1.high if top1 else None,
@@ -79,7 +80,8 @@ class TransferReport:
 
     def sentence(self) -> str:
         """The answer: how good, how fast, whether fine-tuning or more images would help."""
-        said = [f"{self.best.name}: {_percent(self.best.top1)} in {_seconds(self.best.seconds)}"]
+        best = f"{self.best.name}: {_percent(self.best.top1)} by {self.best.measured_by}"
+        said = [f"{best}, trained in {_seconds(self.best.seconds)}"]
         head = next(r for r in self.rungs if r.name == "head")
         costly = [r for r in self.rungs if r.name in ("last stage", "full")]
         if costly:
