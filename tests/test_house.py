@@ -18,7 +18,7 @@ GROUND = (
     "terminal options"
 ).split()
 ROOMS = (
-    "images datasets models classifying canvas training evaluation exporting feature_store explanation diagnosis "
+    "images datasets convolution models classifying canvas training evaluation exporting feature_store explanation diagnosis "
     "transfer_learning studies cli"
 ).split()
 STAGES = ["drawing", "report", "command", "cli"]  # what computes comes before all of them

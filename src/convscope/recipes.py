@@ -19,6 +19,7 @@ from .errors import UnknownName, UsageError
 
 _frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 Positive = Annotated[int, Field(gt=0, le=10**9)]
+TileSide = Annotated[int, Field(ge=0, le=6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=100)]
 
@@ -130,6 +131,9 @@ class Loop:
     ``batch_size`` None is settled by the number of images: 128 (512 with Muon), or fewer so that an epoch has 20
     updates, never under 16. ``ema`` is the decay an update of averaged weights, which are then what is validated and
     kept; 0 is none. ``save_memory`` computes activations again in the backward pass instead of keeping them.
+    ``convolution``: "winograd" takes fewer multiplications wherever it can, "direct" nowhere, "auto" where it was timed
+    to be faster; what was found is in ``tiles``, by layer: outputs a side of a tile in the forward pass, the input's
+    gradient and the filters' gradient, 0 for direct.
     """
 
     epochs: Positive = 20
@@ -139,6 +143,8 @@ class Loop:
     compile: bool = False
     ema: Share = 0.0
     save_memory: bool = False
+    convolution: str = "auto"
+    tiles: dict[str, tuple[TileSide, TileSide, TileSide]] = field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -161,6 +167,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 USUAL_BATCH = {"muon": 512}  # images an update where there are many; 128 with the other optimizers
 SCHEDULES = ("one-cycle", "cosine", "constant")  # defined in training/schedules.py
+CONVOLUTIONS = ("auto", "direct", "winograd")
 PRECISIONS = ("auto", "float32", "bfloat16")
 FLIPS = ("none", "random", "alternating")
 BAD_IMAGES = ("error", "skip")
@@ -184,6 +191,7 @@ class Recipe:
             ("augmentation", self.augment.name, AUGMENTS),
             ("flip", self.augment.flip, FLIPS),
             ("precision", self.loop.precision, PRECISIONS),
+            ("convolution", self.loop.convolution, CONVOLUTIONS),
             ("way with bad images", self.data.bad_images, BAD_IMAGES),
         ):
             if name not in known:

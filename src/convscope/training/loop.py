@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import DivergedError
+from ..models.fast_convolutions import convolving
 from ..models.recomputing import recomputing
 from ..randomness import seed_of
 from ..recipes import Optimizer, Recipe
@@ -167,7 +168,10 @@ def _update(
         state.network.get_submodule(name).eval()
     half = recipe.loop.precision == "bfloat16"
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
-    with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):
+    with (
+        torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []),
+        convolving(state.network, recipe.loop.tiles),
+    ):
         torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
         with (
             torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half),

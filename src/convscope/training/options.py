@@ -82,6 +82,8 @@ class LoopOptions:
     """Of initialisation, order, augmentation and dropout."""
     precision: str | None = None
     """auto, float32 or bfloat16."""
+    convolution: str | None = None
+    """auto, direct or winograd: fewer multiplications in float32 on a CPU, where that is faster."""
     compile: Switch = None
     """Compile the network (on CPUs it has not paid so far: see docs/log.md)."""
 

@@ -24,6 +24,7 @@ from ..errors import DivergedError, InterruptedRun, UsageError
 from ..locks import lock
 from ..machine import matmul_peak
 from ..models.architecture import Architecture
+from ..models.fast_convolutions import convolving
 from ..recipes import Recipe
 from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
@@ -181,7 +182,8 @@ class Session:
     def _log_row(self, step: Step) -> dict[str, Any]:
         assert step.summary is not None
         images, preprocess = self.dataset.images, self.dataset.preprocess
-        scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
+        with convolving(self.state.best_network, self.recipe.loop.tiles):
+            scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
             raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from ..convolution.passes import Tiles
+from ..convolution.timing import fastest_tiles, is_possible, usual_tiles
 from ..datasets.dataset import Dataset
 from ..errors import DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.architecture import architecture_of
+from ..models.fast_convolutions import shapes_of
 from ..models.registry import MODELS, options_of
 from ..models.trial import output_fault, try_training
 from ..models.user_network import is_own
@@ -198,7 +201,35 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device) -> _St
         notes.append(f"{dataset.name} change their meaning in a mirror: flips are switched off.")
     if is_own(recipe.model.name):
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
-    return _Start(recipe.with_options(settled), dataset, device, notes)
+    recipe = recipe.with_options(settled)
+    tiles, said = _tiles(recipe, dataset, device)
+    return _Start(recipe.with_options({"tiles": tiles}), dataset, device, notes + said)
+
+
+def _tiles(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[dict[str, Tiles], list[str]]:
+    """The tiles of each convolution that takes fewer multiplications, and a note where they were wanted in vain."""
+    loop, size = recipe.loop, dataset.preprocess.size
+    if loop.convolution == "direct":
+        return {}, []
+    unfit = [
+        words
+        for words, fits in (
+            ("needs a CPU", device.type == "cpu"),
+            ("computes in float32", loop.precision == "float32"),
+            ("needs a network that is not compiled", not loop.compile),
+            ("needs Numba (pip install 'convscope[fast]')", is_possible()),
+        )
+        if not fits
+    ]
+    if unfit:
+        return {}, [f"winograd {unfit[0]}: convolutions are direct."] if loop.convolution == "winograd" else []
+    _, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(dataset.class_names))
+    shapes = shapes_of(network, size)
+    if loop.convolution == "winograd":
+        found = {shape: usual_tiles(shape) for shape in shapes.values()}
+    else:
+        found = fastest_tiles(shapes.values())
+    return {name: found[shape] for name, shape in shapes.items() if any(found[shape])}, []
 
 
 def _batch_size(images: int, most: int) -> int:

@@ -1,0 +1,1 @@
+"""Convolutions with fewer multiplications, in float32 on a CPU."""

@@ -1,0 +1,223 @@
+"""The three passes of a convolution by minimal filtering: outputs, gradient of the input, gradient of the filters.
+
+Tiles are taken in blocks that fit a processor's cache: transformed, multiplied by torch's matrix products, and
+transformed back before the next block is touched. The map is bilinear, so its gradients are its transposes (Lavin and
+Gray 2016, arXiv:1509.09308): the input's is the same convolution with filters turned by half a turn and channels
+exchanged, the filters' is a product of both transformed images summed over tiles.
+
+Images are float32 tensors (B, C, H, W) in channels-last memory, filters (K, C, r, r), the stride is 1. Where a
+result is not finite the caller is told, for then a direct convolution spreads the damage less.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels
+from .minimal_filtering import Filtering
+
+BLOCK = 128  # tiles at a time
+LEAST_BLOCK = 32
+BLOCK_FLOATS = 1 << 20  # transformed numbers at a time: 4 MB
+KEPT_BLOCKS = 8  # of a thread
+GAP = 16  # floats between the positions of a block
+
+Padding = tuple[int, int]
+Blocks = Sequence[tuple[int, int]]  # the first and last tile of each
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of a convolution: outputs (height, width) of ``images`` images, ``padding`` as the tiles see it."""
+
+    filtering: Filtering
+    images: int
+    height: int
+    width: int
+    padding: Padding
+
+    @property
+    def rows(self) -> int:
+        return self.filtering.tiles(self.height)
+
+    @property
+    def columns(self) -> int:
+        return self.filtering.tiles(self.width)
+
+    @property
+    def tiles(self) -> int:
+        return self.images * self.rows * self.columns
+
+    def blocks(self, channels: int) -> list[tuple[int, int]]:
+        """First and last tile of each block, of a size that ``channels`` on both sides of the product decide."""
+        size = max(LEAST_BLOCK, min(BLOCK, BLOCK_FLOATS // (self.filtering.positions * channels)))
+        return [(first, min(first + size, self.tiles)) for first in range(0, self.tiles, size)]
+
+
+# -------------------------------------------------------------------------------------------------------- passes
+
+
+def convolve(images: Tensor, filters: Tensor, filtering: Filtering, padding: Padding) -> tuple[Tensor, bool]:
+    """Outputs (B, K, H', W') in channels-last memory, and whether all of them are finite."""
+    return _convolved(images, filters, filtering, padding, turned=False)
+
+
+def input_gradient(gradient: Tensor, filters: Tensor, filtering: Filtering, padding: Padding) -> tuple[Tensor, bool]:
+    """The gradient (B, C, H, W) of the input from that of the outputs, and whether all of it is finite."""
+    r = filtering.filter_size
+    return _convolved(gradient, filters, filtering, (r - 1 - padding[0], r - 1 - padding[1]), turned=True)
+
+
+def filter_gradient(images: Tensor, gradient: Tensor, filtering: Filtering, padding: Padding) -> Tensor:
+    """The gradient (K, C, r, r) of the filters, in channels-last memory."""
+    images, gradient = _last(images), _last(gradient)
+    count, height, width, K = gradient.shape
+    C, r = images.shape[3], filtering.filter_size
+    grid = Grid(filtering, count, height, width, padding)
+    read_image = kernels.reading(kernels.INPUT, filtering)
+    read_gradient = kernels.reading(kernels.GRADIENT, filtering)
+    image, change = images.numpy(), gradient.numpy()
+    positions = filtering.positions
+
+    def work(blocks: Blocks) -> Tensor:
+        total = torch.zeros(positions, K, C)
+        for first, last in blocks:
+            x, y = _scratch("x", last - first, C, positions), _scratch("y", last - first, K, positions)
+            spare = _spare(filtering, max(C, K))
+            read_image(image, x.array, x.gap, first, last, grid.rows, grid.columns, *padding, spare)
+            read_gradient(change, y.array, y.gap, first, last, grid.rows, grid.columns, 0, 0, spare)
+            total.baddbmm_(y.tensor.transpose(1, 2), x.tensor)
+        return total
+
+    parts = _shared(work, grid.blocks(C + K))
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    made = torch.empty(K, r, r, C)
+    kernels.filters_loop(kernels.FILTER_GRADIENT, filtering)(made.numpy(), total.view(-1).numpy(), K * C, False)
+    return made.permute(0, 3, 1, 2)
+
+
+def _convolved(
+    images: Tensor, filters: Tensor, filtering: Filtering, padding: Padding, turned: bool
+) -> tuple[Tensor, bool]:
+    """Convolve; with ``turned`` filters their outputs are the channels of the images."""
+    images = _last(images)
+    count, height, width, _ = images.shape
+    r = filtering.filter_size
+    into = filters.shape[1] if turned else filters.shape[0]
+    out = torch.empty(count, height + 2 * padding[0] - r + 1, width + 2 * padding[1] - r + 1, into)
+    grid = Grid(filtering, count, out.shape[1], out.shape[2], padding)
+    read = kernels.reading(kernels.INPUT, filtering)
+    write = kernels.writing(filtering)
+    factors = _transformed(filters, filtering, turned)  # (positions, channels in, channels out)
+    image, made = images.numpy(), out.numpy()
+
+    def work(blocks: Blocks) -> bool:
+        check = np.zeros(kernels.WIDTH, np.float32)
+        for first, last in blocks:
+            x = _scratch("x", last - first, factors.shape[1], len(factors))
+            y = _scratch("y", last - first, into, len(factors))
+            spare = _spare(filtering, max(factors.shape[1:]))
+            read(image, x.array, x.gap, first, last, grid.rows, grid.columns, *padding, spare)
+            torch.bmm(x.tensor, factors, out=y.tensor)
+            write(made, y.array, y.gap, first, last, grid.rows, grid.columns, spare, check)
+        return bool(np.isfinite(check).all())
+
+    finite = all(_shared(work, grid.blocks(sum(factors.shape[1:]))))
+    return out.permute(0, 3, 1, 2), finite
+
+
+def _transformed(filters: Tensor, filtering: Filtering, turned: bool) -> Tensor:
+    """Filters in the points' basis: (positions, C, K), or (positions, K, C) of turned ones."""
+    K, C = filters.shape[:2]
+    gap = K * C + GAP
+    made = torch.empty(filtering.positions * gap)
+    kernels.filters_loop(kernels.FILTER, filtering)(_last(filters).numpy(), made.numpy(), gap, turned)
+    shaped = made.as_strided((filtering.positions, K, C), (gap, C, 1))
+    return shaped if turned else shaped.transpose(1, 2)
+
+
+def _last(images: Tensor) -> Tensor:
+    """The same numbers with the channels last in shape and memory."""
+    return images.detach().permute(0, 2, 3, 1).contiguous()
+
+
+# ------------------------------------------------------------------------------------------------ memory and threads
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Room for the transformed numbers of a block: ``array`` is what kernels fill, ``tensor`` what is multiplied.
+
+    With a ``gap`` between positions that is no power of two, or all of a tile would fall on the same lines of the cache.
+    """
+
+    array: np.ndarray
+    tensor: Tensor
+    gap: int
+
+
+_own = threading.local()
+
+
+def _scratch(name: str, rows: int, channels: int, positions: int) -> _Block:
+    """A block of this thread, kept for the next use; its numbers are whatever they were."""
+    kept = _own.__dict__.setdefault("blocks", {})
+    key = (name, rows, channels, positions)
+    if key not in kept:
+        gap = rows * channels + GAP
+        flat = torch.empty(positions * gap)
+        kept[key] = _Block(flat.numpy(), flat.as_strided((positions, rows, channels), (gap, channels, 1)), gap)
+        while len(kept) > KEPT_BLOCKS:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def _spare(filtering: Filtering, channels: int) -> np.ndarray:
+    size = filtering.positions * channels
+    kept = _own.__dict__.get("spare")
+    if kept is None or kept.size < size:
+        kept = _own.__dict__["spare"] = np.empty(size, np.float32)
+    return kept
+
+
+class _Pool:
+    """As many threads as torch computes with, each computing in one; made anew in a process that was forked."""
+
+    def __init__(self) -> None:
+        self.pool: ThreadPoolExecutor | None = None
+        self.made_for = (0, 0)
+
+    def map(self, work: Callable[[Blocks], T], shares: Sequence[Blocks]) -> list[T]:
+        wanted = (os.getpid(), len(shares))
+        if self.pool is None or self.made_for != wanted:
+            threads = torch.get_num_threads()
+            self.pool = ThreadPoolExecutor(len(shares), "convolution", initializer=torch.set_num_threads, initargs=(1,))
+            self.made_for = wanted
+            list(self.pool.map(int, range(len(shares))))
+            torch.set_num_threads(threads)  # what a thread of its own is set to, torch takes for the others to come
+        return list(self.pool.map(work, shares))
+
+
+_pool = _Pool()
+
+
+def _shared(work: Callable[[Blocks], T], blocks: Blocks) -> list[T]:
+    """Do the work, in equal runs of neighbouring blocks, with as many threads as torch computes with."""
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads <= 1:
+        return [work(blocks)]
+    cuts = [round(i * len(blocks) / threads) for i in range(threads + 1)]
+    return _pool.map(work, [blocks[a:b] for a, b in pairwise(cuts)])
