@@ -43,6 +43,7 @@ PAIRS = (("cat", "dog"), ("automobile", "truck"), ("deer", "horse"))
 WIDE = (0.1, 0.3, *STRENGTHS, 3e3, 3e4, 1e5)
 DRAWS = 4_000
 IMAGE_SIZE = 128
+CIFAR = 16_000  # images of it, training and test images in their proportion
 CELLS = 900  # of each kind at most, so that red cells do not take the whole time
 TEST_SHARE = 0.4  # of images that come without test images
 
@@ -64,7 +65,7 @@ def tasks(root: Path, scratch: Path, quick: bool) -> Iterator[tuple[str, Listing
     if (root / "bccd").is_dir():
         listing = list_images(str(cells(root / "bccd", scratch)))
         yield ("bccd cells", listing, *parted(listing, None))
-    cifar = found("cifar10", data_root=str(root))
+    cifar = found("cifar10", data_root=str(root), limit=CIFAR)
     if cifar is None:
         return
     for per_class in (20, 100) if quick else (20, 100, 500):
@@ -208,7 +209,7 @@ def main() -> None:
     backbones = {"lite0": small(Classifier.pretrained("lite0"))}
     if options.resnet18:
         backbones["resnet18"] = small(Classifier.pretrained("resnet18", Path(options.resnet18)))
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for task, listing, train, test in tasks(root, Path(scratch), options.quick):
             for name, backbone in backbones.items():

@@ -39,8 +39,8 @@ def rung_line(rung: Rung) -> str:
     """One way of the ladder in one line."""
     low, top, high = (100 * v for v in (rung.top1.low, rung.top1.value, rung.top1.high))
     return (
-        f"{rung.name:<10}  {top:5.1f} % [{low:.1f}, {high:.1f}] of {rung.top1.n:,} in {rung.measured_by}  {rung.seconds:6.1f} s  "
-        f"{rung.parameters:>11,} parameters  {rung.chosen}"
+        f"{rung.name:<10}  {top:5.1f} % [{low:.1f}, {high:.1f}] of {rung.top1.n:,} in {rung.measured_by}  "
+        f"{rung.seconds:6.1f} s  {rung.parameters:>11,} parameters  {rung.chosen}"
     )
 
 

@@ -21,8 +21,8 @@ from .report import TransferReport
 @with_options(TransferOptions)
 def transfer(data: str | Path, options: TransferOptions) -> TransferReport:
     """Make a classifier of a folder of images from a pretrained network: record features, climb the ladder, keep the
-    best on images held out, and open the test images once for it. Written into a run, which every command takes; one that
-    was stopped goes on where it was when the same is asked again.
+    best on images held out, and open the test images once for it. Written into a run, which every command takes; one
+    that was stopped goes on where it was when the same is asked again.
 
     ``budget``: minutes that fine-tuning and training from scratch may take beside the cheap rungs; None for none.
     ``cards`` writes the card of each class's most used filter, as ``explain`` does.
