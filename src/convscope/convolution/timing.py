@@ -28,7 +28,7 @@ IMAGES = 16  # that a pass is timed on, or fewer: about this much work
 WORK = 6e8  # multiplications
 TRIES = 3
 FILTER_SIZES = (3, 5)
-SIZES = (2, 3, 4, 6)  # outputs a side of a tile
+SIZES = (3, 4, 6)  # outputs a side of a tile
 NEARLY = 1.25  # as many products as the fewest: which is faster depends on more than their number
 FILE = "convolutions.json"
 

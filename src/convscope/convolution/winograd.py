@@ -161,7 +161,7 @@ def _last(images: Tensor) -> Tensor:
 class _Block:
     """Room for the transformed numbers of a block: ``array`` is what kernels fill, ``tensor`` what is multiplied.
 
-    With a ``gap`` between positions that is no power of two, or all of a tile would fall on the same lines of the cache.
+    The ``gap`` between positions is no power of two, or all of a tile would fall on the same lines of the cache.
     """
 
     array: np.ndarray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -43,7 +43,7 @@ def convolving(network: nn.Module, tiles: Mapping[str, Tiles]) -> Iterator[None]
     if not tiles or not is_possible():
         yield
         return
-    fast = {
+    fast: dict[nn.Module, Callable[..., Tensor]] = {
         layer: partial(_forward, layer, Passes.of(tiles[name], layer.kernel_size[0]))
         for name, layer in _layers(network).items()
         if name in tiles
