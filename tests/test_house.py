@@ -18,8 +18,8 @@ GROUND = (
     "terminal options"
 ).split()
 ROOMS = (
-    "images datasets convolution models classifying canvas training evaluation exporting feature_store explanation diagnosis "
-    "transfer_learning studies cli"
+    "images datasets convolution models classifying canvas training evaluation exporting feature_store explanation "
+    "diagnosis transfer_learning studies cli"
 ).split()
 STAGES = ["drawing", "report", "command", "cli"]  # what computes comes before all of them
 EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m convscope`: they reach for everything

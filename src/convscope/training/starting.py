@@ -217,7 +217,7 @@ def _tiles(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[dict
             ("needs a CPU", device.type == "cpu"),
             ("computes in float32", loop.precision == "float32"),
             ("needs a network that is not compiled", not loop.compile),
-            ("needs Numba (pip install 'convscope[fast]')", is_possible()),
+            ("needs Numba (pip install numba)", is_possible()),
         )
         if not fits
     ]
