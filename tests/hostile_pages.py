@@ -64,9 +64,7 @@ def drawings() -> dict[str, Drawing]:
 
 
 def _training(drawn: dict[str, str]) -> dict[str, Any]:
-    summary = dict.fromkeys(
-        "val_top1 val_low val_high val_n best_epoch epochs seconds images_per_second".split(), 0.5
-    )
+    summary = dict.fromkeys("val_top1 val_low val_high val_n best_epoch epochs seconds images_per_second".split(), 0.5)
     rate = dict.fromkeys("precision recall recall_low recall_high f1".split(), 0.25)
     figures = dict.fromkeys("top1 top1_low top1_high top5 balanced_accuracy ece".split(), 0.3)
     figures |= {"data": NAMES[0], "part": "test", "n": 1234, "top5_k": 5, "notes": [f"{NAMES[1]} has 3 images."]}
@@ -162,7 +160,7 @@ def _study(drawn: dict[str, str]) -> dict[str, Any]:
     arm = Some(name=LONG, parameters=123_456, rate=0.1)
     arm.trainings = [Some(diverged=None, train_loss=0.5, train_accuracy=0.9, test_accuracy=0.8)]
     data = Some(name=NAMES[0], fingerprint="0f" * 32, image_size=28, train=100, val=10, test=10)
-    told = dict.fromkeys("versions machine".split(), {"torch": "2.9", "processor": LONG})
+    told = {key: {"torch": "2.9", "processor": LONG} for key in ("versions", "machine")}
     plan = Some(by_place=["norms"], steps=9, batch_size=64, rates=[0.1], trial_seeds=[7], precision="float32")
     outcome = {"claim": "vanishing-gradients", "sentence": "s", "question": "q?", "expected": "e", "verdict": "holds"}
     outcome |= {"words": "curves", "quantities": [quantity] * 2, "notes": ["n"], "arms": [arm], "seeds": [1], **told}
@@ -191,6 +189,4 @@ def pages() -> dict[str, str]:
     """Each page's template, and what it makes of these names."""
     drawn = {name: drawing.data_uri() for name, drawing in drawings().items()}
     numbers = drawn_names(NAMES)[1]
-    return {
-        name: page(SOURCE / name, names=NAMES, numbers=numbers, **values(drawn)) for name, values in VALUES.items()
-    }
+    return {name: page(SOURCE / name, names=NAMES, numbers=numbers, **values(drawn)) for name, values in VALUES.items()}

@@ -151,11 +151,14 @@ def probes(
     places = [cut(measure, plain(name), NAME, size) for name in layers]
     wide, deep = (max((text_width(measure, t, size) for t in texts), default=0) for texts in (drawn, places))
     width = max(560, int(46 * len(layers) + wide) + 80)
-    rows, below = 22 * len(drawn), int(0.75 * deep) + 24
-    height = 250 + rows + below
+    rows, below, title = 22 * len(drawn), int(0.75 * deep) + 24, wrapped(measure, PROBED, width - 40, 10.5, "bold")
+    head = 20 * len(title) + 24
+    height = 206 + head + rows + below
     figure, left = new_figure(width, height), max(60, int(wide) + 20)
-    figure.text(MARGIN / width, 1 - MARGIN / height, PROBED, size=10.5, weight="bold", va="top")
-    upper = axes_at(figure, left, below + rows + 12, width - left - 24, height - below - rows - 56)
+    for down, line in enumerate(title):
+        spot = (MARGIN / width, 1 - (MARGIN + 20 * down) / height)
+        figure.text(*spot, line, size=10.5, weight="bold", va="top")
+    upper = axes_at(figure, left, below + rows + 12, width - left - 24, height - below - rows - 12 - head)
     rest = [axes_at(figure, left, below, width - left - 24, rows)] if shown else []
     x = np.arange(len(layers))
     value, low, high = (100 * np.array(column) for column in zip(*accuracy, strict=True))
