@@ -46,7 +46,7 @@ def drawings() -> dict[str, Drawing]:
     ways = [("now", Way([LONG, "fc"], [1e-9, 1e-3, 1], [1, 2], [3, 4], [0.1, 0.2]))]
     quantity = Quantity("gain " * 12, "1 [0, 2] points", "holds", 0.01, 0.0, 0.02, (0.0, None))
     filters = [FilterRow(name, 3, 0.2, images(8), [True] * 8) for name in drawn_names(NAMES)[0]]
-    labels, note = labels_of(NAMES)
+    labels, note = labels_of(NAMES, range(COUNT))
     return {
         "curves": curves(log),
         "confusion": confusion(np.ones((COUNT, COUNT), dtype=int), NAMES),

@@ -228,7 +228,7 @@ def text_width(figure: Figure, text: str, size: float, weight: str = "normal") -
 
 def cut(figure: Figure, text: str, room: float, size: float) -> str:
     """``text`` without its end where it is wider than so many pixels."""
-    if text_width(figure, text, size) <= room:
+    if not text or text_width(figure, text, size) <= room:
         return text
     low, high = 0, len(text) - 1  # characters that are surely not too many, and may be
     while low < high:
@@ -258,12 +258,14 @@ def wrapped(figure: Figure, text: str, room: float, size: float, weight: str = "
     """``text`` in lines of at most so many pixels, broken at spaces; a single word that is wider is cut."""
     lines: list[str] = []
     whole = re.sub(f"{FSI}[^{PDI}]*{PDI}", lambda name: name[0].replace(" ", "\u00a0"), text)
+    space, wide = text_width(figure, "n n", size, weight) - text_width(figure, "nn", size, weight), 0.0
     for word in whole.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(figure, longer, size, weight) <= room:
-            lines[-1] = longer
+        own = text_width(figure, word, size, weight)
+        if lines and wide + space + own <= room:
+            lines[-1], wide = f"{lines[-1]} {word}", wide + space + own
         else:
             lines.append(cut(figure, word, room, size))
+            wide = own
     return lines
 
 

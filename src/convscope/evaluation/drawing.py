@@ -87,7 +87,7 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
 
 def mistakes(images_NHWC: np.ndarray, found: Sequence[Mistake], names: Sequence[str]) -> Drawing:
     """The images that were mistaken most confidently: what each is, what it was taken for, and how surely."""
-    shown, note = titles_of(names)
+    shown, note = titles_of(names, {k for m in found for k in (m.truth, m.guess)})
     titles = [f"{shown[m.truth]} \u2192 {shown[m.guess]} {100 * m.probability:.0f} %" for m in found]
     heading = "The most confident mistakes: truth \u2192 guess, probability"
     return image_grid(images_NHWC, titles, 5, heading, note=note)

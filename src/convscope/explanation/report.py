@@ -216,7 +216,7 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
         write_derived(folder / "probes.png", chart.png)
         commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
     if report.classes is not None:
-        names, note = titles_of(heading.classes)
+        names, note = titles_of(heading.classes, range(len(heading.classes)))
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
         write_derived(folder / "classes.png", image_grid(report.classes.images, titles, 5, words, note=note).png)

@@ -30,7 +30,7 @@ class SimilarReport:
         """The image and those nearest to it."""
         near = self.summary["nearest"]
         names = self.classes or tuple(sorted({row["label"] for row in near}))
-        shown, note = titles_of(names)
+        shown, note = titles_of(names, {names.index(row["label"]) for row in near})
         drawn = dict(zip(names, shown, strict=True))
         titles = ["the image"] + [f"{drawn[row['label']]} {row['cosine']:.3f}" for row in near]
         heading = "The nearest images, by the cosine of their features"

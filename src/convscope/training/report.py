@@ -121,7 +121,7 @@ def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawin
     keys = dataset.keys[index]
     columns = [originals] + [augment(originals, recipe, seed, epoch, keys) for epoch in range(PREVIEW - 1)]
     stacked = np.stack([c.permute(0, 2, 3, 1).numpy() for c in columns], axis=1)
-    shown, note = labels_of(dataset.class_names)
+    shown, note = labels_of(dataset.class_names, set(dataset.labels[index].tolist()))
     names = [shown[label] for label in dataset.labels[index]]
     heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
     return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names, note)
