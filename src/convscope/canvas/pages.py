@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,27 @@ from ..visible import visible_lines
 from . import figures
 
 
-def page(template: Path, **values: Any) -> str:
-    """A page that needs no other file, from the template of a room, which extends ``base.html``."""
+def page(template: Path, names: Sequence[str] = (), **values: Any) -> str:
+    """A page that needs no other file, from the template of a room, which extends ``base.html``.
+
+    The filter ``told`` keeps the ``names`` of classes in a sentence apart from what stands beside them, where they are
+    read from right to left.
+    """
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     folders = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=_shown)
+    leftward = sorted({name for name in names if figures.leftward(name)}, key=len, reverse=True)
+    environment.filters["told"] = functools.partial(_told, leftward)
     return environment.get_template(template.name).render(values)
+
+
+def _told(names: Sequence[str], text: str) -> Any:
+    from markupsafe import Markup
+
+    parts = [text] if not names else re.split("(" + "|".join(map(re.escape, names)) + ")", text)
+    shown = (Markup("<bdi>{}</bdi>" if i % 2 else "{}").format(visible_lines(part)) for i, part in enumerate(parts))
+    return Markup("").join(shown)
 
 
 def with_notes(drawing: figures.Drawing, notes: Sequence[str]) -> str:

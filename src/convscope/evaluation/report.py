@@ -11,7 +11,6 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import with_notes
-from ..canvas.sheets import image_grid
 from ..folders import fresh_folder
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
@@ -46,11 +45,8 @@ class EvaluationReport:
         found = self.evaluated.scores.mistakes[:MISTAKES]
         if not found:
             return None
-        names = self.evaluated.scores.classes
-        index = self.evaluated.index[[m.index for m in found]]
-        titles = [f"{names[m.truth]} \u2192 {names[m.guess]} {100 * m.probability:.0f} %" for m in found]
-        heading = "The most confident mistakes: truth \u2192 guess, and its probability"
-        return image_grid(np.asarray(self.evaluated.dataset.images[index]), titles, 5, heading)
+        images = np.asarray(self.evaluated.dataset.images[self.evaluated.index[[m.index for m in found]]])
+        return drawing.mistakes(images, found, self.evaluated.scores.classes)
 
     @property
     def notes(self) -> tuple[str, ...]:

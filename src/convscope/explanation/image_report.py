@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
+from ..canvas.figures import Drawing, drawn_names, in_words
+from ..canvas.sheets import NUMBERED
 from ..datasets.dataset import Dataset
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
@@ -58,10 +59,11 @@ def write_image(
     """Write what one image showed: evidence, where the network looks, the maps."""
     names = list(class_names)
     target, against = names[taken.evidence.target], names[taken.evidence.against]
-    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against)}
+    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against, names)}
     if taken.attributions:
         maps = [(method, a.map_HW.float().cpu().numpy()) for method, a in taken.attributions.items()]
-        drawings["looks"] = drawing.attributions(taken.image, maps, f"Where it looks for {target}")
+        (heading,) = in_words([f"Where it looks for {target}"], names)
+        drawings["looks"] = drawing.attributions(taken.image, maps, heading)
     rows = []
     for found in taken.maps:
         chosen = found.order[:PUSHED].tolist()
@@ -82,7 +84,7 @@ def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.most_common())
 
 
-def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -> Drawing:
+def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str, names: Sequence[str]) -> Drawing:
     found = taken.evidence
     cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
     margin, near = found.margin, [np.asarray(dataset.images[i]) for i, _ in taken.nearest]
@@ -91,7 +93,7 @@ def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -
         f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
         f"then the training images most alike to the network: {_by_class(taken.nearest, dataset)}",
     ]
-    rows = [CardRow("image", [lead, near], lines)]
+    rows = [CardRow("image", [lead, near], in_words(lines, names))]
     for k in strongest(margin, PUSHED):
         share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
         title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
@@ -101,4 +103,5 @@ def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -
             row = card_row(taken.cards, cards[k], dataset, len(near))
             groups, words = list(row.groups), words + list(row.lines[:2])
         rows.append(CardRow(title, groups, words))
-    return drawing.card_rows(rows, f"Why {target}: the filters that pushed and pulled, each by its exemplars")
+    (heading,) = in_words([f"Why {target}: the filters that pushed and pulled, each by its exemplars"], names)
+    return drawing.card_rows(rows, heading, note=NUMBERED if drawn_names(names)[1] else "")

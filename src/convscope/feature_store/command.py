@@ -89,4 +89,5 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     summary = {"run": run, "image": str(image), "data": listed.unsplit.name, "searched": len(good), "nearest": rows}
     images = Undecoded(listed, classifier.preprocess)[np.array([i for i, _ in nearest])]
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
-    return report.write_similar(SimilarReport(home / "similar" / Path(image).stem, pixels, images, summary))
+    folder, names = home / "similar" / Path(image).stem, tuple(listed.unsplit.class_names)
+    return report.write_similar(SimilarReport(folder, pixels, images, summary, names))

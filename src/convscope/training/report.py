@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
+from ..canvas.figures import Drawing, drawn_names
 from ..canvas.pages import page, uri, with_notes
-from ..canvas.sheets import image_grid
+from ..canvas.sheets import image_grid, labels_of
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
 from ..images.augmentation import augment
@@ -121,14 +121,19 @@ def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawin
     keys = dataset.keys[index]
     columns = [originals] + [augment(originals, recipe, seed, epoch, keys) for epoch in range(PREVIEW - 1)]
     stacked = np.stack([c.permute(0, 2, 3, 1).numpy() for c in columns], axis=1)
-    names = [dataset.class_names[label] for label in dataset.labels[index]]
+    shown, note = labels_of(dataset.class_names, set(dataset.labels[index].tolist()))
+    names = [shown[label] for label in dataset.labels[index]]
     heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
-    return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
+    return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names, note)
 
 
 def has_page(run: Run) -> bool:
     """Whether a run has an epoch, and so a page."""
     return bool(run.log() and run.timing())
+
+
+def _class_names(run: Run) -> list[str]:
+    return list(next(iter(run.description()["data"]["counts"].values()), ()))
 
 
 def write_page(run: Run) -> Path:
@@ -138,8 +143,11 @@ def write_page(run: Run) -> Path:
         images = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
         evaluations.append({"name": path.parent.name, "figures": read_json(path), "images": images})
     summary = train_summary(run)
+    names = _class_names(run)
     html = page(
         TEMPLATE,
+        names=names,
+        numbers=drawn_names(names)[1],
         run=run,
         description=run.description(),
         options=run.recipe().flat(),

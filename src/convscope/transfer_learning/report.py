@@ -142,10 +142,13 @@ def write(report: TransferReport) -> TransferReport:
         if report.test.confusion is not None:
             images["confusion"] = confusion(report.test.confusion, report.test.classes)
         commit_json(folder / "test.json", report.test.to_json())
+        if report.test.mistakes:
+            images["mistakes"] = drawing.mistaken(report.test, report.dataset)
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
     html = page(
         TEMPLATE,
+        names=report.dataset.class_names,
         summary=_kept(report),
         name=report.run.name,
         leading=report.leading_filters,
