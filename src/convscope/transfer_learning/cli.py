@@ -56,6 +56,6 @@ def print_transfer(result: TransferReport) -> None:
     words = " ".join(f"--filter {f['filters'][0]}" for f in s["filters"][:3])
     layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
     whole = command_seconds() or s["seconds"]
-    print(time_line({"start-up": whole - s["seconds"], **s["spent"]}))
+    print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
     print(f"run: {s['run']} (report.html, classifier.safetensors)")
     print(f"next: convscope predict {s['run']} IMAGE; convscope explain {s['run']}{layer} {words}")

@@ -81,13 +81,9 @@ class Transfer:
             )
         task = self._task(index)
         rungs: list[Rung] = []
-        for kind, climb in CHEAP.items():
-            if kind == FCNN and self.options.fcnn == "none":
-                continue
-            self._tell(kind)
-            rungs.append(climb(task, index))
-            self.laps.lap(kind)
-            yield rungs[-1]
+        for rung in self._cheap(task, index):
+            rungs.append(rung)
+            yield rung
         classifiers: dict[str, Classifier] = {}
         if self.options.budget is not None:
             for rung, classifier in self._costly(run, rungs):
@@ -102,10 +98,7 @@ class Transfer:
         point_last(run)
         self.laps.lap("saving")
         curve = self._curve(task, self._head(rungs))
-        self.laps.lap("learning curve")
-        self._tell("test images")
         test = self._open_test(run, best, classifier)
-        self.laps.lap("test images")
         self._tell("report")
         tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
         made = TransferReport(
@@ -123,12 +116,26 @@ class Transfer:
             seconds=sum(self.laps.seconds.values()),
             told=tuple(told),
         )
+        yield self._written(made)
+
+    def _cheap(self, task: HeadTask, index: np.ndarray) -> Iterator[Rung]:
+        """The rungs that live on features, as they were asked for."""
+        for kind, climb in CHEAP.items():
+            if kind == FCNN and self.options.fcnn == "none":
+                continue
+            self._tell(kind)
+            rung = climb(task, index)
+            self.laps.lap(kind)
+            yield rung
+
+    def _written(self, made: TransferReport) -> TransferReport:
+        """The report, with its page, cards, and where the time went: the last file says that it is whole."""
         report.write(made)
         self.laps.lap("report")
         self._write_cards(made)
         self.laps.lap("cards")
         spent = dict(self.laps.seconds)
-        yield report.finish(replace(made, seconds=sum(spent.values()), spent=spent))
+        return report.finish(replace(made, seconds=sum(spent.values()), spent=spent))
 
     def _tell(self, what: str) -> None:
         if self.options.progress:
@@ -265,10 +272,13 @@ class Transfer:
         try:
             folds = (1 - 1 / (int(task.folds.max()) + 1), head.top1.value)
             labels, keys = task.labels[plain].numpy(), task.keys[plain]
-            return measure_curve(labels, keys, guess, self.options.seed, folds, self.options.progress)
+            curve = measure_curve(labels, keys, guess, self.options.seed, folds, self.options.progress)
         except UsageError as error:
             self.notes.append(str(error))
             return None
+        finally:
+            self.laps.lap("learning curve")
+        return curve
 
     def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
         """The test images, once, for the chosen rung; None where there are none."""
@@ -276,12 +286,14 @@ class Transfer:
         if not len(index):
             self.notes.append("there are no test images, so the accuracy is that of validation.")
             return None
+        self._tell("test images")
         log_look(run, "test", len(index), FOLDER)
         if best.module is not None:
             with torch.inference_mode():
                 scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))
         else:
             scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
+        self.laps.lap("test images")
         return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
 
     def _filters(self, head: Rung, task: HeadTask) -> tuple[ClassFilters, ...]:

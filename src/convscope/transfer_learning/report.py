@@ -69,7 +69,7 @@ class TransferReport:
             "test_high": top1.high if top1 else None,
             "test_n": top1.n if top1 else None,
             "seconds": self.seconds,
-            "spent": dict(self.spent),
+            "spent_seconds": dict(self.spent),
             "rungs": [rung.to_json() for rung in self.rungs],
             "paired": {name: asdict(test) for name, test in self.tests.items()},
             "curve": self.curve.to_json() if self.curve else None,
