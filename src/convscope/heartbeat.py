@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-QUIET = 7.0  # seconds without a line, after which one is written
+QUIET = 6.0  # seconds without a line, after which one is written
 TICK = 0.25  # seconds between two looks at the clock
 STEPS_BEFORE_ESTIMATE = 20
 
