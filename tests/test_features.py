@@ -189,7 +189,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
 ):
     listing = list_images(folder_of(tmp_path / "data"))
     description = features.store_description(small, TORCH, features.engine_identity("torch", FeatureRequest(), CPU))
-    key = features.hashlib.sha256(features.to_json(description).encode()).hexdigest()[:40]
+    key = features.store_folder(description).name
     with lock(cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
         extract(listing, small, TORCH, CPU)
 

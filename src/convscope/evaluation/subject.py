@@ -64,7 +64,7 @@ def open_subject(
     """
     if isinstance(run, nn.Module):
         return _of_module(run, _named_data("a network", data, options, command), options, command)
-    if _is_model(run, options.runs):
+    if is_model(run, options.runs):
         return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
     if options.weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
@@ -87,7 +87,7 @@ def open_subject(
     return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
 
 
-def _is_model(run: str, runs: Path | None) -> bool:
+def is_model(run: str, runs: Path | None) -> bool:
     """Say whether a name is that of a model and not of a run, a path, or ``last``."""
     if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
         return False

@@ -8,7 +8,6 @@ order they come. Shards are committed one by one and read as memory maps: a kill
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing
 from ..errors import ImageError, StorageError, UnknownName
@@ -29,7 +27,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
-from ..storage import commit_json, make_folder, sweep_temporaries, to_json
+from ..storage import commit_json, make_folder, sweep_temporaries
 from .engines import Engine, engine_identity, make_engine
 from .store import (
     DTYPES,
@@ -41,6 +39,7 @@ from .store import (
     Store,
     row_keys,
     store_description,
+    store_folder,
 )
 
 BLOCK = 2  # images in a pass: more leave the processor's cache (docs/log.md)
@@ -122,8 +121,7 @@ def extract(
     start = time.perf_counter()
     identity = engine_identity(options.engine, options.wanted, device)
     description = store_description(classifier, options, identity)
-    key = hashlib.sha256(to_json(description).encode()).hexdigest()[:40]
-    store = Store(cache_folder() / "features" / key, options.dtype)
+    store = Store(store_folder(description), options.dtype)
     keys = row_keys(listing.digests, options)
     missing = _first_of_each(keys, store.rows(keys) < 0)
     work, peak = None, None

@@ -83,10 +83,11 @@ def roofline(summary: dict[str, Any]) -> str:
     """The roofline line: what was computed, how close to the peak of this machine, and where the time went."""
     shares = ("data", "compute", "evaluation", "saving", "compile")
     spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
+    rest = max(0.0, summary["seconds"] - sum(summary[f"{s}_seconds"] for s in shares))
     return (
         f"roofline: {summary['gflop'] / 1000:.2f} TFLOP at {summary['gflop_per_second']:.0f} GFLOP/s, "
         f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix "
-        f"product reached in this run; {spent}"
+        f"product reached in this run; {spent}, the rest {rest:.1f} s"
     )
 
 

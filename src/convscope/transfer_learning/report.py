@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class TransferReport:
     notes: tuple[str, ...]
     seconds: float
     told: tuple[str, ...] = ()  # notes on this call, which are not kept
+    spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they were spent on: all of them
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class TransferReport:
             "test_high": top1.high if top1 else None,
             "test_n": top1.n if top1 else None,
             "seconds": self.seconds,
+            "spent_seconds": dict(self.spent),
             "rungs": [rung.to_json() for rung in self.rungs],
             "paired": {name: asdict(test) for name, test in self.tests.items()},
             "curve": self.curve.to_json() if self.curve else None,
