@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,6 @@ def page(template: Path, **values: Any) -> str:
     folders = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=_shown)
     return environment.get_template(template.name).render(values)
-
-
-def with_notes(drawing: figures.Drawing, notes: Sequence[str]) -> str:
-    """A drawing for a notebook, and under it the sentences to read, a line each."""
-    told = "".join(f"<p>note: {html.escape(visible_lines(note))}</p>" for note in notes)
-    return f'<img alt="" style="max-width: 100%" src="{drawing.data_uri()}">{told}'
 
 
 def _shown(value: Any) -> Any:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError, UnknownName
+from ..given import takes_what_is_meant
 from ..images.preprocess import Preprocess
 from ..progress import Progress
+from ..storage import expanded
 from .cifar import load_cifar10
 from .dataset import Dataset, Listing, assemble, listing
 from .digits import load_digits
@@ -29,6 +31,7 @@ DATASETS: dict[str, Loader] = {
 }
 
 
+@takes_what_is_meant
 def load_dataset(  # noqa: PLR0913 - each is an option that a user sets by name
     data: str | Path,
     *,
@@ -87,9 +90,9 @@ def _find(data: str, data_root: Path | None, progress: Progress | None, recorded
     if recorded_in is not None:
         check_named(Path(data), recorded_in, "DATA")
     try:
-        path = Path(data).expanduser()
+        path = expanded(data)
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # a name too long, a folder one may not look into, ~nobody
+    except OSError as error:  # a name too long, a folder one may not look into
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
     if is_folder or is_file:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
 from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import ExplainOptions, MapOptions
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def show_explanation(events: Iterator[PageWritten | ExplainReport], json: bool) 
 def page_line(written: PageWritten) -> str:
     """Return the line that says that a layer's page is there."""
     cards, s = written.cards.cards, written.cards.summary()
-    address = f"{written.page}#{cards[0].filter}"
+    address = f"{visible(str(written.page))}#{cards[0].filter}"
     if s["images"] < s["of"]:
         return f"first cards, from {s['images']:,} of {s['of']:,} images: {address}"
     said = [f"{len(cards)} filters"]
@@ -87,14 +88,14 @@ def print_explanation(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     if summary["kept"]:
         print(f"kept from before: {', '.join(summary['kept'])}")
-    page = Path(summary["folder"]) / "index.html"
+    page = visible(str(Path(summary["folder"]) / "index.html"))
     print(f"written in {summary['seconds']:.0f} s: {page} (overview.png, a page a layer)")
 
 
 def print_image(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     best = sorted(summary["logits"].items(), key=lambda pair: -pair[1])[:3]
-    print(f"{summary['image']}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
+    print(f"{visible(summary['image'])}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
     how = "exact" if summary["exact"] else "approximate"
     print(
         f"{summary['target']} leads {summary['against']} by {summary['lead']:.2f}; the filters of {summary['layer']} "
@@ -108,4 +109,5 @@ def print_image(summary: dict[str, Any]) -> None:
         last = checks[-1]["correlation"]
         print(f"sanity of {method}: with all weights random the map correlates {last:+.2f} with the true one")
     print("nearest training images: " + ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in summary["nearest"]))
-    print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
+    folder, looks = visible(summary["folder"]), "looks.png, " if summary["methods"] else ""
+    print(f"written: {folder} (evidence.png, {looks}maps.png)")

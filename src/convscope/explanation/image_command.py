@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import UnknownName, UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..options import with_image_data_and_options
+from ..storage import expanded, folder_name
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
 from .card_making import CardMaker, CardMaterial
@@ -42,7 +43,7 @@ def explain_image(
     classifier, names = subject.classifier, list(subject.classifier.class_names)
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
-    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     found = evidence(classifier.network, inputs, None if target is None else names.index(target))
@@ -66,7 +67,7 @@ def explain_image(
 
 
 def _folder(subject: Subject, image: str | Path) -> Path:
-    return subject.folder / f"image-{Path(image).stem}"
+    return subject.folder / f"image-{folder_name(image)}"
 
 
 def _maps(

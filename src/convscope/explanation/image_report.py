@@ -12,6 +12,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..datasets.dataset import Dataset
+from ..noted import Noted
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .attribution import Attribution, Layerwise
@@ -25,9 +26,10 @@ PUSHED = 8  # filters on the sheet of evidence
 
 
 @dataclass(frozen=True)
-class ImageReport:
+class ImageReport(Noted):
     """One image taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
 
+    TOLD = ("image", "target", "against", "lead", "layer")
     folder: Path
     summary: dict[str, Any]
     drawings: dict[str, Drawing] = field(default_factory=dict)

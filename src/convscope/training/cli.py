@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
 from ..terminal import percent, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def show_training(session: Session, json: bool) -> None:
     if json:
         print_json(result.summary)
         return
-    folder, best = session.run.folder, result.summary
+    folder, best = visible(str(session.run.folder)), result.summary
     print(report.roofline(best))
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"

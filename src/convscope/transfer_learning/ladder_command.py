@@ -110,9 +110,9 @@ class Transfer:
             filters=self._filters(self._head(rungs), task),
             dataset=self.dataset,
             features=self.found.features,
-            notes=tuple(self.notes),
+            lasting=tuple(self.notes),
             seconds=time.perf_counter() - start,
-            told=tuple(told),
+            passing=tuple(told),
         )
         report.write(made)
         self._write_cards(made)

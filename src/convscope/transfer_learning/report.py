@@ -17,6 +17,7 @@ from ..datasets.dataset import Dataset
 from ..evaluation.drawing import confusion
 from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
+from ..noted import Noted
 from ..storage import commit_json, write_derived
 from ..training.runs import Run
 from . import drawing
@@ -32,10 +33,11 @@ CurveRow = tuple[int, float, float, float]
 
 
 @dataclass(frozen=True)
-class TransferReport:
+class TransferReport(Noted):
     """A finished transfer. ``tests`` compares each rung with the head on the same images; ``test`` is the one look at
     the test images, None without any. A notebook shows the ladder."""
 
+    TOLD = ("data", "sentence", "val_top1", "val_low", "val_high", "test_top1", "test_low", "test_high", "test_n")
     run: Run
     rungs: tuple[Rung, ...]
     best: Rung
@@ -46,9 +48,14 @@ class TransferReport:
     filters: tuple[ClassFilters, ...]
     dataset: Dataset
     features: Features
-    notes: tuple[str, ...]
+    lasting: tuple[str, ...]  # notes, and
     seconds: float
-    told: tuple[str, ...] = ()  # notes on this call, which are not kept
+    passing: tuple[str, ...] = ()  # those on this call, which are not kept
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -73,7 +80,7 @@ class TransferReport:
             "filters": [asdict(f) for f in self.filters],
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
-            "notes": [*self.told, *self.notes],
+            "notes": [*self.passing, *self.lasting],
         }
 
     def sentence(self) -> str:
@@ -156,7 +163,7 @@ def finish(report: TransferReport) -> TransferReport:
 
 def _kept(report: TransferReport) -> dict[str, Any]:
     """The summary, without what only concerns this call."""
-    return {**report.summary, "notes": list(report.notes)}
+    return {**report.summary, "notes": list(report.lasting)}
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:
