@@ -18,6 +18,7 @@ from PIL import Image
 
 import convscope
 from convscope import given as given_module
+from convscope.datasets.options import DatasetOptions
 from convscope.diagnosis.options import DiagnoseOptions
 from convscope.errors import UsageError
 from convscope.evaluation.options import EvaluateOptions, PredictOptions
@@ -33,6 +34,7 @@ from convscope.training.options import TrainOptions
 from convscope.transfer_learning.options import TransferOptions
 
 GROUPS = [
+    DatasetOptions,
     TrainOptions,
     EvaluateOptions,
     PredictOptions,

@@ -37,7 +37,7 @@ def takes_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
 
 def turn(given: dict[str, Any], hints: Mapping[str, Any]) -> None:
     """Turn each argument, in place, into what is declared under its name."""
-    for name in given.keys() & hints.keys():
+    for name in [name for name in given if name in hints]:
         given[name] = as_declared(name, given[name], hints[name])
 
 
