@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
@@ -212,6 +217,40 @@ def test_every_path_that_is_printed_is_on_one_line(tmp_path: Path, capsys: pytes
         out, err = capsys.readouterr()
         assert "two\nlines" not in out + err, words
         assert r"two\nlines" in out or words[1] == "none"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "latin-1", "ascii"])
+def test_every_stream_holds_every_answer(
+    home: Home, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file name that is no UTF-8, and one in another script, cost no answer; JSON is JSON."""
+    for name in (b"b\xe9.png", "\u65e5\u672c.png".encode(), b"a.png"):
+        shutil.copy(os.fsencode(home.image), os.fsencode(tmp_path) + b"/" + name)
+    for form in ([], ["--json"], ["--csv"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, errors="strict"))
+        assert cli.run(["predict", str(home.run), str(tmp_path), *form]) == 0
+        said = raw.getvalue().decode(encoding)
+        assert said.count(".png") == 3
+        if form == ["--json"]:
+            assert {Path(row["path"]).name for row in json.loads(said)} == {
+                "a.png",
+                "\u65e5\u672c.png",
+                os.fsdecode(b"b\xe9.png"),
+            }
+
+
+def test_a_class_whose_name_is_no_text(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(home.photos / "ant", tmp_path / "photos" / "ant")
+    (tmp_path / "photos" / "ant" / f"{BAD}.png").unlink()
+    shutil.copytree(home.photos / "bee", tmp_path / "photos" / os.fsdecode(b"b\xe9e"))
+    small = "--model resnet20 --width 4 --image-size 16 --epochs 1 --name b".split()
+    assert cli.run(["train", str(tmp_path / "photos"), *small]) == 0
+    capsys.readouterr()
+    assert cli.run(["evaluate", "b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"][1]["name"] == r"b\xe9e"
+    assert cli.run(["export", "b", "--format", "safetensors"]) == 0
+    assert cli.run(["export", "b"]) == (0 if importlib.util.find_spec("onnxscript") else 2)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "explain", "diagnose", "similar", "export", "train"])
