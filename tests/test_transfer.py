@@ -134,7 +134,9 @@ def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
     explained = convscope.explain(run, layer=["conv_head"], filter=[5], seeds=0, ablate=0, runs=runs)
     assert (explained.folder / "index.html").exists()
     near = convscope.similar(run, image, runs=runs, engine="torch", count=3)
-    assert near.summary["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-4)
+    assert "the image itself is among them and is left out: test/checks/0.png." in near.notes
+    assert [row["label"] for row in near.summary["nearest"]] == ["checks"] * 3
+    assert all(0.5 < row["cosine"] < 1 and row["origin"] != "test/checks/0.png" for row in near.summary["nearest"])
     assert (near.folder / "similar.png").exists()
     sealed = convscope.export(run, format="safetensors", output=tmp_path)
     assert Classifier.load(sealed.exported.files[0]).class_names == ("checks", "noise", "stripes")

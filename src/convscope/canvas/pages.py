@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,12 +33,6 @@ def _told(names: Sequence[str], text: str) -> Any:
     parts = [text] if not names else re.split("(" + "|".join(map(re.escape, names)) + ")", text)
     shown = (Markup("<bdi>{}</bdi>" if i % 2 else "{}").format(visible_lines(part)) for i, part in enumerate(parts))
     return Markup("").join(shown)
-
-
-def with_notes(drawing: figures.Drawing, notes: Sequence[str]) -> str:
-    """A drawing for a notebook, and under it the sentences to read, a line each."""
-    told = "".join(f"<p>note: {html.escape(visible_lines(note))}</p>" for note in notes)
-    return f'<img alt="" style="max-width: 100%" src="{drawing.data_uri()}">{told}'
 
 
 def _shown(value: Any) -> Any:

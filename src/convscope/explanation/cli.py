@@ -72,7 +72,7 @@ def show_explanation(events: Iterator[PageWritten | ExplainReport], json: bool) 
 def page_line(written: PageWritten) -> str:
     """Return the line that says that a layer's page is there."""
     cards, s = written.cards.cards, written.cards.summary()
-    address = f"{written.page}#{cards[0].filter}"
+    address = f"{visible(str(written.page))}#{cards[0].filter}"
     if s["images"] < s["of"]:
         return f"first cards, from {s['images']:,} of {s['of']:,} images: {address}"
     said = [f"{len(cards)} filters"]
@@ -90,7 +90,7 @@ def print_explanation(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     if summary["kept"]:
         print(f"kept from before: {', '.join(summary['kept'])}")
-    page = Path(summary["folder"]) / "index.html"
+    page = visible(str(Path(summary["folder"]) / "index.html"))
     print(f"written in {summary['seconds']:.0f} s: {page} (overview.png, a page a layer)")
 
 
@@ -149,4 +149,5 @@ def evidence_lines(event: Answered) -> list[str]:
 def print_image(summary: dict[str, Any]) -> None:
     """Tell what there is to note, and where all of it lies."""
     print_notes(summary["notes"])
-    print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
+    looks = "looks.png, " if summary["methods"] else ""
+    print(f"written: {visible(summary['folder'])} (evidence.png, {looks}maps.png)")

@@ -21,6 +21,7 @@ from ..feature_store.recorded import find_recorded
 from ..models.taps import evaluating
 from ..options import with_image_data_and_options
 from ..randomness import order
+from ..storage import expanded, folder_name
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
 from .card_making import CardMaker, CardMaterial, Stage, Streamed
@@ -103,7 +104,7 @@ def explaining_image(
     network, names, target = classifier.network, classifier.class_names, options.target
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
-    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     layers = find_layers(network, inputs, options.layer)
@@ -132,7 +133,7 @@ def explaining_image(
 
 
 def _folder(subject: Subject, image: str | Path) -> Path:
-    return subject.folder / f"image-{Path(image).stem}"
+    return subject.folder / f"image-{folder_name(image)}"
 
 
 def _affordable(network: nn.Module, inputs_1CHW: Tensor) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from ..canvas.figures import Drawing, drawn_names, in_words
 from ..canvas.sheets import NUMBERED
 from ..datasets.dataset import Dataset
+from ..noted import Noted
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .attribution import Attribution
@@ -27,9 +28,10 @@ EXEMPLARS = 8  # of each
 
 
 @dataclass(frozen=True)
-class ImageReport:
+class ImageReport(Noted):
     """One image taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
 
+    TOLD = ("image", "target", "against", "lead", "layer")
     folder: Path
     summary: dict[str, Any]
     drawings: dict[str, Drawing] = field(default_factory=dict)

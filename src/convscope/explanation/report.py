@@ -19,6 +19,7 @@ from ..canvas.pages import page, uri
 from ..canvas.sheets import image_grid, titles_of
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
+from ..noted import Noted
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
@@ -50,12 +51,13 @@ class CardReport:
 
 
 @dataclass(frozen=True)
-class ExplainReport:
+class ExplainReport(Noted):
     """An explanation in ``folder``: the layers that were made by this call, and the ``summary`` of all that is there.
 
     A notebook shows six filters of each layer.
     """
 
+    TOLD = ("run", "data", "seconds")
     folder: Path
     summary: dict[str, Any]
     layers: dict[str, LayerCards]

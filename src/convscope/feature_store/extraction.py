@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing
-from ..errors import ImageError, StorageError, UnknownName
+from ..errors import DamagedFile, ImageError, StorageError, UnknownName, UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import Preprocess, to_tensor
 from ..locks import lock
@@ -51,7 +51,8 @@ SHARD_SECONDS = 20.0  # the longest that features go unsaved
 @dataclass(frozen=True)
 class Extraction:
     """Recorded features with what they cost. ``bad`` are (index, reason) of images that cannot be read: their rows
-    are -1. Seconds of decoding and network are summed over ``workers`` threads; ``gflop`` is that of one image."""
+    are -1; ``notes`` are sentences to read. Seconds of decoding and network are summed over ``workers`` threads;
+    ``gflop`` is that of one image."""
 
     features: Features
     bad: tuple[tuple[int, str], ...]
@@ -65,6 +66,7 @@ class Extraction:
     network_seconds: float
     gflop: float | None
     peak: float | None
+    notes: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float | None:
@@ -113,7 +115,8 @@ def extract(
 ) -> Extraction:
     """Record the features of every image of a listing that are not yet recorded, and find the others.
 
-    Memory does not grow with the number of images. Raises LockedError while another process fills the same store,
+    Memory does not grow with the number of images. An engine "auto" is torch where onnxruntime cannot take the network,
+    which is noted. Raises LockedError while another process fills the same store,
     StorageError for a full or read-only disk; what was committed before is kept, and the next call goes on from there.
     """
     if options.dtype not in DTYPES:
@@ -128,6 +131,12 @@ def extract(
     if len(missing):
         try:
             engine = make_engine(options.engine, classifier, options.wanted, device)
+        except (UsageError, DamagedFile) as error:
+            if options.engine != "auto" or identity.startswith("torch"):
+                raise
+            plain = extract(listing, classifier, replace(options, engine="torch"), device, progress)
+            return replace(plain, notes=(f"these features are torch's: {error}",))
+        try:
             work, peak = _Work(listing, classifier.preprocess, options, engine, keys), matmul_peak(device, "float32")
             start = time.perf_counter()
             make_folder(store.folder)

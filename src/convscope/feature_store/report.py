@@ -12,13 +12,15 @@ import numpy as np
 from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid, titles_of
 from ..folders import fresh_folder
+from ..noted import Noted
 from ..storage import commit_json, sweep_temporaries, write_derived
 
 
 @dataclass(frozen=True)
-class SimilarReport:
+class SimilarReport(Noted):
     """The nearest images of one, uint8 (n, S, S, 3), and the summary that is printed; written to ``folder``."""
 
+    TOLD = ("image", "data", "searched")
     folder: Path
     image: np.ndarray
     images: np.ndarray

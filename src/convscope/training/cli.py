@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..options import Flag, Flat
 from ..progress import Laps, time_line
 from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Non
     if json:
         print_json(result.summary)
         return
-    folder, best = session.run.folder, result.summary
+    folder, best = visible(str(session.run.folder)), result.summary
     print(f"{report.roofline(best)}\n{time_line(laps.seconds)}")
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"

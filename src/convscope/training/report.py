@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing, drawn_names
-from ..canvas.pages import page, uri, with_notes
+from ..canvas.pages import page, uri
 from ..canvas.sheets import image_grid, labels_of
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import to_tensor
+from ..noted import Noted
 from ..recipes import Augment, Recipe
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
@@ -34,15 +35,20 @@ PREVIEW = 8  # images on the augmentation sheet, and variants of each
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(Noted):
     """A finished, or stopped, training: its run and the summary that the command prints as its last line.
 
     ``notes`` are sentences to read; a notebook shows them under the curves.
     """
 
+    TOLD = ("epochs", "best_epoch", "val_top1", "val_low", "val_high", "val_n")
     run: Run
     summary: dict[str, Any]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
     @cached_property
     def curves(self) -> Drawing:
@@ -51,9 +57,6 @@ class TrainReport:
 
     def _repr_png_(self) -> bytes:
         return self.curves.png
-
-    def _repr_html_(self) -> str:
-        return with_notes(self.curves, self.notes)
 
 
 def train_summary(run: Run) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def roofline(summary: dict[str, Any]) -> str:
 def write_training(run: Run, notes: Iterable[str] = ()) -> TrainReport:
     """Write curves, summary and the page of a run; returns what the command shows, with what there was to note."""
     summary = train_summary(run)
-    report = TrainReport(run, {**summary, "notes": list(notes)}, tuple(notes))
+    report = TrainReport(run, {**summary, "notes": list(notes)})
     write_derived(run.folder / "curves.png", report.curves.png)
     commit_json(run.folder / "summary.json", summary)
     write_page(run)

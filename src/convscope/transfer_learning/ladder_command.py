@@ -112,9 +112,9 @@ class Transfer:
             filters=self._filters(self._head(rungs), task),
             dataset=self.dataset,
             features=self.found.features,
-            notes=tuple(self.notes),
+            lasting=tuple(self.notes),
             seconds=sum(self.laps.seconds.values()),
-            told=tuple(told),
+            passing=tuple(told),
         )
         yield self._written(made)
 

@@ -18,6 +18,7 @@ from ..datasets.dataset import Dataset
 from ..evaluation.drawing import confusion
 from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
+from ..noted import Noted
 from ..storage import commit_json, write_derived
 from ..training.runs import Run
 from . import drawing
@@ -33,10 +34,11 @@ CurveRow = tuple[int, float, float, float]
 
 
 @dataclass(frozen=True)
-class TransferReport:
+class TransferReport(Noted):
     """A finished transfer. ``tests`` compares each rung with the head on the same images; ``test`` is the one look at
     the test images, None without any. A notebook shows the ladder."""
 
+    TOLD = ("data", "sentence", "val_top1", "val_low", "val_high", "test_top1", "test_low", "test_high", "test_n")
     run: Run
     rungs: tuple[Rung, ...]
     best: Rung
@@ -47,10 +49,15 @@ class TransferReport:
     filters: tuple[ClassFilters, ...]
     dataset: Dataset
     features: Features
-    notes: tuple[str, ...]
+    lasting: tuple[str, ...]  # notes, and
     seconds: float
-    told: tuple[str, ...] = ()  # notes on this call, which are not kept
+    passing: tuple[str, ...] = ()  # those on this call, which are not kept
     spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they were spent on: all of them
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -78,7 +85,7 @@ class TransferReport:
             "filters_decide": self.best.name == "head",
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
-            "notes": [*self.told, *self.notes],
+            "notes": [*self.passing, *self.lasting],
         }
 
     def sentence(self) -> str:
@@ -172,7 +179,7 @@ def finish(report: TransferReport) -> TransferReport:
 
 def _kept(report: TransferReport) -> dict[str, Any]:
     """The summary, without what only concerns this call."""
-    return {**report.summary, "notes": list(report.notes)}
+    return {**report.summary, "notes": list(report.lasting)}
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:
