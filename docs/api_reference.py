@@ -16,6 +16,11 @@ HEAD = """# Python API
 
 Every public name, `convscope.NAME`, with its docstring. Written by `python docs/api_reference.py`. Keywords are the
 options of the command of the same name; their meaning stands in its page.
+
+A path may be a string, a `Path` or bytes, and begin with `~`; a run may be a name, a path or a `Run`. One thing does
+where several may stand (`layer="conv1"`, `filter=3`), and so do NumPy's and torch's numbers, arrays and devices. What
+cannot be meant is refused in a sentence (UsageError). Every report has `notes`, the sentences that the command line
+prints, and a notebook shows them with its figures.
 """
 
 

@@ -159,7 +159,7 @@ def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("some/folder", "some/folder does not exist"),
         ("labels.csv", "labels.csv does not exist"),
         ("data.tsv", "data.tsv is a file; a dataset is"),
-        ("~nobody-of-that-name/x", "cannot be opened"),
+        ("~nobody-of-that-name/x", "does not exist"),
         ("x" * 5000, "cannot be opened: File name too long"),
         ("a\0b/", "does not exist"),
     ):

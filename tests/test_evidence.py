@@ -9,11 +9,12 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from convscope.errors import UsageError
-from convscope.explanation.evidence import evidence, find_head, nearest
+from convscope.explanation.evidence import evidence, find_head, head_input, head_inputs
 from convscope.explanation.layers import find_layers
 from convscope.explanation.maps import feature_maps
 from convscope.explanation.probe import RIDGE, _solve, probe
 from convscope.explanation.responses import Responses
+from convscope.feature_store.nearest import most_similar
 from convscope.images.preprocess import Preprocess
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
@@ -96,8 +97,10 @@ def test_the_nearest_image_to_an_image_is_itself() -> None:
     network, preprocess = network_of("resnet20", 16), Preprocess(16)
     images = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 3), np.uint8)
     image = preprocess.normalise(torch.from_numpy(images[33:34]).permute(0, 3, 1, 2))
-    found = nearest(network, images, preprocess, np.arange(20, 80), image, count=4)
-    assert found[0] == (33, pytest.approx(1.0, abs=1e-5))
+    tap, wanted = head_input(network, image)
+    given = head_inputs(network, images, preprocess, np.arange(20, 80), tap)
+    found = most_similar(given, wanted, 4)
+    assert found[0] == (33 - 20, pytest.approx(1.0, abs=1e-5))
     assert [c for _, c in found] == sorted((c for _, c in found), reverse=True)
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import runpy
 import subprocess
 import sys
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import convscope
@@ -118,18 +123,20 @@ def test_a_net_of_the_users_own_is_exported_without_its_folder(format: str, tmp_
 
 
 def test_exporting_says_nothing_and_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[str]):
-    filters, out = [*warnings.filters], sys.stdout
-    seen = []
+    filters, out, err, seen = [*warnings.filters], sys.stdout, sys.stderr, []
 
-    class Watched(torch.nn.Module):
+    class Talking(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            seen.append(sys.stdout is out)
+            seen.append(images.shape)
+            sys.stdout.write("looking at an image\n")
+            sys.stderr.write("still looking\n")
+            warnings.warn("an image", UserWarning, stacklevel=1)
             return images.mean((2, 3))
 
-    to_onnx(Watched(), 8)
+    to_onnx(Talking(), 8)
     assert seen
-    assert all(seen)
     assert [*warnings.filters] == filters
+    assert (sys.stdout, sys.stderr) == (out, err)
     assert capfd.readouterr() == ("", "")
 
 
@@ -146,7 +153,7 @@ def test_the_script_makes_the_same_sealed_images():
     assert len({p.tobytes() for p in seal_images(16)}) == 16
 
 
-def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_script(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script as a user does, and fail if it imported what it must not need."""
     script = folder / "net.predict.py"
     code = (
@@ -155,7 +162,12 @@ def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         "finally: assert not {'torch', 'convscope', 'torchvision', 'timm'} & set(sys.modules)"
     )
     return subprocess.run(
-        [sys.executable, "-c", code, str(script), *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        errors="replace",
+        env=os.environ | environment,
     )
 
 
@@ -259,6 +271,96 @@ def test_the_script_refuses_another_description(exported: Path, tmp_path: Path, 
     assert answer.stderr == "net.onnx is not what was exported: a byte of it was altered.\n"
 
 
+def resealed(folder: Path, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Write a model whose description was changed, and its hash made again: what the hash cannot see."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(folder / "net.onnx"))
+    about = json.loads(next(p for p in model.metadata_props if p.key == "convscope").value)
+    changed = change(about)
+    return exporting._with_description(model.SerializeToString(), about if changed is None else changed)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no seal": lambda about: about.pop("seal") and None,
+    "no logits": lambda about: about["seal"].pop("logits") and None,
+    "ragged logits": lambda about: about["seal"]["logits"].append([1.0]),
+    "fewer logits": lambda about: about["seal"]["logits"].pop() and None,
+    "words for logits": lambda about: about["seal"].update(logits="none"),
+    "no tolerance": lambda about: about["seal"].pop("tolerance") and None,
+    "a word for a tolerance": lambda about: about["seal"].update(tolerance="wide"),
+    "no preprocess": lambda about: about.pop("preprocess") and None,
+    "no size": lambda about: about["preprocess"].pop("size") and None,
+    "another size": lambda about: about["preprocess"].update(size=31),
+    "a size of no image": lambda about: about["preprocess"].update(size=-3),
+    "a word for a size": lambda about: about["preprocess"].update(size="large"),
+    "no classes": lambda about: about.pop("classes") and None,
+    "fewer classes": lambda about: about["classes"].pop() and None,
+    "a list": lambda about: [about],
+    "a number": lambda about: 7,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_script_says_in_a_sentence_what_it_cannot_use(
+    exported: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "net.onnx").write_bytes(resealed(exported, CHANGES[change]))
+    said = complaint(tmp_path, monkeypatch)
+    assert said.startswith("net.onnx ")
+    assert "\n" not in said
+
+
+def complaint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the script's own way in, in this process, and return the sentence that it ends with."""
+    monkeypatch.setattr(predict_onnx, "MODEL", folder / "net.onnx")
+    monkeypatch.setattr(sys, "argv", ["net.predict.py", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(predict_onnx.main())
+    assert isinstance(ended.value.code, str)  # which Python prints, and exits with 1
+    return ended.value.code
+
+
+@given(st.tuples(st.integers(0, 10**9), st.integers(0, 7), st.sampled_from(["flip", "cut", "drop", "double", "zeros"])))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_rots_is_a_sentence(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: tuple[int, int, str]
+):
+    place, bit, how = damage
+    data = (exported / "net.onnx").read_bytes()
+    at = place % len(data)
+    rotten = {
+        "flip": data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :],
+        "cut": data[:at],
+        "drop": data[:at] + data[at + 1 :],
+        "double": data[: at + 1] + data[at:],
+        "zeros": data[:at] + bytes(64) + data[at + 64 :],
+    }[how]
+    (tmp_path / "net.onnx").write_bytes(rotten)
+    if rotten == data:
+        return
+    said = complaint(tmp_path, monkeypatch)
+    assert said.startswith("net.onnx ")
+    assert said.endswith("altered.")
+    assert "\n" not in said
+
+
+def test_the_script_says_which_library_it_lacks(exported: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert complaint(exported, monkeypatch).startswith("onnxruntime cannot be imported (")
+
+
+def test_the_script_prints_any_name(exported: Path, tmp_path: Path):
+    good = write_images(tmp_path)[0]
+    names = [os.fsdecode(b"b\xe9.png"), "new\nline.png", "\x1b[31mred.png", "\u65e5\u672c.png", "plain.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(good.read_bytes())
+    for encoding in ("utf-8", "ascii", "latin-1", "cp1252"):
+        answer = run_script(exported, *(str(tmp_path / name) for name in names), PYTHONIOENCODING=f"{encoding}:strict")
+        assert answer.returncode == 0, answer.stderr
+        assert len(answer.stdout.splitlines()) == len(names)
+        assert "\x1b" not in answer.stdout
+
+
 def test_every_bit_of_an_exported_file_that_flips_is_seen(exported: Path, tmp_path: Path):
     """ONNX is read as the script reads it, safetensors as convscope does: 400 places each, the ends among them."""
     made().save(tmp_path / "whole.safetensors")
@@ -299,8 +401,33 @@ def test_bad_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         with pytest.raises(StorageError, match="the disk is full"):
             export_classifier(made(), tmp_path, "net", format)
     assert not [*tmp_path.iterdir()]
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'convscope\[export\]'"):
+
+
+@pytest.mark.parametrize("library", exporting.NEEDED)
+@pytest.mark.parametrize("error", [ModuleNotFoundError, ImportError])
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, library: str, error: type[ImportError]):
+    """And so is one within it, which is missing or cannot be imported; the network is not blamed for it."""
+    names = [library, "ml_dtypes"] if error is ModuleNotFoundError else [library]
+    for missing in names:
+
+        def cannot(name: str, missing: str = missing) -> None:
+            if name == library:
+                raise error(f"cannot import {missing}", name=missing)
+
+        monkeypatch.setattr(exporting.importlib, "import_module", cannot)
+        with pytest.raises(UsageError, match=rf"ONNX needs .*{missing}.*: pip install .*'convscope\[export\]'\.$"):
+            to_onnx(made().network, 32)
+
+
+def test_a_library_that_fails_within_the_exporter_is_named_too(monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: object, **options: object) -> None:
+        try:
+            raise ModuleNotFoundError("No module named 'ml_dtypes'", name="ml_dtypes")
+        except ImportError as error:
+            raise RuntimeError("the exporter failed") from error
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UsageError, match="ONNX needs ml_dtypes, which is not installed"):
         to_onnx(made().network, 32)
 
 

@@ -25,7 +25,7 @@ from convscope.cache import cache_folder
 from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
-from convscope.errors import DataError, LockedError, StorageError, UnknownName, UsageError
+from convscope.errors import ConvscopeError, DamagedFile, DataError, LockedError, StorageError, UnknownName, UsageError
 from convscope.feature_store import extraction as features
 from convscope.feature_store.engines import FeatureRequest
 from convscope.feature_store.extraction import extract
@@ -102,6 +102,39 @@ def test_never_stale(
     now = {d.tobytes() for d in listing.digests}
     assert found.computed == len(now - seen)
     assert np.array_equal(found.features.array(), fresh(listing, small, monkeypatch, root.parent / f"{root.name}-anew"))
+
+
+REFUSALS = {
+    "the exporter": ("to_onnx", UsageError("this network cannot be written as ONNX: it branches.")),
+    "the comparison": ("_check_equal", DamagedFile("onnxruntime's features differ from torch's by 1.")),
+    "onnxruntime": ("_check_equal", RuntimeError("no kernel for float64")),
+    "a missing library": ("to_onnx", UsageError("ONNX needs ml_dtypes, which is not installed.")),
+}
+
+
+@pytest.mark.parametrize("who", REFUSALS)
+def test_an_engine_that_was_not_asked_for_gives_way_to_torch(
+    small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+):
+    pytest.importorskip("onnxscript")
+    function, error = REFUSALS[who]
+
+    def refuse(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"convscope.feature_store.engines.{function}", refuse)
+    listing = list_images(folder_of(tmp_path / "data"))
+    found = extract(listing, small, FeatureOptions(), CPU)
+    assert found.engine.startswith("torch ")
+    assert found.computed == 12
+    (note,) = found.notes
+    assert note.startswith("these features are torch's: ")
+    assert str(error).split(":")[0].rstrip(".") in note
+    again = extract(listing, small, FeatureOptions(), CPU)
+    assert (again.computed, again.notes) == (0, (note,))
+    with pytest.raises(ConvscopeError):
+        extract(listing, small, FeatureOptions(engine="onnxruntime"), CPU)
+    assert extract(listing, small, TORCH, CPU).notes == ()
 
 
 def test_whatever_a_feature_depends_on_is_in_its_key(small: Classifier, tmp_path: Path):
@@ -189,7 +222,7 @@ def test_two_at_once_and_a_disk_that_is_full_or_read_only(
 ):
     listing = list_images(folder_of(tmp_path / "data"))
     description = features.store_description(small, TORCH, features.engine_identity("torch", FeatureRequest(), CPU))
-    key = features.hashlib.sha256(features.to_json(description).encode()).hexdigest()[:40]
+    key = features.store_folder(description).name
     with lock(cache_folder() / "features" / key, "it"), pytest.raises(LockedError, match="in use by process"):
         extract(listing, small, TORCH, CPU)
 

@@ -99,6 +99,15 @@ def test_a_convolution_that_doubles_and_a_rectifier_that_halves_known_on_paper()
     assert found[1].total.least == pytest.approx(3.0, rel=1e-2)
 
 
+def test_it_tells_each_factor_before_it_is_measured():
+    network, images = nn.Sequential(nn.Flatten(), linear(random(20, 12, 1)), linear(random(7, 20, 2))), random(3, 12, 4)
+    images, told = images.reshape(3, 3, 2, 2), list[tuple[str, int, int]]()
+    chain = find_chain(network, images)
+    jacobians(network, chain, images, progress=lambda *said: told.append(said))
+    names = [*(f"Jacobians, {factor.name}" for factor in chain), "Jacobians, end to end"]
+    assert told == [(name, number, len(names)) for number, name in enumerate(names)]
+
+
 @pytest.mark.parametrize("name", ["alexnet", "resnet20", "plain20"])
 def test_every_factor_against_its_whole_matrix(name: str):
     network = build(name, 3, 8, {"width": 2}, seed=0).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import convscope
 from convscope import cli
+from convscope.errors import UnknownName, UsageError
 from convscope.evaluation.cli import print_evaluation, print_predictions
 from convscope.training.runs import Run
 
@@ -69,7 +72,74 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "export, output as path": lambda h: convscope.export(str(h / "runs" / "r"), format="safetensors", output=h / "out"),
     "train, runs as text": lambda h: convscope.train(str(h / "photos"), runs=text(h / "more"), **TINY),
     "load_dataset, a path": lambda h: convscope.load_dataset(h / "photos"),
+    "predict, bytes": lambda h: convscope.predict(any_kind(bytes(h / "runs" / "r")), any_kind(bytes(h / IMAGE))),
+    "predict, top of NumPy's": lambda h: convscope.predict(h / "runs" / "r", h / IMAGE, top=any_kind(np.int32(1))),
+    "predict, a glob": lambda h: convscope.predict(h / "runs" / "r", h / "photos" / "ant" / "0.*"),
+    "predict, Pillow's": lambda h: convscope.predict(h / "runs" / "r", Image.open(h / IMAGE)),
+    "predict, an array": lambda h: convscope.predict(h / "runs" / "r", pixels(h)),
+    "predict, arrays": lambda h: convscope.predict(h / "runs" / "r", [pixels(h), pixels(h) / 255]),
+    "predict, a batch of arrays": lambda h: convscope.predict(h / "runs" / "r", np.stack([pixels(h), pixels(h)])),
+    "predict, a tensor": lambda h: convscope.predict(h / "runs" / "r", torch.from_numpy(pixels(h)).permute(2, 0, 1)),
+    "predict, image and path": lambda h: convscope.predict(h / "runs" / "r", [Image.open(h / IMAGE), str(h / IMAGE)]),
+    "evaluate, bytes": lambda h: convscope.evaluate("r", as_bytes(h / "photos"), runs=as_bytes(h / "runs")),
+    "evaluate, by name": lambda h: convscope.evaluate(run=h / "runs" / "r", data=h / "photos"),
+    "evaluate, limit of NumPy's": lambda h: convscope.evaluate(
+        h / "runs" / "r", h / "photos", part="all", limit=any_kind(np.int64(4))
+    ),
+    "explain, one layer, one filter": lambda h: convscope.explain(
+        h / "runs" / "r", h / "photos", layer="conv1", filter=any_kind(1), seeds=0, ablate=0
+    ),
+    "explain, filters of an array": lambda h: convscope.explain(
+        h / "runs" / "r", h / "photos", filter=any_kind(np.array([0, 2])), **LITTLE | {"seeds": 0.0}
+    ),
+    "explain an image, one method": lambda h: convscope.explain_image(
+        h / "runs" / "r", str(h / IMAGE), h / "photos", methods="cam", layer="conv1"
+    ),
+    "diagnose, images of NumPy's": lambda h: convscope.diagnose(
+        h / "runs" / "r", h / "photos", images=any_kind(np.int64(1))
+    ),
+    "train, numbers of NumPy's, a device of torch's": lambda h: convscope.train(
+        any_kind(bytes(h / "photos")),
+        runs=text(h / "more"),
+        name="n",
+        device=any_kind(torch.device("cpu")),
+        lr=any_kind(np.float32(0.1)),
+        amounts=any_kind({"rotate": np.float32(5)}),
+        **TINY | {"epochs": np.int64(1)},
+    ),
+    "load_dataset, text and NumPy's": lambda h: convscope.load_dataset(
+        str(h / "photos"), data_root=text(h), image_size=any_kind(np.int64(16)), limit=any_kind(np.int8(9))
+    ),
+    "load_dataset, bytes": lambda h: convscope.load_dataset(any_kind(bytes(h / "photos"))),
+    "open_classifier, a path": lambda h: convscope.open_classifier(any_kind(h / "runs" / "r")),
+    "open_classifier, a name": lambda h: convscope.open_classifier("r", str(h / "runs")),
+    "open_classifier, a Run": lambda h: convscope.open_classifier(any_kind(Run(h / "runs" / "r"))),
+    "a classifier, text": lambda h: saved(h, text),
+    "a classifier, bytes": lambda h: saved(h, bytes),
+    "save_example, text": lambda h: convscope.save_example(convscope.load_dataset(h / "photos"), str(h)),
+    "model_table, NumPy's": lambda h: convscope.model_table("resnet20", image_size=any_kind(np.int64(16))),
+    "prepare_training, bytes": lambda h: convscope.prepare_training(
+        h / "photos", runs=any_kind(bytes(h / "more")), **TINY
+    ),
 }
+
+
+def pixels(home: Path) -> np.ndarray:
+    """The image, as a program holds it."""
+    return np.array(Image.open(home / IMAGE))
+
+
+def as_bytes(path: Path) -> Any:
+    """A path as the bytes of its name."""
+    return bytes(path)
+
+
+def saved(home: Path, form: Callable[[Path], Any]) -> convscope.Classifier:
+    """Save a classifier under a path in this form, and load it."""
+    classifier, _ = convscope.open_classifier(str(home / "runs" / "r"))
+    classifier.save(form(home / "copy.safetensors"))
+    assert (home / "copy.json").exists()
+    return convscope.Classifier.load(form(home / "copy.safetensors"))
 
 
 def any_kind(value: Any) -> Any:
@@ -87,7 +157,41 @@ def test_paths_and_text_do_wherever_either_does(home: Path, form: str) -> None:
     answer = FORMS[form](home)
     if form.startswith("predict"):
         several = {"predict, text and path": 2, "predict, a generator": 2, "predict, a folder": 12}
+        several |= {"predict, arrays": 2, "predict, a batch of arrays": 2, "predict, image and path": 2}
         assert len(answer) == several.get(form, 1)
+
+
+def test_an_image_in_memory_is_answered_as_its_file(home: Path) -> None:
+    run, file = home / "runs" / "r", home / IMAGE
+    images = [file, Image.open(file), pixels(home), pixels(home) / 255, torch.from_numpy(pixels(home)).permute(2, 0, 1)]
+    answers = convscope.predict(run, images)
+    assert all(isinstance(answer, convscope.Prediction) and answer.top == answers[0].top for answer in answers)
+    assert [answer.path for answer in answers] == [str(file), str(file), "image 3", "image 4", "image 5"]
+    assert convscope.predict(run, []) == []
+
+
+NO_IMAGES: list[Any] = [
+    3,
+    None,
+    3.5,
+    object(),
+    [3],
+    [None],
+    {"a.png": 3}.values(),
+    np.full((4, 4, 3), 7.0),
+    np.array(3),
+]
+
+
+@pytest.mark.parametrize("images", NO_IMAGES, ids=map(str, range(len(NO_IMAGES))))
+def test_what_is_no_image_is_a_sentence(home: Path, images: Any) -> None:
+    with pytest.raises(UsageError, match=r"^(images takes a string, a path, |an image in memory is ).*\.$"):
+        convscope.predict(home / "runs" / "r", images)
+
+
+def test_one_claim_is_not_its_letters() -> None:
+    with pytest.raises(UnknownName, match=r"no claim named 'locations'\. Did you mean 'location'"):
+        convscope.study("locations")
 
 
 def test_a_text_is_one_image_and_not_its_letters(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +310,14 @@ def test_what_onnx_cannot_take_is_a_sentence(
     assert err.endswith(". --format safetensors keeps it.\n")
     assert err.count("\n") == 1
     assert cli.run(["export", name, *model, "--format", "safetensors"]) == 0
+    capfd.readouterr()
+    for engine, expected in (("auto", 0), ("onnxruntime", 2)) if name != "script" else ():  # which has no head to cut
+        code = cli.run(["similar", name, str(home / IMAGE), *model, "--engine", engine, "--json"])
+        out, err = capfd.readouterr()
+        assert code == expected, out + err
+        assert "this network cannot be written as ONNX: " in out + err
+        assert "--engine torch does without." in out + err
+        if expected == 0:
+            (note,) = [note for note in json.loads(out)["notes"] if "ONNX" in note]
+            assert note.startswith("these features are torch's: ")
+            assert err == ""

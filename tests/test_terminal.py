@@ -137,7 +137,7 @@ def test_output_that_cannot_be_written_is_no_success(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full, start(["models"], tmp_path, stdout=full, stderr=subprocess.PIPE) as listing:
         said = listing.communicate(timeout=60)[1].decode()
     assert listing.returncode == 74
-    assert said == "convscope: the output could not be written: no space left on device.\n"
+    assert said.splitlines(True)[-1] == "convscope: the output could not be written: no space left on device.\n"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -152,7 +152,8 @@ def test_a_signal_ends_every_command_with_a_sentence(tmp_path: Path, name: str) 
         recording.send_signal(getattr(signal, name))
         said = recording.communicate(timeout=60)[1].decode()
     assert recording.returncode == 128 + getattr(signal, name)
-    assert said == "convscope: interrupted; what was recorded is kept, and the same command goes on.\n"
+    last = said.splitlines(True)[-1]  # on a slow machine the command said before that it is at work
+    assert last == "convscope: interrupted; what was recorded is kept, and the same command goes on.\n"
 
 
 def test_no_more_threads_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

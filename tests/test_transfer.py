@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from convscope.errors import DataError, LockedError, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
 from convscope.training.runs import Run
-from convscope.transfer_learning.ladder import CHEAP, COSTLY, Rung, best_of, compare
+from convscope.transfer_learning.ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare, fcnn_rung
 
 SMALL = {"image_size": 64, "engine": "torch"}
 
@@ -63,6 +64,49 @@ def test_the_summary_answers_what_was_asked(report):
     assert s["filters"][0]["layer"] == "conv_head"
 
 
+def test_every_second_is_said(report):
+    spent = report.summary["spent_seconds"]
+    assert sum(spent.values()) == pytest.approx(report.summary["seconds"])
+    assert {"reading and engine", "features", *CHEAP, "learning curve", "report"} <= set(spent)
+    for rung in report.rungs:
+        assert rung.seconds <= spent[rung.name] <= rung.seconds + 2
+
+
+def test_the_fcnn_head_costs_one_training_and_six_on_request(monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(120, 8, generator=generator) + torch.cat([labels, labels])[:, None]
+    keys, index = np.tile(np.arange(60, dtype=np.uint64), 2), np.arange(100, 160)
+    task = HeadTask(features, torch.cat([labels, labels]), keys, 3, scored=60)
+    rows: list[int] = []
+
+    def trained(features: torch.Tensor, *_args: object, **_options: object) -> torch.nn.Module:
+        rows.append(len(features))
+        return torch.nn.Linear(8, 3)
+
+    monkeypatch.setattr("convscope.transfer_learning.ladder.train_fcnn", trained)
+    quick = fcnn_rung(task, index)
+    assert len(rows) == 1
+    assert rows[0] < 120
+    assert 0 < len(quick.index) == len(quick.correct) < 60
+    assert set(quick.index) <= set(index)
+    assert "--fcnn full" in quick.chosen
+    rows.clear()
+    full = fcnn_rung(replace(task, thorough=True), index)
+    assert rows[-1] == 120
+    assert len(rows) == int(task.folds.max()) + 2
+    assert full.index.tolist() == index.tolist()
+
+
+@pytest.mark.parametrize(("fcnn", "there"), [("none", False), ("full", True)])
+def test_the_fcnn_head_is_there_as_asked(fcnn: str, there: bool, images: Path, tmp_path: Path, report):
+    monkeyed = convscope.transfer(images, name=fcnn, runs=tmp_path, fcnn=fcnn, **SMALL)
+    rungs = {rung.name: rung for rung in monkeyed.rungs}
+    assert (FCNN in rungs) is there
+    if there:
+        assert rungs[FCNN].top1.n == rungs["head"].top1.n
+
+
 def test_the_run_holds_what_it_says(report):
     folder = report.run.folder
     for name in ("report.html", "classifier.safetensors", "transfer/transfer.json", "transfer/ladder.png"):
@@ -90,7 +134,9 @@ def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
     explained = convscope.explain(run, layer=["conv_head"], filter=[5], seeds=0, ablate=0, runs=runs)
     assert (explained.folder / "index.html").exists()
     near = convscope.similar(run, image, runs=runs, engine="torch", count=3)
-    assert near.summary["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-4)
+    assert "the image itself is among them and is left out: test/checks/0.png." in near.notes
+    assert [row["label"] for row in near.summary["nearest"]] == ["checks"] * 3
+    assert all(0.5 < row["cosine"] < 1 and row["origin"] != "test/checks/0.png" for row in near.summary["nearest"])
     assert (near.folder / "similar.png").exists()
     sealed = convscope.export(run, format="safetensors", output=tmp_path)
     assert Classifier.load(sealed.exported.files[0]).class_names == ("checks", "noise", "stripes")
@@ -193,7 +239,10 @@ def test_the_command_line(images: Path, capsys: pytest.CaptureFixture[str], tmp_
     assert [json.loads(line)["name"] for line in lines[:-1]] == list(CHEAP)
     last = json.loads(lines[-1])
     assert cli.run(["transfer", str(images), *options, "--runs", str(tmp_path)]) == 0
-    assert "next: convscope predict" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "next: convscope predict" in said
+    assert "time: " in said
+    assert "start-up" in said
     assert cli.run(["similar", last["run"], str(images / "test" / "noise" / "1.png"), "--engine", "torch"]) == 0
     assert cli.run(["models", "--pretrained"]) == 0
     assert "apache-2.0" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .storage import discard, storage_error, temporary_beside
+from .storage import discard, shortened, storage_error, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 
@@ -39,7 +39,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 def _aside(path: Path) -> Path:
     """Tell where an older folder is put while the new one takes its name."""
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{shortened(path.name)}.old")
 
 
 def mend_folder(path: Path) -> None:

@@ -10,15 +10,16 @@ inherit it elsewhere, where a name in quotes would mean nothing.
 import dataclasses
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, get_type_hints
 
 from cyclopts import Parameter
 
 from .errors import UnknownName
+from .given import turn
 from .progress import Progress
 
 Flag = Annotated[bool, Parameter(negative=())]
@@ -168,35 +169,38 @@ class TakesImageDataAndOptions(Protocol[S, I, D, P, R]):
     def __call__(self, subject: S, image: I, data: D | None = None, /, *args: P.args, **options: P.kwargs) -> R: ...
 
 
-def with_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], TakesOptions[S, P, R]]:
-    """Make a function of (subject, options) take the fields of ``group`` as keywords. UnknownName for any other."""
+def with_options(group: Callable[P, O]) -> Callable[[Callable[[S, O], R]], TakesOptions[S | PathLike, P, R]]:
+    """Make a function of (subject, options) take the fields of ``group`` as keywords. UnknownName for any other.
+
+    Here and below, what is given is turned into what is declared, or refused in a sentence: a path for a name, say.
+    """
     return functools.partial(_by_keyword, group)
 
 
 def with_choice_and_options(
     group: Callable[P, O],
-) -> Callable[[Callable[[S, O], R]], MayChooseAndTakesOptions[S, P, R]]:
+) -> Callable[[Callable[[S, O], R]], MayChooseAndTakesOptions[S | str, P, R]]:
     """Do what ``with_options`` does for a function of (choice, options): without a choice it is given None."""
     return functools.partial(_by_keyword, group, may_lack=0)
 
 
 def with_images_and_options(
     group: Callable[P, O],
-) -> Callable[[Callable[[S, D, O], R]], TakesImagesAndOptions[S, D, P, R]]:
+) -> Callable[[Callable[[S, D, O], R]], TakesImagesAndOptions[S | PathLike, D, P, R]]:
     """Make a function of (subject, images, options) take the fields of ``group`` as keywords."""
     return functools.partial(_by_keyword, group)
 
 
 def with_data_and_options(
     group: Callable[P, O],
-) -> Callable[[Callable[[S, D | None, O], R]], TakesDataAndOptions[S, D, P, R]]:
+) -> Callable[[Callable[[S, D | None, O], R]], TakesDataAndOptions[S | PathLike, D, P, R]]:
     """Make a function of (subject, data, options) take the fields of ``group`` as keywords; data may be left out."""
     return functools.partial(_by_keyword, group, may_lack=1)
 
 
 def with_image_data_and_options(
     group: Callable[P, O],
-) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S, I, D, P, R]]:
+) -> Callable[[Callable[[S, I, D | None, O], R]], TakesImageDataAndOptions[S | PathLike, I, D, P, R]]:
     """Do what ``with_data_and_options`` does for a function of (subject, image, data, options)."""
     return functools.partial(_by_keyword, group, may_lack=2)
 
@@ -204,7 +208,7 @@ def with_image_data_and_options(
 def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None = None) -> Any:
     """Take a group's fields as keywords; the positional of number ``may_lack`` is None where it is not given."""
     fields = [field.name for field in dataclasses.fields(group)]
-    paths = {name for name, hint in get_type_hints(group).items() if {hint, *get_args(hint)} & {Path}}
+    hints, subject_hints = get_type_hints(group), functools.cache(lambda: get_type_hints(function))
     *positional, _ = inspect.signature(function).parameters.values()
     if may_lack is not None:
         positional[may_lack] = positional[may_lack].replace(default=None)
@@ -217,9 +221,8 @@ def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None =
                 raise UnknownName("option", name, fields)
         bound = inspect.Signature(positional).bind(*subjects, **by_name)
         bound.apply_defaults()
-        if isinstance(bound.arguments.get("run"), os.PathLike):
-            bound.arguments["run"] = os.fspath(bound.arguments["run"])
-        given |= {name: Path(given[name]) for name in paths & given.keys() if isinstance(given[name], str)}
+        turn(bound.arguments, subject_hints())
+        turn(given, hints)
         return function(*bound.args, group(**given))
 
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -10,8 +10,9 @@ import json as json_module
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -19,13 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import InterruptedRun, StorageError
+from .heartbeat import Heartbeat, Pace
 from .storage import finite
 from .visible import visible, visible_lines
 
 if TYPE_CHECKING:
     from .progress import Progress as Moving
 
-STEPS_BEFORE_ESTIMATE = 20
 PIPE_WIDTH = 10_000  # characters: in a file or a pipe nothing has to be cut
 
 
@@ -36,12 +37,14 @@ class Output:
     """A text stream that never ends a command: ``lost`` says why it takes no more, None while it does.
 
     Control characters are written out, for they come from names; ``write_trusted`` writes those of our own, colours
-    and moving bars, as they are.
+    and moving bars, as they are. A line is handed over when it is whole, in a pipe too, and ``heartbeat``, where there
+    is one, is told of it.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.lost: OSError | None = None
+        self.heartbeat: Heartbeat | None = None
         with suppress(AttributeError, ValueError, OSError):  # a stream of a notebook's, or one that is closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
 
@@ -54,9 +57,15 @@ class Output:
 
     def write_trusted(self, text: str) -> int:
         """Write text as it is."""
-        if self.lost is None:
-            with self._outliving():
-                self.stream.write(text)
+        beat = self.heartbeat
+        with beat.lock if beat else nullcontext():
+            if self.lost is None:
+                with self._outliving():
+                    self.stream.write(text)
+                    if "\n" in text:
+                        self.stream.flush()
+            if beat:
+                beat.wrote(id(self), text)
         return len(text)
 
     def flush(self) -> None:
@@ -100,7 +109,8 @@ def guarded_output() -> Iterator[None]:
     streams = [Output(stream) if stream is not None else None for stream in before]
     sys.stdout, sys.stderr = streams  # type: ignore[assignment]
     try:
-        yield
+        with _heartbeat(streams):
+            yield
     finally:
         for stream in streams:
             if stream is not None:
@@ -109,6 +119,26 @@ def guarded_output() -> Iterator[None]:
     lost = streams[0].lost if streams[0] is not None else None
     if lost is not None and not isinstance(lost, BrokenPipeError):
         raise StorageError(f"the output could not be written: {(lost.strerror or str(lost)).lower()}.")
+
+
+@contextmanager
+def _heartbeat(streams: list[Output | None]) -> Iterator[None]:
+    """A with-block in which standard error says how far the work is, where it is no terminal: there is a bar there."""
+    errors = streams[1]
+    if errors is None or console(stderr=True).is_terminal:
+        yield
+        return
+    beat = Heartbeat(errors.write)
+    for stream in filter(None, streams):
+        stream.heartbeat = beat
+    with beat.beating():
+        yield
+
+
+def command_seconds() -> float | None:
+    """Seconds since the command began, its start-up with them; None where none is running, as in a notebook."""
+    beat = getattr(sys.stderr, "heartbeat", None)
+    return time.monotonic() - beat.began if beat else None
 
 
 def console(*, stderr: bool = False, **options: Any) -> Console:
@@ -154,9 +184,20 @@ def percent(row: dict[str, Any], prefix: str) -> str:
 
 @contextmanager
 def progress_bar(json: bool) -> Iterator[Moving | None]:
-    """A with-block with a function (what, done, total) that moves a bar, or None when nobody watches."""
+    """A with-block with a function (what, done, total): on a terminal it moves a bar, else it tells the heartbeat.
+
+    None where there is neither, and with ``json`` on a terminal.
+    """
     shown = console(stderr=True)
-    if json or not shown.is_terminal:
+    if not shown.is_terminal:
+        beat: Heartbeat | None = getattr(sys.stderr, "heartbeat", None)
+        try:
+            yield beat.move if beat else None
+        finally:
+            if beat:
+                beat.forget()
+        return
+    if json:
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -164,14 +205,10 @@ def progress_bar(json: bool) -> Iterator[Moving | None]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=shown, transient=True) as bars:
         task = bars.add_task("", total=None, left="")
-        first: dict[str, tuple[int, float]] = {}
+        pace = Pace()
 
         def move(what: str, done: int, total: int) -> None:
-            start = first.setdefault(what.split(",")[0], (done, bars.get_time()))
-            left = ""
-            if done - start[0] >= STEPS_BEFORE_ESTIMATE and total:
-                seconds = (bars.get_time() - start[1]) / (done - start[0]) * (total - done)
-                left = f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
+            left = pace.left(what, done, total)
             bars.update(task, description=visible(what), completed=done, total=total or None, left=left)
 
         yield move

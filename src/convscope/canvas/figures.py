@@ -6,6 +6,7 @@ import base64
 import contextlib
 import functools
 import io
+import logging
 import re
 import threading
 import unicodedata
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib
-from matplotlib import font_manager
+from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -59,6 +60,10 @@ FONTS = (
     "Noto Sans",
     "Arial Unicode MS",
 )
+FSI, PDI = "\u2068", "\u2069"  # around a name of its own direction, so that what is beside it keeps its place
+_SHAPES = hasattr(
+    ft2font, "__libraqm_version__"
+)  # an older matplotlib writes Arabic from left to right, letter by letter
 _LOCK = threading.Lock()  # matplotlib's settings are one per process
 
 
@@ -119,13 +124,20 @@ _FURTHER: list[tuple[str, frozenset[int]]] = []  # fonts of others that a charac
 def _others() -> tuple[tuple[str, frozenset[int]], ...]:
     """All other fonts that are installed; read once, when a character is in none of ours."""
     ours, found = {name for name, _ in fonts()}, {}
+    logging.getLogger("matplotlib.font_manager").addFilter(_no_weight)
     for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: (entry.name, entry.weight, entry.fname)):
         if entry.name in ours or entry.name in found or re.search("emoji|last ?resort", entry.name, re.IGNORECASE):
             continue
         with contextlib.suppress(Exception):  # whatever is wrong with somebody's font, the others do
             font = font_manager.get_font(font_manager.findfont(entry.name, fallback_to_default=False))
             found[entry.name] = frozenset(font.get_charmap()) if font.scalable else frozenset()
+    logging.getLogger("matplotlib.font_manager").removeFilter(_no_weight)
     return tuple(found.items())
+
+
+def _no_weight(record: logging.LogRecord) -> bool:
+    """Whether a line of matplotlib's is about something else than a font without a normal weight."""
+    return "font weight" not in record.getMessage()
 
 
 @functools.cache
@@ -147,8 +159,8 @@ def numbered(names: Sequence[str]) -> tuple[list[str], str]:
 
     A name with a character that no installed font has stands there as its class's number, from 1.
     """
-    unknown = [i for i, name in enumerate(names) if not all(map(can_draw, _visible(name)))]
-    drawn = [f"class {i + 1}" if i in unknown else plain(name) for i, name in enumerate(names)]
+    unknown = [i for i, name in enumerate(names) if not all(map(_can_write, _visible(name)))]
+    drawn = [f"class {i + 1}" if i in unknown else plain(_bare(name)) for i, name in enumerate(names)]
     return drawn, ", ".join(f"class {i + 1} is {names[i]}" for i in unknown)
 
 
@@ -158,23 +170,53 @@ def drawn_names(names: Sequence[str]) -> tuple[list[str], str]:
         return numbered(names)
 
 
+def in_words(sentences: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The sentences with the names of classes in them as they are drawn."""
+    changed = {name: drawn for name, drawn in zip(names, drawn_names(names)[0], strict=True) if name not in ("", drawn)}
+    if not changed:
+        return list(sentences)
+    pattern = re.compile("|".join(re.escape(name) for name in sorted(changed, key=len, reverse=True)))
+    return [pattern.sub(lambda match: changed[match[0]], sentence) for sentence in sentences]
+
+
+def _can_write(character: str) -> bool:
+    return can_draw(character) and (_SHAPES or not leftward(character))
+
+
+def leftward(text: str) -> bool:
+    """Whether something in a text is read from right to left."""
+    return any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
+
+
+def _bare(text: str) -> str:
+    return text.replace(FSI, "").replace(PDI, "")
+
+
 def _visible(text: str) -> list[str]:
     return [c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf", "Mn", "Me")]
 
 
 def plain(text: str) -> str:
-    """One line without characters that cannot be drawn: invisible ones go, others become the replacement sign."""
+    """One line without characters that cannot be drawn: invisible ones go, others become the replacement sign.
+
+    What is read from right to left is kept apart from what stands beside it, as one name unless marks are there.
+    """
 
     def shown(c: str) -> str:
-        if can_draw(c):
+        if c in (FSI, PDI) or can_draw(c):
             return c
         return "" if unicodedata.category(c) in ("Cc", "Cf", "Mn", "Me") else "\ufffd"
 
-    return "".join(shown(c) for c in " ".join(text.split()))
+    line = "".join(shown(c) for c in " ".join(text.split()))
+    return f"{FSI}{line}{PDI}" if FSI not in line and leftward(line) else line
 
 
 def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    return text if len(text) <= limit else _with_dots(text[: limit - 1])
+
+
+def _with_dots(beginning: str) -> str:
+    return beginning.rstrip() + "…" + PDI * (beginning.count(FSI) - beginning.count(PDI))
 
 
 def text_width(figure: Figure, text: str, size: float, weight: str = "normal") -> float:
@@ -182,6 +224,49 @@ def text_width(figure: Figure, text: str, size: float, weight: str = "normal") -
     font = font_manager.FontProperties(size=size, weight=weight)
     assert isinstance(figure.canvas, FigureCanvasAgg)  # new_figure gave it one
     return figure.canvas.get_renderer().get_text_width_height_descent(text, font, False)[0]
+
+
+def cut(figure: Figure, text: str, room: float, size: float) -> str:
+    """``text`` without its end where it is wider than so many pixels."""
+    if not text or text_width(figure, text, size) <= room:
+        return text
+    low, high = 0, len(text) - 1  # characters that are surely not too many, and may be
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = text_width(figure, _with_dots(text[:middle]), size) <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return _with_dots(text[:low])
+
+
+def cut_apart(figure: Figure, names: Sequence[str], room: float, size: float, others: bool = True) -> list[str]:
+    """The drawn names of classes within ``room`` pixels each; those that are cut to the same get their numbers.
+
+    Without ``others`` only these are cut: it is for whoever finds the room for the rest.
+    """
+    short = [cut(figure, name, room, size) for name in names]
+    found = []
+    for i, name in enumerate(names):
+        if short[i] != name and short.count(short[i]) > 1:
+            number = f" ({i + 1})"
+            found.append(cut(figure, name, room - text_width(figure, number, size), size) + number)
+        else:
+            found.append(short[i] if others else name)
+    return found
+
+
+def wrapped(figure: Figure, text: str, room: float, size: float, weight: str = "normal") -> list[str]:
+    """``text`` in lines of at most so many pixels, broken at spaces; a single word that is wider is cut."""
+    lines: list[str] = []
+    whole = re.sub(f"{FSI}[^{PDI}]*{PDI}", lambda name: name[0].replace(" ", "\u00a0"), text)
+    space, wide = text_width(figure, "n n", size, weight) - text_width(figure, "nn", size, weight), 0.0
+    for word in whole.split(" "):
+        own = text_width(figure, word, size, weight)
+        if lines and wide + space + own <= room:
+            lines[-1], wide = f"{lines[-1]} {word}", wide + space + own
+        else:
+            lines.append(cut(figure, word, room, size))
+            wide = own
+    return lines
 
 
 def two_lines(figure: Figure, text: str, room: float, size: float = 8.5) -> str:
@@ -196,7 +281,7 @@ def two_lines(figure: Figure, text: str, room: float, size: float = 8.5) -> str:
         body, tail = match.groups("")
         while body and not fits(part):
             body = body[:-1].rstrip()
-            part = body + "…" + tail
+            part = _with_dots(body) + tail
         return part
 
     if fits(text):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,27 @@ from ..visible import visible_lines
 from . import figures
 
 
-def page(template: Path, **values: Any) -> str:
-    """A page that needs no other file, from the template of a room, which extends ``base.html``."""
+def page(template: Path, names: Sequence[str] = (), **values: Any) -> str:
+    """A page that needs no other file, from the template of a room, which extends ``base.html``.
+
+    The filter ``told`` keeps the ``names`` of classes in a sentence apart from what stands beside them, where they are
+    read from right to left.
+    """
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     folders = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=_shown)
+    leftward = sorted({name for name in names if figures.leftward(name)}, key=len, reverse=True)
+    environment.filters["told"] = functools.partial(_told, leftward)
     return environment.get_template(template.name).render(values)
 
 
-def with_notes(drawing: figures.Drawing, notes: Sequence[str]) -> str:
-    """A drawing for a notebook, and under it the sentences to read, a line each."""
-    told = "".join(f"<p>note: {html.escape(visible_lines(note))}</p>" for note in notes)
-    return f'<img alt="" style="max-width: 100%" src="{drawing.data_uri()}">{told}'
+def _told(names: Sequence[str], text: str) -> Any:
+    from markupsafe import Markup
+
+    parts = [text] if not names else re.split("(" + "|".join(map(re.escape, names)) + ")", text)
+    shown = (Markup("<bdi>{}</bdi>" if i % 2 else "{}").format(visible_lines(part)) for i, part in enumerate(parts))
+    return Markup("").join(shown)
 
 
 def _shown(value: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ..datasets.imagenet import class_names
+from ..given import takes_what_is_meant
 from ..images.preprocess import Preprocess
 from ..models.architecture import Architecture, architecture_from, check_described, load_weights, weights_hash
 from ..models.pretrained import find_pretrained, pretrained_weights
-from ..storage import FORMAT, check_format, commit_json
+from ..storage import FORMAT, check_format, commit_json, expanded
 from ..tensor_files import commit_tensors, read_header, read_tensors
 from ..visible import visible
 from .description import check_description
@@ -30,8 +31,10 @@ class Classifier:
     architecture: Architecture
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
+    @takes_what_is_meant
+    def save(self, path: str | Path) -> None:
         """Write the sealed file, and beside it the same description as JSON for people to read."""
+        path = expanded(path)
         meta = {
             "format": FORMAT,
             "kind": "classifier",
@@ -44,12 +47,13 @@ class Classifier:
         commit_json(path.with_suffix(".json"), meta)
 
     @staticmethod
-    def pretrained(name: str, weights: Path | None = None) -> Classifier:
+    @takes_what_is_meant
+    def pretrained(name: str, weights: str | Path | None = None) -> Classifier:
         """A pretrained network as a classifier of what it was trained on: ``lite0``, ``resnet18``, a name of timm's.
 
         ``weights`` is a safetensors file to take them from. Raises UnknownName, DamagedFile or UnreachableError.
         """
-        found = find_pretrained(name)
+        found, weights = find_pretrained(name), expanded(weights) if weights else None
         tensors = pretrained_weights(found, weights)
         architecture = Architecture(found.architecture, found.size)
         network = architecture.build(found.classes)
@@ -63,7 +67,8 @@ class Classifier:
         return Classifier(network.eval(), names, Preprocess(**found.preprocess), architecture, provenance)
 
     @staticmethod
-    def load(path: Path, model: str | None = None) -> Classifier:
+    @takes_what_is_meant
+    def load(path: str | Path, model: str | None = None) -> Classifier:
         """Read a classifier; every hash is verified before a weight reaches the network.
 
         What the file says of its network is compared with its tensors before anything of that size is allocated.
@@ -71,6 +76,7 @@ class Classifier:
         A net of the user's own is code, and a file cannot make it run: ``model`` must name it again.
         Raises DamagedFile, or UsageError.
         """
+        path = expanded(path)
         header = read_header(path)
         described = header.meta
         check_format(path, described.get("format") if described.get("kind") == "classifier" else None, "a classifier")

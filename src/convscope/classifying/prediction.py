@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
@@ -145,9 +146,9 @@ class Unreadable:
 
 
 def predict(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int = 5, views: str = "none"
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes | Image.Image]], top: int = 5, views: str = "none"
 ) -> list[Prediction | Unreadable]:
-    """Answers for images given as (name, file or bytes), in order; one that cannot be read does not stop the rest.
+    """Answers for images given as (name, source), in order; one that cannot be read does not stop the rest.
 
     ``views`` is a name of VIEWS. Raises UnknownName.
     """
@@ -160,7 +161,7 @@ def predict(
 
 
 def _predict_block(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes]], top: int, views: tuple[View, ...]
+    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes | Image.Image]], top: int, views: tuple[View, ...]
 ) -> list[Prediction | Unreadable]:
     answers: list[Prediction | Unreadable | None] = []
     readable = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
 from ..terminal import print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import DiagnoseOptions
 
 if TYPE_CHECKING:
@@ -59,4 +60,5 @@ def print_diagnosis(result: DiagnoseReport) -> None:
             "gamma {gamma:.3g}, delta {delta:.3g}; noise, in sigmas, by images in a batch: ".format(**n)
             + noise
         )
-    print(f"written in {s['seconds']:.0f} s: {Path(s['folder']) / 'index.html'} (factors.png, diagnose.json)")
+    page = visible(str(Path(s["folder"]) / "index.html"))
+    print(f"written in {s['seconds']:.0f} s: {page} (factors.png, diagnose.json)")

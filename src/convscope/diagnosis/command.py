@@ -168,7 +168,8 @@ class _Diagnosis:
         flow = gradients(ready(copy), chain, images[:BATCH], self.targets[:BATCH])
         still = ready(copy, images[:BATCH]) if fresh else deepcopy(network).to(dtype).eval()
         try:
-            return report.State(flow, jacobians(still, chain, images[: self.options.images]))
+            measured = jacobians(still, chain, images[: self.options.images], progress=self.options.progress)
+            return report.State(flow, measured)
         except UsageError as error:
             self.notes.append(str(error))
             return report.State(flow)
@@ -183,10 +184,10 @@ class _Diagnosis:
             whole["now"] = None if broken else self.network
         for number, (when, network) in enumerate(whole.items()):
             if network is not None:
-                tell(f"Jacobians, {when}", number, len(whole))
+                tell(f"gradients, {when}", number, len(whole))
                 chain = find_chain(ready(deepcopy(network)), self.images[:2], self.options.layer)
                 states[when] = self.state(network, chain, when == "start")
-        tell("evidence", len(whole), len(whole))
+        tell("evidence", 0, 1)
         verdict = judge(collect(self.material()))
         view = self._norm(self.options.norm)
         return report.DiagnoseReport(

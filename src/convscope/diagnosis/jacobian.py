@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..progress import Progress
 from .chain import Factor, Segment, segments
 
 VECTORS = 4  # an image: the block of the Krylov space, and the random vectors of a Frobenius norm
@@ -83,8 +84,13 @@ class Jacobians:
         return math.prod(f.whole.norm for f in self.factors)
 
 
-def jacobians(
-    network: nn.Module, chain: Sequence[Factor], images_BCHW: Tensor, vectors: int = VECTORS, seed: int = 0
+def jacobians(  # noqa: PLR0913 - what is measured, and how
+    network: nn.Module,
+    chain: Sequence[Factor],
+    images_BCHW: Tensor,
+    vectors: int = VECTORS,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Jacobians:
     """Measure the Jacobians of a network's factors at these images, each image for itself.
 
@@ -94,7 +100,13 @@ def jacobians(
     repeated = images_BCHW.repeat_interleave(vectors, 0)
     cuts = segments(network, chain, repeated)
     maps = [_Map(s.x, s.y, vectors, s.factor.name) for s in cuts]
-    factors = tuple(_factor(s, m, seed + 10 * i) for i, (s, m) in enumerate(zip(cuts, maps, strict=True)))
+    factors = []
+    for i, (segment, whole) in enumerate(zip(cuts, maps, strict=True)):
+        if progress:
+            progress(f"Jacobians, {segment.factor.name}", i, len(cuts) + 1)
+        factors.append(_factor(segment, whole, seed + 10 * i))
+    if progress:
+        progress("Jacobians, end to end", len(cuts), len(cuts) + 1)
 
     def forward(v: Tensor) -> Tensor:
         for m in maps:
@@ -106,8 +118,8 @@ def jacobians(
             u = m.backward(u)
         return u
 
-    whole = _Linear(forward, backward, maps[0].x, maps[-1].y, vectors)
-    return Jacobians(factors, _spectrum(whole, seed + 5))
+    product = _Linear(forward, backward, maps[0].x, maps[-1].y, vectors)
+    return Jacobians(tuple(factors), _spectrum(product, seed + 5))
 
 
 def _factor(segment: Segment, whole: _Map, seed: int) -> FactorJacobian:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import page, uri
+from ..noted import Noted
 from ..storage import commit_json, finite, make_folder, sweep_temporaries, write_derived
 from ..training.watching import Watched
 from . import drawing
@@ -35,10 +36,11 @@ class State:
 
 
 @dataclass(frozen=True)
-class DiagnoseReport:
+class DiagnoseReport(Noted):
     """A diagnosis, written to ``folder``: the ``verdict`` in words, the network at its "start" and "now", what was seen
     of its training, and a batch norm, where one was asked for. A notebook shows the gradient's way."""
 
+    TOLD = ("name", "data", "sentence")
     folder: Path
     verdict: Verdict
     states: Mapping[str, State]

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import EvaluateOptions, PredictOptions
 
 
@@ -66,7 +67,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     if summary["test_openings"]:
         times = summary["test_openings"]
         print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
-    print(f"written: {folder} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+    print(f"written: {visible(str(folder))} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
 
 
 def _cell(value: float | None) -> str:
@@ -107,6 +108,7 @@ def predict(
     given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
     results = command.predict(run, given, **vars(replace(options, standard_input=data)))
+    print_notes(results.notes)
     rows = [r.to_json() for r in results]
     if json:
         print_json(rows)

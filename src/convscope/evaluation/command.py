@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..classifying.classifier import Classifier
-from ..classifying.prediction import UNMIRRORED, Prediction, Unreadable, find_views
+from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
+from ..given import takes_what_is_meant
 from ..images.decoding import EXTENSIONS
+from ..images.from_memory import Held, held_images
 from ..options import with_data_and_options, with_images_and_options
 from ..storage import commit_bytes, expanded, sweep_temporaries
 from ..training.report import has_page, write_page
@@ -93,62 +97,68 @@ def _view_figures(evaluated: Evaluated) -> dict[str, float | None]:
     return dict(zip(("views_top1", "views_low", "views_high", "views_loss"), values, strict=True))
 
 
-def find_images(patterns: Iterable[str], standard_input: bytes | None = None) -> list[tuple[str, Path | bytes]]:
-    """Files, folders (their images, by name), globs, and ``-`` for the bytes of standard input, as (name, source).
+Source = tuple[str, Path | bytes | Image.Image]  # an image's name, and where it is
+
+
+def find_images(images: Iterable[str | Path | Held], standard_input: bytes | None = None) -> list[Source]:
+    """Files, folders (their images, by name), globs, ``-`` for the bytes of standard input, and images in memory.
 
     A file that does not exist is kept, so that its answer says so; UsageError for a pattern without any match.
     """
-    found: list[tuple[str, Path | bytes]] = []
-    for pattern in patterns:
-        path = expanded(pattern)
-        if pattern == "-":
-            found.append(("-", standard_input or b""))
-        elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-            if not inside:
-                raise UsageError(f"the folder {path} holds no image.")
-            found += [(str(p), p) for p in inside]
-        elif not path.exists() and any(c in pattern for c in "*?["):
-            matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
-            if not matches:
-                raise UsageError(f"no file matches {pattern!r}.")
-            found += [(str(p), p) for p in matches]
+    found: list[Source] = []
+    for image in images:
+        if isinstance(image, (str, Path)):
+            found += [("-", standard_input or b"")] if image == "-" else _find_files(str(image))
         else:
-            found.append((str(path), path))
+            for held in held_images(image):
+                found.append((getattr(held, "filename", "") or f"image {len(found) + 1}", held))
     return found
+
+
+def _find_files(pattern: str) -> list[Source]:
+    path = expanded(pattern)
+    if os.path.isdir(path):
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+        if not inside:
+            raise UsageError(f"the folder {path} holds no image.")
+        return [(str(p), p) for p in inside]
+    if not os.path.exists(path) and any(c in pattern for c in "*?["):
+        matches = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+        if not matches:
+            raise UsageError(f"no file matches {pattern!r}.")
+        return [(str(p), p) for p in matches]
+    return [(str(path), path)]
 
 
 @with_images_and_options(PredictOptions)
 def predict(
-    run: str, images: str | Path | Iterable[str | Path], options: PredictOptions
-) -> list[Prediction | Unreadable]:
+    run: str, images: str | Path | Held | Iterable[str | Path | Held], options: PredictOptions
+) -> report.Predictions:
     """The classifier's answer for each image, one or several; those that cannot be read are named with the reason.
 
-    ``views`` is a name of VIEWS: with more than one, the mean of the views is the answer.
+    ``images`` are files, folders and globs, or images in memory: Pillow's, arrays (H, W, 3), tensors (3, H, W), of
+    uint8 or of floats from 0 to 1. ``views`` is a name of VIEWS: with more than one, the mean of the views is the
+    answer. The answers are a list with ``notes``.
     """
     if options.top < 1:
         raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
     classifier, _ = open_classifier(run, options.runs, options.model, options.weights)
     find_views(options.views)
-    views, _ = _allowed_views(classifier, options.views)
-    given = [images] if isinstance(images, (str, os.PathLike)) else images
-    return predict_images(
-        classifier, find_images([os.fspath(p) for p in given], options.standard_input), options.top, views
-    )
+    views, unmirrored = _allowed_views(classifier, options.views)
+    given = [images] if isinstance(images, (str, Path, Held)) else images
+    found = find_images(given, options.standard_input)
+    return report.Predictions(predict_images(classifier, found, options.top, views), unmirrored)
 
 
 # ----------------------------------------------------------------------------------------------------------- demo
 
 
-def save_example(dataset: Dataset, folder: Path, part: str = "test") -> tuple[Path, str]:
+@takes_what_is_meant
+def save_example(dataset: Dataset, folder: str | Path, part: str = "test") -> tuple[Path, str]:
     """Write one image of a part as a PNG file, and return it with its class: something to predict."""
-    import io
-
-    from PIL import Image
-
     i = int(dataset.subset(part, 1)[0])
     box = io.BytesIO()
     Image.fromarray(np.asarray(dataset.images[i])).save(box, "PNG")
-    path = folder / "example.png"
+    path = expanded(folder) / "example.png"
     commit_bytes(path, box.getvalue())
     return path, dataset.class_names[dataset.labels[i]]

@@ -22,16 +22,19 @@ from ..canvas.figures import (
     PALE,
     Drawing,
     axes_at,
+    cut_apart,
     finished,
     in_style,
     new_figure,
     numbered,
-    shorten,
     text_width,
 )
+from ..canvas.sheets import NUMBERED, image_grid, titles_of
 
 if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
-    from ..classifying.metrics import Calibration
+    from ..classifying.metrics import Calibration, Mistake
+
+NAME = 170  # px of a class's name beside a matrix
 
 
 @in_style()
@@ -56,8 +59,8 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
 
     size = min(9.5, 0.8 * cell * 72 / DPI)
     drawn, numbers = numbered(names)
-    labels = [shorten(name, 26) for name in drawn] if k <= 100 else [""] * k
     figure = new_figure(100, 100)
+    labels = cut_apart(figure, drawn, NAME, size) if k <= 100 else [""] * k
     widest = max(text_width(figure, label, size) for label in labels)
     turn = 0 if widest < 0.9 * cell else 45 if k <= 30 else 90  # the names of columns, as level as there is room
     depth = {0: 14, 45: 0.71 * widest + 14, 90: widest}[turn]
@@ -82,7 +85,12 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     return finished(figure)
 
 
-NUMBERED = "Numbered: names that no installed font has, by their place among the classes."
+def mistakes(images_NHWC: np.ndarray, found: Sequence[Mistake], names: Sequence[str]) -> Drawing:
+    """The images that were mistaken most confidently: what each is, what it was taken for, and how surely."""
+    shown, note = titles_of(names, {k for m in found for k in (m.truth, m.guess)})
+    titles = [f"{shown[m.truth]} \u2192 {shown[m.guess]} {100 * m.probability:.0f} %" for m in found]
+    heading = "The most confident mistakes: truth \u2192 guess, probability"
+    return image_grid(images_NHWC, titles, 5, heading, note=note)
 
 
 def _cell_pixels(k: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..classifying.classifier import Classifier
@@ -9,8 +10,9 @@ from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
 from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
+from ..given import takes_what_is_meant
 from ..options import SubjectOptions
-from ..storage import read_json
+from ..storage import expanded, folder_name, read_json, shortened
 from ..training.report import PAGE, has_page
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
@@ -22,8 +24,9 @@ PRETRAINED = "pretrained:"
 ANSWER = "evaluation.json"  # in the folder of an evaluation
 
 
+@takes_what_is_meant
 def open_classifier(
-    run: str, runs: Path | None = None, model: str | None = None, weights: Path | None = None
+    run: str, runs: str | Path | None = None, model: str | None = None, weights: str | Path | None = None
 ) -> tuple[Classifier, Run | None]:
     """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
     ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``."""
@@ -31,13 +34,13 @@ def open_classifier(
         return Classifier.pretrained(run.removeprefix(PRETRAINED), weights), None
     if weights is not None:
         raise UsageError(f"--weights is for pretrained:NAME, and {run} has weights of its own.")
-    path = Path(run)
-    if path.suffix == ".safetensors" and path.is_file():
+    path = expanded(run)
+    if path.suffix == ".safetensors" and os.path.isfile(path):
         home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
         classifier = Classifier.load(path, model)
         check_seal(classifier)
         return classifier, home
-    found = find_run(run, runs_folder(runs))
+    found = find_run(run, runs_folder(expanded(runs) if runs else None))
     return found.classifier(model), found
 
 
@@ -84,12 +87,13 @@ def read_data(
 
 def place_of(home: Path, dataset: Dataset, part: str) -> str:
     """The folder of an evaluation in a run's: by the data's name, with its fingerprint where another has that name."""
-    place = f"evaluate/{dataset.name}-{part}"
+    name = shortened(dataset.name)
+    place = f"evaluate/{name}-{part}"
     try:
         taken = read_json(home / place / ANSWER).get("fingerprint") not in (None, dataset.fingerprint)
     except DamagedFile:
         return place
-    return f"evaluate/{dataset.name}-{dataset.fingerprint[:6]}-{part}" if taken else place
+    return f"evaluate/{name}-{dataset.fingerprint[:6]}-{part}" if taken else place
 
 
 def log_look(run: Run, part: str, n: int, place: str) -> int:
@@ -118,4 +122,4 @@ def _told(run: Run, place: str, number: int) -> bool:
 
 def home_of(run: str) -> str:
     """The name of the folder for what is found out about a classifier that lies in no run."""
-    return run.replace(":", "-").replace("/", "-") if run.startswith(PRETRAINED) else Path(run).stem
+    return shortened(run.replace(":", "-").replace("/", "-")) if run.startswith(PRETRAINED) else folder_name(run)

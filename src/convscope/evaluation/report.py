@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,21 +11,23 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing
-from ..canvas.pages import with_notes
-from ..canvas.sheets import image_grid
+from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
+from ..noted import Noted
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
 
 MISTAKES = 20  # images on the sheet of mistakes
+SHOWN = 50  # answers that a notebook shows
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
+class EvaluationReport(Noted):
     """An evaluation that was written to ``folder``; ``evaluated`` holds every number, ``summary`` the printed ones."""
 
+    TOLD = ("data", "part", "n", "top1", "top1_low", "top1_high", "loss")
     evaluated: Evaluated
     folder: Path
     summary: dict[str, Any]
@@ -46,22 +49,27 @@ class EvaluationReport:
         found = self.evaluated.scores.mistakes[:MISTAKES]
         if not found:
             return None
-        names = self.evaluated.scores.classes
-        index = self.evaluated.index[[m.index for m in found]]
-        titles = [f"{names[m.truth]} \u2192 {names[m.guess]} {100 * m.probability:.0f} %" for m in found]
-        heading = "The most confident mistakes: truth \u2192 guess, and its probability"
-        return image_grid(np.asarray(self.evaluated.dataset.images[index]), titles, 5, heading)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences to read."""
-        return tuple(self.summary["notes"])
+        images = np.asarray(self.evaluated.dataset.images[self.evaluated.index[[m.index for m in found]]])
+        return drawing.mistakes(images, found, self.evaluated.scores.classes)
 
     def _repr_png_(self) -> bytes:
         return (self.confusion or self.calibration).png
 
-    def _repr_html_(self) -> str:
-        return with_notes(self.confusion or self.calibration, self.notes)
+
+class Predictions(Noted, list[Prediction | Unreadable]):
+    """The answers to images, in their order, with ``notes``; a notebook shows the likeliest class of each."""
+
+    def __init__(self, answers: Iterable[Prediction | Unreadable], notes: Iterable[str] = ()) -> None:
+        super().__init__(answers)
+        self.summary = {"notes": list(notes)}
+
+    def told(self) -> Iterable[tuple[str, str]]:
+        """Each image, and what is on it, or why it cannot be read."""
+        for answer in self[:SHOWN]:
+            unread = isinstance(answer, Unreadable)
+            yield answer.path, answer.error if unread else f"{answer.label} {100 * answer.probability:.1f} %"
+        if len(self) > SHOWN:
+            yield "...", f"and {len(self) - SHOWN} more"
 
 
 def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from ..models.registry import full_name
 from ..models.taps import evaluating
 from ..models.user_network import is_own
 from ..options import SubjectOptions
+from ..storage import expanded, folder_name, shortened
 from ..tensor_files import read_foreign_tensors
 from ..training.request import data_name, read_dataset
 from ..training.runs import Run, find_run, runs_folder
@@ -64,7 +66,7 @@ def open_subject(
     """
     if isinstance(run, nn.Module):
         return _of_module(run, _named_data("a network", data, options, command), options, command)
-    if _is_model(run, options.runs):
+    if is_model(run, options.runs):
         return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
     if options.weights is not None:
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
@@ -82,14 +84,14 @@ def open_subject(
     labels, notes = _labels(classifier, dataset)
     if change:
         notes = (*notes, f"the data changed since {run} was trained: {change}.")
-    home = found.folder if found else runs_folder(options.runs) / Path(run).stem
-    folder = home / command if same else home / command / dataset.name
+    home = found.folder if found else runs_folder(options.runs) / folder_name(run)
+    folder = home / command if same else home / command / shortened(dataset.name)
     return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
 
 
-def _is_model(run: str, runs: Path | None) -> bool:
+def is_model(run: str, runs: Path | None) -> bool:
     """Say whether a name is that of a model and not of a run, a path, or ``last``."""
-    if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
+    if os.path.exists(expanded(run)) or os.path.exists(runs_folder(runs) / run) or run == "last":
         return False
     try:
         full_name(run)
@@ -147,7 +149,7 @@ def _of_model(name: str, dataset: Dataset, options: SubjectOptions, command: Com
     classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
     labels, unfit = _labels(classifier, dataset) if weights is not None else (None, ())
     home = name.split("/")[-1].replace(":", "-").removesuffix(".py") if is_own(name) else name.replace(":", "-")
-    folder = runs_folder(options.runs) / home / command / dataset.name
+    folder = runs_folder(options.runs) / shortened(home) / command / shortened(dataset.name)
     return Subject(classifier, dataset, name, folder, labels, (*dataset.notes, *notes, *unfit), fresh=weights is None)
 
 
@@ -172,5 +174,5 @@ def _of_module(network: nn.Module, dataset: Dataset, options: SubjectOptions, co
     except Exception as error:
         raise UsageError(f"{name} cannot take images of {dataset.preprocess.size} pixels: {error}") from error
     labels = dataset.labels if outputs == len(dataset.class_names) else None
-    folder = runs_folder(options.runs) / name / command / dataset.name
+    folder = runs_folder(options.runs) / name / command / shortened(dataset.name)
     return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

@@ -92,10 +92,11 @@ class CardMaterial:
 class CardMaker:
     """The cards of a network in the making. ``layers`` are those asked for, ``every`` is every layer of the network.
 
-    Behind a skip the maps that a head pools are no single layer's filters, and count as a layer of their own.
+    Behind a skip the maps that a head pools are no single layer's filters, and count as a layer of their own. ``most``
+    bounds the held-out images, which words are scored on.
     """
 
-    def __init__(self, material: CardMaterial, options: ExplainOptions) -> None:
+    def __init__(self, material: CardMaterial, options: ExplainOptions, most: int | None = None) -> None:
         self.material, self.options = material, options
         dataset = material.dataset
         train, held_out = dataset.parts["train"], dataset.parts["val"]
@@ -121,7 +122,7 @@ class CardMaker:
         self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))
         self.sample = np.sort(self.index[:kept])
-        self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept])
+        self.held_out = np.sort(held_out[order(options.seed, 1, dataset.keys[held_out])][:kept][:most])
 
     def events(
         self, kept: dict[str, Tensor] | None = None, skip: Sequence[str] = (), whole: bool = True

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
-from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
+from ..terminal import keeping, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import ExplainOptions, MapOptions
 
 if TYPE_CHECKING:
     from .command import PageWritten
+    from .image_command import Answered, ImageEvent
     from .report import ExplainReport
+
+FILTERS = 8  # of the evidence that are named
 
 
 def explain(
@@ -49,8 +53,7 @@ def explain(
             shared = {
                 name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")
             }
-            taken = image_command.explain_image(run, image, data, **vars(maps), **shared)
-            print_json(taken.summary) if json else print_image(taken.summary)
+            show_image(image_command.explaining_image(run, image, data, **vars(maps), **shared), json)
             return
         show_explanation(command.explaining(run, data, **vars(options)), json)
 
@@ -69,7 +72,7 @@ def show_explanation(events: Iterator[PageWritten | ExplainReport], json: bool) 
 def page_line(written: PageWritten) -> str:
     """Return the line that says that a layer's page is there."""
     cards, s = written.cards.cards, written.cards.summary()
-    address = f"{written.page}#{cards[0].filter}"
+    address = f"{visible(str(written.page))}#{cards[0].filter}"
     if s["images"] < s["of"]:
         return f"first cards, from {s['images']:,} of {s['of']:,} images: {address}"
     said = [f"{len(cards)} filters"]
@@ -87,25 +90,64 @@ def print_explanation(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     if summary["kept"]:
         print(f"kept from before: {', '.join(summary['kept'])}")
-    page = Path(summary["folder"]) / "index.html"
+    page = visible(str(Path(summary["folder"]) / "index.html"))
     print(f"written in {summary['seconds']:.0f} s: {page} (overview.png, a page a layer)")
 
 
+def show_image(events: Iterator[ImageEvent], json: bool) -> None:
+    """Show one image taken apart, each answer as it is found: the evidence first."""
+    from .image_report import ImageReport
+
+    for event in events:
+        if isinstance(event, ImageReport):
+            print_json(event.summary) if json else print_image(event.summary)
+        elif not json:
+            for line in image_lines(event):
+                print(visible(line), flush=True)
+
+
+def image_lines(event: ImageEvent) -> list[str]:
+    """Tell what was found of an image, in lines."""
+    from .image_command import Answered, Compared, Looked
+    from .image_report import ImageReport
+
+    if isinstance(event, Answered):
+        return evidence_lines(event)
+    if isinstance(event, Compared):
+        alike = ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in event.nearest)
+        return [f"nearest training images: {alike} (of {event.searched:,})"] if event.nearest else []
+    if isinstance(event, Looked):
+        said = [f"where it looks, by {event.method}: {event.seconds:.1f} s"]
+        if event.sanity:
+            last = event.sanity[-1]["correlation"]
+            said.append(
+                f"sanity of {event.method}: with all weights random the map correlates {last:+.2f} with the true one"
+            )
+        return said
+    assert not isinstance(event, ImageReport)
+    return [f"filter {card.filter}: {' '.join(card.sentences()[:1])}" for card in event.cards]
+
+
+def evidence_lines(event: Answered) -> list[str]:
+    """Tell what the answer is, and which filters pushed for it and against it."""
+    found, names = event.evidence, event.class_names
+    best = found.logits.argsort(descending=True).tolist()[:3]
+    target, against, how = names[found.target], names[found.against], "exact" if found.exact else "approximate"
+    rest = float(found.rest[found.target] - found.rest[found.against])
+    lines = [
+        f"{event.image}: " + ", ".join(f"{names[k]} {float(found.logits[k]):.2f}" for k in best) + " (logits)",
+        f"{target} leads {against} by {found.lead:.2f}; the filters of {found.layer} "
+        f"explain {float(found.margin.sum()):.2f} of it, the rest {rest:.2f} ({how})",
+    ]
+    for name, sign in ((target, 1), (against, -1)):
+        pushed = [k for k in found.strongest(FILTERS) if sign * float(found.margin[k]) > 0]
+        words = ", ".join(f"filter {k} {float(found.margin[k]):+.2f}" for k in pushed)
+        lines += [f"pushed for {name}: {words}"] if pushed else []
+    return lines
+
+
 def print_image(summary: dict[str, Any]) -> None:
+    """Tell what there is to note, and where all of it lies."""
     print_notes(summary["notes"])
-    best = sorted(summary["logits"].items(), key=lambda pair: -pair[1])[:3]
-    print(f"{summary['image']}: " + ", ".join(f"{name} {value:.2f}" for name, value in best) + " (logits)")
-    how = "exact" if summary["exact"] else "approximate"
-    print(
-        f"{summary['target']} leads {summary['against']} by {summary['lead']:.2f}; the filters of {summary['layer']} "
-        f"explain {summary['explained']:.2f} of it, the rest {summary['rest']:.2f} ({how})"
-    )
-    table = new_table("filter", "of the lead")
-    for term in summary["terms"][:8]:
-        table.add_row(str(term["filter"]), f"{term['margin']:+.2f}")
-    console().print(table)
-    for method, checks in summary["sanity"].items():
-        last = checks[-1]["correlation"]
-        print(f"sanity of {method}: with all weights random the map correlates {last:+.2f} with the true one")
-    print("nearest training images: " + ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in summary["nearest"]))
-    print(f"written: {summary['folder']} (evidence.png, {'looks.png, ' if summary['methods'] else ''}maps.png)")
+    looks = "looks.png, " if summary["methods"] else ""
+    print(f"written: {visible(summary['folder'])} (evidence.png, {looks}maps.png)")

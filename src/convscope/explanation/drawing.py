@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from ..canvas.figures import (
     BLUE,
     DPI,
+    GREY,
     INK,
     PALE,
     Drawing,
+    axes_at,
+    cut,
+    cut_apart,
     finished,
     in_style,
     new_figure,
@@ -24,10 +27,12 @@ from ..canvas.figures import (
     plain,
     shorten,
     text_width,
+    wrapped,
 )
 
 QUALITY = 90  # of the JPEG sheets
 LINE, GAP, MARGIN = 17, 6, 12  # px
+WORDS, TITLE, NAME = 400, 150, 160  # px of a line beside images, of a row's title and of a class's name, at most
 ACROSS = 16  # maps in a row of a grid
 
 
@@ -96,20 +101,25 @@ def outlined(image_HWC: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarra
 
 
 @in_style()
-def card_rows(rows: Sequence[CardRow], heading: str | None = None, cell: int = 64) -> Drawing:
-    """Cards, or other rows of images with words, below each other; all rows have as many images."""
+def card_rows(rows: Sequence[CardRow], heading: str | None = None, cell: int = 64, note: str = "") -> Drawing:
+    """Cards, or other rows of images with words, below each other; all rows have as many images. A ``note`` ends it."""
     figure = new_figure(100, 100)
-    texts = [[plain(line) for line in row.lines] for row in rows]
-    titles = [plain(row.title) for row in rows]
+    texts = [[part for line in row.lines for part in wrapped(figure, plain(line), WORDS, 8.5)] for row in rows]
+    titles = [cut(figure, plain(row.title), TITLE, 9) for row in rows]
     left = MARGIN + max(int(text_width(figure, title, 9, "bold")) for title in titles) + 10
     images = max(sum(len(g) * (cell + GAP) + 2 * GAP for g in row.groups) for row in rows)
     words = max((int(text_width(figure, line, 8.5)) for lines in texts for line in lines), default=0)
     heights = [max(cell, LINE * len(lines)) + 2 * GAP for lines in texts]
-    top = MARGIN + (34 if heading else 0)
-    width = max(left + images + words + MARGIN, MARGIN * 2 + int(text_width(figure, heading or "", 11.5, "bold")))
-    height = top + sum(heights) + MARGIN
+    inner = max(left + images + words - MARGIN, 400)
+    headings = wrapped(figure, plain(heading), inner, 11.5, "bold") if heading else []
+    notes = wrapped(figure, plain(note), inner, 8) if note else []
+    top = MARGIN + 22 * len(headings) + 12 * bool(headings)
+    width, height = inner + 2 * MARGIN, top + sum(heights) + MARGIN + LINE * len(notes)
     figure.set_size_inches(width / DPI, height / DPI)
-    figure.text(MARGIN / width, 1 - MARGIN / height, plain(heading or ""), size=11.5, weight="bold", va="top")
+    for down, line in enumerate(headings):
+        figure.text(MARGIN / width, 1 - (MARGIN + 22 * down) / height, line, size=11.5, weight="bold", va="top")
+    for up, line in enumerate(reversed(notes)):
+        figure.text(MARGIN / width, (8 + LINE * up) / height, line, size=8, color=GREY)
     y = top
     for row, title, lines, high in zip(rows, titles, texts, heights, strict=True):
         spot = (MARGIN / width, 1 - (y + 13) / height)
@@ -135,30 +145,42 @@ def probes(
 ) -> Drawing:
     """At which depth classes become readable: accuracy (value, low, high) of each layer's probe, recall by class."""
     many = len(layers) > 40
-    figure = new_figure(
-        max(560, 46 * len(layers) + 220), 330 + 22 * min(len(names), 40), ConstrainedLayoutEngine(w_pad=0.1)
-    )
-    shown = len(names) <= 40
-    upper, *rest = figure.subplots(1 + shown, sharex=True, height_ratios=[3, max(2, 0.35 * len(names))][: 1 + shown])
+    shown, size = len(names) <= 40, 9.5
+    measure = new_figure(100, 100)
+    drawn = cut_apart(measure, numbered(names)[0], NAME, size) if shown else []
+    places = [cut(measure, plain(name), NAME, size) for name in layers]
+    wide, deep = (max((text_width(measure, t, size) for t in texts), default=0) for texts in (drawn, places))
+    width = max(560, int(46 * len(layers) + wide) + 80)
+    rows, below, title = 22 * len(drawn), int(0.75 * deep) + 24, wrapped(measure, PROBED, width - 40, 10.5, "bold")
+    head = 20 * len(title) + 24
+    height = 206 + head + rows + below
+    figure, left = new_figure(width, height), max(60, int(wide) + 20)
+    for down, line in enumerate(title):
+        spot = (MARGIN / width, 1 - (MARGIN + 20 * down) / height)
+        figure.text(*spot, line, size=10.5, weight="bold", va="top")
+    upper = axes_at(figure, left, below + rows + 12, width - left - 24, height - below - rows - 12 - head)
+    rest = [axes_at(figure, left, below, width - left - 24, rows)] if shown else []
     x = np.arange(len(layers))
     value, low, high = (100 * np.array(column) for column in zip(*accuracy, strict=True))
     upper.errorbar(x, value, [value - low, high - value], color=BLUE, marker="o", markersize=4, capsize=3)
-    upper.set_title("What a linear probe reads from each layer, held-out images right, %", weight="bold")
     upper.set_ylim(0, 100)
+    upper.set_xticks([])
     for axes in rest:
-        _recall_table(axes, 100 * recall_LK.T, names)
+        _recall_table(axes, 100 * recall_LK.T, drawn)
     last = (upper, *rest)[-1]
     step = max(1, len(layers) // 40) if many else 1
-    last.set_xticks(
-        x[::step], [shorten(plain(n), 18) for n in layers[::step]], rotation=45, ha="right", rotation_mode="anchor"
-    )
-    last.set_xlim(-0.5, len(layers) - 0.5)
+    last.set_xticks(x[::step], places[::step], rotation=45, ha="right", rotation_mode="anchor")
+    for axes in (upper, *rest):
+        axes.set_xlim(-0.5, len(layers) - 0.5)
     return finished(figure)
+
+
+PROBED = "Held-out images that a linear probe has right, %: in all, and by class"
 
 
 def _recall_table(axes: Axes, recall_KL: np.ndarray, names: Sequence[str]) -> None:
     axes.imshow(np.nan_to_num(recall_KL), aspect="auto", cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    axes.set_yticks(range(len(names)), [shorten(n, 20) for n in numbered(names)[0]])
+    axes.set_yticks(range(len(names)), list(names))
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set(visible=True, color=PALE)
@@ -206,9 +228,12 @@ def map_grid(maps_CHW: np.ndarray) -> bytes:
 def attributions(image: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], heading: str) -> Drawing:
     """Tell where a network looks: the image, and each method's map over it: blue for the class, orange against."""
     side, columns = 220, 1 + len(maps)
-    width, height = columns * (side + 10) + 2 * MARGIN - 10, side + 84
+    width = columns * (side + 10) + 2 * MARGIN - 10
+    headings = wrapped(new_figure(100, 100), plain(heading), width - 2 * MARGIN, 11.5, "bold")
+    height = side + 62 + 22 * len(headings)
     figure = new_figure(width, height)
-    figure.text(MARGIN / width, 1 - MARGIN / height, plain(heading), size=11.5, weight="bold", va="top")
+    for down, line in enumerate(headings):
+        figure.text(MARGIN / width, 1 - (MARGIN + 22 * down) / height, line, size=11.5, weight="bold", va="top")
     grey = np.repeat(fitted(image, side).mean(2, keepdims=True), 3, 2)
     for number, (name, values) in enumerate([("image", None), *maps]):
         x = MARGIN + number * (side + 10)

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifying.prediction import logits
+from ..classifying.prediction import BATCH, logits
 from ..errors import UsageError
 from ..images.preprocess import Preprocess
+from ..models.heads import head_place
 from ..models.taps import Tap, evaluating, first_tensor, reach, record, tapping
+from ..progress import Progress
 from .layers import find_layers, owners
 
 _POOLS = {"mean": lambda maps: maps.mean((2, 3)), "max": lambda maps: maps.amax((2, 3))}
@@ -91,6 +93,10 @@ class FilterEvidence:
         """The logit of ``target`` minus that of ``against``."""
         return float(self.logits[self.target] - self.logits[self.against])
 
+    def strongest(self, count: int) -> Sequence[int]:
+        """The filters that add or take the most of the lead, in order."""
+        return self.margin.abs().argsort(descending=True)[:count].tolist()
+
 
 def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) -> FilterEvidence:
     """The evidence for class ``target``, or for the answer, on a normalised image (1, 3, S, S).
@@ -140,38 +146,28 @@ def _by_gradient(network: nn.Module, image_1CHW: Tensor) -> tuple[str, Tensor]:
     return layer.name, torch.stack(rows)
 
 
-def nearest(  # noqa: PLR0913 - as a pass over images
+def head_input(network: nn.Module, image_1CHW: Tensor) -> tuple[Tap, np.ndarray]:
+    """What a network's head is given for an image, float32 (D,), and where. UsageError for a network without one."""
+    place, _ = head_place(network)
+    tap = Tap(place, at_input=True)
+    with evaluating(network), torch.no_grad():
+        given = reach(network, image_1CHW, [tap])[0]
+    return tap, given.float().flatten().cpu().numpy()
+
+
+def head_inputs(  # noqa: PLR0913 - as a pass over images
     network: nn.Module,
     images: np.ndarray,
     preprocess: Preprocess,
     index: np.ndarray,
-    image_1CHW: Tensor,
-    count: int = 8,
-) -> list[tuple[int, float]]:
-    """The images at ``index`` that look most alike to the network's last linear layer: (index, cosine), best first.
-
-    What that layer is given is compared. Raises UsageError for a network without one.
-    """
-    with evaluating(network), torch.no_grad(), record(network, None, clone=True) as seen:
-        network(image_1CHW)
-    modules = dict(network.named_modules())
-    linears = [name for name in seen.outputs if isinstance(modules[name], nn.Linear)]
-    if not linears:
-        raise UsageError("the network has no linear layer, so there are no features to compare images by.")
-    wanted = nn.functional.normalize(seen.inputs[linears[-1]].float().flatten(1).cpu(), dim=1)[0]
-    cosines: list[Tensor] = []
-
-    def look(_number: int, features_BD: Tensor) -> None:
-        cosines.append(nn.functional.normalize(features_BD.float().flatten(1).cpu(), dim=1) @ wanted)
-
-    calls = len(seen.every_output[linears[-1]])
-    with tapping(network, [Tap(linears[-1], at_input=True, call=calls - 1)], look):
-        logits(network, images, preprocess, index)
-    alike = torch.cat(cosines)
-    best = alike.topk(min(count, len(alike)))
-    return [(int(index[i]), float(value)) for value, i in zip(best.values, best.indices.tolist(), strict=True)]
-
-
-def strongest(values_C: Tensor, count: int) -> Sequence[int]:
-    """The filters with the largest absolute values, in order."""
-    return values_C.abs().argsort(descending=True)[:count].tolist()
+    tap: Tap,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """The same for the uint8 images (M, H, W, 3) at ``index`` (N,), float32 (N, D): one pass."""
+    kept: list[Tensor] = []
+    with tapping(network, [tap], lambda _number, given: kept.append(given.float().flatten(1).cpu())):
+        for start in range(0, len(index), BATCH):
+            if progress:
+                progress("looking for alike images", start, len(index))
+            logits(network, images, preprocess, index[start : start + BATCH])
+    return torch.cat(kept).numpy()

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UnknownName, UsageError
-from ..evaluation.subject import Subject, open_subject
+from ..evaluation.opening import open_classifier
+from ..evaluation.subject import Subject, is_model, open_subject
+from ..feature_store.nearest import most_similar
+from ..feature_store.recorded import find_recorded
+from ..models.taps import evaluating
 from ..options import with_image_data_and_options
+from ..randomness import order
+from ..storage import expanded, folder_name
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
-from .card_making import CardMaker, CardMaterial
+from .card_making import CardMaker, CardMaterial, Stage, Streamed
 from .cards import LayerCards
-from .evidence import evidence, nearest, strongest
+from .evidence import FilterEvidence, evidence, head_input, head_inputs
 from .image_report import ImageReport, Taken
 from .layers import find_layers
 from .maps import feature_maps
 from .options import ExplainOptions, ImageOptions
 
-NEAREST_IMAGES = 5_000
+NEAREST = 8  # images that are shown
+MOST_IMAGES = 5_000  # that go through the network for one image's sake
+LEAST_IMAGES = 100
+GFLOP = 200.0  # for each such pass: some seconds on two cores
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The first answer: the evidence for one image, by the filters of the layer before the head."""
+
+    image: str
+    class_names: tuple[str, ...]
+    evidence: FilterEvidence
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The images most alike, ``nearest`` as in the summary, of ``searched`` ones, ``recorded`` of them before."""
+
+    nearest: tuple[dict[str, Any], ...]
+    searched: int
+    recorded: int
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Where the network looks, by one method; with the sanity check where it was asked for."""
+
+    method: str
+    attribution: Attribution
+    sanity: tuple[dict[str, Any], ...]
+    seconds: float
+
+
+ImageEvent = Answered | Compared | Looked | LayerCards | ImageReport
 
 
 @with_image_data_and_options(ImageOptions)
@@ -37,73 +81,154 @@ def explain_image(
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
     """
-    target = options.target
-    subject = open_subject(run, data, options, "explain")
-    classifier, names = subject.classifier, list(subject.classifier.class_names)
+    *_, made = explaining_image(run, image, data, **vars(options))
+    assert isinstance(made, ImageReport)
+    return made
+
+
+@with_image_data_and_options(ImageOptions)
+def explaining_image(
+    run: str, image: str | Path, data: str | Path | None, options: ImageOptions
+) -> Iterator[ImageEvent]:
+    """Do what ``explain_image`` does, and yield each answer as it is found; the last event is the report.
+
+    The evidence comes first, before the data are read.
+    """
+    for method in options.methods or ():
+        if method not in METHODS:
+            raise UnknownName("method", method, METHODS)
+    subject = None
+    if is_model(run, options.runs) or options.weights is not None:  # its classes are those of the data
+        subject = open_subject(run, data, options, "explain")
+    classifier = subject.classifier if subject else open_classifier(run, options.runs, options.model)[0]
+    network, names, target = classifier.network, classifier.class_names, options.target
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
-    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    found = evidence(classifier.network, inputs, None if target is None else names.index(target))
-    maps, checks, unfit = _maps(classifier.network, inputs, found.target, options)
-    train = subject.dataset.parts["train"]
-    sample = train if len(train) else np.arange(len(subject.dataset))
-    layers = find_layers(classifier.network, inputs, options.layer)
+    layers = find_layers(network, inputs, options.layer)
+    found = evidence(network, inputs, None if target is None else names.index(target))
+    yield Answered(str(image), names, found)
+    subject = subject or open_subject(run, data, options, "explain")
+    notes = list(subject.notes)
+    yield (compared := _compare(subject, inputs, options, notes))
+    looked = []
+    for event in _looks(network, inputs, found.target, options, notes):
+        looked.append(event)
+        yield event
+    cards = _cards_of(subject, found, inputs, options, notes)
+    if cards is not None:
+        yield cards
     taken = Taken(
         image=pixels,
         evidence=found,
-        attributions=maps,
-        sanity=checks,
-        maps=feature_maps(classifier.network, inputs, layers),
-        nearest=nearest(
-            classifier.network, subject.dataset.images, classifier.preprocess, sample[:NEAREST_IMAGES], inputs
-        ),
-        cards=_cards_of(subject, found.layer, [*strongest(found.margin, image_report.PUSHED)]),
+        attributions={event.method: event.attribution for event in looked},
+        maps=feature_maps(network, inputs, layers),
+        nearest=compared.nearest,
+        cards=cards,
     )
-    summary = _image_summary(taken, subject, str(image), [*subject.notes, *unfit])
-    return image_report.write_image(taken, subject.dataset, names, _folder(subject, image), summary)
+    summary = _image_summary(found, subject, str(image), compared, looked, notes)
+    yield image_report.write_image(taken, subject.dataset, names, _folder(subject, image), summary)
 
 
 def _folder(subject: Subject, image: str | Path) -> Path:
-    return subject.folder / f"image-{Path(image).stem}"
+    return subject.folder / f"image-{folder_name(image)}"
 
 
-def _maps(
-    network: nn.Module, inputs_1CHW: Tensor, target: int, options: ImageOptions
-) -> tuple[dict[str, Attribution], dict[str, tuple[Layerwise, ...]], list[str]]:
-    """Make the map of each method, and its sanity check where wanted; and say which of all methods do not work here."""
-    maps, checks, unfit = {}, {}, []
-    for method in options.methods or METHODS:
-        if method not in METHODS:
-            raise UnknownName("method", method, METHODS)
+def _affordable(network: nn.Module, inputs_1CHW: Tensor) -> int:
+    """How many images go through the network in a pass of GFLOP."""
+    with evaluating(network), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(inputs_1CHW)
+    return int(min(MOST_IMAGES, max(LEAST_IMAGES, 1e9 * GFLOP / max(1, counter.get_total_flops()))))
+
+
+def _compare(subject: Subject, inputs_1CHW: Tensor, options: ImageOptions, notes: list[str]) -> Compared:
+    """The training images most alike to the head: by what was recorded of them, and a pass over some of the others."""
+    classifier, dataset = subject.classifier, subject.dataset
+    index = dataset.parts["train"] if len(dataset.parts["train"]) else np.arange(len(dataset))
+    try:
+        tap, wanted = head_input(classifier.network, inputs_1CHW)
+    except UsageError as error:
+        notes.append(f"no alike images are shown: {error}")
+        return Compared((), 0, 0)
+    recorded = find_recorded(classifier, dataset.keys[index])
+    if recorded is None or recorded.shape != wanted.shape:
+        known, features = index[:0], np.zeros((0, *wanted.shape), np.float32)
+    else:
+        there = np.flatnonzero(recorded.rows >= 0)
+        known, features = index[there], recorded[there].astype(np.float32, copy=False)
+    others = np.setdiff1d(index, known)
+    passed = others[order(0, 0, dataset.keys[others])][: _affordable(classifier.network, inputs_1CHW)]
+    if len(passed):
+        made = head_inputs(classifier.network, dataset.images, classifier.preprocess, passed, tap, options.progress)
+        features = np.concatenate([features, made])
+    searched = np.concatenate([known, passed])
+    if len(searched) < len(index):
+        notes.append(f"alike images were looked for among {len(searched):,} of the {len(index):,} training images.")
+    alike = [(int(searched[i]), cosine) for i, cosine in most_similar(features, wanted, NEAREST)]
+    rows = [
+        {"index": i, "origin": dataset.origins(i), "label": dataset.class_names[dataset.labels[i]], "cosine": cosine}
+        for i, cosine in alike
+    ]
+    return Compared(tuple(rows), len(searched), len(known))
+
+
+def _looks(
+    network: nn.Module, inputs_1CHW: Tensor, target: int, options: ImageOptions, notes: list[str]
+) -> Iterator[Looked]:
+    """The map of each method, and its sanity check where wanted; which of all methods do not work here is noted."""
+    tell = options.progress or (lambda what, done, total: None)
+    asked = options.methods or tuple(METHODS)
+    for number, method in enumerate(asked):
+        start = time.perf_counter()
+        tell(f"where it looks, by {method}", number, len(asked))
         try:
-            maps[method] = METHODS[method](network, inputs_1CHW, target, None)
+            made = METHODS[method](network, inputs_1CHW, target, None)
         except UsageError as error:
             if options.methods:
                 raise
-            unfit.append(str(error))
+            notes.append(str(error))
             continue
+        checks: tuple[Layerwise, ...] = ()
         if options.sanity:
-            if options.progress:
-                options.progress(f"sanity of {method}", len(checks), len(METHODS))
-            checks[method] = sanity_check(network, inputs_1CHW, target, method)
-    return maps, checks, unfit
+            tell(f"sanity of {method}", number, len(asked))
+            checks = sanity_check(network, inputs_1CHW, target, method)
+        rows = tuple({"layer": c.layer, "correlation": c.correlation} for c in checks)
+        yield Looked(method, made, rows, time.perf_counter() - start)
 
 
-def _cards_of(subject: Subject, layer: str, filters: list[int]) -> LayerCards | None:
-    """Make the cards of the filters that the evidence names, of exemplars among some thousand images."""
-    options = ExplainOptions(layer=[layer], filter=filters, ablate=0, seeds=0, limit=NEAREST_IMAGES)
-    making = CardMaker(CardMaterial.of(subject), options)
-    return next((e for e in making.events() if isinstance(e, LayerCards)), None)
+def _cards_of(
+    subject: Subject, found: FilterEvidence, inputs_1CHW: Tensor, options: ImageOptions, notes: list[str]
+) -> LayerCards | None:
+    """Make the cards of the filters that the evidence names, of exemplars among some of the images."""
+    limit = _affordable(subject.classifier.network, inputs_1CHW)
+    filters = [*found.strongest(image_report.PUSHED)]
+    asked = ExplainOptions(layer=[found.layer], filter=filters, ablate=0, seeds=0, limit=limit)
+    making, cards = CardMaker(CardMaterial.of(subject), asked, limit), None
+    for event in making.events(whole=False):
+        if isinstance(event, (Stage, Streamed)) and options.progress:
+            options.progress(f"cards: {event.what}", event.done, event.total)
+        if isinstance(event, LayerCards):
+            cards = event
+    there = len(subject.dataset.parts["train"]) or len(subject.dataset)
+    if len(making.index) < there:
+        notes.append(f"the exemplars of these filters are the best of {len(making.index):,} images of {there:,}.")
+    return cards
 
 
-def _image_summary(taken: Taken, subject: Subject, image: str, notes: list[str]) -> dict[str, Any]:
-    dataset, names = subject.dataset, subject.classifier.class_names
-    found = taken.evidence
+def _image_summary(  # noqa: PLR0913 - all that was found
+    found: FilterEvidence,
+    subject: Subject,
+    image: str,
+    compared: Compared,
+    looked: Sequence[Looked],
+    notes: list[str],
+) -> dict[str, Any]:
+    names = subject.classifier.class_names
     terms = [
         {"filter": k, "margin": float(found.margin[k]), "logit": float(found.terms[found.target, k])}
-        for k in strongest(found.margin, 2 * image_report.PUSHED)
+        for k in found.strongest(2 * image_report.PUSHED)
     ]
     return {
         "image": image,
@@ -117,14 +242,8 @@ def _image_summary(taken: Taken, subject: Subject, image: str, notes: list[str])
         "explained": float(found.margin.sum()),
         "rest": float(found.rest[found.target] - found.rest[found.against]),
         "terms": terms,
-        "methods": list(taken.attributions),
-        "sanity": {
-            method: [{"layer": c.layer, "correlation": c.correlation} for c in checks]
-            for method, checks in taken.sanity.items()
-        },
-        "nearest": [
-            {"index": i, "origin": dataset.origins(i), "label": dataset.class_names[dataset.labels[i]], "cosine": c}
-            for i, c in taken.nearest
-        ],
+        "methods": [event.method for event in looked],
+        "sanity": {event.method: list(event.sanity) for event in looked if event.sanity},
+        "nearest": list(compared.nearest),
         "notes": notes,
     }

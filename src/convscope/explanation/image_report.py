@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
+from ..canvas.figures import Drawing, drawn_names, in_words
+from ..canvas.sheets import NUMBERED
 from ..datasets.dataset import Dataset
+from ..noted import Noted
 from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
-from .attribution import Attribution, Layerwise
+from .attribution import Attribution
 from .cards import LayerCards
 from .drawing import CardRow
-from .evidence import FilterEvidence, strongest
+from .evidence import FilterEvidence
 from .maps import FeatureMaps
 from .report import card_row
 
 PUSHED = 8  # filters on the sheet of evidence
+EXEMPLARS = 8  # of each
 
 
 @dataclass(frozen=True)
-class ImageReport:
+class ImageReport(Noted):
     """One image taken apart, in ``folder``: evidence for an answer, where the network looks, what goes through."""
 
+    TOLD = ("image", "target", "against", "lead", "layer")
     folder: Path
     summary: dict[str, Any]
     drawings: dict[str, Drawing] = field(default_factory=dict)
@@ -46,9 +50,8 @@ class Taken:
     image: np.ndarray
     evidence: FilterEvidence
     attributions: dict[str, Attribution]
-    sanity: dict[str, tuple[Layerwise, ...]]
     maps: tuple[FeatureMaps, ...]
-    nearest: list[tuple[int, float]]
+    nearest: Sequence[Mapping[str, Any]]
     cards: LayerCards | None
 
 
@@ -58,10 +61,11 @@ def write_image(
     """Write what one image showed: evidence, where the network looks, the maps."""
     names = list(class_names)
     target, against = names[taken.evidence.target], names[taken.evidence.against]
-    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against)}
+    drawings = {"evidence": _evidence_sheet(taken, dataset, target, against, names)}
     if taken.attributions:
         maps = [(method, a.map_HW.float().cpu().numpy()) for method, a in taken.attributions.items()]
-        drawings["looks"] = drawing.attributions(taken.image, maps, f"Where it looks for {target}")
+        (heading,) = in_words([f"Where it looks for {target}"], names)
+        drawings["looks"] = drawing.attributions(taken.image, maps, heading)
     rows = []
     for found in taken.maps:
         chosen = found.order[:PUSHED].tolist()
@@ -76,29 +80,30 @@ def write_image(
     return ImageReport(folder, summary, drawings)
 
 
-def _by_class(near: Sequence[tuple[int, float]], dataset: Dataset) -> str:
+def _by_class(near: Sequence[Mapping[str, Any]]) -> str:
     """Tell how many of the nearest images are of each class, the most frequent first."""
-    counts = Counter(dataset.class_names[dataset.labels[i]] for i, _ in near)
-    return ", ".join(f"{n} {name}" for name, n in counts.most_common())
+    return ", ".join(f"{n} {name}" for name, n in Counter(row["label"] for row in near).most_common())
 
 
-def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str) -> Drawing:
+def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str, names: Sequence[str]) -> Drawing:
     found = taken.evidence
     cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
-    margin, near = found.margin, [np.asarray(dataset.images[i]) for i, _ in taken.nearest]
+    margin, near = found.margin, [np.asarray(dataset.images[row["index"]]) for row in taken.nearest]
     lead = [taken.image]
     lines = [
         f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
-        f"then the training images most alike to the network: {_by_class(taken.nearest, dataset)}",
     ]
-    rows = [CardRow("image", [lead, near], lines)]
-    for k in strongest(margin, PUSHED):
+    if near:
+        lines.append(f"then the training images most alike to the network: {_by_class(taken.nearest)}")
+    rows = [CardRow("image", [lead, near], in_words(lines, names))]
+    for k in found.strongest(PUSHED):
         share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
         title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
         groups: list[Sequence[np.ndarray]] = [[]]
         words = [f"filter {k} of {found.layer}, {share}"]
         if taken.cards is not None and k in cards:
-            row = card_row(taken.cards, cards[k], dataset, len(near))
+            row = card_row(taken.cards, cards[k], dataset, EXEMPLARS)
             groups, words = list(row.groups), words + list(row.lines[:2])
         rows.append(CardRow(title, groups, words))
-    return drawing.card_rows(rows, f"Why {target}: the filters that pushed and pulled, each by its exemplars")
+    (heading,) = in_words([f"Why {target}: the filters that pushed and pulled, each by its exemplars"], names)
+    return drawing.card_rows(rows, heading, note=NUMBERED if drawn_names(names)[1] else "")

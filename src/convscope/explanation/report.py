@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing, drawn_names
+from ..canvas.figures import Drawing, drawn_names, in_words
 from ..canvas.pages import page, uri
-from ..canvas.sheets import image_grid
+from ..canvas.sheets import image_grid, titles_of
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
+from ..noted import Noted
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
@@ -50,12 +51,13 @@ class CardReport:
 
 
 @dataclass(frozen=True)
-class ExplainReport:
+class ExplainReport(Noted):
     """An explanation in ``folder``: the layers that were made by this call, and the ``summary`` of all that is there.
 
     A notebook shows six filters of each layer.
     """
 
+    TOLD = ("run", "data", "seconds")
     folder: Path
     summary: dict[str, Any]
     layers: dict[str, LayerCards]
@@ -112,6 +114,7 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
     summary = found.summary()
     html = page(
         Path(__file__).with_name("layer.html"),
+        names=[*dataset.class_names, *heading.classes],
         name=heading.name,
         data=dataset.name,
         summary=summary,
@@ -187,7 +190,7 @@ def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) ->
     lead = [p for p in _leading(found, i, crop=True) if p is not None]
     crops = _crops(found, i, dataset)[:exemplars]
     groups = [lead, crops] if lead else [crops]
-    return CardRow(f"{card.layer} {card.filter}", groups, card.sentences())
+    return CardRow(f"{card.layer} {card.filter}", groups, in_words(card.sentences(), dataset.class_names))
 
 
 def six(found: LayerCards, dataset: Dataset) -> Drawing:
@@ -215,13 +218,14 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
         write_derived(folder / "probes.png", chart.png)
         commit_json(folder / "probes.json", probes_json(found, report.dataset.class_names))
     if report.classes is not None:
-        names = drawn_names(heading.classes)[0]
+        names, note = titles_of(heading.classes, range(len(heading.classes)))
         titles = [f"{n} {100 * p:.0f} %" for n, p in zip(names, report.classes.probabilities, strict=True)]
         words = "What gradient ascent makes of each class, and how sure the network is of it"
-        write_derived(folder / "classes.png", image_grid(report.classes.images, titles, 5, words).png)
+        write_derived(folder / "classes.png", image_grid(report.classes.images, titles, 5, words, note=note).png)
     summaries = [s for layer in heading.layers if (s := layer_summary(folder, layer.file)) is not None]
     html = page(
         Path(__file__).with_name("index.html"),
+        names=heading.classes,
         name=heading.name,
         data=report.dataset.name,
         notes=report.summary["notes"],

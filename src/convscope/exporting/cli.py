@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..options import Flag, Flat
-from ..terminal import print_json
+from ..terminal import print_json, print_notes
+from ..visible import visible
 from .options import ExportOptions
 
 
@@ -27,9 +28,10 @@ def export(run: str = "last", /, *, options: Flat[ExportOptions] = ExportOptions
 
 def print_export(s: dict[str, Any]) -> None:
     """Tell what was written, and that it answers as the network does."""
+    print_notes(s["notes"])
     print(
         f"{s['classes']} classes at {s['image_size']} x {s['image_size']}; the sealed images agree to "
         f"{s['max_difference']:.1g} ({s['tolerance']:.1g} are allowed)"
     )
     for path in s["files"]:
-        print(f"written: {path}")
+        print(f"written: {visible(path)}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..evaluation.opening import home_of, open_classifier
+from ..models.pretrained import licence_note
+from ..noted import Noted
 from ..options import with_options
 from ..training.runs import runs_folder
 from .formats import Exported, export_classifier
@@ -13,11 +16,17 @@ from .options import ExportOptions
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(Noted):
     """What was exported, and the ``summary`` that is printed."""
 
+    TOLD = ("format", "bytes", "max_difference", "tolerance", "classes", "image_size")
     exported: Exported
     summary: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.exported.files[0].parent
 
 
 @with_options(ExportOptions)
@@ -29,6 +38,8 @@ def export(run: str, options: ExportOptions) -> ExportReport:
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
     exported = export_classifier(classifier, options.output or home / "export", home.name, options.format)
+    licence = classifier.provenance.get("licence")
+    bound = licence_note(home.name, licence) if licence else None
     summary = {
         "run": run,
         "format": options.format,
@@ -38,5 +49,6 @@ def export(run: str, options: ExportOptions) -> ExportReport:
         "tolerance": exported.tolerance,
         "classes": len(classifier.class_names),
         "image_size": classifier.preprocess.size,
+        "notes": [bound] if bound else [],
     }
     return ExportReport(exported, summary)

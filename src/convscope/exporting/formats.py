@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from ..storage import FORMAT, commit_bytes, commit_text, sha256, sweep_temporari
 from . import predict_onnx
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+KEPT = "--format safetensors keeps it"  # what to do about a network that ONNX cannot take
 SCRIPT = Path(predict_onnx.__file__)  # what is written beside an ONNX file
 
 
@@ -75,7 +76,7 @@ def _safetensors(classifier: Classifier, folder: Path, name: str) -> Exported:
 
 def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
     wanted = sealed_logits(classifier)
-    with _in_a_sentence():
+    with onnx_refusals():
         whole = _Whole(classifier)
     model = to_onnx(whole, classifier.preprocess.size, pixels=True)
     data = _with_description(model, _description(classifier, wanted))
@@ -120,17 +121,20 @@ def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
     }
 
 
-def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels: bool = False) -> bytes:
+def to_onnx(
+    network: nn.Module, image_size: int, output: str = "logits", pixels: bool = False, otherwise: str = KEPT
+) -> bytes:
     """A module that maps float32 (N, 3, S, S), or with ``pixels`` uint8 (N, S, S, 3), to one tensor, as ONNX.
 
-    The input is called ``images`` and its batch is free. UsageError where the libraries of the extra are missing.
+    The input is called ``images`` and its batch is free. UsageError where the libraries of the extra are missing, and
+    where a network cannot be written, with ``otherwise`` as the way out.
     """
-    if not all(importlib.util.find_spec(name) for name in NEEDED):
-        raise UsageError("ONNX needs libraries that are not installed: pip install 'convscope[export]'.")
+    for name in NEEDED:
+        _check_importable(name)
     images = torch.zeros(2, 3, image_size, image_size)
     if pixels:
         images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    with evaluating(network), _in_a_sentence(), _quiet():
+    with evaluating(network), onnx_refusals(otherwise), _quiet():
         program = torch.onnx.export(
             network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
             dynamic_shapes=({0: "batch"},),
@@ -142,9 +146,24 @@ def to_onnx(network: nn.Module, image_size: int, output: str = "logits", pixels:
     return model.SerializeToString()
 
 
+def _check_importable(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise _lacking(error) from error
+
+
+def _lacking(error: ImportError) -> UsageError:
+    """Say which library is missing, or which one that is there cannot be imported, and how to get it."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return UsageError(f"ONNX needs {error.name}, which is not installed: pip install 'convscope[export]'.")
+    reason = " ".join(str(error).split()).rstrip(".")[:200]
+    return UsageError(f"ONNX needs a library that cannot be imported ({reason}): pip install -U 'convscope[export]'.")
+
+
 @contextlib.contextmanager
-def _in_a_sentence() -> Iterator[None]:
-    """UsageError with the reason where torch or onnxruntime cannot take a network: each has errors of many kinds."""
+def onnx_refusals(otherwise: str = KEPT) -> Iterator[None]:
+    """A with-block in which what torch or onnxruntime cannot take is a UsageError with the reason, and a way out."""
     try:
         yield
     except (ConvscopeError, MemoryError):
@@ -153,20 +172,24 @@ def _in_a_sentence() -> Iterator[None]:
         first: BaseException = error
         while first.__cause__ is not None:  # the exporter wraps what happened, and says only that something did
             first = first.__cause__
+        if isinstance(first, ImportError):
+            raise _lacking(first) from error
         plain = re.sub(r"\x1b\[[0-9;]*m", "", str(first))
         reason = next((line.strip() for line in plain.splitlines() if line.strip()), type(first).__name__)
-        raise UsageError(
-            f"this network cannot be written as ONNX: {reason.rstrip('.')[:300]}. --format safetensors keeps it."
-        ) from error
+        raise UsageError(f"this network cannot be written as ONNX: {reason.rstrip('.')[:300]}. {otherwise}.") from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A with-block without what torch's exporter logs and complains of: of a failure pages; its reason is told."""
-    before = logging.root.manager.disable
+    """A with-block without what torch's exporter, and the network itself, print, log and warn of: its reason is told.
+
+    Of a failure that would be pages, and on standard output it would stand in the middle of JSON.
+    """
+    before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
@@ -185,6 +208,6 @@ def _run(data: bytes, images: np.ndarray) -> np.ndarray:
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    with _in_a_sentence():
+    with onnx_refusals():
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         return session.run(None, {"images": images})[0].astype(np.float64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import re
 import sys
@@ -34,18 +35,23 @@ HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBI
 
 def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     """The session and its description; ends the program where either is not what was exported."""
-    import onnxruntime  # here, for convscope itself takes the sealed images from this file, and may have none
-
     data = read_whole(path)
     try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        import onnxruntime  # here, for convscope itself takes the sealed images from this file, and may have none
+    except ImportError as error:
+        sys.exit(f"onnxruntime cannot be imported ({one_line(error)}): pip install onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it says is in its error
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map["convscope"])
+        found = np.asarray(session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0])
+        difference = np.abs(found - np.array(about["seal"]["logits"])).max()
+        same = difference <= about["seal"]["tolerance"] and len(about["classes"]) == found.shape[1]
     except Exception as error:  # onnxruntime has errors of many kinds
-        sys.exit(f"{path.name} cannot be opened: {' '.join(str(error).split())[:200]}")
-    found = session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0]
-    difference = np.abs(found - np.array(about["seal"]["logits"])).max()
-    if not difference <= about["seal"]["tolerance"]:
-        sys.exit(f"{path.name} is not what was exported: the sealed images differ by {difference:.2g}.")
+        sys.exit(f"{path.name} cannot be opened: {one_line(error)}")
+    if not same:
+        sys.exit(f"{path.name} is not what was exported: its classes, or the sealed images by {difference:.2g}.")
     return session, about
 
 
@@ -61,6 +67,16 @@ def read_whole(path: Path) -> bytes:
     if hashlib.sha256(data.replace(seals[0], UNSEALED.encode())).hexdigest() != seals[0].decode():
         sys.exit(f"{path.name} is not what was exported: a byte of it was altered.")
     return data
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def shown(text: str) -> str:
+    """A name with what cannot be printed written out: bytes that are no text, line feeds, escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def seal_images(size: int) -> np.ndarray:
@@ -141,7 +157,7 @@ def answer(session: onnxruntime.InferenceSession, about: dict, path: str, top: i
     try:
         pixels = read(path, about["preprocess"])
     except Exception as error:  # decoders raise whatever comes to them
-        return {"path": path, "error": " ".join(str(error).split())}
+        return {"path": path, "error": one_line(error)}
     logits = np.asarray(session.run(None, {"images": pixels[None]})[0])[0].astype(np.float64)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
@@ -158,6 +174,9 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.top < 1:
         parser.error("--top must be 1 or more")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of a name that this terminal's characters cannot spell
     warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
     session, about = open_model(MODEL)
     if asked.check or not asked.images:
@@ -169,7 +188,7 @@ def main() -> int:
         return 65 if any("error" in row for row in rows) else 0
     for row in rows:
         said = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row.get("top", []))
-        print(f"{row['path']}: {said or 'cannot be read: ' + row['error']}")
+        print(shown(f"{row['path']}: {said or 'cannot be read: ' + row['error']}"))
     return 65 if any("error" in row for row in rows) else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
 from ..terminal import cell, console, keeping, new_table, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import FeaturesOptions, SimilarOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def features(
 def print_features(result: FeaturesReport) -> None:
     """Tell what was recorded, how fast, and where."""
     print_notes(result.summary["notes"])
-    print(f"{result.extraction.roofline()}\n{result.summary['folder']}")
+    print(f"{result.extraction.roofline()}\n{visible(result.summary['folder'])}")
 
 
 def similar(
@@ -76,8 +77,9 @@ def similar(
 def print_similar(result: SimilarReport) -> None:
     """The nearest images."""
     s = result.summary
+    print_notes(s["notes"])
     table = new_table("image", "class", "cosine")
     for row in s["nearest"]:
         table.add_row(cell(row["origin"]), cell(row["label"]), f"{row['cosine']:.3f}")
     console().print(table)
-    print(f"of {s['searched']:,} images; written: {result.folder / 'similar.png'}")
+    print(f"of {s['searched']:,} images; written: {visible(str(result.folder / 'similar.png'))}")

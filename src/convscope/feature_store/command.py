@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from ..datasets.registry import list_images
 from ..errors import UsageError
 from ..evaluation.opening import home_of, open_classifier
 from ..machine import pick_device
+from ..noted import Noted
 from ..options import with_image_data_and_options, with_options
+from ..storage import expanded, folder_name
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report
@@ -25,14 +28,22 @@ from .recording import backbone_of, record, store_options
 from .report import SimilarReport
 from .store import FeatureOptions
 
+ALIKE = 0.999  # the cosine of an image with itself, with room for what arithmetic loses
+
 
 @dataclass(frozen=True)
-class FeaturesReport:
+class FeaturesReport(Noted):
     """Recorded features: ``extraction`` reads them, image by image of ``listing``; ``summary`` is printed."""
 
+    TOLD = ("data", "backbone", "engine", "images", "computed", "bad")
     extraction: Extraction
     listing: Listing
     summary: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        return self.extraction.folder
 
 
 @with_options(FeaturesOptions)
@@ -53,8 +64,8 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
 def similar(run: str, image: str | Path, data: str | Path | None, options: SimilarOptions) -> SimilarReport:
     """The images of a run's data, or of ``data``, nearest to one image by the cosine of recorded features: exact.
 
-    The features are those that the run's head is given; what the transfer recorded is found again. Of a
-    ``pretrained:NAME``, name the data.
+    An image that is the one asked about, pixel by pixel, is left out, which is noted. The features are those that the
+    run's head is given; what the transfer recorded is found again. Of a ``pretrained:NAME``, name the data.
     """
     count = options.count
     if count < 1:
@@ -64,7 +75,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
     source = own["name"] if data is None else data_name(str(data))
-    pixels = classifier.preprocess.fit_image(Path(image), str(image))
+    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
     listed = list_images(
         source,
         data_root=options.data_root,
@@ -75,9 +86,17 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     )
     device = pick_device("cpu")
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
-    one = make_engine(options.engine, classifier, FeatureRequest(), device).run(pixels[None])[0]
+    one = make_engine(recorded.engine.split()[0], classifier, FeatureRequest(), device).run(pixels[None])[0]
     good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)
-    nearest = [(int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, count)]
+    images = Undecoded(listed, classifier.preprocess)
+    ranked = ((int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, len(good)))
+    nearest, itself = _apart(ranked, images, pixels, count)
+    notes = [*listed.unsplit.notes, *recorded.notes]
+    if len(good) < len(listed):
+        notes.append(f"{len(listed) - len(good)} of {len(listed):,} images cannot be read, and are not searched.")
+    if itself:
+        told = ", ".join(listed.unsplit.origin(i) for i in itself[:3]) + (", ..." if len(itself) > 3 else "")
+        notes.append(f"the image itself is among them and is left out: {told}.")
     rows = [
         {
             "origin": listed.unsplit.origin(i),
@@ -86,7 +105,31 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
         }
         for i, cosine in nearest
     ]
-    summary = {"run": run, "image": str(image), "data": listed.unsplit.name, "searched": len(good), "nearest": rows}
-    images = Undecoded(listed, classifier.preprocess)[np.array([i for i, _ in nearest])]
+    summary = {
+        "run": run,
+        "image": str(image),
+        "data": listed.unsplit.name,
+        "searched": len(good),
+        "nearest": rows,
+        "notes": notes,
+    }
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
-    return report.write_similar(SimilarReport(home / "similar" / Path(image).stem, pixels, images, summary))
+    names = tuple(listed.unsplit.class_names)
+    shown = images[np.array([i for i, _ in nearest], np.int64)]
+    return report.write_similar(SimilarReport(home / "similar" / folder_name(image), pixels, shown, summary, names))
+
+
+def _apart(
+    ranked: Iterator[tuple[int, float]], images: Undecoded, query: np.ndarray, count: int
+) -> tuple[list[tuple[int, float]], list[int]]:
+    """The first ``count`` of ranked images that are not the very image asked about, and those before them that are."""
+    nearest: list[tuple[int, float]] = []
+    itself: list[int] = []
+    for i, cosine in ranked:
+        if len(nearest) == count:
+            break
+        if cosine > ALIKE and np.array_equal(images[i], query):
+            itself.append(i)
+        else:
+            nearest.append((i, cosine))
+    return nearest, itself

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..errors import DamagedFile, UnknownName, UsageError
-from ..exporting.formats import NEEDED, to_onnx
+from ..exporting.formats import NEEDED, onnx_refusals, to_onnx
 from ..images.preprocess import Preprocess, to_tensor
 from ..models.architecture import weights_hash
 from ..models.heads import head_place
@@ -34,6 +34,7 @@ from ..models.taps import Tap, observe, reach
 from ..storage import commit_bytes, sweep_temporaries
 
 TOLERANCE = 1e-4  # of the largest value, between engines
+WITHOUT = "--engine torch does without"
 ENGINES = ("auto", "torch", "onnxruntime")
 FeatureFunction = Callable[[np.ndarray], np.ndarray]
 
@@ -68,13 +69,13 @@ def pick_engine(name: str, wanted: FeatureRequest, device: torch.device) -> str:
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
     usual = wanted == FeatureRequest() and device.type == "cpu"
-    installed = all(importlib.util.find_spec(name) for name in NEEDED)
+    missing = [library for library in NEEDED if not importlib.util.find_spec(library)]
     if name == "onnxruntime" and not usual:
         raise UsageError("onnxruntime gives the pooled features on the CPU only: leave out --layer and --maps, or it.")
-    if name == "onnxruntime" and not installed:
-        raise UsageError("onnxruntime is not installed: pip install 'convscope[export]', or use --engine torch.")
+    if name == "onnxruntime" and missing:
+        raise UsageError(f"{missing[0]} is not installed: pip install 'convscope[export]', or use --engine torch.")
     if name == "auto":
-        return "onnxruntime" if usual and installed else "torch"
+        return "onnxruntime" if usual and not missing else "torch"
     return name
 
 
@@ -213,14 +214,16 @@ def _onnx_engine(classifier: Classifier, plain: Engine) -> Engine:
     preprocess = classifier.preprocess
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1  # the threads of the extraction call it, each with images of its own
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(_onnx_bytes(classifier), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what it says is in its error
+    with onnx_refusals(WITHOUT):
+        session = runtime.InferenceSession(_onnx_bytes(classifier), options, providers=["CPUExecutionProvider"])
 
     def run(images_BHWC: np.ndarray) -> np.ndarray:
         images = preprocess.normalise(to_tensor(images_BHWC)).contiguous().numpy()
         return session.run(None, {"images": images})[0]
 
-    _check_equal(plain.run, run, preprocess)
+    with onnx_refusals(WITHOUT):
+        _check_equal(plain.run, run, preprocess)
     return Engine(run, plain.shape, plain.gflop)
 
 
@@ -242,7 +245,7 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
     network = deepcopy(classifier.network).eval().requires_grad_(False)
     place, _ = head_place(network)
     network.set_submodule(place, nn.Identity())
-    data = to_onnx(network, classifier.preprocess.size, "features")
+    data = to_onnx(network, classifier.preprocess.size, "features", otherwise=WITHOUT)
     sweep_temporaries(folder)
     commit_bytes(Path(folder) / f"{key}-{hashlib.sha256(data).hexdigest()[:16]}.onnx", data)
     return data

@@ -8,28 +8,26 @@ order they come. Shards are committed one by one and read as memory maps: a kill
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing
-from ..errors import ImageError, StorageError, UnknownName
+from ..errors import DamagedFile, ImageError, StorageError, UnknownName, UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import Preprocess, to_tensor
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
-from ..storage import commit_json, make_folder, sweep_temporaries, to_json
+from ..storage import commit_json, make_folder, sweep_temporaries
 from .engines import Engine, engine_identity, make_engine
 from .store import (
     DTYPES,
@@ -41,6 +39,7 @@ from .store import (
     Store,
     row_keys,
     store_description,
+    store_folder,
 )
 
 BLOCK = 2  # images in a pass: more leave the processor's cache (docs/log.md)
@@ -52,7 +51,8 @@ SHARD_SECONDS = 20.0  # the longest that features go unsaved
 @dataclass(frozen=True)
 class Extraction:
     """Recorded features with what they cost. ``bad`` are (index, reason) of images that cannot be read: their rows
-    are -1. Seconds of decoding and network are summed over ``workers`` threads; ``gflop`` is that of one image."""
+    are -1; ``notes`` are sentences to read. Seconds of decoding and network are summed over ``workers`` threads;
+    ``gflop`` is that of one image."""
 
     features: Features
     bad: tuple[tuple[int, str], ...]
@@ -66,6 +66,7 @@ class Extraction:
     network_seconds: float
     gflop: float | None
     peak: float | None
+    notes: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float | None:
@@ -114,7 +115,8 @@ def extract(
 ) -> Extraction:
     """Record the features of every image of a listing that are not yet recorded, and find the others.
 
-    Memory does not grow with the number of images. Raises LockedError while another process fills the same store,
+    Memory does not grow with the number of images. An engine "auto" is torch where onnxruntime cannot take the network,
+    which is noted. Raises LockedError while another process fills the same store,
     StorageError for a full or read-only disk; what was committed before is kept, and the next call goes on from there.
     """
     if options.dtype not in DTYPES:
@@ -122,14 +124,19 @@ def extract(
     start = time.perf_counter()
     identity = engine_identity(options.engine, options.wanted, device)
     description = store_description(classifier, options, identity)
-    key = hashlib.sha256(to_json(description).encode()).hexdigest()[:40]
-    store = Store(cache_folder() / "features" / key, options.dtype)
+    store = Store(store_folder(description), options.dtype)
     keys = row_keys(listing.digests, options)
     missing = _first_of_each(keys, store.rows(keys) < 0)
     work, peak = None, None
     if len(missing):
         try:
             engine = make_engine(options.engine, classifier, options.wanted, device)
+        except (UsageError, DamagedFile) as error:
+            if options.engine != "auto" or identity.startswith("torch"):
+                raise
+            plain = extract(listing, classifier, replace(options, engine="torch"), device, progress)
+            return replace(plain, notes=(f"these features are torch's: {error}",))
+        try:
             work, peak = _Work(listing, classifier.preprocess, options, engine, keys), matmul_peak(device, "float32")
             start = time.perf_counter()
             make_folder(store.folder)

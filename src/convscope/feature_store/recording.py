@@ -61,7 +61,7 @@ def record(
     )
     device = pick_device(options.device)
     found = extract(listed, classifier, stored, device, options.progress)
-    notes = [*listed.unsplit.notes, *backbone_notes(options, classifier, listed)]
+    notes = [*listed.unsplit.notes, *backbone_notes(options, classifier, listed), *found.notes]
     if not found.bad:
         return listed, found, notes
     told = "; ".join(f"{listed.unsplit.origin(i)}: {reason}" for i, reason in found.bad[:5])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cache import cache_folder
 from ..classifying.classifier import Classifier
 from ..errors import DamagedFile
 from ..recipes import Augment
@@ -91,6 +92,13 @@ class Store:
         row = self._order[np.minimum(place, len(self._order) - 1)]
         return np.where((self._every[row] == keys_N32).all(1), row, -1)
 
+    def rows_by_name(self, keys_N: np.ndarray) -> np.ndarray:
+        """The same by the keys uint64 (N,) of a Dataset, the first eight bytes of each image's hash."""
+        if not len(self._every):
+            return np.full(len(keys_N), -1, np.int64)
+        place = np.minimum(np.searchsorted(self._sorted, keys_N), len(self._order) - 1)
+        return np.where(self._sorted[place] == keys_N, self._order[place], -1)
+
     def take(self, rows_N: np.ndarray) -> np.ndarray:
         """The features (N, *shape) of rows, read from the maps: in memory they take what is asked for and no more."""
         values = np.empty((len(rows_N), *self.shape), DTYPES[self.dtype])
@@ -155,6 +163,12 @@ def store_description(classifier: Classifier, options: FeatureOptions, identity:
         "dtype": options.dtype,
         "engine": identity,
     }
+
+
+def store_folder(description: dict[str, Any]) -> Path:
+    """Where the store of these features lies."""
+    key = hashlib.sha256(to_json(description).encode()).hexdigest()[:40]
+    return cache_folder() / "features" / key
 
 
 def row_keys(digests_N32: np.ndarray, options: FeatureOptions) -> np.ndarray:

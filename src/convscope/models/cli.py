@@ -45,8 +45,7 @@ def models(
             return
         print_models(rows)
         return
-    book = command.model_table(name, **vars(options))
-    print_ledger(book, command.model_rules(book, options.image_size), json)
+    print_ledger(command.model_table(name, **vars(options)), json)
 
 
 def print_models(rows: list[dict[str, Any]]) -> None:
@@ -62,13 +61,13 @@ def print_models(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
+def print_ledger(book: Ledger, json: bool) -> None:
     from dataclasses import asdict
 
     from .layer_table import LECTURE_COLUMNS, lecture_cells, lecture_rows
 
     if json:
-        print_json({**asdict(book), "rules": list(rules)})
+        print_json(asdict(book))
         return
     table = new_table(LECTURE_COLUMNS[0])
     for column in LECTURE_COLUMNS[1:]:
@@ -80,7 +79,7 @@ def print_ledger(book: Ledger, rules: tuple[str, ...], json: bool) -> None:
         f"{book.parameters:,} parameters, {book.multiply_adds:,} multiply-adds and "
         f"{book.activation_bytes / 2**20:.2f} MiB of activations an image"
     )
-    for rule in rules:
+    for rule in book.rules:
         print(f"rule: {rule}")
 
 

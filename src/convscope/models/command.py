@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..options import with_options
@@ -13,18 +14,13 @@ from .registry import MODELS, options_of
 
 @with_options(ModelOptions)
 def model_table(name: str, options: ModelOptions) -> Any:
-    """The lecture's table of a model: its Ledger."""
+    """The lecture's table of a model: its Ledger, whose ``notes`` are the lecture's rules that it breaks."""
+    from .design_rules import broken_rules
     from .layer_table import ledger
 
     _, network = architecture_of(name, options.image_size, options.of_network(), options.classes)
-    return ledger(network, options.image_size)
-
-
-def model_rules(book: Any, image_size: int = 32) -> tuple[str, ...]:
-    """Tell what in a Ledger breaks the lecture's rules, in sentences."""
-    from .design_rules import broken_rules
-
-    return broken_rules(book, image_size)
+    book = ledger(network, options.image_size)
+    return replace(book, rules=broken_rules(book, options.image_size))
 
 
 def model_list() -> list[dict[str, Any]]:

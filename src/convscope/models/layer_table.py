@@ -5,6 +5,7 @@ One forward pass of one empty image is watched, so any ``nn.Module`` will do; re
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..errors import UsageError
+from ..noted import Noted
 from .receptive_fields import Fields, pair, windows
 from .taps import evaluating, first_tensor, leaves, observe, record
 
@@ -60,7 +62,7 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Ledger(Noted):
     """The rows in the order of execution, and their totals for one image.
 
     Multiply-adds are those of convolutions and fully connected layers; floating-point operations are twice as many.
@@ -71,6 +73,19 @@ class Ledger:
     parameters: int
     multiply_adds: int
     activation_bytes: int
+    rules: tuple[str, ...] = ()  # of the lecture's, that it breaks
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The lecture's rules that the network breaks, in sentences."""
+        return self.rules
+
+    def told(self) -> Iterable[tuple[str, Any]]:
+        """The lecture's table, and the totals."""
+        for cells in (LECTURE_COLUMNS, *map(lecture_cells, lecture_rows(self))):
+            yield cells[0], ", ".join(cell or "-" for cell in cells[1:])
+        yield "parameters", f"{self.parameters:,}"
+        yield "multiply-adds", f"{self.multiply_adds:,}"
 
 
 def ledger(network: nn.Module, image_size: int, channels: int = 3) -> Ledger:

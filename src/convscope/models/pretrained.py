@@ -59,13 +59,18 @@ class Pretrained:
 
     def licence_note(self) -> str | None:
         """A sentence for weights that may not be free to use; None for those that are."""
-        if self.licence in FREE_LICENCES:
-            return None
-        if self.licence is None or self.licence == "unknown":
-            return f"nobody says under which licence the weights of {self.name} are: ask before you build on them."
-        if re.search(r"(^|-)nc(-|$)|noncommercial", self.licence):
-            return f"the weights of {self.name} are under {self.licence}: not for commercial use."
-        return f"the weights of {self.name} are under {self.licence}: read it before commercial use."
+        return licence_note(self.name, self.licence)
+
+
+def licence_note(name: str, licence: str | None) -> str | None:
+    """A sentence about the licence of the weights of ``name``; None for one that leaves them free to use."""
+    if licence in FREE_LICENCES:
+        return None
+    if licence is None or licence == "unknown":
+        return f"nobody says under which licence the weights of {name} are: ask before you build on them."
+    if re.search(r"(^|-)nc(-|$)|noncommercial", licence):
+        return f"the weights of {name} are under {licence}: not for commercial use."
+    return f"the weights of {name} are under {licence}: read it before commercial use."
 
 
 LITE0 = Pretrained(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
 from ..terminal import keeping, print_json, progress_bar
+from ..visible import visible
 from .options import StudyOptions
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def print_outcome(outcome: Outcome) -> None:
 
 def print_study(report: StudyReport, page: Path | None) -> None:
     """Print the number of each verdict, and the place of the files."""
-    lies = f"{report.folder} (one JSON file a claim)" if page is None else page
-    print(f"{_claims(len(report.outcomes))}: {report.sentence()}; written: {lies}")
+    lies = f"{report.folder} (one JSON file a claim)" if page is None else str(page)
+    print(f"{_claims(len(report.outcomes))}: {report.sentence()}; written: {visible(lies)}")
 
 
 def _claims(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import page
+from ..noted import Noted
 from ..storage import write_derived
 from . import drawing
 from .judging import VERDICTS, told
@@ -23,7 +24,7 @@ SAME = ("versions", "machine")  # of an outcome, told once where all of a page a
 
 
 @dataclass(frozen=True)
-class StudyReport:
+class StudyReport(Noted):
     """The claims that were run, each ``Outcome.to_json()``; what was trained for them lies in ``folder``."""
 
     folder: Path
@@ -40,6 +41,15 @@ class StudyReport:
         hold, fail, undecided = self.counts.values()
         verbs = ("holds" if hold == 1 else "hold", "does" if fail == 1 else "do", "is" if undecided == 1 else "are")
         return f"{hold} {verbs[0]}, {fail} {verbs[1]} not hold, {undecided} {verbs[2]} not decided"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there was to note of each claim."""
+        return tuple(f"{outcome['claim']}: {note}" for outcome in self.outcomes for note in outcome["notes"])
+
+    def told(self) -> Iterable[tuple[str, Any]]:
+        """The verdict of each claim."""
+        return [*self.verdicts().items(), ("written to", self.folder)]
 
     def verdicts(self) -> dict[str, str]:
         """The verdict of each claim by name."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
-from ..terminal import percent, print_json, print_notes, progress_bar
+from ..progress import Laps, time_line
+from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -33,19 +35,23 @@ def train(
     """
     from . import command
 
+    laps = Laps(command_seconds() or 0.0)
+    laps.lap("start-up")
     with progress_bar(json) as progress:
         options = replace(options, progress=progress)
         if preview is not None:
             print(command.preview(data, options, preview))
             return
         session = command.prepare_training(data, **vars(options))
-    show_training(session, json)
+    laps.lap("reading and planning")
+    show_training(session, json, laps)
 
 
-def show_training(session: Session, json: bool) -> None:
-    """Iterate a training, show it, write its report, and print the summary."""
+def show_training(session: Session, json: bool, laps: Laps | None = None) -> None:
+    """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
     from . import report
 
+    laps = laps or Laps()
     if not json:
         print(data_line(session))
     print_notes(session.notes)
@@ -55,12 +61,14 @@ def show_training(session: Session, json: bool) -> None:
         shown = len(session.notes)
         timing = session.timing[-1]
         print_json(row) if json else print(epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
+    laps.lap("training")
     result = report.write_training(session.run, session.notes)
+    laps.lap("report")
     if json:
         print_json(result.summary)
         return
-    folder, best = session.run.folder, result.summary
-    print(report.roofline(best))
+    folder, best = visible(str(session.run.folder)), result.summary
+    print(f"{report.roofline(best)}\n{time_line(laps.seconds)}")
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"

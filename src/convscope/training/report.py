@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing
-from ..canvas.pages import page, uri, with_notes
-from ..canvas.sheets import image_grid
+from ..canvas.figures import Drawing, drawn_names
+from ..canvas.pages import page, uri
+from ..canvas.sheets import image_grid, labels_of
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import to_tensor
+from ..noted import Noted
 from ..recipes import Augment, Recipe
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
@@ -34,15 +35,20 @@ PREVIEW = 8  # images on the augmentation sheet, and variants of each
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(Noted):
     """A finished, or stopped, training: its run and the summary that the command prints as its last line.
 
     ``notes`` are sentences to read; a notebook shows them under the curves.
     """
 
+    TOLD = ("epochs", "best_epoch", "val_top1", "val_low", "val_high", "val_n")
     run: Run
     summary: dict[str, Any]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
     @cached_property
     def curves(self) -> Drawing:
@@ -51,9 +57,6 @@ class TrainReport:
 
     def _repr_png_(self) -> bytes:
         return self.curves.png
-
-    def _repr_html_(self) -> str:
-        return with_notes(self.curves, self.notes)
 
 
 def train_summary(run: Run) -> dict[str, Any]:
@@ -83,17 +86,18 @@ def roofline(summary: dict[str, Any]) -> str:
     """The roofline line: what was computed, how close to the peak of this machine, and where the time went."""
     shares = ("data", "compute", "evaluation", "saving", "compile")
     spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
+    rest = max(0.0, summary["seconds"] - sum(summary[f"{s}_seconds"] for s in shares))
     return (
         f"roofline: {summary['gflop'] / 1000:.2f} TFLOP at {summary['gflop_per_second']:.0f} GFLOP/s, "
         f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix "
-        f"product reached in this run; {spent}"
+        f"product reached in this run; {spent}, the rest {rest:.1f} s"
     )
 
 
 def write_training(run: Run, notes: Iterable[str] = ()) -> TrainReport:
     """Write curves, summary and the page of a run; returns what the command shows, with what there was to note."""
     summary = train_summary(run)
-    report = TrainReport(run, {**summary, "notes": list(notes)}, tuple(notes))
+    report = TrainReport(run, {**summary, "notes": list(notes)})
     write_derived(run.folder / "curves.png", report.curves.png)
     commit_json(run.folder / "summary.json", summary)
     write_page(run)
@@ -121,14 +125,19 @@ def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawin
     keys = dataset.keys[index]
     columns = [originals] + [augment(originals, recipe, seed, epoch, keys) for epoch in range(PREVIEW - 1)]
     stacked = np.stack([c.permute(0, 2, 3, 1).numpy() for c in columns], axis=1)
-    names = [dataset.class_names[label] for label in dataset.labels[index]]
+    shown, note = labels_of(dataset.class_names, set(dataset.labels[index].tolist()))
+    names = [shown[label] for label in dataset.labels[index]]
     heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
-    return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names)
+    return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names, note)
 
 
 def has_page(run: Run) -> bool:
     """Whether a run has an epoch, and so a page."""
     return bool(run.log() and run.timing())
+
+
+def _class_names(run: Run) -> list[str]:
+    return list(next(iter(run.description()["data"]["counts"].values()), ()))
 
 
 def write_page(run: Run) -> Path:
@@ -138,8 +147,11 @@ def write_page(run: Run) -> Path:
         images = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
         evaluations.append({"name": path.parent.name, "figures": read_json(path), "images": images})
     summary = train_summary(run)
+    names = _class_names(run)
     html = page(
         TEMPLATE,
+        names=names,
+        numbers=drawn_names(names)[1],
         run=run,
         description=run.description(),
         options=run.recipe().flat(),

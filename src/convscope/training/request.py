@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def left_out(data: str, options: TrainOptions) -> str | None:
 def data_name(data: str) -> str:
     """A dataset's name as a run remembers it: paths in full, so that they mean the same from another folder."""
     path = expanded(data)
-    return str(path.resolve()) if data not in DATASETS and path.exists() else data
+    return str(path.resolve()) if data not in DATASETS and os.path.exists(path) else data
 
 
 def read_dataset(

@@ -35,6 +35,7 @@ from ..storage import (
     commit_json,
     commit_lines,
     commit_text,
+    expanded,
     make_folder,
     read_json,
     read_lines,
@@ -141,8 +142,8 @@ def find_run(name: str, folder: Path) -> Run:
         name = pointer.read_text(encoding="utf-8", errors="replace").strip()
         if not _NAME.fullmatch(name):
             raise DamagedFile(f"{pointer} does not name a run.")
-    for path in (folder / name, Path(name)):
-        if (path / "recipe.json").is_file():
+    for path in (folder / name, expanded(name)):
+        if os.path.isfile(path / "recipe.json"):
             _check_own_files(path)
             return Run(path)
     raise UnknownName("run", name, list_runs(folder))

@@ -142,7 +142,7 @@ class Session:
                 row = self._end_epoch(step, clock)
                 start = time.perf_counter()
                 self._save()
-                clock, saved = _Clock(saving=time.perf_counter() - start), time.monotonic()
+                clock, saved = _Clock(saving=time.perf_counter() - start, start=start), time.monotonic()
                 yield row
                 if self.progress.finished:
                     return
@@ -174,7 +174,7 @@ class Session:
         self.progress.finished = stale or step.epoch == self.recipe.loop.epochs
         self.log.append(row)
         commit_lines(self.run.folder / "log.jsonl", self.log)
-        clock.saving += time.perf_counter() - start  # the checkpoint that follows is counted with the next epoch
+        clock.saving += time.perf_counter() - start  # the checkpoint that follows is of the next epoch, time and all
         self.timing.append(clock.row(step.epoch, self.recipe.loop.compile, self.gflop, self.peak))
         commit_lines(self.run.folder / "timing.jsonl", self.timing)
         return row

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
-from ..terminal import keeping, percent, print_json, print_notes, progress_bar
+from ..progress import time_line
+from ..terminal import command_seconds, keeping, percent, print_json, print_notes, progress_bar
+from ..visible import visible
 from .options import TransferOptions
 
 if TYPE_CHECKING:
@@ -52,7 +54,10 @@ def print_transfer(result: TransferReport) -> None:
     print(result.sentence())
     if s["test_top1"] is not None:
         print(f"on {s['test_n']:,} test images, opened once: {percent(s, 'test')} right")
+    run = visible(s["run"])
     words = " ".join(f"--filter {k}" for k in result.leading_filters[:3])
     layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
-    print(f"run: {s['run']} (report.html, classifier.safetensors), {s['seconds']:.0f} s in all")
-    print(f"next: convscope predict {s['run']} IMAGE; convscope explain {s['run']}{layer} {words}")
+    whole = command_seconds() or s["seconds"]
+    print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
+    print(f"run: {run} (report.html, classifier.safetensors)")
+    print(f"next: convscope predict {run} IMAGE; convscope explain {run}{layer} {words}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..datasets.dataset import Undecoded
 from ..errors import UsageError
 from ..feature_store.recording import backbone_of, record, store_options
 from ..options import with_options
+from ..progress import Laps
 from ..training.runs import runs_folder
 from .begun import check_free
 from .ladder import Rung
@@ -35,14 +35,16 @@ def transfer(data: str | Path, options: TransferOptions) -> TransferReport:
 @with_options(TransferOptions)
 def transferring(data: str | Path, options: TransferOptions) -> Iterator[Rung | TransferReport]:
     """Do what ``transfer`` does, and yield each way as it was measured; the last event is the report."""
-    start = time.perf_counter()
+    laps = Laps()
     if options.budget is not None and not 0 < options.budget < 1e6:
         raise UsageError(f"--budget {options.budget:g} is no time to spend: give minutes.")
     folder = runs_folder(options.runs)
     check_free(folder, options.name)
     classifier = backbone_of(options)
+    laps.lap("backbone")
     listed, found, notes = record(str(data), options, classifier, store_options(options))
     dataset = listed.dataset(Undecoded(listed, classifier.preprocess), classifier.preprocess)
     check_classes(dataset)
     notes = [*dataset.notes, *(note for note in notes if note not in dataset.notes)]
-    yield from Transfer(str(data), options, classifier, listed, dataset, found, notes).events(start)
+    laps.lap("reading and engine", {"features": found.seconds})
+    yield from Transfer(str(data), options, classifier, listed, dataset, found, notes, laps).events()

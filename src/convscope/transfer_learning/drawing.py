@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..canvas.figures import BLUE, GREY, INK, ORANGE, Drawing, finished, in_style, new_figure, plain, shorten
+from ..canvas.figures import BLUE, GREY, INK, ORANGE, Drawing, cut_apart, finished, in_style, new_figure, plain
+from ..evaluation.drawing import mistakes
+
+if TYPE_CHECKING:  # which import torch
+    from ..classifying.metrics import Evaluation
+    from ..datasets.dataset import Dataset
 
 WIDTH = 760
+MISTAKES = 20  # images on the sheet of mistakes
 COLUMNS = (1.2, 1.38, 1.62)  # right ends, in widths of the axes
 
 
@@ -45,7 +52,6 @@ def ladder(steps: Sequence[RungBar]) -> Drawing:
     axes.set_yticks(range(len(steps)), [plain(s.name) for s in steps])
     axes.set_ylim(len(steps) - 0.5, -0.5)
     axes.set_xlabel("accuracy on images held out, % (bar: 95 % interval; blue: kept)")
-    axes.set_title("The ladder")
     return finished(figure)
 
 
@@ -74,7 +80,6 @@ def learning_curve(
     axes.minorticks_off()
     axes.set_xlabel("training images a class")
     axes.set_ylabel("accuracy of a head, %")
-    axes.set_title("Would more images help?")
     axes.legend(loc="lower right")
     return finished(figure)
 
@@ -93,7 +98,7 @@ def path(strengths: Sequence[float], top1: Sequence[float], loss: Sequence[float
     other.plot(strengths, loss, "s--", color=ORANGE, label="cross-entropy")
     other.set_ylabel("cross-entropy, nats", color=ORANGE)
     axes.axvline(chosen, color=GREY, linewidth=1)
-    axes.set_title(f"The head's strength: C = {chosen:.2g} has the least cross-entropy")
+    axes.set_title(f"C = {chosen:.2g} has the least cross-entropy")
     return finished(figure)
 
 
@@ -113,16 +118,16 @@ class FilterRow:
 def used_filters(rows: Sequence[FilterRow]) -> Drawing:
     """The images that excite the filters a head uses most: one row a class; a blue line is under its own images."""
     count, side, left = max(len(r.images) for r in rows), 64, 190
-    width, height = max(400, left + count * (side + 6) + 10), max(300, 44 + len(rows) * (side + 12))
+    width, height = max(400, left + count * (side + 6) + 10), max(300, 16 + len(rows) * (side + 12))
     figure = new_figure(width, height)
-    figure.text(8 / width, 1 - 22 / height, "Which filters decide, and what excites them most", color=INK, size=10.5)
+    names = cut_apart(figure, [plain(row.name) for row in rows], left - 16, 9.5)
     for number, row in enumerate(rows):
-        top = 40 + number * (side + 12)
+        top = 10 + number * (side + 12)
         for words, down, colour in (
-            (shorten(row.name, 22), 24, INK),
+            (names[number], 24, INK),
             (f"filter {row.filter}: {row.share:+.2f}", 42, GREY),
         ):
-            figure.text(8 / width, 1 - (top + down) / height, plain(words), va="center", color=colour)
+            figure.text(8 / width, 1 - (top + down) / height, words, va="center", color=colour)
         for place, image in enumerate(row.images):
             x = left + place * (side + 6)
             axes = figure.add_axes((x / width, 1 - (top + side) / height, side / width, side / height))
@@ -135,3 +140,10 @@ def used_filters(rows: Sequence[FilterRow]) -> Drawing:
             under.set_yticks([])
             under.spines[:].set_visible(False)
     return finished(figure)
+
+
+def mistaken(test: Evaluation, dataset: Dataset) -> Drawing:
+    """The test images that were mistaken most confidently, as an evaluation shows them."""
+    found = test.mistakes[:MISTAKES]
+    index = dataset.parts["test"][[m.index for m in found]]
+    return mistakes(np.asarray(dataset.images[index]), found, test.classes)

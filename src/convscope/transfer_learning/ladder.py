@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ..classifying.intervals import Interval, PairedTest, paired_test, wilson
-from .fcnn import train_fcnn
+from ..progress import Progress
+from .fcnn import LEAST_EPOCHS, train_fcnn
 from .head import FOLDS, LinearHead, Strength, folds_of, train_head
 from .knn import choose_neighbours, neighbours_head
 
 SIGNIFICANT = 0.05  # of a paired test
+FCNN = "FCNN head"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class HeadTask:
     """What a rung is trained on: features (N, C) of training and validation images, labels, content keys.
 
     The first ``scored`` rows are images as they are, on which rungs are measured; augmented copies stand behind.
+    ``thorough`` spares no time for the FCNN head; ``progress`` is told how far a rung is.
     """
 
     features: Tensor
@@ -38,6 +41,8 @@ class HeadTask:
     balance: bool = False
     seed: int = 0
     scored: int | None = None
+    thorough: bool = False
+    progress: Progress | None = None
 
     @property
     def folds(self) -> Tensor:
@@ -48,7 +53,7 @@ class HeadTask:
     def take(self, index: Tensor) -> HeadTask:
         """Some of the images."""
         keys = self.keys[index.numpy()]
-        return HeadTask(self.features[index], self.labels[index], keys, self.classes, self.balance, self.seed)
+        return replace(self, features=self.features[index], labels=self.labels[index], keys=keys, scored=None)
 
 
 @dataclass(frozen=True)
@@ -127,29 +132,46 @@ def linear_of(head: LinearHead) -> nn.Linear:
 
 
 def fcnn_rung(task: HeadTask, index: np.ndarray) -> Rung:
-    """The lecture's small fully connected network."""
+    """The lecture's small fully connected network: trained once, on all folds but one, and measured on that one.
+
+    A thorough task measures it on every fold, and then trains it on all images: six times as long, and more.
+    """
     start = time.perf_counter()
     fold = task.folds
-    correct = np.zeros(len(fold), bool)
-    for j in fold.unique():
-        inside, outside = torch.nonzero(fold == j)[:, 0], torch.nonzero(fold != j)[:, 0]
-        network = _fcnn(task.take(outside))
+    scored = torch.arange(len(fold)) < (len(fold) if task.scored is None else task.scored)
+    measured = fold.unique() if task.thorough else fold.unique()[:1]
+    correct, asked, trained = np.zeros(len(fold), bool), np.zeros(len(fold), bool), list[nn.Module]()
+    for j in measured:
+        inside, outside = torch.nonzero((fold == j) & scored)[:, 0], torch.nonzero(fold != j)[:, 0]
+        trained.append(_fcnn(task.take(outside)))
         with torch.inference_mode():
-            correct[inside.numpy()] = (network(task.features[inside]).argmax(1) == task.labels[inside]).numpy()
-    module = _fcnn(task)
+            correct[inside.numpy()] = (trained[-1](task.features[inside]).argmax(1) == task.labels[inside]).numpy()
+        asked[inside.numpy()] = True
+    module = _fcnn(task) if task.thorough else trained[0]
     count = sum(p.numel() for p in module.parameters())
-    correct = correct[: task.scored]
-    return Rung("FCNN head", index, correct, time.perf_counter() - start, count, {"head": "fcnn"}, module)
+    chosen = "" if task.thorough else f"on one fold of {int(fold.max()) + 1}; all: --fcnn full"
+    seconds = time.perf_counter() - start
+    found = asked[: len(index)]
+    return Rung(
+        FCNN, index[found], correct[: len(index)][found], seconds, count, {"head": "fcnn"}, module, chosen=chosen
+    )
 
 
 def _fcnn(task: HeadTask) -> nn.Module:
     return train_fcnn(
-        task.features, task.labels, task.classes, task.keys, seed=task.seed, balance=task.balance
+        task.features,
+        task.labels,
+        task.classes,
+        task.keys,
+        seed=task.seed,
+        balance=task.balance,
+        least=LEAST_EPOCHS if task.thorough else 1,
+        progress=task.progress,
     ).requires_grad_(False)
 
 
 # The rungs that need features only, the cheapest first; each takes (task, index).
-CHEAP: dict[str, Callable[[HeadTask, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, "FCNN head": fcnn_rung}
+CHEAP: dict[str, Callable[[HeadTask, np.ndarray], Rung]] = {"k-NN": knn_rung, "head": head_rung, FCNN: fcnn_rung}
 # Those that train on images, in the order in which a budget is spent.
 COSTLY = ("last stage", "full", "scratch")
 

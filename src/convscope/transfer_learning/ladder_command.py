@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from ..explanation.command import explain
 from ..feature_store.extraction import Extraction
 from ..images.preprocess import Preprocess
 from ..machine import describe, pick_device, pick_precision
+from ..progress import Laps
 from ..recipes import Recipe
 from ..training.loop import Step
 from ..training.request import data_name
@@ -29,7 +29,7 @@ from . import report
 from .begun import FOLDER, asked_for, claimed, command_of
 from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
 from .head import train_head
-from .ladder import CHEAP, COSTLY, HeadTask, Rung, best_of, compare
+from .ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare
 from .learning_curve import LearningCurve, measure_curve
 from .options import TransferOptions
 from .report import TransferReport
@@ -61,15 +61,16 @@ class Transfer:
     dataset: Dataset
     found: Extraction
     notes: list[str]
+    laps: Laps
 
-    def events(self, start: float) -> Iterator[Rung | TransferReport]:
+    def events(self) -> Iterator[Rung | TransferReport]:
         """Climb the ladder, choose, save, open the test images, write: yields each rung, and last the report."""
         stem = f"{self.dataset.name}-{self.options.backbone.removeprefix(PRETRAINED)}"
         with claimed(runs_folder(self.options.runs), self.options.name, stem, self._description()) as (run, told):
             save_seen(run.folder, self.dataset)
-            yield from self._events(run, told, start)
+            yield from self._events(run, told)
 
-    def _events(self, run: Run, told: list[str], start: float) -> Iterator[Rung | TransferReport]:
+    def _events(self, run: Run, told: list[str]) -> Iterator[Rung | TransferReport]:
         index = np.sort(np.concatenate([self.dataset.parts["train"], self.dataset.parts["val"]]))
         single = [
             n for n, c in zip(self.dataset.class_names, np.bincount(self.dataset.labels[index]), strict=False) if c == 1
@@ -80,24 +81,25 @@ class Transfer:
             )
         task = self._task(index)
         rungs: list[Rung] = []
-        for number, (kind, climb) in enumerate(CHEAP.items()):
-            if self.options.progress:
-                self.options.progress(kind, number, len(CHEAP))
-            rungs.append(climb(task, index))
-            yield rungs[-1]
+        for rung in self._cheap(task, index):
+            rungs.append(rung)
+            yield rung
         classifiers: dict[str, Classifier] = {}
         if self.options.budget is not None:
             for rung, classifier in self._costly(run, rungs):
                 rungs.append(rung)
                 classifiers[rung.name] = classifier
+                self.laps.lap(rung.name)
                 yield rung
         best = best_of(rungs)
         classifier = classifiers.get(best.name) or with_head(self.backbone, best, self.dataset.class_names, {})
         classifier = replace(classifier, provenance=self._provenance(run, best))
         classifier.save(run.folder / FILE_NAME)
         point_last(run)
-        curve = self._curve(task, next(r for r in rungs if r.name == "head"))
+        self.laps.lap("saving")
+        curve = self._curve(task, self._head(rungs))
         test = self._open_test(run, best, classifier)
+        self._tell("report")
         tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
         made = TransferReport(
             run=run,
@@ -110,13 +112,34 @@ class Transfer:
             filters=self._filters(self._head(rungs), task),
             dataset=self.dataset,
             features=self.found.features,
-            notes=tuple(self.notes),
-            seconds=time.perf_counter() - start,
-            told=tuple(told),
+            lasting=tuple(self.notes),
+            seconds=sum(self.laps.seconds.values()),
+            passing=tuple(told),
         )
+        yield self._written(made)
+
+    def _cheap(self, task: HeadTask, index: np.ndarray) -> Iterator[Rung]:
+        """The rungs that live on features, as they were asked for."""
+        for kind, climb in CHEAP.items():
+            if kind == FCNN and self.options.fcnn == "none":
+                continue
+            self._tell(kind)
+            rung = climb(task, index)
+            self.laps.lap(kind)
+            yield rung
+
+    def _written(self, made: TransferReport) -> TransferReport:
+        """The report, with its page, cards, and where the time went: the last file says that it is whole."""
         report.write(made)
+        self.laps.lap("report")
         self._write_cards(made)
-        yield report.finish(made)
+        self.laps.lap("cards")
+        spent = dict(self.laps.seconds)
+        return report.finish(replace(made, seconds=sum(spent.values()), spent=spent))
+
+    def _tell(self, what: str) -> None:
+        if self.options.progress:
+            self.options.progress(what, 0, 1)
 
     def _write_cards(self, made: TransferReport) -> None:
         """Write the card of each class's most used filter, where that is wanted and there are filters."""
@@ -137,8 +160,9 @@ class Transfer:
         features = torch.from_numpy(self.found.features[rows].astype(np.float32, copy=False))
         classes = len(self.dataset.class_names)
         return HeadTask(
-            features, torch.from_numpy(labels), keys, classes, self.options.balance, self.options.seed, len(index)
-        )
+            features, torch.from_numpy(labels), keys, classes, self.options.balance, self.options.seed, len(index),
+            self.options.fcnn == "full", self.options.progress,
+        )  # fmt: skip
 
     def _recipe(self) -> Recipe:
         size, fit = self.backbone.preprocess.size, self.backbone.preprocess.fit
@@ -210,6 +234,7 @@ class Transfer:
 
     def _affordable(self, climb: RungTraining, left: float) -> int | None:
         """The epochs of a climb that fit in the seconds that are left; None, with a note, where too few do."""
+        self._tell(f"{climb.name}: timing an epoch")
         an_epoch = climb.seconds_an_epoch()
         epochs = min(EPOCHS[climb.name], int(left / an_epoch))
         if epochs >= LEAST_EPOCHS:
@@ -247,10 +272,14 @@ class Transfer:
         plain = slice(0, task.scored)
         try:
             folds = (1 - 1 / (int(task.folds.max()) + 1), head.top1.value)
-            return measure_curve(task.labels[plain].numpy(), task.keys[plain], guess, self.options.seed, folds)
+            labels, keys = task.labels[plain].numpy(), task.keys[plain]
+            curve = measure_curve(labels, keys, guess, self.options.seed, folds, self.options.progress)
         except UsageError as error:
             self.notes.append(str(error))
             return None
+        finally:
+            self.laps.lap("learning curve")
+        return curve
 
     def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
         """The test images, once, for the chosen rung; None where there are none."""
@@ -258,12 +287,14 @@ class Transfer:
         if not len(index):
             self.notes.append(f"there are no test images, so the accuracy is that of {best.measured_by}.")
             return None
+        self._tell("test images")
         log_look(run, "test", len(index), FOLDER)
         if best.module is not None:
             with torch.inference_mode():
                 scores = best.module(torch.from_numpy(self.found.features[index].astype(np.float32, copy=False)))
         else:
             scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
+        self.laps.lap("test images")
         return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
 
     def _filters(self, head: Rung, task: HeadTask) -> tuple[ClassFilters, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from ..progress import Progress
 from ..randomness import mix
 
 SIZES = (2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 1000)  # images a class
@@ -144,12 +145,13 @@ def nested_subsets(labels_N: np.ndarray, keys_N: np.ndarray, sizes: Sequence[int
     return [np.flatnonzero(place < size) for size in sizes]
 
 
-def measure_curve(
+def measure_curve(  # noqa: PLR0913 - what is trained on, and three options
     labels_N: np.ndarray,
     keys_N: np.ndarray,
     guess: Callable[[np.ndarray, np.ndarray], np.ndarray],
     seed: int = 0,
     folds: tuple[float, float] | None = None,
+    progress: Progress | None = None,
 ) -> LearningCurve:
     """Train on DRAWS subsets of each size and ask the images left out.
 
@@ -168,6 +170,8 @@ def measure_curve(
     found: dict[int, list[tuple[int, int]]] = {size: [] for size in sizes}
     for draw in range(DRAWS):
         for size, train in zip(sizes, nested_subsets(labels_N, keys_N, sizes, mix_seed(seed, draw)), strict=True):
+            if progress:
+                progress("learning curve", sum(map(len, found.values())), DRAWS * len(sizes))
             rest = np.setdiff1d(np.arange(len(labels_N)), train)
             rest = rest[~np.isin(keys_N[rest], keys_N[train])]
             asked = rest[np.argsort(mix(keys_N[rest], seed, draw), kind="stable")[:MOST_HELD_OUT]]

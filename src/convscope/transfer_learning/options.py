@@ -1,6 +1,7 @@
 """The options of a transfer."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..feature_store.options import BackboneOptions
 from ..options import Flag, Runs
@@ -12,6 +13,8 @@ class TransferOptions(BackboneOptions, Runs):
 
     budget: float | None = None
     """Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried."""
+    fcnn: Literal["quick", "full", "none"] = "quick"
+    """The small fully connected network: measured on one fold, full (on every fold, six times as long), or none."""
     balance: Flag = False
     """Weigh the classes so that rare ones count as much as frequent ones."""
     cards: Flag = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..datasets.dataset import Dataset
 from ..evaluation.drawing import confusion
 from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
+from ..noted import Noted
 from ..storage import commit_json, write_derived
 from ..training.runs import Run
 from . import drawing
@@ -32,10 +34,11 @@ CurveRow = tuple[int, float, float, float]
 
 
 @dataclass(frozen=True)
-class TransferReport:
+class TransferReport(Noted):
     """A finished transfer. ``tests`` compares each rung with the head on the same images; ``test`` is the one look at
     the test images, None without any. A notebook shows the ladder."""
 
+    TOLD = ("data", "sentence", "val_top1", "val_low", "val_high", "test_top1", "test_low", "test_high", "test_n")
     run: Run
     rungs: tuple[Rung, ...]
     best: Rung
@@ -46,9 +49,15 @@ class TransferReport:
     filters: tuple[ClassFilters, ...]
     dataset: Dataset
     features: Features
-    notes: tuple[str, ...]
+    lasting: tuple[str, ...]  # notes, and
     seconds: float
-    told: tuple[str, ...] = ()  # notes on this call, which are not kept
+    passing: tuple[str, ...] = ()  # those on this call, which are not kept
+    spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they were spent on: all of them
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -68,6 +77,7 @@ class TransferReport:
             "test_high": top1.high if top1 else None,
             "test_n": top1.n if top1 else None,
             "seconds": self.seconds,
+            "spent_seconds": dict(self.spent),
             "rungs": [rung.to_json() for rung in self.rungs],
             "paired": {name: asdict(test) for name, test in self.tests.items()},
             "curve": self.curve.to_json() if self.curve else None,
@@ -75,7 +85,7 @@ class TransferReport:
             "filters_decide": self.best.name == "head",
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
-            "notes": [*self.told, *self.notes],
+            "notes": [*self.passing, *self.lasting],
         }
 
     def sentence(self) -> str:
@@ -142,10 +152,13 @@ def write(report: TransferReport) -> TransferReport:
         if report.test.confusion is not None:
             images["confusion"] = confusion(report.test.confusion, report.test.classes)
         commit_json(folder / "test.json", report.test.to_json())
+        if report.test.mistakes:
+            images["mistakes"] = drawing.mistaken(report.test, report.dataset)
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
     html = page(
         TEMPLATE,
+        names=report.dataset.class_names,
         summary=_kept(report),
         name=report.run.name,
         leading=report.leading_filters,
@@ -166,7 +179,7 @@ def finish(report: TransferReport) -> TransferReport:
 
 def _kept(report: TransferReport) -> dict[str, Any]:
     """The summary, without what only concerns this call."""
-    return {**report.summary, "notes": list(report.notes)}
+    return {**report.summary, "notes": list(report.lasting)}
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:

@@ -1,0 +1,19 @@
+"""The options of loading a dataset."""
+
+from dataclasses import dataclass
+
+from ..images.preprocess import Preprocess
+from ..options import DataRoot, Fitting, ProgressOption
+from .folder import Need
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(Fitting, DataRoot, ProgressOption):
+    """A dataset as it is asked for."""
+
+    preprocess: Preprocess | None = None
+    """Images as a classifier takes them: it stands for size, fit and stretch, and keeps its mean and std."""
+    recorded_in: str | None = None
+    """The run whose record names the data where no user did: a path is then read only if a user named it before."""
+    need: Need = "training"
+    """What the images are wanted for: training, classes, or images."""

@@ -1,0 +1,124 @@
+"""What people pass to a Python function, turned into what it declares: a path as text or bytes, one thing where several
+may stand, numbers and arrays of NumPy's and torch's. What cannot be meant is told in one sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import os
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import UsageError
+from .storage import expanded
+
+P = ParamSpec("P")
+R = TypeVar("R")
+WORDS = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "True or False"}
+SEVERAL = (Sequence, Iterable)  # collections.abc's, as they are declared
+
+
+def takes_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function turn what it is given into what its parameters declare. UsageError where that cannot be."""
+    hints = functools.cache(lambda: get_type_hints(function))
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        bound = inspect.signature(function).bind(*args, **options)
+        turn(bound.arguments, hints())
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def turn(given: dict[str, Any], hints: Mapping[str, Any]) -> None:
+    """Turn each argument, in place, into what is declared under its name."""
+    for name in [name for name in given if name in hints]:
+        given[name] = as_declared(name, given[name], hints[name])
+
+
+def as_declared(name: str, value: Any, declared: Any) -> Any:
+    """Turn what is passed as ``name`` into what is declared. A path begins at home where it begins with ``~``."""
+    kinds = list(_kinds(declared))
+    classes = tuple(kind for kind in kinds if get_origin(kind) is None and isinstance(kind, type))
+    if Any in kinds or (callable(value) and any(get_origin(kind) is Callable for kind in kinds)):
+        return value
+    if not isinstance(value, classes) and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, classes) and (type(value) is not bool or bool in classes):
+        return expanded(value) if isinstance(value, Path) else value
+    wide = next((kind for kind in kinds if get_origin(kind) in (Mapping, *SEVERAL)), None)
+    if wide is not None:
+        return _several(name, value, wide, declared)
+    return _one(name, value, classes, declared)
+
+
+def _kinds(declared: Any) -> Iterable[Any]:
+    """Each type of a union, without its annotation; a literal stands for the types of its values."""
+    origin, parts = get_origin(declared), get_args(declared)
+    if origin is Annotated:
+        yield from _kinds(parts[0])
+    elif origin in (Union, types.UnionType):
+        for part in parts:
+            yield from _kinds(part)
+    elif origin is Literal:
+        yield from map(type, parts)
+    else:
+        yield declared
+
+
+def _several(name: str, value: Any, wide: Any, declared: Any) -> Any:
+    """Turn each of several, or of a mapping's values; one thing stands for itself alone."""
+    inner = get_args(wide)[-1]
+    if get_origin(wide) is Mapping:
+        if not isinstance(value, Mapping):
+            raise _refused(name, value, declared)
+        return {key: as_declared(f"{name}[{key!r}]", amount, inner) for key, amount in value.items()}
+    alone = isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable)
+    try:
+        return [as_declared(name, one, inner) for one in ([value] if alone else value)]
+    except UsageError:
+        raise _refused(name, value, declared) from None
+
+
+def _one(name: str, value: Any, classes: tuple[type, ...], declared: Any) -> Any:
+    """Turn one thing: text and bytes of a path, a path for a name, a device of torch's, a whole number as a float."""
+    if isinstance(value, (str, bytes, os.PathLike)) and {str, Path} & {*classes}:
+        text = os.fsdecode(value)
+        return text if str in classes else expanded(text)
+    if str in classes and type(value).__module__ == "torch":  # a device, or a number format
+        return str(value).removeprefix("torch.")
+    if isinstance(value, numbers.Real) and type(value) is not bool:
+        if float in classes:
+            return value if isinstance(value, int) else float(value)
+        if int in classes and float(value).is_integer():
+            return int(value)
+    if bool in classes and value in (0, 1):
+        return bool(value)
+    raise _refused(name, value, declared)
+
+
+def _refused(name: str, value: Any, declared: Any) -> UsageError:
+    plain = value is None or isinstance(value, (str, bytes, int, float, list, tuple, dict))
+    shown = f"{value!r:.60}" if plain else f"an object of type {type(value).__name__}"
+    return UsageError(f"{name} takes {_words(declared)}, not {shown}.")
+
+
+def _words(declared: Any) -> str:
+    """What is declared, in words."""
+    said: list[str] = []
+    several = False
+    for kind in _kinds(declared):
+        if get_origin(kind) in SEVERAL:
+            several = True
+            said += [_words(get_args(kind)[0])] if not said else []
+        elif get_origin(kind) is Mapping:
+            said.append("a mapping of names to numbers")
+        elif isinstance(kind, type) and kind is not type(None):
+            said.append(WORDS.get(kind, kind.__name__))
+    said = [*dict.fromkeys(said), *(["several of these"] if several else [])]
+    return " or ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
