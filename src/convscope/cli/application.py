@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -13,6 +14,8 @@ from ..terminal import guarded_output, signal_number, terminations
 from ..version import __version__
 from ..visible import visible
 from .commands import COMMANDS
+
+SPINS = "1000"  # about a microsecond
 
 app = App(
     name="convscope",
@@ -33,12 +36,23 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. A user's error is one sentence on standard error, never a traceback."""
+    _wait_asleep()
     arguments = [STANDARD_INPUT if a == "-" else a for a in arguments]  # to the parser "-" is an unknown option
     try:
         with guarded_output(), terminations():
             return _run(arguments)
     except StorageError as error:  # of the output itself
         return _complain(str(error), error.exit_code)
+
+
+def _wait_asleep() -> None:
+    """Let torch's threads sleep where they have nothing to do, unless the user has said how they wait.
+
+    By default libgomp's spin: beside another busy process that costs most of the speed (bench/threads.py), and on two
+    processors of one core each takes from the other. Read when torch is loaded, which is after this.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _run(arguments: list[str]) -> int:

@@ -79,6 +79,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         "gflop_per_second": rate,
         "peak_gflop_per_second": peak,
         "percent_of_peak": 100 * rate / peak,
+        "winograd": len(run.recipe().loop.tiles),
     }
 
 
@@ -87,8 +88,9 @@ def roofline(summary: dict[str, Any]) -> str:
     shares = ("data", "compute", "evaluation", "saving", "compile")
     spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
     rest = max(0.0, summary["seconds"] - sum(summary[f"{s}_seconds"] for s in shares))
+    fewer = f", of {summary['winograd']} convolutions as if they were direct," if summary["winograd"] else ""
     return (
-        f"roofline: {summary['gflop'] / 1000:.2f} TFLOP at {summary['gflop_per_second']:.0f} GFLOP/s, "
+        f"roofline: {summary['gflop'] / 1000:.2f} TFLOP{fewer} at {summary['gflop_per_second']:.0f} GFLOP/s, "
         f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix "
         f"product reached in this run; {spent}, the rest {rest:.1f} s"
     )
