@@ -89,7 +89,7 @@ RULES: tuple[VerdictRule, ...] = (
         "empty-images",
         (_above("blank", 0.5, "of the images of sound trainings none was of one colour"), _NOT_LEARNING),
         "{blank:.0%} of the images are of one colour each: there is nothing in them to learn, whatever the network.",
-        "look at twenty images as they are fitted; --stretch brings out what they hold in a narrow range.",
+        "look at twenty images as they are fitted; train with --stretch, which brings out what a narrow range holds.",
     ),
     VerdictRule(
         "empty-images",
