@@ -139,7 +139,8 @@ def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.devi
 
 def _tried(recipe: Recipe, dataset: Dataset) -> list[str]:
     """Try one step of a network that is not ours, or of one image; a note where its outputs are no logits."""
-    batch_size = recipe.loop.batch_size or 2
+    images, batch_size = len(dataset.parts["train"]), recipe.loop.batch_size or 2
+    batch_size = images // -(-images // batch_size)  # the smallest of an epoch
     if recipe.model.name in MODELS and batch_size > 1:
         return []
     size, classes = dataset.preprocess.size, len(dataset.class_names)
