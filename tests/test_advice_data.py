@@ -198,7 +198,11 @@ TABLES: dict[str, tuple[list[str], str, Callable[[str, str], str]]] = {
         "needs the columns path and label",
         lambda text, s: text.replace("file,class", ",".join(re.findall(r"columns (\w+) and (\w+)", s)[0])),
     ),
-    "one class": (["path,label", *BY_LABEL[:12]], "needs two or more", lambda text, s: "\n".join([text, *BY_LABEL[12:]])),
+    "one class": (
+        ["path,label", *BY_LABEL[:12]],
+        "needs two or more",
+        lambda text, s: "\n".join([text, *BY_LABEL[12:]]),
+    ),
     "a comma": (
         ["path,label", *BY_LABEL, "a,b.png,ant"],
         "a comma within one needs quotes",
@@ -357,9 +361,7 @@ def write_cifar(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["--data-root", "CONVSCOPE_DATA", "cache"])
-def test_cifar10_is_found_where_it_is_said_to_be_put(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar10_is_found_where_it_is_said_to_be_put(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*args: object, **kwargs: object) -> None:
         raise OSError("Name or service not known")
 

@@ -62,7 +62,11 @@ MENDED = {
     "whole": ("must output logits, real numbers", "y.argmax(1, keepdim=True).expand(-1, y.shape[1])", "y"),
     "classes": ("must return a torch.nn.Module", "return Net\n", "return Net(num_classes)\n"),
     "more": ("needs 'depth', and is only given num_classes and image_size by name", ", depth)", ", image_size)"),
-    "built": ("must be a function that builds one", "built = Net(2)", "def built(num_classes): return Net(num_classes)"),
+    "built": (
+        "must be a function that builds one",
+        "built = Net(2)",
+        "def built(num_classes): return Net(num_classes)",
+    ),
 }
 
 

@@ -101,7 +101,8 @@ def _names_again(run: str, weights: Path, runs: Path | None) -> bool:
 
 def _is_model(run: str, runs: Path | None) -> bool:
     """Say whether a name is that of a model and not of a run, a path, or ``last``."""
-    if Path(run).exists() or (runs_folder(runs) / run).exists() or run == "last":
+    place = runs_folder(runs) / run  # the answers about a model lie in a folder of its name, which is no run
+    if Path(run).exists() or (place / "recipe.json").exists() or run == "last":
         return False
     try:
         full_name(run)
