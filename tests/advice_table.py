@@ -3,6 +3,7 @@
 A proof is a test that follows the sentence. {} stands for what is filled in.
 """
 
+# ruff: noqa: E501 - a sentence stands on one line with its proof
 ADVICE: dict[str, dict[str, str]] = {
     "cache.py": {
         "CONVSCOPE_CACHE names another": "test_advice_looking.py::test_there_is_no_home_and_the_cache_is_where_it_is_named",
