@@ -138,7 +138,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "exporting/formats.py": {
         "ONNX needs libraries": "test_advice_looking.py::test_the_extra_that_is_named_holds_what_was_missing",
-        "export --format safetensors keeps it": "test_advice_looking.py::test_safetensors_keeps_what_onnx_cannot",
+        "export --format safetensors keeps": "test_advice_looking.py::test_safetensors_keeps_what_onnx_cannot",
     },
     "feature_store/cli.py": {
         "what was recorded is kept, and": "test_kills.py::test_killed_after_a_file_it_goes_on",

@@ -156,8 +156,8 @@ def _in_a_sentence() -> Iterator[None]:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", str(first))
         reason = next((line.strip() for line in plain.splitlines() if line.strip()), type(first).__name__)
         raise UsageError(
-            f"this network cannot be written as ONNX: {reason.rstrip('.')[:300]}. export --format safetensors keeps it, "
-            "and --engine torch does without."
+            f"this network cannot be written as ONNX: {reason.rstrip('.')[:300]}. export --format safetensors keeps "
+            "it, and --engine torch does without."
         ) from error
 
 
