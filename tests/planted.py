@@ -31,6 +31,7 @@ class Training:
     steps: int = 150
     batch_size: int = 64
     momentum: float = 0.9
+    warmup: float = 0.0  # share of the steps in which the rate rises
     clip: float = 0.0  # the largest norm of a gradient; 0 for none
     seed: int = 0
     labels: str = "true"
@@ -75,6 +76,7 @@ def train(t: Training) -> Observations:
                     break
                 for group in optimizer.param_groups:
                     group["lr"] = t.rate * min(1.0, 1.2 - len(losses) / t.steps)
+                    group["lr"] *= min(1.0, (len(losses) + 1) / max(1.0, t.warmup * t.steps))
                 loss = F.cross_entropy(network(inputs[chosen]), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()

@@ -334,7 +334,7 @@ def test_out_of_memory_is_71_and_a_bug_is_1_with_its_traceback_in_a_file(
         monkeypatch.setattr("convscope.models.command.model_list", raising)
 
     fail(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."))
-    assert "--batch-size" in refused(capsys, 71, "models")
+    assert "--image-size" in refused(capsys, 71, "models")
     fail(MemoryError())
     refused(capsys, 71, "models")
     fail(ZeroDivisionError("oops"))

@@ -273,7 +273,7 @@ def test_a_bad_image_is_named_or_left_out_without_shifting_labels(folder: Path) 
     assert refused(folder) == (
         "2 of 60 images cannot be read: cat/10.png: truncated; "
         "dog/11.png: not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM). "
-        "Mend or remove them, or leave them out with --bad-images skip, which leaves 58."
+        "Mend or remove them; train, features and transfer leave them out with --bad-images skip, which leaves 58."
     )
     data = load_dataset(folder, bad_images="skip")
     assert len(data) == 58

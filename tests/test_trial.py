@@ -196,7 +196,7 @@ REFUSED = {
     "numpy": "cannot be trained",
     "half": "cannot be trained",
     "fourier": "has complex weights (w)",
-    "norm1": "use a --batch-size of 2 or more",
+    "norm1": "use a --batch-size of 3 or more",
     "empty": "has nothing to train: it has no weights",
     "frozen": "has nothing to train: all its weights are frozen",
 }
@@ -244,7 +244,7 @@ def test_what_works_in_torch_trains_and_is_found_again(
 def test_batches_of_one_with_a_batch_norm_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "photos", "--image-size", "32", "--epochs", "1", "--batch-size", "1"]
     assert cli.run([*words, "--model", "timm:test_efficientnet"]) == 2
-    assert "use a --batch-size of 2 or more" in capsys.readouterr().err
+    assert "use a --batch-size of 3 or more" in capsys.readouterr().err
 
 
 def test_what_a_recipe_says_of_another_network_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,7 @@ def lock(folder: Path, what: str) -> Iterator[None]:
     try:
         guard.acquire(timeout=0)
     except Timeout:
-        raise LockedError(
-            f"{what} is in use by {_read_holder(holder)}; wait, stop it, or choose another name."
-        ) from None
+        raise LockedError(f"{what} is in use by {_read_holder(holder)}; wait, or stop it.") from None
     except OSError as error:
         raise storage_error(folder, error) from error
     try:

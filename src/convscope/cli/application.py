@@ -75,10 +75,7 @@ def _run(arguments: list[str]) -> int:
                 MemoryExhausted.exit_code,
             )
         if _out_of_memory(error):
-            return _complain(
-                "the work does not fit in memory: try a smaller --batch-size or --image-size.",
-                MemoryExhausted.exit_code,
-            )
+            return _complain(_too_large(arguments), MemoryExhausted.exit_code)
         return _complain(_report_bug(), 1)
 
 
@@ -94,6 +91,16 @@ def _out_of_memory(error: Exception) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate memory" in words))
     )
+
+
+def _too_large(arguments: list[str]) -> str:
+    """Say what takes less memory, by the options that this command has."""
+    command = next((a for a in arguments if a in COMMANDS), None)
+    arguments_of = app[command].assemble_argument_collection() if command else ()
+    taken = {name for argument in arguments_of for name in argument.names}
+    smaller = [option for option in ("--batch-size", "--image-size") if option in taken]
+    way = f"try a smaller {' or '.join(smaller)}" if smaller else "end other programs, or take a machine with more"
+    return f"the work does not fit in memory: {way}."
 
 
 def _report_bug() -> str:

@@ -50,8 +50,8 @@ def emptiness_notes(images: np.ndarray, index: np.ndarray, preprocess: Preproces
     said = _said(found)
     if not said:
         return ()
-    hint = "" if preprocess.stretch or said.endswith(".") else "; --stretch spreads each image's range over all of it"
-    return (said.removesuffix(".") + hint + ".",)
+    hint = "; train with --stretch, which spreads each image's range over all of it"
+    return (said.removesuffix(".") + ("" if preprocess.stretch or said.endswith(".") else hint) + ".",)
 
 
 def _said(found: Spans) -> str:

@@ -161,6 +161,6 @@ def unreadable(bad: int, count: int, told: str) -> DataError:
     if bad == count:
         return DataError(f"none of the {count} images can be read: {told}.")
     return DataError(
-        f"{bad} of {count} images cannot be read: {told}. Mend or remove them, or leave them out with --bad-images "
-        f"skip, which leaves {count - bad}."
+        f"{bad} of {count} images cannot be read: {told}. Mend or remove them; train, features and transfer leave them "
+        f"out with --bad-images skip, which leaves {count - bad}."
     )

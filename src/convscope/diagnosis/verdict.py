@@ -89,7 +89,7 @@ RULES: tuple[VerdictRule, ...] = (
         "empty-images",
         (_above("blank", 0.5, "of the images of sound trainings none was of one colour"), _NOT_LEARNING),
         "{blank:.0%} of the images are of one colour each: there is nothing in them to learn, whatever the network.",
-        "look at twenty images as they are fitted; --stretch brings out what they hold in a narrow range.",
+        "look at twenty images as they are fitted; train with --stretch, which brings out what a narrow range holds.",
     ),
     VerdictRule(
         "empty-images",
@@ -126,13 +126,15 @@ RULES: tuple[VerdictRule, ...] = (
         "rate-too-high",
         (_above("diverged", 0, "the loss ran away, from a start that was sound"),),
         "the loss ran away, {names[ran]}.",
-        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+        "take a third of the learning rate, again until the loss falls, or let convscope train find one with --lr "
+        "auto.",
     ),
     VerdictRule(
         "rate-too-high",
         (_above("worst_loss", 50.0, "so far from guessing no sound training went; they stayed under 7"), _NOT_LEARNING),
         "the loss ran away, to {worst_loss:.2g} times that of guessing, and stayed at {last_loss:.2g}.",
-        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+        "take a third of the learning rate, again until the loss falls, or let convscope train find one with --lr "
+        "auto.",
     ),
     VerdictRule(
         "not-a-number",
@@ -234,7 +236,8 @@ RULES: tuple[VerdictRule, ...] = (
         ),
         "an update moves a layer by {largest_update:.2g} of its weight, and the loss is at {last_loss:.2f} of that of "
         "guessing.",
-        "take a third of the learning rate, or let convscope train find one with --lr auto.",
+        "take a third of the learning rate, again until the loss falls, or let convscope train find one with --lr "
+        "auto.",
     ),
     VerdictRule(
         "exploding",

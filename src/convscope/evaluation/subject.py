@@ -13,6 +13,7 @@ from torch import nn
 
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Dataset
+from ..datasets.named_before import remember
 from ..datasets.registry import load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..machine import device_of
@@ -25,7 +26,7 @@ from ..storage import expanded, folder_name, shortened
 from ..tensor_files import read_foreign_tensors
 from ..training.request import data_name, read_dataset
 from ..training.runs import Run, find_run, runs_folder
-from .opening import open_classifier, read_data
+from .opening import PRETRAINED, open_classifier, read_data
 from .scoring import translation
 
 Command = Literal["explain", "diagnose"]  # which asks: a verb in sentences, and the folder of its answers
@@ -68,10 +69,11 @@ def open_subject(
         return _of_module(run, _named_data("a network", data, options, command), options, command)
     if is_model(run, options.runs):
         return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
-    if options.weights is not None:
+    pretrained = options.weights if run.startswith(PRETRAINED) else None
+    if options.weights is not None and pretrained is None and not _names_again(run, options.weights, options.runs):
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
     try:
-        classifier, found = open_classifier(run, options.runs, options.model)
+        classifier, found = open_classifier(run, options.runs, options.model, pretrained)
     except Untrained:
         begun = find_run(run, runs_folder(options.runs))
         if as_it_began and data is None and begun.diverged() is not None:
@@ -89,9 +91,20 @@ def open_subject(
     return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
 
 
+def _names_again(run: str, weights: Path, runs: Path | None) -> bool:
+    """Whether a user names the file that a run started from: for its record alone it would not be read."""
+    try:
+        recorded = find_run(run, runs_folder(runs)).recipe().model.weights
+    except ConvscopeError:
+        return False
+    remember(weights.resolve())
+    return recorded == str(weights.resolve())
+
+
 def is_model(run: str, runs: Path | None) -> bool:
     """Say whether a name is that of a model and not of a run, a path, or ``last``."""
-    if os.path.exists(expanded(run)) or os.path.exists(runs_folder(runs) / run) or run == "last":
+    place = runs_folder(runs) / run  # the answers about a model lie in a folder of its name, which is no run
+    if os.path.exists(expanded(run)) or (place / "recipe.json").exists() or run == "last":
         return False
     try:
         full_name(run)

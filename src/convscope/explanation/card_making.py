@@ -118,6 +118,9 @@ class CardMaker:
             (features,) = find_layers(material.network, image, [head.features.module])
             every = (*every, replace(features, tap=head.features))
         self.layers = every if options.layer is None else find_layers(material.network, image, options.layer)
+        self.layers = (
+            tuple(layer for layer in self.layers if self._filters(layer)) or self.layers
+        )  # those that have any
         self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
         self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))

@@ -31,7 +31,7 @@ from ..storage import FORMAT, commit_bytes, commit_text, sha256, sweep_temporari
 from . import predict_onnx
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-KEPT = "--format safetensors keeps it"  # what to do about a network that ONNX cannot take
+KEPT = "export --format safetensors keeps it"  # what to do about a network that ONNX cannot take
 SCRIPT = Path(predict_onnx.__file__)  # what is written beside an ONNX file
 
 

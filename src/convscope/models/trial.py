@@ -48,7 +48,7 @@ def try_training(name: str, network: nn.Module, num_classes: int, image_size: in
 def _reason(error: Exception, count: int) -> str:
     words = " ".join(str(error).split()).rstrip(".")[:300]
     if count == 1 and "more than 1 value per channel" in words:
-        return "its batch norm needs more than one value a channel: use a --batch-size of 2 or more"
+        return "its batch norm needs more than one value a channel: use a --batch-size of 3 or more"
     return words or type(error).__name__
 
 

@@ -28,11 +28,17 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
     if changes.get("lr") == "auto":
         del changes["lr"]
     if options.weights is not None:
-        changes["weights"] = str(Path(options.weights).resolve())
-        remember(Path(changes["weights"]))
+        changes["weights"] = named_weights(options.weights)
     if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
         recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
     return recipe.with_options(changes)
+
+
+def named_weights(path: Path) -> str:
+    """A weight file's path as a run remembers it; from now on it may be read when a run's record names it."""
+    whole = Path(path).resolve()
+    remember(whole)
+    return str(whole)
 
 
 def named_recipe(data: str, options: TrainOptions) -> Recipe:

