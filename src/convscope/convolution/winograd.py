@@ -11,6 +11,7 @@ result is not finite the caller is told, for then a direct convolution spreads t
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from torch import Tensor
 from . import kernels
 from .minimal_filtering import Filtering
 
-BLOCK = 128  # tiles at a time
+BLOCK = 1024  # tiles at a time, at most
 LEAST_BLOCK = 32
 BLOCK_FLOATS = 1 << 20  # transformed numbers at a time: 4 MB
 KEPT_BLOCKS = 8  # of a thread
@@ -59,9 +60,12 @@ class Grid:
     def tiles(self) -> int:
         return self.images * self.rows * self.columns
 
-    def blocks(self, channels: int) -> list[tuple[int, int]]:
-        """First and last tile of each block, of a size that ``channels`` on both sides of the product decide."""
-        size = max(LEAST_BLOCK, min(BLOCK, BLOCK_FLOATS // (self.filtering.positions * channels)))
+    def blocks(self, channels: int) -> Blocks:
+        """First and last tile of each block: as many for each thread, as large as fits with so many ``channels``."""
+        most = max(LEAST_BLOCK, min(BLOCK, BLOCK_FLOATS // (self.filtering.positions * channels)))
+        threads = torch.get_num_threads()
+        count = threads * math.ceil(self.tiles / (threads * most))
+        size = max(LEAST_BLOCK, math.ceil(self.tiles / count))
         return [(first, min(first + size, self.tiles)) for first in range(0, self.tiles, size)]
 
 
