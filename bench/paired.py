@@ -7,10 +7,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+
+from convscope.cli.application import SPINS
+from convscope.convolution.timing import fastest_tiles
+from convscope.machine import describe, matmul_peak
+from convscope.models.fast_convolutions import shapes_of
+
+PLAIN = {  # what each library calls a processor that has AVX2 and nothing above it
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "NUMBA_CPU_NAME": "haswell",
+}
 
 
 def abba(ours: Callable[[], float], peer: Callable[[], float], rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,11 +46,33 @@ def median_ratio(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float, flo
 
 
 def arguments(description: str | None) -> argparse.Namespace:
-    """``--json`` for every bench, ``--quick`` for a first look."""
+    """``--json`` for every bench, ``--quick`` for a first look, ``--plain`` to hold both sides down to AVX2.
+
+    Threads wait asleep, as those of the command line do. Both must stand in the environment before torch is loaded, so
+    the process begins again with them.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a measurement")
-    return parser.parse_args()
+    parser.add_argument("--plain", action="store_true", help="both sides as on a processor with AVX2, no more")
+    options = parser.parse_args()
+    wanted = {"GOMP_SPINCOUNT": SPINS} | (PLAIN if options.plain else {})
+    if any(key not in os.environ for key in wanted):
+        os.execve(sys.executable, [sys.executable, *sys.argv], wanted | dict(os.environ))
+    return options
+
+
+def tiles_of(network: torch.nn.Module, image_size: int) -> dict[str, tuple[int, int, int]]:
+    """The convolutions of fewer multiplications that a training of this network takes here."""
+    shapes = shapes_of(network, image_size)
+    found = fastest_tiles(shapes.values())
+    return {name: found[shape] for name, shape in shapes.items() if any(found[shape])}
+
+
+def this_machine() -> dict[str, Any]:
+    """The processor, what is used of it, and the rate of its matrix products in this process."""
+    rate = matmul_peak(torch.device("cpu"), "float32")
+    return {"machine": describe(torch.device("cpu")), "sgemm_gflop_per_second": rate}
 
 
 def tell(result: dict[str, Any], as_json: bool) -> None:

@@ -4,7 +4,7 @@ The peer: float32, channels last, Muon as it is published (each iteration multip
 batches of ours that were made before. Ours: what `convscope train --size medium` does here. The same weights, batches,
 rates and number of steps, one process, A B B A. The time of an epoch is that of its steps: both have as many.
 
-Claim: at least 1.2 times the images a second.
+Claim: at least 1.5 times the images a second in float32 without a matrix unit (--plain), 1.2 with all there is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, median_ratio, tell
+from paired import abba, arguments, median_ratio, tell, this_machine, tiles_of
 
 from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
@@ -27,7 +27,7 @@ from convscope.training.batches import Batch, Batches
 from convscope.training.loop import TrainState, make_optimizer, prepare, train
 from convscope.training.muon import COEFFICIENTS, ITERATIONS, Muon
 
-BATCH, IMAGES, TARGET = 512, 6_000, 1.2
+BATCH, IMAGES, TARGET, TARGET_PLAIN = 512, 6_000, 1.2, 1.5
 CPU = torch.device("cpu")
 
 
@@ -90,6 +90,8 @@ class Ours:
     """Our loop, as a run drives it; it never reaches the end of its epochs here."""
 
     def __init__(self, batches: Batches, wanted: Recipe) -> None:
+        if wanted.loop.precision == "float32":
+            wanted = wanted.with_options({"tiles": tiles_of(build("speednet", 6, 32), 32)})
         network = build("speednet", 6, 32, seed=0).to(memory_format=torch.channels_last)
         prepare(network, batches)
         self.state = TrainState(network, make_optimizer(network, wanted.optimizer))
@@ -131,7 +133,7 @@ def run(loop: Eager | Ours, steps: int) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    rounds, steps = (1, 1) if options.quick else (6, 5)
+    rounds, steps = (1, 1) if options.quick else (5, 3)
     data = assemble(load_shapes(IMAGES))
     precision = pick_precision("auto", CPU)
     for kind in {"float32", precision}:
@@ -143,8 +145,10 @@ def main() -> None:
         run(loop, 1)
     mine, theirs = abba(lambda: run(loops[precision], steps), lambda: run(peer, steps), rounds)
     ratio, low, high = median_ratio(theirs, mine)
-    slower, peers = abba(lambda: run(loops["float32"], steps), lambda: run(peer, steps), max(1, rounds // 2))
-    in_float32 = median_ratio(peers, slower)
+    in_float32 = ratio, low, high
+    if precision != "float32":
+        slower, peers = abba(lambda: run(loops["float32"], steps), lambda: run(peer, steps), max(1, rounds // 2))
+        in_float32 = median_ratio(peers, slower)
     result = {
         "ratio": ratio,
         "low": low,
@@ -153,12 +157,13 @@ def main() -> None:
         "peer": steps * BATCH / float(np.median(theirs)),
         "unit": "images/s",
         "better": "higher",
-        "target": TARGET,
+        "target": TARGET_PLAIN if options.plain else TARGET,
         "precision": precision,
         "ratio_float32": in_float32[0],
         "ratio_float32_low": in_float32[1],
         "ratio_float32_high": in_float32[2],
         "pairs": len(mine),
+        **this_machine(),
     }
     tell(result, options.json)
 

@@ -3,7 +3,7 @@
 The lecture's AlexNet in float32, batches of 128, each measurement a process of its own: A B B A, alone and beside a
 process that keeps one core busy.
 
-Claims: asleep costs nothing alone (at least 0.97), and is faster beside a busy process.
+Claim: asleep costs nothing alone (at least 0.97), and is faster beside a busy process.
 """
 
 from __future__ import annotations

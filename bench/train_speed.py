@@ -6,7 +6,7 @@ Ours: what `convscope train` does here by default, with standard augmentation, w
 network, weights, optimizer, batch size and number of steps, one process, A B B A. The workers' prefetched batches are
 waited for before each block of the peer and not counted, which favours the peer.
 
-Claim: at least 2.0 times the images a second, end to end.
+Claim: at least 1.8 times the images a second in float32 without a matrix unit (--plain), 2.0 with all there is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, median_ratio, tell
+from paired import abba, arguments, median_ratio, tell, this_machine, tiles_of
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
@@ -33,7 +33,7 @@ from convscope.recipes import AUGMENTS, Recipe
 from convscope.training.batches import Batch, Batches
 from convscope.training.loop import TrainState, make_optimizer, train
 
-BATCH, IMAGES, TARGET = 128, 6_000, 2.0
+BATCH, IMAGES, TARGET, TARGET_PLAIN = 128, 6_000, 2.0, 1.8
 CPU = torch.device("cpu")
 
 
@@ -99,6 +99,8 @@ class Ours:
 def recipe(precision: str, compiled: bool = False) -> Recipe:
     options = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
     options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0, "clip": 0.0}
+    if precision == "float32" and not compiled:
+        options["tiles"] = tiles_of(new_network(), 32)
     return Recipe().with_options(options)
 
 
@@ -155,7 +157,7 @@ def run(loop: Notebook | Ours, steps: int) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    rounds, steps = (1, 5) if options.quick else (6, 16)
+    rounds, steps = (1, 5) if options.quick else (5, 12)
     data = assemble(load_shapes(IMAGES))
     precision = pick_precision("auto", CPU)
     for kind in {"float32", precision}:
@@ -189,7 +191,7 @@ def main() -> None:
         "peer": steps * BATCH / float(np.median(theirs)),
         "unit": "images/s",
         "better": "higher",
-        "target": TARGET,
+        "target": TARGET_PLAIN if options.plain else TARGET,
         "precision": precision,
         "ratio_float32": share["ours in float32"],
         "share_data": share["our data, NCHW"],
@@ -197,6 +199,7 @@ def main() -> None:
         "share_precision": ratio / share["ours in float32"],
         "share_compilation": share["ours compiled"] / ratio,
         "pairs": len(mine),
+        **this_machine(),
     }
     tell(result, options.json)
 

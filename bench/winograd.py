@@ -4,7 +4,7 @@ The shapes are those of alexnet, vgg, speednet and resnet20 on 32-pixel images; 
 input, gradient of the filters; one process, A B B A. By default both sides are held down to what a plain laptop has
 (AVX2, no matrix unit), and the same is measured once more with all that this processor offers.
 
-Claims: what `convscope train` chooses here is at least 1.6 times as fast in the geometric mean over shapes and passes,
+Claim: what `convscope train` chooses here is at least 1.6 times as fast in the geometric mean over shapes and passes,
 and nothing is chosen that is slower than torch's. Results agree to 1e-4 of the largest value.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, median_ratio, tell
+from paired import PLAIN, abba, median_ratio, tell
 
 from convscope.convolution import winograd
 from convscope.convolution.minimal_filtering import Filtering
@@ -34,12 +34,6 @@ from convscope.models.registry import build
 TARGET, BATCH, NEAR = 1.6, 32, 1e-4
 NETWORKS = ("alexnet", "vgg", "speednet", "resnet20")
 PASSES = ("forward", "input gradient", "filter gradient")
-PLAIN = {  # what each library calls a processor with AVX2 and nothing above it
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "NUMBA_CPU_NAME": "haswell",
-}
 LAST = torch.channels_last
 
 
