@@ -31,7 +31,7 @@ from convscope.machine import describe, matmul_peak
 from convscope.models.fast_convolutions import shapes_of
 from convscope.models.registry import build
 
-TARGET, BATCH, NEAR = 1.6, 32, 1e-4
+TARGET, BATCH, NEAR = 1.6, 64, 1e-4
 NETWORKS = ("alexnet", "vgg", "speednet", "resnet20")
 PASSES = ("forward", "input gradient", "filter gradient")
 LAST = torch.channels_last

@@ -211,7 +211,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(timed: list[Shape], tmp_
 
 
 def test_direct_is_kept_where_the_lead_is_small(monkeypatch: pytest.MonkeyPatch):
-    clock = iter([0.0, 1.0, 1.0, 1.95, 2.0, 3.0, 3.0, 3.95, 4.0, 5.0, 5.0, 5.95])
+    clock = iter([0.0, 1.0, 1.0, 1.95, 2.0, 3.0, 3.0, 3.95, 4.0, 5.0, 5.0, 5.95, 6.0, 7.0, 7.0, 7.95])
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     assert timing._best(lambda: None, {4: lambda: None}) == 0
     assert usual_tiles(Shape(4, 4, 3, 1, 1, (1, 1))) == DIRECT  # one output: nothing is shared
@@ -268,3 +268,40 @@ assert torch.get_num_threads() == 2
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@needs_numba
+@pytest.mark.parametrize("harm", ["a file", "open to all", "cut short"])
+def test_compiled_loops_that_cannot_be_kept_are_compiled_again(tmp_path: Path, harm: str):
+    """In a folder that others may write into nothing is read or kept: Numba runs what lies there."""
+    code = """
+import torch
+from convscope.convolution.minimal_filtering import Filtering
+from convscope.convolution.winograd import convolve
+x, w = torch.ones(1, 4, 8, 8).contiguous(memory_format=torch.channels_last), torch.ones(4, 4, 3, 3)
+print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
+"""
+    place = tmp_path / "cache"
+
+    def run() -> str:
+        env = {**os.environ, "CONVSCOPE_CACHE": str(place)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    if harm == "a file":
+        place.touch()
+    else:
+        run()
+    kept = sorted((place / "compiled").rglob("*.nb?")) if place.is_dir() else []
+    if harm == "open to all":
+        for path in kept:
+            path.unlink()
+        (place / "compiled").chmod(0o777)
+    if harm == "cut short":
+        assert kept
+        for path in kept:
+            path.write_bytes(path.read_bytes()[:20])
+    assert float(run()) == pytest.approx(4 * 4 * (6 * 6 * 9 + 4 * 6 * 6 + 4 * 4), rel=1e-4)
+    if harm == "open to all":
+        assert not list((place / "compiled").rglob("*.nb?"))

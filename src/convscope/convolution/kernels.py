@@ -9,6 +9,7 @@ Importing this file imports Numba, and raises ImportError where that is missing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -21,11 +22,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..cache import cache_folder
+from ..storage import make_folder
 from .minimal_filtering import Filtering, Matrix, transposed
 
 BYTES = 4  # of a float32
 WIDTH = 16  # floats of the widest vector
 INPUT, GRADIENT, OUTPUT, FILTER, FILTER_GRADIENT = range(5)
+
+OPTIONS = {"nogil": True, "boundscheck": False}
 
 Value = Any  # of llvmlite, which declares no types
 config: Any = numba.config
@@ -152,13 +156,41 @@ def _sum(builder: Value, terms: list[tuple[Value, float]]) -> Value:
 # ---------------------------------------------------------------------------------------------------------- loops
 
 
-def _compiled(function: Callable[..., None]) -> Any:
-    """Compile when it is first called; what was compiled is kept in our cache, by processor."""
-    before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder() / "compiled")
-    try:
-        return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
-    finally:
-        config.CACHE_DIR = before
+class _Compiled:
+    """A loop that is compiled when it is first called, or found in our cache, by processor.
+
+    What rots there, or cannot be kept, costs only time.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.loop: Any = None
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.loop is not None:
+            self.loop(*arguments)
+            return
+        try:
+            loop = self._of_cache()
+            loop(*arguments)
+        except Exception:  # whatever Numba makes of a full disk, a folder without rights, a file cut short
+            loop = numba.njit(**OPTIONS)(self.function)
+            loop(*arguments)
+        self.loop = loop
+
+    def _of_cache(self) -> Any:
+        """The loop, kept in a folder that is ours alone: what lies there is run."""
+        folder = cache_folder() / "compiled"
+        if not folder.exists():
+            make_folder(folder).chmod(0o700)
+        found = folder.stat()
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+            return numba.njit(**OPTIONS)(self.function)
+        before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+        try:
+            return numba.njit(cache=True, **OPTIONS)(self.function)
+        finally:
+            config.CACHE_DIR = before
 
 
 @cache
@@ -190,7 +222,7 @@ def reading(role: int, filtering: Filtering) -> Any:
             into = tiles.ctypes.data + BYTES * (tile - first) * channels
             _transform(role, m, r, place, row, BYTES * channels, into, BYTES * side * gap, BYTES * gap, channels, 0)
 
-    return _compiled(loop)
+    return _Compiled(loop)
 
 
 @cache
@@ -218,7 +250,7 @@ def writing(filtering: Filtering) -> Any:
                         for c in range(channels):
                             image[which, y + i, x + j, c] = spare[(i * m + j) * channels + c]
 
-    return _compiled(loop)
+    return _Compiled(loop)
 
 
 @cache
@@ -243,4 +275,4 @@ def filters_loop(role: int, filtering: Filtering) -> Any:
             else:
                 _transform(role, m, r, place, row, column, other, down, across, channels, 0)
 
-    return _compiled(loop)
+    return _Compiled(loop)

@@ -26,7 +26,7 @@ from .passes import DIRECT, LARGEST_TILE, NONE, ONE, Padding, Tiles
 LEAD = 1.1  # what minimal filtering must win by
 IMAGES = 64  # that a pass is timed on, or fewer: about this much work
 WORK = 2e9  # multiplications
-TRIES = 2
+TRIES = 3
 FILTER_SIZES = (3, 5)
 SIZES = (3, 4, 6)  # outputs a side of a tile
 NEARLY = 1.25  # as many products as the fewest: which is faster depends on more than their number

@@ -208,11 +208,22 @@ class _Pool:
         wanted = (os.getpid(), len(shares))
         if self.pool is None or self.made_for != wanted:
             threads = torch.get_num_threads()
-            self.pool = ThreadPoolExecutor(len(shares), "convolution", initializer=torch.set_num_threads, initargs=(1,))
+            self.pool = ThreadPoolExecutor(len(shares), "convolution", initializer=_alone, initargs=(threads,))
             self.made_for = wanted
             list(self.pool.map(int, range(len(shares))))
             torch.set_num_threads(threads)  # what a thread of its own is set to, torch takes for the others to come
         return list(self.pool.map(work, shares))
+
+
+def _alone(threads: int) -> None:
+    """Make this thread compute by itself, after it has computed once with helpers.
+
+    With more helpers about than processors, libgomp lets all that wait fall asleep at once. Else those that wait for the
+    next operation of torch's spin for milliseconds, on the processors that this pool needs (docs/log.md).
+    """
+    torch.set_num_threads(threads)
+    torch.zeros(1 << 18).add_(1)
+    torch.set_num_threads(1)
 
 
 _pool = _Pool()

@@ -20,6 +20,7 @@ from ..models.fast_convolutions import shapes_of
 from ..models.registry import MODELS, options_of
 from ..models.trial import output_fault, try_training
 from ..models.user_network import is_own
+from ..progress import Progress
 from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
@@ -135,7 +136,7 @@ def _stem(model: str) -> str:
 
 def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.device) -> _Start:
     """The start, with what has to be measured settled: size and epochs by time, memory, learning rate."""
-    start = settle_recipe(wanted_recipe(data, options), dataset, device)
+    start = settle_recipe(wanted_recipe(data, options), dataset, device, options.progress)
     start.notes += [*filter(None, [left_out(data, options)]), *_tried(start.recipe, dataset)]
     if options.minutes is not None:
         start = _within_minutes(data, options, start)
@@ -184,7 +185,9 @@ def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
     shortest = math.inf
     sizes: tuple[Size | None, ...] = ("large", "medium", "small") if free else (options.size,)
     for size in sizes:
-        tried = settle_recipe(wanted_recipe(data, replace(options, size=size)), start.dataset, start.device)
+        tried = settle_recipe(
+            wanted_recipe(data, replace(options, size=size)), start.dataset, start.device, options.progress
+        )
         validation = len(start.dataset.parts["val"])
         seconds = epoch_seconds(tried.network(), tried.batches(), tried.recipe, validation)
         shortest = min(shortest, seconds)
@@ -203,7 +206,7 @@ def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
     )
 
 
-def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device) -> _Start:
+def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None = None) -> _Start:
     """The recipe with nothing left open, and what was decided, in sentences."""
     precision = pick_precision(recipe.loop.precision, device)
     settled: dict[str, Any] = {"precision": precision, "image_size": dataset.preprocess.size}
@@ -217,11 +220,13 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device) -> _St
     if is_own(recipe.model.name):
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
     recipe = recipe.with_options(settled)
-    tiles, said = _tiles(recipe, dataset, device)
+    tiles, said = _tiles(recipe, dataset, device, progress)
     return _Start(recipe.with_options({"tiles": tiles}), dataset, device, notes + said)
 
 
-def _tiles(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[dict[str, Tiles], list[str]]:
+def _tiles(
+    recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None
+) -> tuple[dict[str, Tiles], list[str]]:
     """The tiles of each convolution that takes fewer multiplications, and a note where they were wanted in vain."""
     loop, size = recipe.loop, dataset.preprocess.size
     if loop.convolution == "direct":
@@ -243,7 +248,7 @@ def _tiles(recipe: Recipe, dataset: Dataset, device: torch.device) -> tuple[dict
     if loop.convolution == "winograd":
         found = {shape: usual_tiles(shape) for shape in shapes.values()}
     else:
-        found = fastest_tiles(shapes.values())
+        found = fastest_tiles(shapes.values(), progress)
     return {name: found[shape] for name, shape in shapes.items() if any(found[shape])}, []
 
 
