@@ -62,11 +62,11 @@ def arguments(description: str | None) -> argparse.Namespace:
     return options
 
 
-def tiles_of(network: torch.nn.Module, image_size: int) -> dict[str, tuple[int, int, int]]:
+def tiles_of(network: torch.nn.Module, image_size: int) -> list[tuple[str, int, int, int]]:
     """The convolutions of fewer multiplications that a training of this network takes here."""
     shapes = shapes_of(network, image_size)
     found = fastest_tiles(shapes.values())
-    return {name: found[shape] for name, shape in shapes.items() if any(found[shape])}
+    return [(name, *found[shape]) for name, shape in shapes.items() if any(found[shape])]
 
 
 def this_machine() -> dict[str, Any]:

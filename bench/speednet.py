@@ -22,7 +22,8 @@ from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.machine import pick_precision
 from convscope.models.registry import build
-from convscope.recipes import Recipe, find_recipe
+from convscope.named_recipes import find_recipe
+from convscope.recipes import Recipe
 from convscope.training.batches import Batch, Batches
 from convscope.training.loop import TrainState, make_optimizer, prepare, train
 from convscope.training.muon import COEFFICIENTS, ITERATIONS, Muon

@@ -15,6 +15,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class Ours:
 
 
 def recipe(precision: str, compiled: bool = False) -> Recipe:
-    options = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
+    options: dict[str, Any] = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
     options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0, "clip": 0.0}
     if precision == "float32" and not compiled:
         options["tiles"] = tiles_of(new_network(), 32)

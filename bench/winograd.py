@@ -148,6 +148,7 @@ def main() -> None:
         print(json.dumps(everything))
         return
     found = held_down(options.quick)
+    rows = found["rows"]
     result = {
         "ratio": found.pop("ratio"),
         "low": found.pop("low"),
@@ -163,7 +164,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    for row in result["rows"]:
+    for row in rows:
         names, (channels, filters, size, height) = ", ".join(row["networks"]), row["shape"]
         print(
             f"{channels:>4} to {filters:<4} {size}x{size} at {height:<3} {row['pass']:<16} {row['direct_ms']:8.1f} ms  "

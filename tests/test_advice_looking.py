@@ -531,7 +531,7 @@ def test_the_options_that_save_memory_are_those_of_the_command(monkeypatch: pyte
 
 
 def test_smaller_batches_and_images_take_less_memory() -> None:
-    from convscope.recipes import find_recipe
+    from convscope.named_recipes import find_recipe
     from convscope.training.estimates import step_bytes
 
     recipe, network = find_recipe("default").recipe, build("resnet20", 10, 32, {"width": 4}, seed=0)

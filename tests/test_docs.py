@@ -31,7 +31,8 @@ from convscope.explanation.attribution import METHODS
 from convscope.exporting.formats import EXPORTS
 from convscope.feature_store.engines import ENGINES
 from convscope.models.registry import MODELS
-from convscope.recipes import AUGMENTS, RECIPES, Recipe
+from convscope.named_recipes import RECIPES
+from convscope.recipes import AUGMENTS, Recipe
 from convscope.studies.registry import CLAIMS
 from convscope.transfer_learning.ladder import CHEAP, COSTLY
 

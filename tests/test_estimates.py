@@ -15,7 +15,8 @@ from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.errors import MemoryExhausted, UnknownName, UsageError
 from convscope.models.registry import build
-from convscope.recipes import SIZES, Recipe, find_recipe
+from convscope.named_recipes import SIZES, find_recipe
+from convscope.recipes import Recipe
 from convscope.training import estimates
 from convscope.training import starting as preparing
 from convscope.training.batches import Batches

@@ -16,12 +16,13 @@ from convscope.errors import UnknownName
 from convscope.exporting.formats import EXPORTS
 from convscope.exporting.options import Format
 from convscope.feature_store.engines import ENGINES
-from convscope.recipes import OPERATIONS, SCHEDULES, SIZES, Recipe
+from convscope.named_recipes import SIZES
+from convscope.recipes import OPERATIONS, SCHEDULES, Recipe
 from convscope.training import schedules
 from convscope.training.options import Size, TrainOptions
 
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.
-BEHIND_THE_DIAL = set(OPERATIONS)
+BEHIND_THE_DIAL = {*OPERATIONS, "tiles"}
 ONLY_TYPED = {"json", "preview", "csv", "html", "list"}  # how an answer is shown is for the command line alone
 IN_PYTHON = {
     "train",

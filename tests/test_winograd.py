@@ -222,15 +222,15 @@ def test_a_run_records_its_choice_and_goes_on_with_it(tmp_path: Path):
     options = {"model": "speednet", "width": 4, "precision": "float32", "runs": tmp_path, "limit": 120}
     convscope.train("digits", name="a", epochs=2, convolution="winograd", **options)
     recipe = Run(tmp_path / "a").recipe()
-    assert recipe.loop.tiles
-    assert set(recipe.loop.tiles) <= {f"conv{s}_{p}" for s in (1, 2, 3) for p in (1, 2)}
+    assert recipe.convolution.tiles
+    assert set(recipe.convolution.by_layer) <= {f"conv{s}_{p}" for s in (1, 2, 3) for p in (1, 2)}
     convscope.train("digits", name="b", epochs=2, convolution="winograd", **options)
     weights = [(tmp_path / name / "classifier.safetensors").stat().st_size for name in "ab"]
     assert weights[0] == weights[1]
     logs = [[row["train_loss"] for row in Run(tmp_path / name).log()] for name in "ab"]
     assert logs[0] == logs[1]
     convscope.train("digits", name="c", epochs=2, convolution="direct", **options)
-    assert Run(tmp_path / "c").recipe().loop.tiles == {}
+    assert Run(tmp_path / "c").recipe().convolution.tiles == ()
     direct = [row["train_loss"] for row in Run(tmp_path / "c").log()]
     assert direct != logs[0]
     assert direct == pytest.approx(logs[0], rel=0.05)
@@ -243,7 +243,7 @@ def test_without_numba_all_is_direct_and_a_wish_is_answered(tmp_path: Path, monk
     options = {"model": "speednet", "width": 4, "precision": "float32", "runs": tmp_path, "limit": 60, "epochs": 1}
     report = convscope.train("digits", name="a", convolution="winograd", **options)
     assert any("convolutions are direct" in note for note in report.notes)
-    assert Run(tmp_path / "a").recipe().loop.tiles == {}
+    assert Run(tmp_path / "a").recipe().convolution.tiles == ()
     report = convscope.train("digits", name="b", **options)
     assert not any("direct" in note for note in report.notes)
 

@@ -25,8 +25,8 @@ from .feature_store.report import SimilarReport as SimilarReport
 from .images.preprocess import Preprocess as Preprocess
 from .models.command import model_table as model_table
 from .models.registry import MODELS as MODELS
+from .named_recipes import RECIPES as RECIPES
 from .recipes import AUGMENTS as AUGMENTS
-from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe
 from .studies.command import study as study
 from .studies.report import StudyReport as StudyReport

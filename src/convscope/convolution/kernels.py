@@ -193,6 +193,27 @@ class _Compiled:
             config.CACHE_DIR = before
 
 
+@numba.njit(**OPTIONS)
+def _copy_window(image, y, x, window, spare):
+    """Copy the window of an image (H, W, C) that begins at y, x; outside of the image it is 0."""
+    height, width, channels = image.shape
+    for i in range(window):
+        for j in range(window):
+            there = 0 <= y + i < height and 0 <= x + j < width
+            for c in range(channels):
+                spare[(i * window + j) * channels + c] = image[y + i, x + j, c] if there else numba.float32(0)
+
+
+@numba.njit(**OPTIONS)
+def _copy_back(spare, image, y, x, window):
+    """Copy what of a window lies within an image (H, W, C) there."""
+    height, width, channels = image.shape
+    for i in range(min(window, height - y)):
+        for j in range(min(window, width - x)):
+            for c in range(channels):
+                image[y + i, x + j, c] = spare[(i * window + j) * channels + c]
+
+
 @cache
 def reading(role: int, filtering: Filtering) -> Any:
     """The loop that transforms tiles of an image: an INPUT, or the GRADIENT of outputs.
@@ -213,12 +234,7 @@ def reading(role: int, filtering: Filtering) -> Any:
                 row = BYTES * width * channels
             else:
                 place, row = spare.ctypes.data, BYTES * window * channels
-                for i in range(window):
-                    for j in range(window):
-                        there = 0 <= y + i < height and 0 <= x + j < width
-                        for c in range(channels):
-                            value = image[which, y + i, x + j, c] if there else numba.float32(0)
-                            spare[(i * window + j) * channels + c] = value
+                _copy_window(image[which], y, x, window, spare)
             into = tiles.ctypes.data + BYTES * (tile - first) * channels
             _transform(role, m, r, place, row, BYTES * channels, into, BYTES * side * gap, BYTES * gap, channels, 0)
 
@@ -245,10 +261,7 @@ def writing(filtering: Filtering) -> Any:
             place = place if inside else spare.ctypes.data
             _transform(OUTPUT, m, r, source, down, across, place, row, BYTES * channels, channels, seen)
             if not inside:
-                for i in range(min(m, height - y)):
-                    for j in range(min(m, width - x)):
-                        for c in range(channels):
-                            image[which, y + i, x + j, c] = spare[(i * m + j) * channels + c]
+                _copy_back(spare, image[which], y, x, m)
 
     return _Compiled(loop)
 

@@ -178,7 +178,7 @@ _own = threading.local()
 
 def _scratch(name: str, rows: int, channels: int, positions: int) -> _Block:
     """A block of this thread, kept for the next use; its numbers are whatever they were."""
-    kept = _own.__dict__.setdefault("blocks", {})
+    kept = _own.blocks = getattr(_own, "blocks", {})
     key = (name, rows, channels, positions)
     if key not in kept:
         gap = rows * channels + GAP
@@ -190,11 +190,11 @@ def _scratch(name: str, rows: int, channels: int, positions: int) -> _Block:
 
 
 def _spare(filtering: Filtering, channels: int) -> np.ndarray:
+    """Room of this thread for a window, or more."""
     size = filtering.positions * channels
-    kept = _own.__dict__.get("spare")
-    if kept is None or kept.size < size:
-        kept = _own.__dict__["spare"] = np.empty(size, np.float32)
-    return kept
+    if getattr(_own, "size", 0) < size:
+        _own.size, _own.spare = size, np.empty(size, np.float32)
+    return _own.spare
 
 
 class _Pool:
@@ -218,8 +218,8 @@ class _Pool:
 def _alone(threads: int) -> None:
     """Make this thread compute by itself, after it has computed once with helpers.
 
-    With more helpers about than processors, libgomp lets all that wait fall asleep at once. Else those that wait for the
-    next operation of torch's spin for milliseconds, on the processors that this pool needs (docs/log.md).
+    With more helpers about than processors, libgomp lets all that wait fall asleep at once. Else those that wait for
+    the next operation of torch's spin for milliseconds, on the processors that this pool needs (docs/log.md).
     """
     torch.set_num_threads(threads)
     torch.zeros(1 << 18).add_(1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..named_recipes import RECIPES
 from ..options import with_options
-from ..recipes import RECIPES
 from .architecture import architecture_of
 from .options import ModelOptions
 from .registry import MODELS, options_of

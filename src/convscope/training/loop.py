@@ -170,7 +170,7 @@ def _update(
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
     with (
         torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []),
-        convolving(state.network, recipe.loop.tiles),
+        convolving(state.network, recipe.convolution.by_layer),
     ):
         torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
         with (

@@ -79,7 +79,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         "gflop_per_second": rate,
         "peak_gflop_per_second": peak,
         "percent_of_peak": 100 * rate / peak,
-        "winograd": len(run.recipe().loop.tiles),
+        "winograd": len(run.recipe().convolution.tiles),
     }
 
 

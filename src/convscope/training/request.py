@@ -15,8 +15,9 @@ from ..datasets.registry import DATASETS, load_dataset
 from ..errors import UnknownName, UsageError
 from ..models.architecture import Architecture, architecture_of, load_weight_file
 from ..models.recomputing import recomputing
+from ..named_recipes import RECIPES, SIZES, find_recipe
 from ..progress import Progress
-from ..recipes import RECIPES, SIZES, Model, Recipe, find_recipe
+from ..recipes import Model, Recipe
 from ..storage import expanded
 from .options import TrainOptions
 

@@ -12,7 +12,8 @@ from ..errors import DataError, UsageError
 from ..machine import describe, pick_device
 from ..models.architecture import Architecture, check_described, check_recorded, named_again
 from ..models.user_network import is_own, source_hash
-from ..recipes import SIZES, Recipe, find_recipe
+from ..named_recipes import SIZES, find_recipe
+from ..recipes import Recipe
 from ..tensor_files import is_whole, read_header
 from .options import TrainOptions
 from .request import data_name, named_weights, read_dataset, starting_architecture

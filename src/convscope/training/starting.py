@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ..convolution.passes import Tiles
 from ..convolution.timing import fastest_tiles, is_possible, usual_tiles
 from ..datasets.dataset import Dataset
 from ..datasets.registry import DATASETS
@@ -35,6 +34,8 @@ from .watching import EVERY
 LEAST_EPOCHS = {"small": 1, "medium": 3, "large": 8}  # fewer, and the next smaller size does better: docs/log.md
 MOST_EPOCHS = 50  # more gain nothing that was measured
 MINUTE = 60.0
+
+Tile = tuple[str, int, int, int]  # a layer and the tiles of its passes, as a recipe has them
 
 
 @dataclass
@@ -226,11 +227,11 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
 
 def _tiles(
     recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None
-) -> tuple[dict[str, Tiles], list[str]]:
+) -> tuple[tuple[Tile, ...], list[str]]:
     """The tiles of each convolution that takes fewer multiplications, and a note where they were wanted in vain."""
-    loop, size = recipe.loop, dataset.preprocess.size
-    if loop.convolution == "direct":
-        return {}, []
+    loop, wanted, size = recipe.loop, recipe.convolution.name, dataset.preprocess.size
+    if wanted == "direct":
+        return (), []
     unfit = [
         words
         for words, fits in (
@@ -242,14 +243,14 @@ def _tiles(
         if not fits
     ]
     if unfit:
-        return {}, [f"winograd {unfit[0]}: convolutions are direct."] if loop.convolution == "winograd" else []
+        return (), [f"winograd {unfit[0]}: convolutions are direct."] if wanted == "winograd" else []
     _, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(dataset.class_names))
     shapes = shapes_of(network, size)
-    if loop.convolution == "winograd":
+    if wanted == "winograd":
         found = {shape: usual_tiles(shape) for shape in shapes.values()}
     else:
         found = fastest_tiles(shapes.values(), progress)
-    return {name: found[shape] for name, shape in shapes.items() if any(found[shape])}, []
+    return tuple((name, *found[shape]) for name, shape in shapes.items() if any(found[shape])), []
 
 
 def _batch_size(images: int, most: int) -> int:
