@@ -202,6 +202,7 @@ def test_titles_break_after_the_arrow_and_keep_the_number():
         first, second = canvas.two_lines(figure, long, 130).split("\n")
         assert first.endswith("…→")
         assert second.endswith("… 97 %")
+        assert canvas.two_lines(figure, "a" * 60 + " 0.998", 130).endswith("… 0.998")
 
 
 def test_small_images_are_enlarged_exactly():

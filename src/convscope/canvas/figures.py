@@ -276,7 +276,7 @@ def two_lines(figure: Figure, text: str, room: float, size: float = 8.5) -> str:
         return text_width(figure, part, size) <= room
 
     def squeeze(part: str) -> str:
-        match = re.fullmatch(r"(.*?)(\s[\d.,]+\s?%|→)?", part)
+        match = re.fullmatch(r"(.*?)(\s[\d.,]+(?:\s?%)?|→)?", part)
         assert match is not None  # it takes any single line
         body, tail = match.groups("")
         while body and not fits(part):
