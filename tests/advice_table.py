@@ -273,6 +273,7 @@ ADVICE: dict[str, dict[str, str]] = {
     "training/starting.py": {
         "go on with it by {}, or choose": "test_advice_training.py::test_another_name_or_going_on_with_it",
         "exists already: choose another --name": "test_advice_looking.py::test_the_name_of_a_transfer_is_not_taken_again",
+        "needs Numba (pip install numba)": "test_winograd.py::test_without_numba_all_is_direct_and_a_wish_is_answered",
         "take the last layer away": "test_advice_models.py::test_without_its_last_layer_a_net_learns_more",
         "or fewer images with --limit": "test_advice_training.py::test_an_epoch_that_takes_too_long_is_given_time_or_fewer_images",
         "--compile or --watch": "test_advice_training.py::test_one_of_two_options_is_left_out",

@@ -56,6 +56,16 @@ def _a_quick_peak() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_convolution_is_timed() -> Iterator[None]:
+    """Each test has a cache of its own, so each training would time its layers again; tests/test_winograd.py forces."""
+    from convscope.convolution import timing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "timed", lambda shape: timing.DIRECT)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout; a test that needs it is skipped where it is missing."""

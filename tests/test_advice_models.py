@@ -94,7 +94,10 @@ def test_a_net_written_as_is_said_is_trained(name: str, nets: Path) -> None:
 @pytest.mark.parametrize("size", ["1", "2"])
 def test_a_batch_norm_is_given_batches_of_the_size_that_is_named(nets: Path, size: str) -> None:
     """Batches of two leave one image over where their number is odd; of three they do not."""
-    photos(nets.parent / "photos", each=3, seed=1)
+    for seed in range(20):  # parts go by content
+        photos(nets.parent / "photos", each=3, seed=seed)
+        if len(load_dataset("photos").parts["train"]) % 2:
+            break
     assert len(load_dataset("photos").parts["train"]) % 2
     sentence = refused(*training("norm", "--batch-size", size))
     works(*training("norm", *option(sentence, "batch-size")))

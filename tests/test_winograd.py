@@ -31,6 +31,7 @@ from convscope.training.runs import Run
 FILTERINGS = [Filtering(m, r) for r in (3, 5) for m in SIZES if m + r - 1 <= 8]
 NEAR = 3e-5  # of the largest sum of absolute products: float32 through the larger tiles
 LAST = torch.channels_last
+TIMED = timing.timed  # as it is; no test but those here times a layer
 
 needs_numba = pytest.mark.skipif(not timing.is_possible(), reason="Numba is not installed")
 
@@ -148,6 +149,14 @@ def test_a_network_is_as_near_to_float64_as_a_direct_one(name: str):
     assert "forward" not in {key for module in network.modules() for key in module.__dict__}
     if name == "speednet":  # SiLU is smooth
         assert max(error(others[n], gradients[n]) for n in gradients) < 1e-4
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "shape", [Shape(8, 8, 3, 12, 12, (1, 1)), Shape(4, 6, 5, 9, 7, (2, 2)), Shape(2, 2, 3, 1, 1, (1, 1))]
+)
+def test_a_shape_is_timed_in_all_passes(shape: Shape):
+    assert all(tile in (0, *[way.outputs for way in shape.ways()]) for tile in TIMED(shape))
 
 
 @needs_numba

@@ -235,9 +235,9 @@ def _tiles(
     unfit = [
         words
         for words, fits in (
-            ("needs a CPU", device.type == "cpu"),
+            ("computes on a CPU", device.type == "cpu"),
             ("computes in float32", loop.precision == "float32"),
-            ("needs a network that is not compiled", not loop.compile),
+            ("does not go into a compiled network", not loop.compile),
             ("needs Numba (pip install numba)", is_possible()),
         )
         if not fits
