@@ -27,6 +27,7 @@ LEAD = 1.1  # what minimal filtering must win by
 IMAGES = 64  # that a pass is timed on, or fewer: about this much work
 WORK = 2e9  # multiplications
 TRIES = 3
+BEHIND = 1.5  # times as slow as the fastest: out of the race
 FILTER_SIZES = (3, 5)
 SIZES = (3, 4, 6)  # outputs a side of a tile
 NEARLY = 1.25  # as many products as the fewest: which is faster depends on more than their number
@@ -131,7 +132,7 @@ def timed(shape: Shape) -> Tiles:
 
 
 def _best(direct: Callable[[], Any], ways: dict[int, Callable[[], Any]]) -> int:
-    """The key of the fastest way, 0 for direct; all are tried by turns, the first time unmeasured."""
+    """The key of the fastest way, 0 for direct. They take turns, the first unmeasured; what is far behind drops out."""
     runs = {0: direct, **ways}
     seconds = dict.fromkeys(runs, float("inf"))
     for turn in range(TRIES + 1):
@@ -140,5 +141,6 @@ def _best(direct: Callable[[], Any], ways: dict[int, Callable[[], Any]]) -> int:
             run()
             if turn:
                 seconds[name] = min(seconds[name], time.perf_counter() - start)
-    first = min(ways, key=lambda name: seconds[name], default=0)
-    return first if ways and seconds[first] * LEAD < seconds[0] else 0
+        if turn:
+            runs = {name: run for name, run in runs.items() if seconds[name] <= BEHIND * min(seconds.values())}
+    return min(seconds, key=lambda name: seconds[name] * (LEAD if name else 1))
