@@ -314,3 +314,48 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
     assert float(run()) == pytest.approx(4 * 4 * (6 * 6 * 9 + 4 * 6 * 6 + 4 * 4), rel=1e-4)
     if harm == "open to all":
         assert not list((place / "compiled").rglob("*.nb?"))
+
+
+@needs_numba
+def test_a_layer_of_few_tiles_takes_the_threads_that_are_there():
+    """Threads are made once, not anew wherever a layer has fewer blocks than the one before it."""
+    from convscope.convolution import winograd
+
+    before, pools = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(3)
+        for side in (40, 20, 40, 24):
+            x = torch.ones(1, 4, side, side).contiguous(memory_format=LAST)
+            winograd.convolve(x, torch.ones(4, 4, 3, 3), Filtering(3, 3), (1, 1))
+            pools.append(winograd._pool.pool)
+    finally:
+        torch.set_num_threads(before)
+    assert pools[0] is not None
+    assert len(set(map(id, pools))) == 1
+
+
+@needs_numba
+@pytest.mark.parametrize("tiles", [(6, 6, 6), (5, 1, 6), (0, 6, 0), (2, 2, 2)])
+def test_tiles_of_a_record_that_are_never_chosen_compute_too(tiles: tuple[int, int, int]):
+    """What would be too large is direct; what is small is only slow."""
+    x, w, dy = torch.randn(1, 3, 9, 9).contiguous(memory_format=LAST), torch.randn(4, 3, 5, 5), torch.randn(1, 4, 9, 9)
+    found = all_passes(x, w, dy, (2, 2), Passes.of(tiles, 5))
+    right = all_passes(x, w, dy, (2, 2), None)
+    assert max(error(a, b) for a, b in zip(found, right, strict=True)) < 1e-4
+
+
+@needs_numba
+def test_a_run_goes_on_without_numba_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from convscope.models import fast_convolutions
+    from convscope.training import session
+
+    options = {"model": "speednet", "width": 4, "precision": "float32", "runs": tmp_path, "limit": 60, "epochs": 2}
+    begun = convscope.prepare_training("digits", name="a", convolution="winograd", **options)
+    events = begun.events()
+    next(event for event in events if isinstance(event, dict))  # the first epoch's row
+    events.close()
+    for place in (session, fast_convolutions):
+        monkeypatch.setattr(place, "is_possible", lambda: False)
+    report = convscope.train("digits", name="a", runs=tmp_path, resume=True)
+    assert any("Numba is missing" in note for note in report.notes)
+    assert len(Run(tmp_path / "a").log()) == 2

@@ -15,7 +15,7 @@ from ..version import __version__
 from ..visible import visible
 from .commands import COMMANDS
 
-SPINS = "1000"  # about a microsecond
+SPINS = "1000"  # rounds that a thread waits before it sleeps
 
 app = App(
     name="convscope",

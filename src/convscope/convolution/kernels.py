@@ -55,8 +55,11 @@ def _vector_width() -> int:
 # --------------------------------------------------------------------------------------------------- instructions
 
 
-def _typed(_context: Any, role: Any, outputs: Any, filter_size: Any, *rest: Any) -> Any:
-    """Type and emit ``_transform``: see there."""
+def _typed(context, role, outputs, filter_size, source, row, column, target, into_row, into_column, channels, check):  # noqa: PLR0913 - Numba asks for their names
+    """Transform a tile of all its channels, from one address to another, with the steps of both in bytes.
+
+    ``check`` is 0, or the address of WIDTH floats, to which 0 is added for each finite result and otherwise NaN.
+    """
     if not all(isinstance(value, types.IntegerLiteral) for value in (role, outputs, filter_size)):
         return None  # Numba asks again, with what is known when it compiles
     matrix = matrix_of(role.literal_value, Filtering(outputs.literal_value, filter_size.literal_value))
@@ -70,19 +73,10 @@ def _typed(_context: Any, role: Any, outputs: Any, filter_size: Any, *rest: Any)
                 _tile(builder, matrix, size, channel, places, check)
         return context.get_dummy_value()
 
-    return types.void(role, outputs, filter_size, *[types.intp] * len(rest)), emit
+    return types.void(role, outputs, filter_size, *[types.intp] * 8), emit
 
 
-def _declared(context, role, outputs, filter_size, source, row, column, target, into_row, into_column, channels, check):  # noqa: PLR0913
-    """Transform a tile of all its channels, from one address to another, with the steps of both in bytes.
-
-    ``check`` is 0, or the address of WIDTH floats, to which 0 is added for each finite result and otherwise NaN.
-    """
-    rest = (source, row, column, target, into_row, into_column, channels, check)
-    return _typed(context, role, outputs, filter_size, *rest)
-
-
-_transform: Any = intrinsic(_declared)
+_transform: Any = intrinsic(_typed)
 
 
 def _tile(builder: Value, matrix: Matrix, width: int, channel: Value, places: list[Value], check: Value) -> None:  # noqa: PLR0913

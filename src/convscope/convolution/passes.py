@@ -28,8 +28,9 @@ class Passes:
 
     @staticmethod
     def of(tiles: Tiles, filter_size: int) -> Passes:
-        """The passes by the sides of their tiles."""
-        return Passes(*(Filtering(m, filter_size) if m else None for m in tiles))
+        """The passes by the sides of their tiles; direct for one that would be too large, as a record may have it."""
+        ways = (Filtering(m, filter_size) for m in tiles)
+        return Passes(*(way if way.outputs and way.side <= LARGEST_TILE else None for way in ways))
 
 
 def convolve(images: Tensor, filters: Tensor, bias: Tensor | None, padding: Padding, passes: Passes) -> Tensor:
@@ -78,8 +79,6 @@ class _Convolution(torch.autograd.Function):
             direct = torch.ops.aten.convolution_backward(
                 gradient, images, filters, None, ONE, ctx.padding, ONE, False, NONE, 1, left
             )
-            of_images, of_filters = (
-                of_images if of_images is not None else direct[0],
-                (of_filters if of_filters is not None else direct[1]),
-            )
+            of_images = direct[0] if left[0] else of_images
+            of_filters = direct[1] if left[1] else of_filters
         return of_images, of_filters, None, None

@@ -36,7 +36,7 @@ FILE = "convolutions.json"
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution: channels in and out, filter size, (height, width) of its input, padding, threads it runs on."""
+    """A convolution: channels in and out, filter size, height and width of its input, padding."""
 
     channels: int
     filters: int

@@ -205,12 +205,11 @@ class _Pool:
         self.made_for = (0, 0)
 
     def map(self, work: Callable[[Blocks], T], shares: Sequence[Blocks]) -> list[T]:
-        wanted = (os.getpid(), len(shares))
-        if self.pool is None or self.made_for != wanted:
-            threads = torch.get_num_threads()
-            self.pool = ThreadPoolExecutor(len(shares), "convolution", initializer=_alone, initargs=(threads,))
-            self.made_for = wanted
-            list(self.pool.map(int, range(len(shares))))
+        threads = torch.get_num_threads()
+        if self.pool is None or self.made_for != (os.getpid(), threads):
+            self.pool = ThreadPoolExecutor(threads, "convolution", initializer=_alone, initargs=(threads,))
+            self.made_for = (os.getpid(), threads)
+            list(self.pool.map(int, range(threads)))
             torch.set_num_threads(threads)  # what a thread of its own is set to, torch takes for the others to come
         return list(self.pool.map(work, shares))
 

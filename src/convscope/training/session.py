@@ -19,6 +19,7 @@ import torch
 from ..classifying import metrics
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..classifying.prediction import logits
+from ..convolution.timing import is_possible
 from ..datasets.dataset import Dataset
 from ..errors import DivergedError, InterruptedRun, UsageError
 from ..locks import lock
@@ -118,6 +119,8 @@ class Session:
         optimizer = make_optimizer(network, self.recipe.optimizer, self.scales)
         self.state = TrainState(network, optimizer, frozen=self.frozen)
         self.batches = training_batches(self.dataset, self.recipe, self.device)
+        if self.recipe.convolution.tiles and not is_possible():
+            self.notes.append("Numba is missing here: convolutions that took fewer multiplications are direct now.")
         if self.initial is None:
             prepare(network, self.batches)
         self.validation = self.dataset.subset("val")
