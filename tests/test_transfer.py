@@ -91,6 +91,7 @@ def test_the_fcnn_head_costs_one_training_and_six_on_request(monkeypatch: pytest
     assert 0 < len(quick.index) == len(quick.correct) < 60
     assert set(quick.index) <= set(index)
     assert "--fcnn full" in quick.chosen
+    assert quick.measured_by == "one fold"
     rows.clear()
     full = fcnn_rung(replace(task, thorough=True), index)
     assert rows[-1] == 120

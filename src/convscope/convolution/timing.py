@@ -51,6 +51,12 @@ class Shape:
         top, left = self.padding
         return self.height + 2 * top - self.filter_size + 1, self.width + 2 * left - self.filter_size + 1
 
+    @property
+    def multiplications(self) -> int:
+        """Those of a direct convolution, of one image in one pass."""
+        height, width = self.outputs
+        return self.channels * self.filters * self.filter_size**2 * height * width
+
     def ways(self) -> list[Filtering]:
         """Those of the fewest products, or nearly so, and less than half of a direct convolution's."""
         products = {way: way.products(*self.outputs) for m in SIZES for way in [Filtering(m, self.filter_size)]}
@@ -106,8 +112,7 @@ def timed(shape: Shape) -> Tiles:
     from . import winograd
 
     height, width = shape.outputs
-    products = shape.channels * shape.filters * shape.filter_size**2 * height * width
-    count = max(1, min(IMAGES, int(WORK / products)))
+    count = max(1, min(IMAGES, int(WORK / shape.multiplications)))
     layout = {"memory_format": torch.channels_last}
     x = torch.randn(count, shape.channels, shape.height, shape.width).contiguous(**layout)
     w = torch.randn(shape.filters, shape.channels, shape.filter_size, shape.filter_size).contiguous(**layout)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..convolution.passes import DIRECT
 from ..convolution.timing import fastest_tiles, is_possible, usual_tiles
 from ..datasets.dataset import Dataset
 from ..datasets.registry import DATASETS
@@ -34,6 +35,8 @@ from .watching import EVERY
 LEAST_EPOCHS = {"small": 1, "medium": 3, "large": 8}  # fewer, and the next smaller size does better: docs/log.md
 MOST_EPOCHS = 50  # more gain nothing that was measured
 MINUTE = 60.0
+
+WORTH_TIMING = 5e11  # multiplications of all convolutions in all passes: less takes little longer than the timing
 
 Tile = tuple[str, int, int, int]  # a layer and the tiles of its passes, as a recipe has them
 
@@ -246,8 +249,11 @@ def _tiles(
         return (), [f"winograd {unfit[0]}: convolutions are direct."] if wanted == "winograd" else []
     _, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(dataset.class_names))
     shapes = shapes_of(network, size)
+    passes = 3 * loop.epochs * len(dataset.parts["train"])
     if wanted == "winograd":
         found = {shape: usual_tiles(shape) for shape in shapes.values()}
+    elif passes * sum(shape.multiplications for shape in shapes.values()) < WORTH_TIMING:
+        found = dict.fromkeys(shapes.values(), DIRECT)
     else:
         found = fastest_tiles(shapes.values(), progress)
     return tuple((name, *found[shape]) for name, shape in shapes.items() if any(found[shape])), []

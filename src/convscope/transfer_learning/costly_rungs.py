@@ -105,7 +105,8 @@ class RungTraining:
         trained = sum(p.numel() for p in session.state.network.parameters() if p.requires_grad)
         spent = sum(row["seconds"] for row in run.timing())
         seconds = max(spent, time.perf_counter() - begun)
-        yield Rung(self.name, np.asarray(index), correct, seconds, trained, chosen=f"{len(run.log())} epochs")
+        chosen = f"{len(run.log())} epochs"
+        yield Rung(self.name, np.asarray(index), correct, seconds, trained, chosen=chosen, measured_by="validation")
 
     def classifier(self) -> Classifier:
         """The best epoch's, once it has been trained."""

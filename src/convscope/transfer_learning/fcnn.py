@@ -77,9 +77,8 @@ def train_fcnn(  # noqa: PLR0913 - what a head is trained on, and its options
     assert recipe.loop.batch_size is not None
     batches = FeatureBatches(standard(features_NC), labels_N, keys_N, classes, recipe.loop.batch_size, seed)
     state = TrainState(network, make_optimizer(network, recipe.optimizer))
-    with (
-        one_thread()
-    ):  # a step is so small that two threads wait for each other, a hundred times as long on a busy machine
+    # A step is so small that two threads wait for each other, far longer than it takes on a busy machine.
+    with one_thread():
         for step in train(state, batches, recipe):
             if progress:
                 progress("FCNN head", (step.epoch - 1) * step.steps + step.step, recipe.loop.epochs * step.steps)

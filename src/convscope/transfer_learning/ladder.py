@@ -74,16 +74,12 @@ class Rung:
     path: tuple[Strength, ...] = ()
     chosen: str = ""
     strength: float | None = None  # C of the head that was kept
+    measured_by: str = "cross-validation"  # how the images were held out; else "one fold" or "validation"
 
     @property
     def top1(self) -> Interval:
         """Accuracy with its interval."""
         return wilson(int(self.correct.sum()), len(self.correct))
-
-    @property
-    def measured_by(self) -> str:
-        """Name the way its images were held out: by folds, or as the validation part."""
-        return "validation" if self.module is None else "cross-validation"
 
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
@@ -153,7 +149,15 @@ def fcnn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     seconds = time.perf_counter() - start
     found = asked[: len(index)]
     return Rung(
-        FCNN, index[found], correct[: len(index)][found], seconds, count, {"head": "fcnn"}, module, chosen=chosen
+        FCNN,
+        index[found],
+        correct[: len(index)][found],
+        seconds,
+        count,
+        {"head": "fcnn"},
+        module,
+        chosen=chosen,
+        measured_by="cross-validation" if task.thorough else "one fold",
     )
 
 
