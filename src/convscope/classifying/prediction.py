@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
+from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.taps import evaluating
 from .classifier import Classifier
@@ -66,6 +67,7 @@ def logits(
     return view_logits(network, images, preprocess, VIEWS["none"], index, device)[0]
 
 
+@keeping_memory()
 def view_logits(  # noqa: PLR0913 - as logits, with the views
     network: torch.nn.Module,
     images: np.ndarray,

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..images.preprocess import Preprocess, to_tensor
+from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.taps import computing_by, evaluating
 from ..models.tracing import Call, tracing
@@ -64,6 +65,7 @@ class Ablated:
         return (self.broken - self.mended).double() / self.images
 
 
+@keeping_memory()
 def ablate(  # noqa: PLR0913 - what a pass over labelled images needs
     network: nn.Module,
     images: np.ndarray,

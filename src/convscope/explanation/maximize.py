@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..images.preprocess import Preprocess, to_tensor
+from ..kept_memory import keeping_memory
 from ..machine import device_of, pick_precision
 from ..models.taps import evaluating, frozen, reach, tapping
 from ..randomness import seed_of, uniforms
@@ -85,6 +86,7 @@ def _middle(layer: Layer | None) -> tuple[int, int]:
     return (0, 0) if layer is None else (layer.places[0] // 2, layer.places[1] // 2)
 
 
+@keeping_memory()
 def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     network: nn.Module,
     objectives: Sequence[Objective],

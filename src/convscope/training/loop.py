@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import DivergedError
+from ..kept_memory import keeping_memory
 from ..models.fast_convolutions import convolving
 from ..models.recomputing import recomputing
 from ..randomness import seed_of
@@ -127,7 +128,12 @@ def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule |
     ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
     caller's random generators are left alone.
     """
-    steps, schedule = len(batches), schedule or SCHEDULES[recipe.optimizer.schedule]
+    with keeping_memory():
+        yield from _steps(state, batches, recipe, schedule or SCHEDULES[recipe.optimizer.schedule])
+
+
+def _steps(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule) -> Iterator[Step]:
+    steps = len(batches)
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
     weights = batches.class_weights if recipe.labels.balance else None
     if recipe.loop.ema and state.averaged is None:
