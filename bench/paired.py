@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from convscope.cli.application import SPINS
-from convscope.convolution.timing import fastest_tiles
+from convscope.convolution.timing import faster_rows, fastest_tiles
 from convscope.kept_memory import usual_memory
 from convscope.machine import describe, matmul_peak
 from convscope.models.fast_convolutions import shapes_of
+from convscope.models.fast_norms import rows_of
 
 PLAIN = {  # what each library calls a processor that has AVX2 and nothing above it
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -30,15 +31,18 @@ PLAIN = {  # what each library calls a processor that has AVX2 and nothing above
 }
 
 
-def abba(ours: Callable[[], float], peer: Callable[[], float], rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def abba(
+    ours: Callable[[], float], peer: Callable[[], float], rounds: int, same_memory: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Seconds, as the blocks return them, over rounds of peer, ours, ours, peer: two arrays (2 * rounds,).
 
-    The peer's memory is the system's, as it is without us, also while a training of ours that keeps its own is waiting.
+    The peer's memory is the system's, as it is without us, also while a training of ours that keeps its own is waiting;
+    with ``same_memory`` it is what ours is, for kernels.
     """
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(rounds):
         for name, block in (("peer", peer), ("ours", ours), ("ours", ours), ("peer", peer)):
-            with usual_memory() if name == "peer" else nullcontext():
+            with usual_memory() if name == "peer" and not same_memory else nullcontext():
                 times[name].append(block())
     return np.array(times["ours"]), np.array(times["peer"])
 
@@ -68,11 +72,12 @@ def arguments(description: str | None) -> argparse.Namespace:
     return options
 
 
-def tiles_of(network: torch.nn.Module, image_size: int) -> list[tuple[str, int, int, int]]:
-    """The convolutions of fewer multiplications that a training of this network takes here."""
-    shapes = shapes_of(network, image_size)
-    found = fastest_tiles(shapes.values())
-    return [(name, *found[shape]) for name, shape in shapes.items() if any(found[shape])]
+def faster_of(network: torch.nn.Module, image_size: int) -> dict[str, list[Any]]:
+    """What a training of this network chooses here, as options of a recipe."""
+    shapes, rows = shapes_of(network, image_size), rows_of(network, image_size)
+    tiles, fused = fastest_tiles(shapes.values()), faster_rows(rows.values())
+    chosen = [(name, *tiles[shape]) for name, shape in shapes.items() if any(tiles[shape])]
+    return {"tiles": chosen, "fused": [name for name, row in rows.items() if fused[row]]}
 
 
 def this_machine() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, median_ratio, tell, this_machine, tiles_of
+from paired import abba, arguments, faster_of, median_ratio, tell, this_machine
 
 from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
@@ -92,7 +92,7 @@ class Ours:
 
     def __init__(self, batches: Batches, wanted: Recipe) -> None:
         if wanted.loop.precision == "float32":
-            wanted = wanted.with_options({"tiles": tiles_of(build("speednet", 6, 32), 32)})
+            wanted = wanted.with_options(faster_of(build("speednet", 6, 32), 32))
         network = build("speednet", 6, 32, seed=0).to(memory_format=torch.channels_last)
         prepare(network, batches)
         self.state = TrainState(network, make_optimizer(network, wanted.optimizer))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, median_ratio, tell, this_machine, tiles_of
+from paired import abba, arguments, faster_of, median_ratio, tell, this_machine
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
@@ -101,7 +101,7 @@ def recipe(precision: str, compiled: bool = False) -> Recipe:
     options: dict[str, Any] = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
     options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0, "clip": 0.0}
     if precision == "float32" and not compiled:
-        options["tiles"] = tiles_of(new_network(), 32)
+        options |= faster_of(new_network(), 32)
     return Recipe().with_options(options)
 
 

@@ -1,8 +1,8 @@
 """Convolutions with fewer multiplications against torch's own (oneDNN's direct ones), float32, pass by pass.
 
 The shapes are those of alexnet, vgg, speednet and resnet20 on 32-pixel images; the passes are forward, gradient of the
-input, gradient of the filters; one process, A B B A. By default both sides are held down to what a plain laptop has
-(AVX2, no matrix unit), and the same is measured once more with all that this processor offers.
+input, gradient of the filters; one process, A B B A, the same memory for both. By default both sides are held down to
+what a plain laptop has (AVX2, no matrix unit), and the same is measured once more with all that this processor offers.
 
 Claim: what `convscope train` chooses here is at least 1.6 times as fast in the geometric mean over shapes and passes,
 and nothing is chosen that is slower than torch's. Results agree to 1e-4 of the largest value.
@@ -27,6 +27,7 @@ from paired import PLAIN, abba, median_ratio, tell
 from convscope.convolution import winograd
 from convscope.convolution.minimal_filtering import Filtering
 from convscope.convolution.timing import Shape, fastest_tiles
+from convscope.kept_memory import keeping_memory
 from convscope.machine import describe, matmul_peak
 from convscope.models.fast_convolutions import shapes_of
 from convscope.models.registry import build
@@ -77,7 +78,7 @@ def seconds(run: Callable[[], Any]) -> float:
 def measured(quick: bool) -> dict[str, Any]:
     """All shapes and passes in this process, as it is held down."""
     rounds = 1 if quick else 3
-    with torch.no_grad():
+    with torch.no_grad(), keeping_memory():
         found = shapes()
         tiles = fastest_tiles(found)
         rows = [row for shape in found for row in of_shape(shape, tiles[shape], found[shape], rounds)]
@@ -114,7 +115,7 @@ def of_shape(shape: Shape, tiles: tuple[int, ...], names: list[str], rounds: int
             a, b = direct(), ours(way)
             error = float((a - b).abs().max() / a.abs().max())
             assert error < NEAR, (shape, name, error)
-            mine, theirs = abba(lambda w=way, f=ours: seconds(lambda: f(w)), lambda f=direct: seconds(f), rounds)
+            mine, theirs = abba(lambda w=way, f=ours: seconds(lambda: f(w)), lambda f=direct: seconds(f), rounds, True)
             ratio, _, _ = median_ratio(theirs, mine)
             row |= {
                 "error": error,

@@ -319,7 +319,7 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
 @needs_numba
 def test_a_layer_of_few_tiles_takes_the_threads_that_are_there():
     """Threads are made once, not anew wherever a layer has fewer blocks than the one before it."""
-    from convscope.convolution import winograd
+    from convscope.convolution import threads, winograd
 
     before, pools = torch.get_num_threads(), []
     try:
@@ -327,7 +327,7 @@ def test_a_layer_of_few_tiles_takes_the_threads_that_are_there():
         for side in (40, 20, 40, 24):
             x = torch.ones(1, 4, side, side).contiguous(memory_format=LAST)
             winograd.convolve(x, torch.ones(4, 4, 3, 3), Filtering(3, 3), (1, 1))
-            pools.append(winograd._pool.pool)
+            pools.append(threads._pool.pool)
     finally:
         torch.set_num_threads(before)
     assert pools[0] is not None

@@ -148,11 +148,13 @@ class Convolution:
     """Direct, or with fewer multiplications: "winograd" wherever that can be, "auto" where it was timed to be faster.
 
     What came of it are ``tiles``: a layer with the outputs a side of its tiles in the forward pass, the input's and the
-    filters' gradient, 0 for direct; layers that are not there are direct.
+    filters' gradient, 0 for direct; layers that are not there are direct. ``fused`` names the batch norms that are
+    computed in one go with the activation and the pools beside them.
     """
 
     name: str = "auto"
     tiles: tuple[tuple[str, TileSide, TileSide, TileSide], ...] = ()
+    fused: tuple[str, ...] = ()
 
     @property
     def by_layer(self) -> dict[str, tuple[int, int, int]]:

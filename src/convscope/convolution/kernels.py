@@ -9,30 +9,20 @@ Importing this file imports Numba, and raises ImportError where that is missing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..cache import cache_folder
-from ..storage import make_folder
+from .compiled import OPTIONS, Compiled
+from .lanes import BYTES, Value, vector_width
 from .minimal_filtering import Filtering, Matrix, transposed
 
-BYTES = 4  # of a float32
-WIDTH = 16  # floats of the widest vector
 INPUT, GRADIENT, OUTPUT, FILTER, FILTER_GRADIENT = range(5)
-
-OPTIONS = {"nogil": True, "boundscheck": False}
-
-Value = Any  # of llvmlite, which declares no types
-config: Any = numba.config
 
 
 def matrix_of(role: int, filtering: Filtering) -> Matrix:
@@ -44,12 +34,6 @@ def matrix_of(role: int, filtering: Filtering) -> Matrix:
         filtering.filter_map,
         transposed(filtering.filter_map),
     )[role]
-
-
-def _vector_width() -> int:
-    """Floats in a register of the processor that is compiled for; of AVX2 or less, those of AVX2."""
-    wide = config.CPU_NAME is None and llvm.get_host_cpu_features().get("avx512f")
-    return WIDTH if wide else WIDTH // 2
 
 
 # --------------------------------------------------------------------------------------------------- instructions
@@ -66,9 +50,9 @@ def _typed(context, role, outputs, filter_size, source, row, column, target, int
 
     def emit(context: Any, builder: Value, _: Any, arguments: Value) -> Value:
         *places, channels, check = arguments[3:]
-        width = channels.type(_vector_width())
+        width = channels.type(vector_width())
         whole = builder.sub(channels, builder.srem(channels, width))
-        for size, first, last in ((_vector_width(), channels.type(0), whole), (1, whole, channels)):
+        for size, first, last in ((vector_width(), channels.type(0), whole), (1, whole, channels)):
             with cgutils.for_range_slice(builder, first, last, channels.type(size)) as (channel, _count):
                 _tile(builder, matrix, size, channel, places, check)
         return context.get_dummy_value()
@@ -150,43 +134,6 @@ def _sum(builder: Value, terms: list[tuple[Value, float]]) -> Value:
 # ---------------------------------------------------------------------------------------------------------- loops
 
 
-class _Compiled:
-    """A loop that is compiled when it is first called, or found in our cache, by processor.
-
-    What rots there, or cannot be kept, costs only time.
-    """
-
-    def __init__(self, function: Callable[..., None]) -> None:
-        self.function = function
-        self.loop: Any = None
-
-    def __call__(self, *arguments: Any) -> None:
-        if self.loop is not None:
-            self.loop(*arguments)
-            return
-        try:
-            loop = self._of_cache()
-            loop(*arguments)
-        except Exception:  # whatever Numba makes of a full disk, a folder without rights, a file cut short
-            loop = numba.njit(**OPTIONS)(self.function)
-            loop(*arguments)
-        self.loop = loop
-
-    def _of_cache(self) -> Any:
-        """The loop, kept in a folder that is ours alone: what lies there is run."""
-        folder = cache_folder() / "compiled"
-        if not folder.exists():
-            make_folder(folder).chmod(0o700)
-        found = folder.stat()
-        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
-            return numba.njit(**OPTIONS)(self.function)
-        before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
-        try:
-            return numba.njit(cache=True, **OPTIONS)(self.function)
-        finally:
-            config.CACHE_DIR = before
-
-
 @numba.njit(**OPTIONS)
 def _copy_window(image, y, x, window, spare):
     """Copy the window of an image (H, W, C) that begins at y, x; outside of the image it is 0."""
@@ -232,7 +179,7 @@ def reading(role: int, filtering: Filtering) -> Any:
             into = tiles.ctypes.data + BYTES * (tile - first) * channels
             _transform(role, m, r, place, row, BYTES * channels, into, BYTES * side * gap, BYTES * gap, channels, 0)
 
-    return _Compiled(loop)
+    return Compiled(loop)
 
 
 @cache
@@ -257,7 +204,7 @@ def writing(filtering: Filtering) -> Any:
             if not inside:
                 _copy_back(spare, image[which], y, x, m)
 
-    return _Compiled(loop)
+    return Compiled(loop)
 
 
 @cache
@@ -282,4 +229,4 @@ def filters_loop(role: int, filtering: Filtering) -> Any:
             else:
                 _transform(role, m, r, place, row, column, other, down, across, channels, 0)
 
-    return _Compiled(loop)
+    return Compiled(loop)

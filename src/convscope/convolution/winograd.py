@@ -12,20 +12,16 @@ result is not finite the caller is told, for then a direct convolution spreads t
 from __future__ import annotations
 
 import math
-import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels
+from . import kernels, lanes
 from .minimal_filtering import Filtering
+from .threads import Blocks, shared
 
 BLOCK = 1024  # tiles at a time, at most
 LEAST_BLOCK = 32
@@ -34,8 +30,6 @@ KEPT_BLOCKS = 8  # of a thread
 GAP = 16  # floats between the positions of a block
 
 Padding = tuple[int, int]
-Blocks = Sequence[tuple[int, int]]  # the first and last tile of each
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def filter_gradient(images: Tensor, gradient: Tensor, filtering: Filtering, padd
             total.baddbmm_(y.tensor.transpose(1, 2), x.tensor)
         return total
 
-    parts = _shared(work, grid.blocks(C + K))
+    parts = shared(work, grid.blocks(C + K))
     total = parts[0]
     for part in parts[1:]:
         total += part
@@ -129,7 +123,7 @@ def _convolved(
     image, made = images.numpy(), out.numpy()
 
     def work(blocks: Blocks) -> bool:
-        check = np.zeros(kernels.WIDTH, np.float32)
+        check = np.zeros(lanes.WIDTH, np.float32)
         for first, last in blocks:
             x = _scratch("x", last - first, factors.shape[1], len(factors))
             y = _scratch("y", last - first, into, len(factors))
@@ -139,7 +133,7 @@ def _convolved(
             write(made, y.array, y.gap, first, last, grid.rows, grid.columns, spare, check)
         return bool(np.isfinite(check).all())
 
-    finite = all(_shared(work, grid.blocks(sum(factors.shape[1:]))))
+    finite = all(shared(work, grid.blocks(sum(factors.shape[1:]))))
     return out.permute(0, 3, 1, 2), finite
 
 
@@ -158,7 +152,7 @@ def _last(images: Tensor) -> Tensor:
     return images.detach().permute(0, 2, 3, 1).contiguous()
 
 
-# ------------------------------------------------------------------------------------------------ memory and threads
+# ------------------------------------------------------------------------------------------------------- memory
 
 
 @dataclass(frozen=True)
@@ -195,43 +189,3 @@ def _spare(filtering: Filtering, channels: int) -> np.ndarray:
     if getattr(_own, "size", 0) < size:
         _own.size, _own.spare = size, np.empty(size, np.float32)
     return _own.spare
-
-
-class _Pool:
-    """As many threads as torch computes with, each computing in one; made anew in a process that was forked."""
-
-    def __init__(self) -> None:
-        self.pool: ThreadPoolExecutor | None = None
-        self.made_for = (0, 0)
-
-    def map(self, work: Callable[[Blocks], T], shares: Sequence[Blocks]) -> list[T]:
-        threads = torch.get_num_threads()
-        if self.pool is None or self.made_for != (os.getpid(), threads):
-            self.pool = ThreadPoolExecutor(threads, "convolution", initializer=_alone, initargs=(threads,))
-            self.made_for = (os.getpid(), threads)
-            list(self.pool.map(int, range(threads)))
-            torch.set_num_threads(threads)  # what a thread of its own is set to, torch takes for the others to come
-        return list(self.pool.map(work, shares))
-
-
-def _alone(threads: int) -> None:
-    """Make this thread compute by itself, after it has computed once with helpers.
-
-    With more helpers about than processors, libgomp lets all that wait fall asleep at once. Else those that wait for
-    the next operation of torch's spin for milliseconds, on the processors that this pool needs (docs/log.md).
-    """
-    torch.set_num_threads(threads)
-    torch.zeros(1 << 18).add_(1)
-    torch.set_num_threads(1)
-
-
-_pool = _Pool()
-
-
-def _shared(work: Callable[[Blocks], T], blocks: Blocks) -> list[T]:
-    """Do the work, in equal runs of neighbouring blocks, with as many threads as torch computes with."""
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads <= 1:
-        return [work(blocks)]
-    cuts = [round(i * len(blocks) / threads) for i in range(threads + 1)]
-    return _pool.map(work, [blocks[a:b] for a, b in pairwise(cuts)])

@@ -1,8 +1,8 @@
-"""A network's convolutions that can be computed with fewer multiplications, and a with-block in which they are."""
+"""A network's layers that can be computed faster than by torch, and a with-block in which they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..convolution.passes import Passes, Tiles, convolve
 from ..convolution.timing import FILTER_SIZES, Shape, is_possible
+from .fast_norms import Forwards, fused
 from .taps import computing_by, evaluating, record
 
 
@@ -33,22 +34,26 @@ def shapes_of(network: nn.Module, image_size: int) -> dict[str, Shape]:
     return found
 
 
-@contextmanager
-def convolving(network: nn.Module, tiles: Mapping[str, Tiles]) -> Iterator[None]:
-    """A with-block in which the named convolutions compute with these tiles (see ``passes.Tiles``).
+def faster(network: nn.Module, tiles: Mapping[str, Tiles], norms: Collection[str] = ()) -> Forwards:
+    """What ``taps.computing_by`` needs for convolutions with these tiles (see ``passes.Tiles``) and the named norms'
+    rows in one go (see ``fast_norms``).
 
     Names that are no layers, and layers that minimal filtering does not do, are computed as ever; so are all where
     Numba is missing.
     """
-    if not tiles or not is_possible():
-        yield
-        return
-    fast: dict[nn.Module, Callable[..., Tensor]] = {
-        layer: partial(_forward, layer, Passes.of(tiles[name], layer.kernel_size[0]))
-        for name, layer in _layers(network).items()
-        if name in tiles
-    }
-    with computing_by(fast):
+    if not (tiles or norms) or not is_possible():
+        return {}
+    fast: Forwards = fused(network, norms)
+    for name, layer in _layers(network).items():
+        if name in tiles:
+            fast[layer] = partial(_forward, layer, Passes.of(tiles[name], layer.kernel_size[0]))
+    return fast
+
+
+@contextmanager
+def convolving(network: nn.Module, tiles: Mapping[str, Tiles], norms: Collection[str] = ()) -> Iterator[None]:
+    """A with-block in which a network computes as ``faster`` has it."""
+    with computing_by(faster(network, tiles, norms)):
         yield
 
 

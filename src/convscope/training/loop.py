@@ -19,8 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import DivergedError
 from ..kept_memory import keeping_memory
-from ..models.fast_convolutions import convolving
+from ..models.fast_convolutions import faster
+from ..models.fast_norms import Forwards
 from ..models.recomputing import recomputing
+from ..models.taps import computing_by
 from ..randomness import seed_of
 from ..recipes import Optimizer, Recipe
 from .batches import Batch, Batches, Feed
@@ -135,6 +137,7 @@ def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule |
 def _steps(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule) -> Iterator[Step]:
     steps = len(batches)
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
+    fast = faster(state.network, recipe.convolution.by_layer, recipe.convolution.fused)
     weights = batches.class_weights if recipe.labels.balance else None
     if recipe.loop.ema and state.averaged is None:
         state.averaged = deepcopy(state.network)
@@ -143,7 +146,7 @@ def _steps(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule)
         for batch in batches.epoch(state.epoch, state.step):
             ready = time.perf_counter()
             lr = _set_rate(state, recipe, steps, schedule)
-            loss = _update(state, forward, batch, recipe, weights)
+            loss = _update(state, forward, fast, batch, recipe, weights)
             if state.averaged is not None:
                 _average(state, recipe.loop.ema, state.epoch * steps + state.step)
             if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
@@ -161,9 +164,10 @@ def _set_rate(state: TrainState, recipe: Recipe, steps: int, schedule: Schedule)
     return lr
 
 
-def _update(
+def _update(  # noqa: PLR0913 - all that an update depends on
     state: TrainState,
     forward: Callable[[torch.Tensor], torch.Tensor],
+    fast: Forwards,
     batch: Batch,
     recipe: Recipe,
     weights_K: torch.Tensor | None,
@@ -176,7 +180,7 @@ def _update(
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
     with (
         torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []),
-        convolving(state.network, recipe.convolution.by_layer),
+        computing_by(fast),
     ):
         torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
         with (

@@ -119,7 +119,7 @@ class Session:
         optimizer = make_optimizer(network, self.recipe.optimizer, self.scales)
         self.state = TrainState(network, optimizer, frozen=self.frozen)
         self.batches = training_batches(self.dataset, self.recipe, self.device)
-        if self.recipe.convolution.tiles and not is_possible():
+        if (self.recipe.convolution.tiles or self.recipe.convolution.fused) and not is_possible():
             self.notes.append("Numba is missing here: convolutions that took fewer multiplications are direct now.")
         if self.initial is None:
             prepare(network, self.batches)

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ..convolution.passes import DIRECT
-from ..convolution.timing import fastest_tiles, is_possible, usual_tiles
+from ..convolution.timing import faster_rows, fastest_tiles, is_possible, usual_tiles
 from ..datasets.dataset import Dataset
 from ..datasets.registry import DATASETS
 from ..errors import DamagedFile, DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.architecture import architecture_of
 from ..models.fast_convolutions import shapes_of
+from ..models.fast_norms import rows_of
 from ..models.registry import MODELS, options_of
 from ..models.trial import output_fault, try_training
 from ..models.user_network import is_own
@@ -37,8 +37,6 @@ MOST_EPOCHS = 50  # more gain nothing that was measured
 MINUTE = 60.0
 
 WORTH_TIMING = 5e11  # multiplications of all convolutions in all passes: less takes little longer than the timing
-
-Tile = tuple[str, int, int, int]  # a layer and the tiles of its passes, as a recipe has them
 
 
 @dataclass
@@ -94,6 +92,8 @@ def plan_training(data: str, options: TrainOptions) -> Planned:
     _check_trainable(dataset)
     start = _plan(data, options, dataset, device)
     recipe = start.recipe
+    if options.watch or recipe.loop.save_memory:  # both go from layer to layer
+        recipe = recipe.with_options({"fused": ()})
     architecture, initial = starting_architecture(recipe, dataset)
     if options.watch and recipe.loop.compile:
         raise UsageError("a compiled network has no layers to look into: --compile or --watch.")
@@ -224,17 +224,18 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
     if is_own(recipe.model.name):
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
     recipe = recipe.with_options(settled)
-    tiles, said = _tiles(recipe, dataset, device, progress)
-    return _Start(recipe.with_options({"tiles": tiles}), dataset, device, notes + said)
+    chosen, said = _faster(recipe, dataset, device, progress)
+    return _Start(recipe.with_options(chosen), dataset, device, notes + said)
 
 
-def _tiles(
+def _faster(
     recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None
-) -> tuple[tuple[Tile, ...], list[str]]:
-    """The tiles of each convolution that takes fewer multiplications, and a note where they were wanted in vain."""
+) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
+    """The tiles of convolutions that take fewer multiplications and the norms that are fused, as options of a recipe;
+    and a note where they were wanted in vain."""
     loop, wanted, size = recipe.loop, recipe.convolution.name, dataset.preprocess.size
     if wanted == "direct":
-        return (), []
+        return {}, []
     unfit = [
         words
         for words, fits in (
@@ -246,17 +247,18 @@ def _tiles(
         if not fits
     ]
     if unfit:
-        return (), [f"winograd {unfit[0]}: convolutions are direct."] if wanted == "winograd" else []
+        return {}, [f"winograd {unfit[0]}: convolutions are direct."] if wanted == "winograd" else []
     _, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(dataset.class_names))
-    shapes = shapes_of(network, size)
+    shapes, rows = shapes_of(network, size), rows_of(network, size)
     passes = 3 * loop.epochs * len(dataset.parts["train"])
     if wanted == "winograd":
-        found = {shape: usual_tiles(shape) for shape in shapes.values()}
+        tiles, fused = {shape: usual_tiles(shape) for shape in shapes.values()}, dict.fromkeys(rows.values(), True)
     elif passes * sum(shape.multiplications for shape in shapes.values()) < WORTH_TIMING:
-        found = dict.fromkeys(shapes.values(), DIRECT)
+        return {}, []
     else:
-        found = fastest_tiles(shapes.values(), progress)
-    return tuple((name, *found[shape]) for name, shape in shapes.items() if any(found[shape])), []
+        tiles, fused = fastest_tiles(shapes.values(), progress), faster_rows(rows.values(), progress)
+    chosen = tuple((name, *tiles[shape]) for name, shape in shapes.items() if any(tiles[shape]))
+    return {"tiles": chosen, "fused": tuple(name for name, row in rows.items() if fused[row])}, []
 
 
 def _batch_size(images: int, most: int) -> int:

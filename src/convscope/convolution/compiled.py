@@ -1,0 +1,68 @@
+"""Loops that Numba compiles when they are first called, and keeps in our cache by processor.
+
+Importing this file imports Numba, and raises ImportError where that is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from ..cache import cache_folder
+from ..storage import make_folder
+
+OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+
+config: Any = numba.config
+
+
+class Compiled:
+    """A loop that is compiled when it is first called, or found in our cache, by processor.
+
+    What rots there, or cannot be kept, costs only time.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.loop: Any = None
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.loop is not None:
+            self.loop(*arguments)
+            return
+        try:
+            loop = self._of_cache()
+            loop(*arguments)
+        except Exception:  # whatever Numba makes of a full disk, a folder without rights, a file cut short
+            loop = numba.njit(**OPTIONS)(self.function)
+            loop(*arguments)
+        self.loop = loop
+
+    def _of_cache(self) -> Any:
+        """The loop, kept in a folder that is ours alone: what lies there is run."""
+        folder = cache_folder() / "compiled"
+        if not folder.exists():
+            make_folder(folder).chmod(0o700)
+        found = folder.stat()
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+            return numba.njit(**OPTIONS)(self.function)
+        before, config.CACHE_DIR = config.CACHE_DIR, str(folder / _sources())
+        try:
+            return numba.njit(cache=True, **OPTIONS)(self.function)
+        finally:
+            config.CACHE_DIR = before
+
+
+@cache
+def _sources() -> str:
+    """A hash of all that loops are compiled from: Numba looks at the file of each loop alone."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
