@@ -39,9 +39,9 @@ def steps(shape: RowShape) -> dict[str, Callable[[], tuple[torch.Tensor, ...]]]:
     dz = dz.contiguous(memory_format=torch.channels_last)
 
     def step(exact: bool, ours: bool) -> tuple[torch.Tensor, ...]:
-        given = [t.detach().double().requires_grad_() if exact else t for t in (x, weight, bias)]
-        out = normalise(*given, EPSILON, shape.row) if ours else by_torch(*given, shape.row)
-        gradients = torch.autograd.grad(out, given, dz.double() if exact else dz)
+        a, b, c = (t.detach().double().requires_grad_() if exact else t for t in (x, weight, bias))
+        out = normalise(a, b, c, EPSILON, shape.row) if ours else by_torch(a, b, c, shape.row)
+        gradients = torch.autograd.grad(out, (a, b, c), dz.double() if exact else dz)
         return out.detach(), *gradients
 
     return {"ours": lambda: step(False, True), "peer": lambda: step(False, False), "exact": lambda: step(True, False)}
@@ -65,7 +65,7 @@ def main() -> None:
         for layer, shape in rows_of(build(name, 10, 32, seed=0), 32).items():
             named.setdefault(shape, f"{name} {layer}")
     chosen = faster_rows(named)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with keeping_memory():
         for shape, name in named.items():
             ways = steps(shape)
@@ -76,8 +76,16 @@ def main() -> None:
                 lambda w=ways: seconds(w["ours"]), lambda w=ways: seconds(w["peer"]), 2 if options.quick else 6, True
             )
             ratio = median_ratio(peer, ours)[0]
-            row = {"row": name, "shape": [shape.channels, shape.height, shape.width], "chosen": chosen[shape]}
-            rows.append(row | {"ratio": ratio, "ours_ms": 1e3 * np.median(ours), "peer_ms": 1e3 * np.median(peer)})
+            row: dict[str, Any] = {
+                "row": name,
+                "shape": [shape.channels, shape.height, shape.width],
+                "chosen": chosen[shape],
+            }
+            rows.append(
+                row
+                | {"ratio": ratio, "ours_ms": 1e3 * float(np.median(ours))}
+                | {"peer_ms": 1e3 * float(np.median(peer))}
+            )
     taken = np.array([row["ratio"] if row["chosen"] else 1.0 for row in rows])
     draws = np.random.default_rng(0).choice(np.log(taken), (10_000, len(taken)))
     low, high = np.exp(np.percentile(draws.mean(1), [2.5, 97.5]))

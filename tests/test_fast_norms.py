@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import convscope
+from convscope.classifying.classifier import Classifier
 from convscope.convolution import timing
 from convscope.convolution.normalised import Row, RowShape, by_torch, normalise
+from convscope.convolution.peaks import peaks
 from convscope.convolution.timing import EPSILON, faster_rows
 from convscope.models.fast_convolutions import convolving
 from convscope.models.fast_norms import rows_of
@@ -228,3 +231,54 @@ def test_a_run_records_its_rows_and_one_that_goes_from_layer_to_layer_has_none(t
     assert losses["a"] == losses["b"]
     assert losses["watched"] == losses["saving"]
     assert losses["a"] == pytest.approx(losses["direct"], rel=0.05)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_in_evaluation_a_row_goes_by_the_running_statistics(row: Row):
+    pool, act = nn.MaxPool2d(2), (None, nn.ReLU(), nn.SiLU())[row.activation]
+    norm = nn.BatchNorm2d(5)
+    layers = [pool if row.before else None, norm, act, nn.MaxPool2d(2) if row.after else None]
+    network = nn.Sequential(*[layer for layer in layers if layer]).to(memory_format=LAST)
+    for buffer in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+        nn.init.uniform_(buffer, 0.5, 2)
+    x = (3 * drawn(2, 5, 12, 8)).contiguous(memory_format=LAST)
+    name = str(int(row.before))
+    if len(network) == 1:
+        return  # a norm by itself is no row
+    network.eval()
+    with torch.no_grad():
+        right = network.double()(x.double())
+        network.float()
+        with convolving(network, {}, [name]):
+            found = network(x)
+    assert torch.allclose(found.double(), right, rtol=1e-5, atol=1e-5)
+    with convolving(network, {}, [name]):  # with gradients it is torch's
+        assert torch.equal(network(x), nn.Sequential.forward(network, x))
+
+
+def test_a_classifier_answers_by_the_layers_its_training_found_faster(tmp_path: Path):
+    options = {"model": "alexnet", "width": 8, "precision": "float32", "runs": tmp_path, "limit": 200, "epochs": 1}
+    convscope.train("digits", name="fast", convolution="winograd", **options)
+    convscope.train("digits", name="slow", convolution="direct", **options)
+    fast, slow = (Classifier.load(tmp_path / name / "classifier.safetensors") for name in ("fast", "slow"))
+    assert len(fast.faster()) == 2 + 1
+    assert slow.faster() == {}
+    seen = convscope.evaluate(tmp_path / "fast", part="val")
+    assert seen.summary["top1"] == Run(tmp_path / "fast").log()[-1]["val_top1"]
+    assert seen.summary["loss"] == Run(tmp_path / "fast").log()[-1]["val_loss"]
+    assert "forward" not in {key for module in fast.network.modules() for key in module.__dict__}
+    damaged = dataclasses.replace(fast, provenance={"recipe": {"convolution": {"tiles": [["conv2", -1, 99, "x"]]}}})
+    assert damaged.faster() == {}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 5), st.integers(1, 300), st.tuples(st.integers(1, 17), st.integers(1, 17)), st.integers(0, 999))
+def test_the_peaks_of_maps_are_those_of_torch(images: int, channels: int, sides: tuple[int, int], seed: int):
+    x = drawn(images, channels, *sides, seed=seed).mul(3).round().contiguous(memory_format=LAST)  # with ties and zeros
+    if seed % 5 == 0:
+        x[0, 0, -1, -1] = math.nan
+    highest, places, above = peaks(x)
+    flat = x.flatten(2)
+    assert torch.equal(highest.nan_to_num(99), flat.amax(2).nan_to_num(99))
+    assert torch.equal(places, flat.nan_to_num(99).argmax(2))
+    assert torch.equal(above, (flat > 0).sum((0, 2)).double())

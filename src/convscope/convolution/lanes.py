@@ -91,10 +91,19 @@ class Lanes:
     def __le__(self, other: Lanes | float) -> Lanes:
         return self._made(self.builder.fcmp_ordered("<=", self.value, self._of(other)))
 
+    def __and__(self, other: Lanes) -> Lanes:
+        return self._made(self.builder.and_(self.value, other.value))
+
+    def __or__(self, other: Lanes) -> Lanes:
+        return self._made(self.builder.or_(self.value, other.value))
+
+    def is_nan(self) -> Lanes:
+        """Where this is no number."""
+        return self._made(self.builder.fcmp_unordered("uno", self.value, self.value))
+
     def beats(self, other: Lanes) -> Lanes:
         """Where this is larger, or no number."""
-        greater = self.builder.fcmp_ordered(">", self.value, other.value)
-        return self._made(self.builder.or_(greater, self.builder.fcmp_unordered("uno", self.value, self.value)))
+        return (other < self) | self.is_nan()
 
     def equals(self, number: int) -> Lanes:
         """Where these whole numbers are this one."""
@@ -105,6 +114,10 @@ class Lanes:
         lanes = yes if isinstance(yes, Lanes) else no
         assert isinstance(lanes, Lanes)
         return self._made(self.builder.select(self.value, lanes._of(yes), lanes._of(no)))
+
+    def all(self, number: float) -> Lanes:
+        """As many lanes of one number."""
+        return self._made(self._of(number))
 
     def exp(self) -> Lanes:
         """e to the power of each, within 2 units of the last place; of more than 88, of 88."""

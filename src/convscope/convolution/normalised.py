@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .threads import shared
+from .threads import over
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.SiLU: 2}  # by their number in norm_loops
 BLOCK_FLOATS = 1 << 16  # numbers that are worked on at a time: 256 kB
-ALONE = 1 << 18  # numbers that are too few to be shared among threads
 ROW_FLOATS = 256  # rows of fewer channels are joined to rows of about so many numbers
 
 
@@ -92,6 +90,38 @@ def normalise(  # noqa: PLR0913 - what a norm is, and its row
     return _Normalised.apply(images, weight, bias, epsilon, row, seen)
 
 
+@np.errstate(all="ignore")
+def normalise_by(  # noqa: PLR0913 - what a norm is, and its row
+    images: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, row: Row, moments: Moments
+) -> Tensor:
+    """The row's output, of maps that given moments normalise, as in evaluation; it has no gradients."""
+    x = _last(images)
+    x = _pooled(x)[0] if row.before else x
+    return _rest(x, _line(weight, bias, epsilon, moments), row)[0].permute(0, 3, 1, 2)
+
+
+def _line(weight: Tensor | None, bias: Tensor | None, epsilon: float, moments: Moments) -> np.ndarray:
+    """Alpha and beta, float32 (2, C)."""
+    alpha = 1 / np.sqrt(moments.variance + epsilon)
+    alpha = alpha if weight is None else alpha * weight.detach().double().numpy()
+    beta = -moments.mean * alpha if bias is None else bias.detach().double().numpy() - moments.mean * alpha
+    return _float([alpha, beta])
+
+
+def _rest(x: Tensor, line: np.ndarray, row: Row) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What comes behind the moments: the output, and with a pool the x that each is of, and which of its square."""
+    from . import norm_loops as loops
+
+    if row.after:
+        pooled, chosen, which = _halved(x), _halved(x), _halved(x, torch.uint8)
+        arrays = [x.numpy(), line, pooled.numpy(), chosen.numpy(), which.numpy()]
+        _by_map(loops.forward_pooled(row.activation), arrays, pooled.shape)
+        return pooled, chosen, which
+    out, wide = torch.empty_like(x), _Wide.of(x)
+    wide.run(loops.forward(row.activation), [wide.rows(x), wide.tiled(line), wide.rows(out)])
+    return out, None, None
+
+
 class _Normalised(torch.autograd.Function):
     @staticmethod
     @np.errstate(all="ignore")  # what is not finite makes its channel so
@@ -104,8 +134,6 @@ class _Normalised(torch.autograd.Function):
         row: Row,
         seen: Callable[[Moments], None] | None,
     ) -> Tensor:
-        from . import norm_loops as loops
-
         x, which = _last(images), None
         ctx.before = x.shape
         if row.before:
@@ -113,21 +141,10 @@ class _Normalised(torch.autograd.Function):
         moments = _moments(x)
         if seen is not None:
             seen(moments)
-        alpha = 1 / np.sqrt(moments.variance + epsilon)
-        ctx.deviation = alpha
-        alpha = alpha if weight is None else alpha * weight.detach().double().numpy()
-        beta = -moments.mean * alpha if bias is None else bias.detach().double().numpy() - moments.mean * alpha
-        ctx.line, ctx.moments, ctx.row = _float([alpha, beta]), moments, row
-        if row.after:
-            pooled, chosen, which = _halved(x), _halved(x), _halved(x, torch.uint8)
-            arrays = [pooled.numpy(), chosen.numpy(), which.numpy()]
-            _by_map(loops.forward_pooled(row.activation), [x.numpy(), ctx.line, *arrays], pooled.shape)
-            ctx.save_for_backward(x, chosen, which)
-            return pooled.permute(0, 3, 1, 2)
-        out = torch.empty_like(x)
-        wide = _Wide.of(x)
-        wide.run(loops.forward(row.activation), [wide.rows(x), wide.tiled(ctx.line), wide.rows(out)])
-        ctx.save_for_backward(x, None, which)
+        ctx.moments, ctx.row, ctx.epsilon = moments, row, epsilon
+        ctx.line = _line(weight, bias, epsilon, moments)
+        out, chosen, of_square = _rest(x, ctx.line, row)
+        ctx.save_for_backward(x, chosen, of_square if row.after else which)
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -138,12 +155,13 @@ class _Normalised(torch.autograd.Function):
 
         x, chosen, which = ctx.saved_tensors
         row, dz, moments = ctx.row, _last(gradient), ctx.moments
+        deviation = 1 / np.sqrt(moments.variance + ctx.epsilon)
         line = np.concatenate([ctx.line, _float([moments.mean])])
         dy = torch.empty_like(dz) if row.activation == loops.SILU else dz
         total, with_x = _sums(dz, x if chosen is None else chosen, dy, line, row.activation)
         dz, activation = dy, loops.NONE if row.activation == loops.SILU else row.activation
         alpha = ctx.line[0].astype(np.float64) / moments.count
-        line = np.concatenate([line, _float([-alpha * ctx.deviation**2 * with_x, -alpha * total])])
+        line = np.concatenate([line, _float([-alpha * deviation**2 * with_x, -alpha * total])])
         dx = None
         if ctx.needs_input_grad[0] and row.after:
             dx = torch.empty_like(x)
@@ -158,7 +176,7 @@ class _Normalised(torch.autograd.Function):
             dx, wide = torch.empty_like(x), _Wide.of(x)
             arrays = [wide.rows(dz), wide.rows(x), wide.tiled(line), wide.rows(dx)]
             wide.run(loops.backward(activation), arrays)
-        of_weight = torch.from_numpy(_float(with_x * ctx.deviation)) if ctx.needs_input_grad[1] else None
+        of_weight = torch.from_numpy(_float(with_x * deviation)) if ctx.needs_input_grad[1] else None
         of_bias = torch.from_numpy(_float(total)) if ctx.needs_input_grad[2] else None
         return None if dx is None else dx.permute(0, 3, 1, 2), of_weight, of_bias, None, None, None
 
@@ -215,11 +233,8 @@ class _Wide:
 
     @classmethod
     def of(cls, x: Tensor) -> _Wide:
-        channels, times = x.shape[3], 1
-        count = x.numel() // channels
-        while times * channels < ROW_FLOATS and count % (2 * times) == 0:
-            times *= 2
-        return cls(count, channels, times)
+        count, channels = x.numel() // x.shape[3], x.shape[3]
+        return cls(count, channels, joined(count, channels))
 
     @property
     def block_rows(self) -> int:
@@ -234,27 +249,27 @@ class _Wide:
 
     def run(self, loop: Any, arrays: list[np.ndarray]) -> None:
         """Run a loop over all rows."""
-        _run(loop, arrays, self.count // self.times)
+        over(loop, arrays, self.count // self.times)
 
     def parts(self, loop: Any, arrays: list[np.ndarray]) -> np.ndarray:
         """What a loop sums in each block: float64 (blocks, 2, columns of a channel, C)."""
         blocks = math.ceil(self.count // self.times / self.block_rows)
         found = np.empty((blocks, 2, self.times * self.channels), np.float32)
-        _run(loop, [*arrays, self.block_rows, found], blocks)
+        over(loop, [*arrays, self.block_rows, found], blocks)
         return found.reshape(blocks, 2, self.times, self.channels).astype(np.float64)
+
+
+def joined(count: int, channels: int) -> int:
+    """How many neighbouring places of so many to take as one row: as many as make it long enough, and divide them."""
+    times = 1
+    while times * channels < ROW_FLOATS and count % (2 * times) == 0:
+        times *= 2
+    return times
 
 
 def _by_map(loop: Any, arrays: list[np.ndarray], pooled: torch.Size) -> None:
     """Run a loop over the rows of pooled maps (B, H/2, W/2, C)."""
-    _run(loop, arrays, pooled[0] * pooled[1])
-
-
-def _run(loop: Any, arrays: list[Any], count: int) -> None:
-    """Run a loop over so many rows or blocks, a part of them in each thread."""
-    numbers = max(a.size for a in arrays if isinstance(a, np.ndarray))
-    threads = max(1, min(torch.get_num_threads(), count)) if numbers > ALONE else 1
-    cuts = [round(i * count / threads) for i in range(threads + 1)]
-    shared(lambda parts: [loop(*arrays, first, last) for first, last in parts], list(pairwise(cuts)))
+    over(loop, arrays, pooled[0] * pooled[1])
 
 
 def _halved(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+
+ALONE = 1 << 18  # numbers that are too few to be shared among threads
 
 Blocks = Sequence[tuple[int, int]]  # the first and last of each
 T = TypeVar("T")
@@ -52,3 +55,14 @@ def shared(work: Callable[[Blocks], T], blocks: Blocks) -> list[T]:
         return [work(blocks)]
     cuts = [round(i * len(blocks) / threads) for i in range(threads + 1)]
     return _pool.map(work, [blocks[a:b] for a, b in pairwise(cuts)])
+
+
+def over(loop: Callable[..., None], arrays: Sequence[Any], count: int, alone: int = ALONE) -> None:
+    """Run a compiled loop over so many rows, which it is told the first and last of: a part of them in each thread.
+
+    One thread does what is of ``alone`` numbers or fewer.
+    """
+    numbers = max(array.size for array in arrays if isinstance(array, np.ndarray))
+    threads = max(1, min(torch.get_num_threads(), count)) if numbers > alone else 1
+    cuts = [round(i * count / threads) for i in range(threads + 1)]
+    shared(lambda parts: [loop(*arrays, first, last) for first, last in parts], list(pairwise(cuts)))

@@ -27,6 +27,7 @@ BLOCK = 1024  # tiles at a time, at most
 LEAST_BLOCK = 32
 BLOCK_FLOATS = 1 << 20  # transformed numbers at a time: 4 MB
 KEPT_BLOCKS = 8  # of a thread
+ROWS = 16  # tiles are multiplied by so many, or what comes out would depend on how many there are
 GAP = 16  # floats between the positions of a block
 
 Padding = tuple[int, int]
@@ -125,8 +126,9 @@ def _convolved(
     def work(blocks: Blocks) -> bool:
         check = np.zeros(lanes.WIDTH, np.float32)
         for first, last in blocks:
-            x = _scratch("x", last - first, factors.shape[1], len(factors))
-            y = _scratch("y", last - first, into, len(factors))
+            rows = ROWS * math.ceil((last - first) / ROWS)  # what is over is multiplied and not looked at
+            x = _scratch("x", rows, factors.shape[1], len(factors))
+            y = _scratch("y", rows, into, len(factors))
             spare = _spare(filtering, max(factors.shape[1:]))
             read(image, x.array, x.gap, first, last, grid.rows, grid.columns, *padding, spare)
             torch.bmm(x.tensor, factors, out=y.tensor)

@@ -13,6 +13,7 @@ from ..classifying.classifier import Classifier
 from ..classifying.prediction import find_views, view_logits
 from ..datasets.dataset import Dataset
 from ..errors import DataError
+from ..models.taps import computing_by
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def evaluate(
     looks = find_views(views)
     index = dataset.subset(part, limit)
     translate = translation(classifier.class_names, dataset.class_names)
-    scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
+    with computing_by(classifier.faster()):
+        scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
     if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
         raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])

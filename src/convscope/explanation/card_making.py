@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from ..errors import DataError
 from ..evaluation.subject import Subject
 from ..images.preprocess import Preprocess, to_tensor
 from ..machine import device_of
-from ..models.taps import evaluating, reach
+from ..models.fast_norms import Forwards
+from ..models.taps import computing_by, evaluating, reach
 from ..randomness import order, seed_of
 from .ablation import Ablated, ablate
 from .cards import Belief, Card, ClassImages, Exemplar, LayerCards, crops_of, parts_of, twins_of, usage_of, verdicts
@@ -69,6 +70,7 @@ class CardMaterial:
     """A network that is explained, how it takes images, its classes, and the dataset with its own classes.
 
     ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
+    ``faster`` are layers that compute otherwise (see ``Classifier.faster``).
     """
 
     network: nn.Module
@@ -76,12 +78,13 @@ class CardMaterial:
     class_names: tuple[str, ...]
     dataset: Dataset
     labels: np.ndarray | None
+    faster: Forwards = field(default_factory=dict)
 
     @classmethod
     def of(cls, subject: Subject) -> CardMaterial:
         """Take what is needed of what a command is asked about."""
         c = subject.classifier
-        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels)
+        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels, c.faster())
 
     def images(self, index: np.ndarray) -> Tensor:
         """Normalised images (B, 3, S, S), on the network's device."""
@@ -135,7 +138,7 @@ class CardMaker:
         ``kept`` is the state of a stream to go on from, ``skip`` names the layers that are not made again. With
         ``whole``, what concerns the network as a whole is made too: probes and class images.
         """
-        with evaluating(self.material.network):
+        with evaluating(self.material.network), computing_by(self.material.faster):
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
                 stream.restore(kept)

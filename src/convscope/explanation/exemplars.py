@@ -7,7 +7,7 @@ the few that beat it are looked at more closely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..classifying.prediction import logits
+from ..convolution.normalised import fits
+from ..convolution.peaks import MOST_PLACES, peaks
+from ..convolution.timing import is_possible
 from ..errors import DamagedFile
 from ..images.preprocess import Preprocess
 from ..models.taps import tapping
@@ -24,7 +27,8 @@ from .layers import Layer
 _WORST = -(2**63)  # the key of a place in the list that no image has taken
 _LOW_WORD = 2**32 - 1
 MANY = 2  # candidates a filter in a batch, from which on the best of the batch are taken instead
-WAITING = 16  # batches whose candidates wait to be merged together
+WAITING = 16  # batches whose tops or candidates wait to be merged together
+Places = Callable[[Tensor, Tensor], Tensor]  # of the numbers of images and of filters, the places of their tops
 CACHED = 2**19  # numbers of a layer's output that are looked at together: 2 MB
 
 
@@ -84,6 +88,7 @@ class Stream:
         self.above = [torch.zeros(layer.filters, dtype=torch.float64) for layer in layers]
         self.images = 0
         self._buffer = self._ones = torch.empty(0)
+        self._waiting: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in layers]
 
     @contextmanager
     def watching(self, network: nn.Module, index: np.ndarray) -> Iterator[None]:
@@ -100,13 +105,36 @@ class Stream:
         self.images += len(index)
 
     def _take(self, number: int, maps_BCHW: Tensor, index_B: Tensor) -> None:
+        if is_possible() and fits(maps_BCHW) and maps_BCHW[0, 0].numel() <= MOST_PLACES:
+            highest_BC, places_BC, above_C = peaks(maps_BCHW)
+            self.above[number] += above_C
+            self._waiting[number].append((highest_BC, index_B, places_BC))
+            if len(self._waiting[number]) >= WAITING:
+                self._merge(number)
+            return
+        self._merge(number)  # what waits came before
         highest_BC = self._look_over(number, maps_BCHW)
-        self.best[number].merge(highest_BC, index_B, maps_BCHW)
+
+        def places(images: Tensor, filters: Tensor) -> Tensor:
+            device = maps_BCHW.device
+            return maps_BCHW[images.to(device), filters.to(device)].flatten(1).argmax(1).cpu()
+
+        self._merge_in(number, highest_BC, index_B, places)
+
+    def _merge(self, number: int) -> None:
+        """Merge what waits of a layer: the tops of many batches cost no more than those of one."""
+        if self._waiting[number]:
+            highest_BC, index_B, places_BC = (torch.cat(parts) for parts in zip(*self._waiting[number], strict=True))
+            self._waiting[number].clear()
+            self._merge_in(number, highest_BC, index_B, lambda images, filters: places_BC[images, filters])
+
+    def _merge_in(self, number: int, highest_BC: Tensor, index_B: Tensor, places: Places) -> None:
+        self.best[number].merge(highest_BC, index_B, places)
         if self.least:
             self.least[number].merge(-highest_BC, index_B, None)
 
     def _look_over(self, number: int, maps_BCHW: Tensor) -> Tensor:
-        """Count what is above 0, and return the highest value of each map, (B, C).
+        """Count what is above 0, and return the highest value of each map, (B, C), without compiled loops.
 
         A few images at a time, which stay in the cache while both are done. A matrix product is the fastest sum over
         places that torch has, and exact: whole numbers below 2**24.
@@ -130,6 +158,7 @@ class Stream:
 
     def results(self) -> tuple[Exemplars, ...]:
         """Tell what was found so far."""
+        self._merge_all()
         found = []
         for number, layer in enumerate(self.layers):
             values, index, places = self.best[number].sorted(self.images)
@@ -148,8 +177,13 @@ class Stream:
             )
         return tuple(found)
 
+    def _merge_all(self) -> None:
+        for number in range(len(self.layers)):
+            self._merge(number)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that ``restore`` needs, as named tensors."""
+        self._merge_all()
         tensors = {"images": torch.tensor(self.images)}
         for number, layer in enumerate(self.layers):
             name = f"{number}/{layer.name}"
@@ -188,7 +222,7 @@ class _Best:
         self._threshold = torch.full((layer.filters,), -torch.inf)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # filters, keys, places, each (n,)
 
-    def merge(self, highest_BC: Tensor, index_B: Tensor, maps_BCHW: Tensor | None) -> None:
+    def merge(self, highest_BC: Tensor, index_B: Tensor, places_of: Places | None) -> None:
         """Take in a batch; where a value is reached is looked up for the few that may enter."""
         highest_BC = highest_BC.float()
         images, filters = (highest_BC.cpu() >= self._threshold).nonzero(as_tuple=True)
@@ -201,9 +235,8 @@ class _Best:
         else:
             keys = _key(highest_BC.cpu()[images, filters], index_B[images])
         places = torch.zeros_like(keys)
-        if maps_BCHW is not None:
-            device = maps_BCHW.device
-            places = maps_BCHW[images.to(device), filters.to(device)].flatten(1).argmax(1).cpu()
+        if places_of is not None:
+            places = places_of(images, filters)
         self._waiting.append((filters, keys, places))
         if len(self._waiting) >= WAITING or len(filters) > len(self._threshold):
             self._settle()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..convolution.normalised import ACTIVATIONS, Moments, Row, RowShape, fits, normalise
+from ..convolution.normalised import ACTIVATIONS, Moments, Row, RowShape, fits, normalise, normalise_by
 from .taps import evaluating, record
 
 Forwards = dict[nn.Module, Callable[..., Any]]
@@ -80,11 +80,12 @@ class _Row:
         return Row(self.before is not None, activation, after)
 
     def __call__(self, x: Tensor) -> Tensor:
-        one = x.numel() // x.shape[1] < 8  # torch refuses to normalise a single number
-        if one or not self.norm.training or not fits(x) or min(x.shape[2:]) < 2 or any(map(_watched, self.modules)):
+        few = x.numel() // x.shape[1] < 8  # torch refuses to normalise a single number
+        slopes = not self.norm.training and torch.is_grad_enabled()  # of a norm in evaluation
+        if few or slopes or not fits(x) or min(x.shape[2:]) < 2 or any(map(_watched, self.modules)):
             return _one_by_one(self.modules, x)
         kind = self.kind(*x.shape[2:])
-        out = _normalised(self.norm, kind, x)
+        out = (_normalised if self.norm.training else _evaluated)(self.norm, kind, x)
         return out if kind.after or self.after is None else self.after(out)
 
 
@@ -138,3 +139,11 @@ def _normalised(norm: nn.BatchNorm2d, row: Row, x: Tensor) -> Tensor:
             running.mul_(1 - momentum).add_(torch.from_numpy(now).to(running.dtype), alpha=momentum)
 
     return normalise(x, norm.weight, norm.bias, norm.eps, row, seen)
+
+
+def _evaluated(norm: nn.BatchNorm2d, row: Row, x: Tensor) -> Tensor:
+    """A row's output by the norm's running statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    moments = Moments(norm.running_mean.double().numpy(), norm.running_var.double().numpy(), 0)
+    return normalise_by(x, norm.weight, norm.bias, norm.eps, row, moments)

@@ -185,7 +185,8 @@ class Session:
     def _log_row(self, step: Step) -> dict[str, Any]:
         assert step.summary is not None
         images, preprocess = self.dataset.images, self.dataset.preprocess
-        with convolving(self.state.best_network, self.recipe.convolution.by_layer):
+        chosen = self.recipe.convolution
+        with convolving(self.state.best_network, chosen.by_layer, chosen.fused):
             scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
         if not torch.isfinite(scores).all():
             raise self._no_numbers("the validation outputs")
