@@ -20,7 +20,7 @@ def peaks(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ``maps`` (B, C, H, W) are of the kind that ``normalised.fits``, of MOST_PLACES or fewer. A place is a number in the
     order of rows, the first where there are several.
     """
-    from . import norm_loops as loops
+    from . import peak_loops as loops
 
     x = maps.detach().permute(0, 2, 3, 1)
     count, height, width, channels = x.shape
