@@ -55,9 +55,12 @@ dist: $(READY) ## sdist and wheel, into dist
 	$(BIN)/python -m build
 	@ls -l dist
 
+# Those that are asked about runs, by name: bench/seconds_to.py RUN, bench/convolution_accuracy.py.
+OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py
+
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer
-	@for file in $(filter-out bench/paired.py,$(sort $(wildcard bench/*.py))); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in $(filter-out bench/paired.py $(OF_RUNS),$(sort $(wildcard bench/*.py))); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 # .venv by its name: an environment given with VENV= is not ours to delete.
 clean: ## remove what make made: .venv, .venv-floors, docs/_build, caches (runs stay)

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,15 @@ from convscope.convolution import timing
 from convscope.convolution.normalised import Row, RowShape, by_torch, normalise
 from convscope.convolution.peaks import peaks
 from convscope.convolution.timing import EPSILON, faster_rows
+from convscope.explanation.ablation import ablate
+from convscope.explanation.layers import find_layers
+from convscope.images.preprocess import Preprocess
+from convscope.models import fast_norms
 from convscope.models.fast_convolutions import convolving
 from convscope.models.fast_norms import rows_of
+from convscope.models.recomputing import recomputing
 from convscope.models.registry import build
-from convscope.models.taps import record
+from convscope.models.taps import computing_by, record
 from convscope.training.runs import Run
 
 LAST = torch.channels_last
@@ -282,3 +288,117 @@ def test_the_peaks_of_maps_are_those_of_torch(images: int, channels: int, sides:
     assert torch.equal(highest.nan_to_num(99), flat.amax(2).nan_to_num(99))
     assert torch.equal(places, flat.nan_to_num(99).argmax(2))
     assert torch.equal(above, (flat > 0).sum((0, 2)).double())
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """The rows that were computed in one go from here on."""
+    seen: list[Row] = []
+    for name in ("normalise", "normalise_by"):
+        function = getattr(fast_norms, name)
+        monkeypatch.setattr(fast_norms, name, lambda *a, f=function: (seen.append(a[4]), f(*a))[1])
+    return seen
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg", "speednet"])
+def test_rows_are_computed_in_one_go_unless_somebody_looks(name: str, monkeypatch: pytest.MonkeyPatch):
+    network, seen = build_like(build(name, 4, 32, seed=0)), counted(monkeypatch)
+    rows = rows_of(network, 32)
+    norm = network.get_submodule(next(iter(rows)))
+    with convolving(network, {}, list(rows)):
+        network(IMAGES)
+        assert seen == [shape.row for shape in rows.values()]
+        network.eval()
+        with torch.no_grad():
+            network(IMAGES)
+        assert len(seen) == 2 * len(rows)
+        network(IMAGES)  # with gradients
+        assert len(seen) == 2 * len(rows)
+        network.train()
+        with record(network, [next(iter(rows))]):
+            network(IMAGES)
+        assert len(seen) == 3 * len(rows) - 1
+        with computing_by({norm: lambda x: x / 2}):
+            out = network(IMAGES)
+        assert len(seen) == 4 * len(rows) - 2
+    with computing_by({norm: lambda x: x / 2}):
+        assert torch.allclose(out, network(IMAGES), atol=1e-3)
+
+
+def test_a_layer_that_stands_twice_in_a_sequence_is_called_twice():
+    act, pool = nn.ReLU(), nn.MaxPool2d(2)
+    first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+    layers = [first, nn.BatchNorm2d(4), act, pool, second, nn.BatchNorm2d(4), act, pool]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 8 * 8, 4))
+    rows = rows_of(network, 32)
+    assert [shape.row for shape in rows.values()] == 2 * [Row(False, 1, True)]
+    for mine, theirs in zip(step(network, list(rows), IMAGES), step(network, [], IMAGES), strict=True):
+        assert torch.allclose(mine.double(), theirs.double(), rtol=1e-3, atol=1e-4)
+    twin = build_like(network)
+    with recomputing(twin):
+        found = twin(IMAGES)
+    assert torch.equal(found, build_like(network)(IMAGES))
+
+
+@pytest.mark.parametrize("tiles", [{}, {"0": (4, 4, 4)}])
+def test_what_comes_behind_may_work_in_place(tiles: dict):
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4),
+        nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 15 * 15, 4),
+    )  # fmt: skip
+    mine, theirs = build_like(network), build_like(network)
+    with convolving(mine, tiles, ["3"]):
+        F.cross_entropy(mine(IMAGES), torch.arange(8) % 4).backward()
+    F.cross_entropy(theirs(IMAGES), torch.arange(8) % 4).backward()
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 300])
+def test_other_channels_than_a_norm_has_get_the_sentence_of_torch(channels: int):
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
+    x = drawn(2, channels, 4, 4).contiguous(memory_format=LAST)
+    for training in (True, False):
+        network.train(training)
+        with convolving(network, {}, ["0"]), torch.no_grad(), pytest.raises(RuntimeError, match="running_mean"):
+            network(x)
+
+
+def test_one_number_behind_a_pool_is_refused_as_by_torch():
+    network = nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(3))
+    with convolving(network, {}, ["1"]), pytest.raises(ValueError, match="more than 1 value"):
+        network(drawn(1, 3, 3, 3).contiguous(memory_format=LAST))
+
+
+def test_silencing_a_filter_is_the_same_whatever_its_layers_are_computed_by():
+    network = build_like(build("alexnet", 4, 32, seed=0)).eval()
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    labels, preprocess = np.arange(40) % 4, Preprocess(32)
+    found = []
+    for norms in ([], list(rows_of(network, 32))):
+        for layer in find_layers(network, torch.zeros(1, 3, 32, 32)):
+            with convolving(network, {}, norms):
+                found.append(ablate(network, images, labels, preprocess, layer, np.arange(40), [0, 1]))
+    for plain, fast in zip(found[:3], found[3:], strict=True):
+        assert plain.logit_lost.abs().max() > 0
+        assert torch.allclose(plain.logit_lost, fast.logit_lost, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_goes_on_after_a_validation_in_one_thread(tmp_path: Path, threads: int):
+    before = torch.get_num_threads()
+    options = {"model": "vgg", "width": 8, "precision": "float32", "runs": tmp_path, "limit": 120, "batch_size": 16}
+    try:
+        torch.set_num_threads(threads)
+        convscope.train("digits", name="a", convolution="winograd", epochs=2, **options)
+    finally:
+        torch.set_num_threads(before)
+    assert len(Run(tmp_path / "a").log()) == 2
+
+
+def test_a_run_of_a_named_recipe_goes_on_by_the_same_command(tmp_path: Path):
+    options = {"recipe": "speed-small", "width": 4, "precision": "float32", "runs": tmp_path, "limit": 60}
+    options |= {"convolution": "winograd", "name": "a"}
+    convscope.train("digits", epochs=1, **options)
+    convscope.train("digits", epochs=1, resume=True, **options)
+    report = convscope.train("digits", epochs=1, resume=True, watch=True, **options)
+    assert any("watched by themselves" in note for note in report.notes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..storage import make_folder
 OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 config: Any = numba.config
+_first = threading.RLock()
 
 
 class Compiled:
@@ -36,13 +38,21 @@ class Compiled:
         if self.loop is not None:
             self.loop(*arguments)
             return
+        with _first:  # one thread at a time, for the folder is a setting of Numba's
+            if self.loop is None:
+                self.loop = self._made(arguments)
+                return
+        self.loop(*arguments)
+
+    def _made(self, arguments: tuple[Any, ...]) -> Any:
+        """The loop, compiled for such arguments, and run."""
         try:
             loop = self._of_cache()
             loop(*arguments)
         except Exception:  # whatever Numba makes of a full disk, a folder without rights, a file cut short
             loop = numba.njit(**OPTIONS)(self.function)
             loop(*arguments)
-        self.loop = loop
+        return loop
 
     def _of_cache(self) -> Any:
         """The loop, kept in a folder that is ours alone: what lies there is run."""

@@ -9,6 +9,7 @@ Importing this file imports Numba, and raises ImportError where that is missing.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -120,7 +121,7 @@ class Lanes:
         return self._made(self._of(number))
 
     def exp(self) -> Lanes:
-        """e to the power of each, within 2 units of the last place; of more than 88, of 88."""
+        """e to the power of each, within 2 units of the last place from -87 to 88; beyond, nearly 0 and that of 88."""
         held = (self < -MOST).chosen(-MOST, self)
         held = (-held < -MOST).chosen(MOST, held)
         shifted = held.fma(LOG2_E, ROUND)
@@ -179,13 +180,15 @@ class Run:
         self.builder.store(lanes.value, self._pointer(place, kind, size), align=size)
 
 
-FORMULAS: list[Callable[[Run], None]] = []  # compiled code knows them by their number
+FORMULAS: dict[int, Callable[[Run], None]] = {}  # by the numbers that compiled code, which is kept, knows them by
 
 
-def number_of(formula: Callable[[Run], None]) -> int:
-    """The number that ``each`` knows a formula by."""
-    FORMULAS.append(formula)
-    return len(FORMULAS) - 1
+def number_of(name: str, formula: Callable[[Run], None]) -> int:
+    """The number that ``each`` knows a formula by: a function of its name, in whatever order files are imported."""
+    number = zlib.crc32(name.encode())
+    assert number not in FORMULAS, name
+    FORMULAS[number] = formula
+    return number
 
 
 def _typed(context, number, count, places):

@@ -39,7 +39,7 @@ def _through(activation: int, y: Lanes, dz: Lanes) -> Lanes:
 
 def _numbers(formula: Callable[..., None]) -> list[int]:
     """The numbers of a formula for each activation."""
-    return [number_of(partial(formula, activation)) for activation in (NONE, RELU, SILU)]
+    return [number_of(f"{formula.__name__} {kind}", partial(formula, kind)) for kind in (NONE, RELU, SILU)]
 
 
 # ------------------------------------------------------------------------------- rows (N, W) of numbers, by columns
@@ -85,7 +85,7 @@ def _gradient(activation: int, dz: Lanes, x: Lanes, line: list[Lanes]) -> Lanes:
     return dy.fma(alpha, (x - mean).fma(spread, shift))
 
 
-ADD, ADD_SQUARE = number_of(_add), number_of(_add_square)
+ADD, ADD_SQUARE = number_of("add", _add), number_of("add_square", _add_square)
 FORWARD, ADD_GRADIENT, BACKWARD = _numbers(_forward), _numbers(_add_gradient), _numbers(_backward)
 
 
@@ -148,7 +148,7 @@ def sums_of_gradients(activation: int) -> Any:
 def backward(activation: int) -> Any:
     """(dz, x, line, dx, first, last): dx = dy * alpha + (x - mean) * spread + shift.
 
-    The rows of ``line`` are alpha, beta, mean, spread and shift. It may be that dx is dz.
+    The rows of ``line`` are alpha, beta, mean, spread and shift.
     """
     formula = BACKWARD[activation]
 
@@ -211,7 +211,7 @@ def _backward_of_pooled(activation: int, run: Run) -> None:
         run.store(8 + number, which.equals(number).chosen(dx, 0.0))
 
 
-POOL, FORWARD_POOLED = number_of(_pool), _numbers(_forward_pooled)
+POOL, FORWARD_POOLED = number_of("pool", _pool), _numbers(_forward_pooled)
 BACKWARD_POOLED, BACKWARD_OF_POOLED = _numbers(_backward_pooled), _numbers(_backward_of_pooled)
 
 

@@ -24,6 +24,7 @@ from .threads import over
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.SiLU: 2}  # by their number in norm_loops
 BLOCK_FLOATS = 1 << 16  # numbers that are worked on at a time: 256 kB
+BLOCK_ROWS = 1 << 10  # at most: so many numbers are summed one by one
 ROW_FLOATS = 256  # rows of fewer channels are joined to rows of about so many numbers
 
 
@@ -97,7 +98,7 @@ def normalise_by(  # noqa: PLR0913 - what a norm is, and its row
     """The row's output, of maps that given moments normalise, as in evaluation; it has no gradients."""
     x = _last(images)
     x = _pooled(x)[0] if row.before else x
-    return _rest(x, _line(weight, bias, epsilon, moments), row)[0].permute(0, 3, 1, 2)
+    return _rest(x, _line(weight, bias, epsilon, moments), row)[0]
 
 
 def _line(weight: Tensor | None, bias: Tensor | None, epsilon: float, moments: Moments) -> np.ndarray:
@@ -113,12 +114,13 @@ def _rest(x: Tensor, line: np.ndarray, row: Row) -> tuple[Tensor, Tensor | None,
     from . import norm_loops as loops
 
     if row.after:
-        pooled, chosen, which = _halved(x), _halved(x), _halved(x, torch.uint8)
+        chosen, which = _halved(x), _halved(x, torch.uint8)
+        out, pooled = _maps(*chosen.shape)
         arrays = [x.numpy(), line, pooled.numpy(), chosen.numpy(), which.numpy()]
-        _by_map(loops.forward_pooled(row.activation), arrays, pooled.shape)
-        return pooled, chosen, which
-    out, wide = torch.empty_like(x), _Wide.of(x)
-    wide.run(loops.forward(row.activation), [wide.rows(x), wide.tiled(line), wide.rows(out)])
+        _by_map(loops.forward_pooled(row.activation), arrays, chosen.shape)
+        return out, chosen, which
+    (out, rows), wide = _maps(*x.shape), _Wide.of(x)
+    wide.run(loops.forward(row.activation), [wide.rows(x), wide.tiled(line), wide.rows(rows)])
     return out, None, None
 
 
@@ -145,7 +147,7 @@ class _Normalised(torch.autograd.Function):
         ctx.line = _line(weight, bias, epsilon, moments)
         out, chosen, of_square = _rest(x, ctx.line, row)
         ctx.save_for_backward(x, chosen, of_square if row.after else which)
-        return out.permute(0, 3, 1, 2)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -238,7 +240,7 @@ class _Wide:
 
     @property
     def block_rows(self) -> int:
-        return max(1, BLOCK_FLOATS // (self.times * self.channels))
+        return max(1, min(BLOCK_ROWS, BLOCK_FLOATS // (self.times * self.channels)))
 
     def rows(self, x: Tensor) -> np.ndarray:
         return x.view(self.count // self.times, self.times * self.channels).numpy()
@@ -270,6 +272,15 @@ def joined(count: int, channels: int) -> int:
 def _by_map(loop: Any, arrays: list[np.ndarray], pooled: torch.Size) -> None:
     """Run a loop over the rows of pooled maps (B, H/2, W/2, C)."""
     over(loop, arrays, pooled[0] * pooled[1])
+
+
+def _maps(count: int, height: int, width: int, channels: int) -> tuple[Tensor, Tensor]:
+    """New maps (B, C, H, W) in channels-last memory, and their numbers as (B, H, W, C).
+
+    The first may be given away: of a view that a function of its own returns torch lets nothing be changed in place.
+    """
+    maps = torch.empty(count, channels, height, width, memory_format=torch.channels_last)
+    return maps, maps.permute(0, 2, 3, 1)
 
 
 def _halved(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -16,7 +16,7 @@ def _peak(rows: int, run: Run) -> None:
     number, highest, row, above = (run.load(place) for place in range(4))
     for i in range(rows):
         x = run.load(4 + i)
-        higher = x.beats(highest)
+        higher = (highest < x) | x.is_nan() & (highest <= highest)
         highest = higher.chosen(x, highest)
         row = higher.chosen(number + i if i else number, row)
         above = above + (-x < 0.0).chosen(x.all(1.0), 0.0)
@@ -37,8 +37,8 @@ def _fold(run: Run) -> None:
     run.store(7, run.load(7) + count)
 
 
-PEAK, PEAKS = number_of(partial(_peak, 1)), number_of(partial(_peak, 4))
-FOLD = number_of(_fold)
+PEAK, PEAKS = number_of("peak", partial(_peak, 1)), number_of("peaks", partial(_peak, 4))
+FOLD = number_of("fold", _fold)
 
 
 @cache

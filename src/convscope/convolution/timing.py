@@ -118,7 +118,8 @@ def _remembered(
     known: dict[str, Any] = {}
     with suppress(OSError, DamagedFile, StorageError):
         known = read_json(path)
-    mine: dict[str, Any] = known.get(key) or {}
+    mine = known.get(key)
+    mine = mine if isinstance(mine, dict) else {}
     found, news = {}, {}
     for number, (thing, name) in enumerate(named.items()):
         if is_sound(mine.get(name)):

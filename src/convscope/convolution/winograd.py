@@ -116,12 +116,13 @@ def _convolved(
     count, height, width, _ = images.shape
     r = filtering.filter_size
     into = filters.shape[1] if turned else filters.shape[0]
-    out = torch.empty(count, height + 2 * padding[0] - r + 1, width + 2 * padding[1] - r + 1, into)
-    grid = Grid(filtering, count, out.shape[1], out.shape[2], padding)
+    sides = (height + 2 * padding[0] - r + 1, width + 2 * padding[1] - r + 1)
+    out = torch.empty(count, into, *sides, memory_format=torch.channels_last)  # no view: it may be changed in place
+    grid = Grid(filtering, count, *sides, padding)
     read = kernels.reading(kernels.INPUT, filtering)
     write = kernels.writing(filtering)
     factors = _transformed(filters, filtering, turned)  # (positions, channels in, channels out)
-    image, made = images.numpy(), out.numpy()
+    image, made = images.numpy(), out.permute(0, 2, 3, 1).numpy()
 
     def work(blocks: Blocks) -> bool:
         check = np.zeros(lanes.WIDTH, np.float32)
@@ -136,7 +137,7 @@ def _convolved(
         return bool(np.isfinite(check).all())
 
     finite = all(shared(work, grid.blocks(sum(factors.shape[1:]))))
-    return out.permute(0, 3, 1, 2), finite
+    return out, finite
 
 
 def _transformed(filters: Tensor, filtering: Filtering, turned: bool) -> Tensor:
@@ -178,7 +179,8 @@ def _scratch(name: str, rows: int, channels: int, positions: int) -> _Block:
     key = (name, rows, channels, positions)
     if key not in kept:
         gap = rows * channels + GAP
-        flat = torch.empty(positions * gap)
+        with torch.inference_mode(False):  # training goes on with what a validation made
+            flat = torch.empty(positions * gap)
         kept[key] = _Block(flat.numpy(), flat.as_strided((positions, rows, channels), (gap, channels, 1)), gap)
         while len(kept) > KEPT_BLOCKS:
             kept.pop(next(iter(kept)))

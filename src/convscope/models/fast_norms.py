@@ -52,7 +52,7 @@ def _sequences(
 ) -> dict[nn.Module, list[nn.Module | _Row]]:
     """What each ``nn.Sequential`` is made of; only these norms are of a row, or all."""
     return {
-        module: list(_units(list(module.children()), norms))
+        module: list(_units(list(module), norms))  # as it is called: a layer may stand in it twice
         for module in network.modules()
         if isinstance(module, nn.Sequential)
         and type(module).forward is nn.Sequential.forward
@@ -80,13 +80,20 @@ class _Row:
         return Row(self.before is not None, activation, after)
 
     def __call__(self, x: Tensor) -> Tensor:
-        few = x.numel() // x.shape[1] < 8  # torch refuses to normalise a single number
-        slopes = not self.norm.training and torch.is_grad_enabled()  # of a norm in evaluation
-        if few or slopes or not fits(x) or min(x.shape[2:]) < 2 or any(map(_watched, self.modules)):
+        if not self._is_possible(x):
             return _one_by_one(self.modules, x)
         kind = self.kind(*x.shape[2:])
         out = (_normalised if self.norm.training else _evaluated)(self.norm, kind, x)
         return out if kind.after or self.after is None else self.after(out)
+
+    def _is_possible(self, x: Tensor) -> bool:
+        """Tell whether maps can go through in one go, with nobody looking at what passes between the modules."""
+        if not fits(x) or x.shape[1] != self.norm.num_features or min(x.shape[2:]) < 2 or any(map(_seen, self.modules)):
+            return False
+        if not self.norm.training:
+            return not torch.is_grad_enabled()
+        height, width = (side // 2 if self.before else side for side in x.shape[2:])
+        return len(x) * height * width > 1  # torch has a sentence for one number
 
 
 def _units(layers: Sequence[nn.Module], norms: Collection[nn.Module] | None) -> Iterator[nn.Module | _Row]:
@@ -115,8 +122,10 @@ def _is_pool(layer: nn.Module) -> bool:
     return pairs == [(2, 2), (2, 2)] and layer.padding in (0, (0, 0)) and layer.dilation in (1, (1, 1))
 
 
-def _watched(module: nn.Module) -> bool:
-    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
+def _seen(module: nn.Module) -> bool:
+    """Tell whether a module has hooks, or computes by something else for the moment."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in module.__dict__
 
 
 def _one_by_one(layers: Sequence[Callable[[Any], Any]], x: Any) -> Any:

@@ -53,7 +53,8 @@ def _sequences(module: nn.Module) -> list[nn.Module]:
 
 def _flat(sequence: nn.Module) -> list[nn.Module]:
     """The layers of a sequence in order, those of sequences within it among them."""
-    return [unit for c in sequence.children() for unit in (_flat(c) if _is_sequence(c) else [c])]
+    layers = list(sequence) if isinstance(sequence, nn.Sequential) else list(sequence.children())  # one may stand twice
+    return [unit for c in layers for unit in (_flat(c) if _is_sequence(c) else [c])]
 
 
 def _groups(sequence: nn.Module) -> list[Group]:

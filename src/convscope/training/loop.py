@@ -124,13 +124,15 @@ def prepare(network: torch.nn.Module, batches: Batches) -> None:
         show(batches.some(PREPARE_IMAGES))
 
 
-def train(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None) -> Iterator[Step]:
+def train(
+    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None, keep_memory: bool = True
+) -> Iterator[Step]:
     """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
 
     ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
-    caller's random generators are left alone.
+    caller's random generators are left alone. Memory is kept from step to step, unless it is to be saved.
     """
-    with keeping_memory():
+    with keeping_memory(keep_memory and not recipe.loop.save_memory):
         yield from _steps(state, batches, recipe, schedule or SCHEDULES[recipe.optimizer.schedule])
 
 

@@ -61,6 +61,9 @@ def resume_training(data: str, options: TrainOptions) -> Session:
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
     device = pick_device(options.device)
     notes = [*dataset.notes, *footing(before["machine"], describe(device))]
+    if options.watch and recipe.convolution.fused:
+        recipe = recipe.with_options({"fused": ()})
+        notes.append("batch norms are watched by themselves now, so not bit for bit as if undisturbed.")
     return Session(
         run=run,
         recipe=recipe,
@@ -110,9 +113,9 @@ def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) 
     wanted: dict[str, Any] = {}  # the data may lie elsewhere now: their content is compared
     recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:
-        settled = {"precision", "image_size", "batch_size", "flip"}  # a run may have found its own values for these
+        own = {"precision", "image_size", "batch_size", "flip", "tiles", "fused"}  # that a run may find for itself
         named = find_recipe(recipe_name).recipe.flat()
-        wanted |= {k: v for k, v in named.items() if k not in settled | {"data"}}
+        wanted |= {k: v for k, v in named.items() if k not in own | {"data"}}
     before = recipe.flat()
     for option, value in {**wanted, **given}.items():
         if option in before and before[option] != value:

@@ -89,6 +89,7 @@ class Session:
     scales: Mapping[str, float] | None = None  # factors of the rate by parameter
     frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
     watch: int = 0  # look inside the network every so many steps; 0: never
+    keep_memory: bool = True  # from step to step, where it need not be saved
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """Train to the end, yielding every Step, and after each epoch its log row.
@@ -120,7 +121,7 @@ class Session:
         self.state = TrainState(network, optimizer, frozen=self.frozen)
         self.batches = training_batches(self.dataset, self.recipe, self.device)
         if (self.recipe.convolution.tiles or self.recipe.convolution.fused) and not is_possible():
-            self.notes.append("Numba is missing here: convolutions that took fewer multiplications are direct now.")
+            self.notes.append("Numba is missing here: layers that were computed faster are computed by torch now.")
         if self.initial is None:
             prepare(network, self.batches)
         self.validation = self.dataset.subset("val")
@@ -134,7 +135,7 @@ class Session:
 
     def _train(self, caught: list[int]) -> Iterator[Step | dict[str, Any]]:
         clock, saved = _Clock(), time.monotonic()
-        for step in train(self.state, self.batches, self.recipe):
+        for step in train(self.state, self.batches, self.recipe, keep_memory=self.keep_memory):
             clock.data += step.seconds["data"]
             clock.compute.append(step.seconds["compute"])
             clock.images += step.images

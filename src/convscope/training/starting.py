@@ -115,6 +115,7 @@ def plan_training(data: str, options: TrainOptions) -> Planned:
         initial=initial,
         notes=start.notes,
         watch=EVERY * options.watch,
+        keep_memory=options.memory is None,
     )
     return Planned(session, description, start.rates)
 
