@@ -36,8 +36,11 @@ class Classifier:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def faster(self) -> Forwards:
-        """What ``taps.computing_by`` needs to answer as this network was validated, by the layers that its training
-        found faster, on a CPU in float32; none where it says nothing of them. The filters have no faster gradient."""
+        """What computes for layers instead (see ``taps.computing_by``), as its training found faster.
+
+        On a CPU in float32; so it was validated. The filters have no faster gradient; where the provenance says nothing
+        of layers, there are none.
+        """
         try:
             chosen = Recipe.from_dict(self.provenance["recipe"]).convolution
         except (KeyError, UsageError):
