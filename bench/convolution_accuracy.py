@@ -40,7 +40,7 @@ def main() -> None:
     for name in options.names:
         right: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for path in sorted(folder.glob(f"{name}-*-*/classifier.safetensors")):
-            way, seed = path.parent.name.removeprefix(f"{name}-").split("-")
+            way, seed = path.parent.name.removeprefix(f"{name}-").rsplit("-", 1)
             classifier = Classifier.load(path)
             with computing_by(classifier.faster()):
                 answers = logits(classifier.network, data.images, classifier.preprocess, index).argmax(1)

@@ -17,11 +17,8 @@ import numpy as np
 import torch
 
 from convscope.cli.application import SPINS
-from convscope.convolution.timing import faster_rows, fastest_tiles
 from convscope.kept_memory import usual_memory
 from convscope.machine import describe, matmul_peak
-from convscope.models.fast_convolutions import shapes_of
-from convscope.models.fast_norms import rows_of
 
 PLAIN = {  # what each library calls a processor that has AVX2 and nothing above it
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -70,14 +67,6 @@ def arguments(description: str | None) -> argparse.Namespace:
     if any(key not in os.environ for key in wanted):
         os.execve(sys.executable, [sys.executable, *sys.argv], wanted | dict(os.environ))
     return options
-
-
-def faster_of(network: torch.nn.Module, image_size: int) -> dict[str, list[Any]]:
-    """What a training of this network chooses here, as options of a recipe."""
-    shapes, rows = shapes_of(network, image_size), rows_of(network, image_size)
-    tiles, fused = fastest_tiles(shapes.values()), faster_rows(rows.values())
-    chosen = [(name, *tiles[shape]) for name, shape in shapes.items() if any(tiles[shape])]
-    return {"tiles": chosen, "fused": [name for name, row in rows.items() if fused[row]]}
 
 
 def this_machine() -> dict[str, Any]:

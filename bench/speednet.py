@@ -16,11 +16,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, faster_of, median_ratio, tell, this_machine
+from paired import abba, arguments, median_ratio, tell, this_machine
 
 from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.machine import pick_precision
+from convscope.models.fast_convolutions import fastest_layers
 from convscope.models.registry import build
 from convscope.named_recipes import find_recipe
 from convscope.recipes import Recipe
@@ -92,7 +93,7 @@ class Ours:
 
     def __init__(self, batches: Batches, wanted: Recipe) -> None:
         if wanted.loop.precision == "float32":
-            wanted = wanted.with_options(faster_of(build("speednet", 6, 32), 32))
+            wanted = wanted.with_options(fastest_layers(build("speednet", 6, 32), 32))
         network = build("speednet", 6, 32, seed=0).to(memory_format=torch.channels_last)
         prepare(network, batches)
         self.state = TrainState(network, make_optimizer(network, wanted.optimizer))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paired import abba, arguments, faster_of, median_ratio, tell, this_machine
+from paired import abba, arguments, median_ratio, tell, this_machine
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
@@ -29,6 +29,7 @@ from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.images.preprocess import to_tensor
 from convscope.machine import pick_precision
+from convscope.models.fast_convolutions import fastest_layers
 from convscope.models.registry import build
 from convscope.recipes import AUGMENTS, Recipe
 from convscope.training.batches import Batch, Batches
@@ -101,7 +102,7 @@ def recipe(precision: str, compiled: bool = False) -> Recipe:
     options: dict[str, Any] = {"precision": precision, "compile": compiled, "batch_size": BATCH, "augment": "standard"}
     options |= {"epochs": 10_000, "schedule": "constant", "warmup": 0.0, "clip": 0.0}
     if precision == "float32" and not compiled:
-        options |= faster_of(new_network(), 32)
+        options |= fastest_layers(new_network(), 32)
     return Recipe().with_options(options)
 
 

@@ -363,11 +363,11 @@ def test_a_run_goes_on_without_numba_and_says_so(tmp_path: Path, monkeypatch: py
 
 @needs_numba
 def test_only_a_training_that_is_long_is_worth_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from convscope.training import starting
+    from convscope.models import fast_convolutions
 
     timed: list[Shape] = []
     monkeypatch.setattr(
-        starting, "fastest_tiles", lambda shapes, _: {s: (4, 4, 4) for s in shapes if not timed.append(s)}
+        fast_convolutions, "fastest_tiles", lambda shapes, _: {s: (4, 4, 4) for s in shapes if not timed.append(s)}
     )
     options = {"model": "speednet", "width": 4, "precision": "float32", "runs": tmp_path, "limit": 60}
     assert convscope.prepare_training("digits", name="short", epochs=1, **options).recipe.convolution.tiles == ()

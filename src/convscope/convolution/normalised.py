@@ -72,7 +72,7 @@ def by_torch(images: Tensor, weight: Tensor | None, bias: Tensor | None, row: Ro
     """A row's output as torch computes it, one after the other."""
     images = F.max_pool2d(images, 2) if row.before else images
     out = F.batch_norm(images, None, None, weight, bias, training=True)
-    out = (Tensor.clone, F.relu, F.silu)[row.activation](out) if row.activation else out
+    out = (F.relu, F.silu)[row.activation - 1](out) if row.activation else out
     return F.max_pool2d(out, 2) if row.after else out
 
 
@@ -96,7 +96,7 @@ def normalise_by(  # noqa: PLR0913 - what a norm is, and its row
     images: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, row: Row, moments: Moments
 ) -> Tensor:
     """The row's output, of maps that given moments normalise, as in evaluation; it has no gradients."""
-    x = _last(images)
+    x = channels_last(images)
     x = _pooled(x)[0] if row.before else x
     return _rest(x, _line(weight, bias, epsilon, moments), row)[0]
 
@@ -136,7 +136,7 @@ class _Normalised(torch.autograd.Function):
         row: Row,
         seen: Callable[[Moments], None] | None,
     ) -> Tensor:
-        x, which = _last(images), None
+        x, which = channels_last(images), None
         ctx.before = x.shape
         if row.before:
             x, which = _pooled(x)
@@ -156,7 +156,7 @@ class _Normalised(torch.autograd.Function):
         from . import norm_loops as loops
 
         x, chosen, which = ctx.saved_tensors
-        row, dz, moments = ctx.row, _last(gradient), ctx.moments
+        row, dz, moments = ctx.row, channels_last(gradient), ctx.moments
         deviation = 1 / np.sqrt(moments.variance + ctx.epsilon)
         line = np.concatenate([ctx.line, _float([moments.mean])])
         dy = torch.empty_like(dz) if row.activation == loops.SILU else dz
@@ -288,7 +288,7 @@ def _halved(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(count, height // 2, width // 2, channels, dtype=dtype)
 
 
-def _last(maps: Tensor) -> Tensor:
+def channels_last(maps: Tensor) -> Tensor:
     """The same numbers with the channels last in shape and memory."""
     return maps.detach().permute(0, 2, 3, 1).contiguous()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .minimal_filtering import Filtering
+from .normalised import fits
 
 ONE, NONE = (1, 1), (0, 0)
 Padding = tuple[int, int]
@@ -39,9 +40,7 @@ def convolve(images: Tensor, filters: Tensor, bias: Tensor | None, padding: Padd
     Stride and dilation are 1, and there are no groups. Half precision, another device, another layout of
     memory and an empty batch go to torch.
     """
-    plain = images.dtype == filters.dtype == torch.float32 and images.device.type == "cpu" and images.numel()
-    last = images.is_contiguous(memory_format=torch.channels_last)
-    if not plain or not last or torch.is_autocast_enabled("cpu"):
+    if not fits(images) or filters.dtype != torch.float32:
         return torch.nn.functional.conv2d(images, filters, bias, padding=padding)
     out = _Convolution.apply(images, filters, padding, passes)
     return out if bias is None else out + bias[:, None, None]

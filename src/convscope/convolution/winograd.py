@@ -21,6 +21,7 @@ from torch import Tensor
 
 from . import kernels, lanes
 from .minimal_filtering import Filtering
+from .normalised import channels_last
 from .threads import Blocks, shared
 
 BLOCK = 1024  # tiles at a time, at most
@@ -80,7 +81,7 @@ def input_gradient(gradient: Tensor, filters: Tensor, filtering: Filtering, padd
 
 def filter_gradient(images: Tensor, gradient: Tensor, filtering: Filtering, padding: Padding) -> Tensor:
     """The gradient (K, C, r, r) of the filters, in channels-last memory."""
-    images, gradient = _last(images), _last(gradient)
+    images, gradient = channels_last(images), channels_last(gradient)
     count, height, width, K = gradient.shape
     C, r = images.shape[3], filtering.filter_size
     grid = Grid(filtering, count, height, width, padding)
@@ -112,7 +113,7 @@ def _convolved(
     images: Tensor, filters: Tensor, filtering: Filtering, padding: Padding, turned: bool
 ) -> tuple[Tensor, bool]:
     """Convolve; with ``turned`` filters their outputs are the channels of the images."""
-    images = _last(images)
+    images = channels_last(images)
     count, height, width, _ = images.shape
     r = filtering.filter_size
     into = filters.shape[1] if turned else filters.shape[0]
@@ -145,14 +146,9 @@ def _transformed(filters: Tensor, filtering: Filtering, turned: bool) -> Tensor:
     K, C = filters.shape[:2]
     gap = K * C + GAP
     made = torch.empty(filtering.positions * gap)
-    kernels.filters_loop(kernels.FILTER, filtering)(_last(filters).numpy(), made.numpy(), gap, turned)
+    kernels.filters_loop(kernels.FILTER, filtering)(channels_last(filters).numpy(), made.numpy(), gap, turned)
     shaped = made.as_strided((filtering.positions, K, C), (gap, C, 1))
     return shaped if turned else shaped.transpose(1, 2)
-
-
-def _last(images: Tensor) -> Tensor:
-    """The same numbers with the channels last in shape and memory."""
-    return images.detach().permute(0, 2, 3, 1).contiguous()
 
 
 # ------------------------------------------------------------------------------------------------------- memory

@@ -17,6 +17,7 @@ from ..datasets.dataset import Dataset
 from ..errors import DataError
 from ..evaluation.subject import Subject
 from ..images.preprocess import Preprocess, to_tensor
+from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.fast_norms import Forwards
 from ..models.taps import computing_by, evaluating, reach
@@ -138,7 +139,7 @@ class CardMaker:
         ``kept`` is the state of a stream to go on from, ``skip`` names the layers that are not made again. With
         ``whole``, what concerns the network as a whole is made too: probes and class images.
         """
-        with evaluating(self.material.network), computing_by(self.material.faster):
+        with keeping_memory(), evaluating(self.material.network), computing_by(self.material.faster):
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
                 stream.restore(kept)

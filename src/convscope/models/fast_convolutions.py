@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..convolution.normalised import RowShape
 from ..convolution.passes import Passes, Tiles, convolve
-from ..convolution.timing import FILTER_SIZES, Shape, is_possible
-from .fast_norms import Forwards, fused
+from ..convolution.timing import FILTER_SIZES, Shape, Told, faster_rows, fastest_tiles, is_possible, usual_tiles
+from .fast_norms import Forwards, fused, rows_of
 from .taps import computing_by, evaluating, record
 
 
@@ -32,6 +34,26 @@ def shapes_of(network: nn.Module, image_size: int) -> dict[str, Shape]:
             size = layer.kernel_size[0]
             found[name] = Shape(layer.in_channels, layer.out_channels, size, height, width, _padding(layer))
     return found
+
+
+def fastest_layers(network: nn.Module, image_size: int, progress: Told | None = None) -> dict[str, tuple[Any, ...]]:
+    """What a training of this network takes here, timed: ``tiles`` and ``fused``, as options of a recipe."""
+    shapes, rows = shapes_of(network, image_size), rows_of(network, image_size)
+    return _options(shapes, fastest_tiles(shapes.values(), progress), rows, faster_rows(rows.values(), progress))
+
+
+def every_layer(network: nn.Module, image_size: int) -> dict[str, tuple[Any, ...]]:
+    """The same, of every layer that can be, untimed."""
+    shapes, rows = shapes_of(network, image_size), rows_of(network, image_size)
+    tiles = {shape: usual_tiles(shape) for shape in shapes.values()}
+    return _options(shapes, tiles, rows, dict.fromkeys(rows.values(), True))
+
+
+def _options(
+    shapes: dict[str, Shape], tiles: dict[Shape, Tiles], rows: dict[str, RowShape], fast: dict[RowShape, bool]
+) -> dict[str, tuple[Any, ...]]:
+    chosen = tuple((name, *tiles[shape]) for name, shape in shapes.items() if any(tiles[shape]))
+    return {"tiles": chosen, "fused": tuple(name for name, row in rows.items() if fast[row])}
 
 
 def faster(network: nn.Module, tiles: Mapping[str, Tiles], norms: Collection[str] = ()) -> Forwards:

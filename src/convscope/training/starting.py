@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from ..convolution.timing import faster_rows, fastest_tiles, is_possible, usual_tiles
+from ..convolution.timing import is_possible
 from ..datasets.dataset import Dataset
 from ..datasets.registry import DATASETS
 from ..errors import DamagedFile, DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.architecture import architecture_of
-from ..models.fast_convolutions import shapes_of
-from ..models.fast_norms import rows_of
+from ..models.fast_convolutions import every_layer, fastest_layers, shapes_of
 from ..models.registry import MODELS, options_of
 from ..models.trial import output_fault, try_training
 from ..models.user_network import is_own
@@ -250,16 +249,12 @@ def _faster(
     if unfit:
         return {}, [f"winograd {unfit[0]}: convolutions are direct."] if wanted == "winograd" else []
     _, network = architecture_of(recipe.model.name, size, recipe.model.options(), len(dataset.class_names))
-    shapes, rows = shapes_of(network, size), rows_of(network, size)
-    passes = 3 * loop.epochs * len(dataset.parts["train"])
     if wanted == "winograd":
-        tiles, fused = {shape: usual_tiles(shape) for shape in shapes.values()}, dict.fromkeys(rows.values(), True)
-    elif passes * sum(shape.multiplications for shape in shapes.values()) < WORTH_TIMING:
+        return every_layer(network, size), []
+    passes = 3 * loop.epochs * len(dataset.parts["train"])
+    if passes * sum(shape.multiplications for shape in shapes_of(network, size).values()) < WORTH_TIMING:
         return {}, []
-    else:
-        tiles, fused = fastest_tiles(shapes.values(), progress), faster_rows(rows.values(), progress)
-    chosen = tuple((name, *tiles[shape]) for name, shape in shapes.items() if any(tiles[shape]))
-    return {"tiles": chosen, "fused": tuple(name for name, row in rows.items() if fused[row])}, []
+    return fastest_layers(network, size, progress), []
 
 
 def _batch_size(images: int, most: int) -> int:
