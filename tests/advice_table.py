@@ -74,26 +74,63 @@ ADVICE: dict[str, dict[str, str]] = {
         "with train --watch": "test_advice_looking.py::test_a_watched_training_shows_its_updates",
         "is not a batch norm with a channel, such as": "test_advice_looking.py::test_a_channel_is_named_as_the_example_is",
     },
-    "diagnosis/verdict.py": {
-        "train with --stretch, which brings out": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
-        "which spreads each image's range": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
-        "inputs)), or put a batch norm": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[exploding, norms]",
-        "give its first weights as start=": "test_advice_verdict.py::test_large_weights_of_who_knows_when",
-        "again until the loss falls": "test_advice_verdict.py::test_a_third_of_the_rate_again_until_the_loss_falls",
+    "diagnosis/callback_command.py": {
+        "set KERAS_BACKEND=torch": "test_callbacks.py::test_keras_on_torch",
+    },
+    "diagnosis/curve_files.py": {
+        "pip install convscope[tensorboard]": "test_curves.py::test_without_the_reader_of_events_it_is_named",
+    },
+    "diagnosis/rules/course.py": {
         "look at how the weights were made": "test_advice_verdict.py::test_a_fresh_network_that_holds_no_numbers_is_initialised_by_the_rule",
         "go back to the last checkpoint": "test_advice_verdict.py::test_a_training_that_broke_goes_back_to_its_checkpoint",
-        "take the last softmax, sigmoid, tanh or ReLU away": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[no logits]",
+        "dead units do not come back": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[dead units]",
+        "take ten times the learning rate": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[rate too low]",
+        "look at what changed there": "test_advice_loops.py::test_the_next_step_removes_the_mistake[rate-jump]",
+        "look at the images and labels of that batch": "test_advice_loops.py::test_the_next_step_removes_the_mistake[one-bad-batch]",
+    },
+    "diagnosis/rules/images.py": {
+        "train with --stretch, which brings out": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
+        "which spreads each image's range": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
+        "find what made it": "test_advice_loops.py::test_the_next_step_removes_the_mistake[nan-pixel]",
+        "the line that picks or makes them": "test_advice_loops.py::test_the_next_step_removes_the_mistake[images-alike]",
+        "scale images once": "test_advice_loops.py::test_the_next_step_removes_the_mistake[images-scaled-to-zero]",
+        "prepare images by one function": "test_advice_loops.py::test_the_next_step_removes_the_mistake[images-times-255]",
+        "by one table that is kept with the network": "test_advice_loops.py::test_the_next_step_removes_the_mistake[labels-plus-one]",
+    },
+    "diagnosis/rules/loop.py": {
         "call network.train() before each epoch": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[norms in evaluation mode]",
         "give it to the optimizer": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[frozen]",
         "settle for 100 batches": "test_advice_verdict.py::test_running_statistics_settle_in_a_hundred_batches",
-        "dead units do not come back": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[dead units]",
-        "or take ReLUs with He's": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[vanishing, norms]",
-        "start with smaller weights": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[saturated, smaller]",
-        "take residual blocks, or fewer layers": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[plain and deep, residual]",
-        "take ten times the learning rate": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[rate too low]",
+        "from network.parameters() of the very network": "test_advice_loops.py::test_the_next_step_removes_the_mistake[optimizer-of-another]",
+        "call optimizer.zero_grad() once": "test_advice_loops.py::test_the_next_step_removes_the_mistake[not-zeroed]",
+        "as many steps as the training has": "test_advice_loops.py::test_the_next_step_removes_the_mistake[rate-zero]",
+    },
+    "diagnosis/rules/loss.py": {
+        "take the last softmax, sigmoid, tanh or ReLU away": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[no logits]",
+        "take the last softmax away": "test_advice_loops.py::test_the_next_step_removes_the_mistake[softmax-last]",
+        "give the loss the network's outputs as they are": "test_advice_loops.py::test_the_next_step_removes_the_mistake[softmax-before-loss]",
+        "take the minus before the loss away": "test_advice_loops.py::test_the_next_step_removes_the_mistake[loss-negated]",
+        "take the loss of the network's output itself": "test_advice_loops.py::test_the_next_step_removes_the_mistake[logits-detached]",
+        "look between the two": "test_advice_loops.py::test_the_next_step_removes_the_mistake[features-detached]",
+    },
+    "diagnosis/rules/outcome.py": {
         "check that both are shuffled": "test_advice_verdict.py::test_labels_in_another_order_than_the_images_are_put_into_the_same",
         "train on twenty images only": "test_advice_verdict.py::test_twenty_images_tell_a_bug_from_labels_of_noise",
         "add --augment standard": "test_advice_verdict.py::test_overfitting_is_less_with_augmentation_dropout_or_more_images",
+        "look at one batch of the loop": "test_advice_loops.py::test_a_batch_of_the_loop_is_compared_with_what_is_given",
+        "give the network and its images as well": "test_advice_loops.py::test_a_curve_alone_says_to_give_the_network_as_well",
+    },
+    "diagnosis/rules/rule.py": {
+        "again until the loss falls": "test_advice_verdict.py::test_a_third_of_the_rate_again_until_the_loss_falls",
+    },
+    "diagnosis/rules/start.py": {
+        "inputs)), or put a batch norm": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[exploding, norms]",
+        "give its first weights as start=": "test_advice_verdict.py::test_large_weights_of_who_knows_when",
+        "or take ReLUs with He's": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[vanishing, norms]",
+        "start with smaller weights": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[saturated, smaller]",
+        "take residual blocks, or fewer layers": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[plain and deep, residual]",
+        "start with biases of zero": "test_advice_loops.py::test_the_next_step_removes_the_mistake[biases-minus-5]",
+        "drop half of it at most": "test_advice_loops.py::test_dropout_that_lets_nothing_through_is_made_half",
     },
     "errors.py": {
         "Did you mean": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
@@ -338,10 +375,6 @@ NO_ADVICE: dict[str, list[str]] = {
         "Updates: change of a weight over the weight",
         "lower center",
     ],
-    "diagnosis/verdict.py": [
-        "its outputs are {names[no_logits]}, and the loss wants logits: it flattens them once more, so little of its gradient arrives.",
-        "a fresh network should guess; sound ones began at up to 1.6 times that loss",
-    ],
     "evaluation/subject.py": [
         "run {}",
     ],
@@ -426,7 +459,7 @@ UNPROVEN: dict[str, dict[str, str]] = {
     "cli/application.py": {
         "raise the limit (ulimit -u)": "a limit of the system's, which a test must not exhaust",
     },
-    "diagnosis/verdict.py": {
+    "diagnosis/rules/loop.py": {
         "use a --batch-size of 16": "small trainings with batches of 2 and 4 did not show the fault, so nothing could be mended",
     },
     "explanation/maximize.py": {

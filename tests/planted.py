@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,9 +17,22 @@ from convscope.datasets.registry import load_dataset
 from convscope.diagnosis.evidence import Observations, frozen_parameters
 from convscope.images.preprocess import to_tensor
 from convscope.models.registry import build
-from convscope.training.watching import watching
+from convscope.training.watching import Watch, watching
 
 SIDE = 16  # px
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a loop does: the images and labels that it makes of a batch at a step, its loss, and its optimizer."""
+
+    images: Callable[[Tensor, int], Tensor] = lambda images, step: images
+    labels: Callable[[Tensor, int], Tensor] = lambda labels, step: labels
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    rate: Callable[[int], float] = lambda step: 1.0  # times the rate
+    zeroed: bool = True
+    another: bool = False  # the optimizer is another network's
+    adam: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Training:
     labels: str = "true"
     training_mode: bool = True
     spoil: Callable[[nn.Module], None] = lambda network: None
+    loop: Loop = field(default_factory=lambda: Loop())
 
 
 def images_of(data: str) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
@@ -65,35 +80,47 @@ def train(t: Training) -> Observations:
     designed = frozen_parameters(network)
     t.spoil(network)
     start = deepcopy(network)
-    moving = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(moving, lr=t.rate, momentum=t.momentum)
-    losses: list[float] = []
     network.train(t.training_mode)
     with watching(network, 10) as watch:
-        while len(losses) < t.steps:
-            for chosen in torch.randperm(len(labels), generator=generator).split(t.batch_size):
-                if len(losses) == t.steps or len(chosen) < t.batch_size:
-                    break
-                for group in optimizer.param_groups:
-                    group["lr"] = t.rate * min(1.0, 1.2 - len(losses) / t.steps)
-                    group["lr"] *= min(1.0, (len(losses) + 1) / max(1.0, t.warmup * t.steps))
-                loss = F.cross_entropy(network(inputs[chosen]), labels[chosen])
-                optimizer.zero_grad()
-                loss.backward()
-                if t.clip:
-                    nn.utils.clip_grad_norm_(moving, t.clip)
-                optimizer.step()
-                losses.append(float(loss.detach()))
-                watch.step(losses[-1])
-                if not np.isfinite(losses[-1]):
-                    break
-            if not np.isfinite(losses[-1]):
-                break
+        losses = run(t, network, (inputs, labels), generator, watch)
     classes = int(labels.max()) + 1
     diverged = not np.isfinite(losses[-1])
     kept = [x for x in losses if np.isfinite(x)]
     known = (network, inputs[:256], labels[:256], classes, start, watch.watched(), held_out, kept, t.batch_size)
     return Observations(*known, diverged, designed=designed)
+
+
+def run(
+    t: Training, network: nn.Module, data: tuple[Tensor, Tensor], generator: torch.Generator, watch: Watch
+) -> list[float]:
+    """The loop; returns the losses, the last of which may be no number."""
+    inputs, labels = data
+    trained = t.network(t.seed) if t.loop.another else network
+    moving = [p for p in trained.parameters() if p.requires_grad]
+    kind = torch.optim.Adam if t.loop.adam else partial(torch.optim.SGD, momentum=t.momentum)
+    optimizer = kind(moving, lr=t.rate)
+    losses: list[float] = []
+    while len(losses) < t.steps:
+        for chosen in torch.randperm(len(labels), generator=generator).split(t.batch_size):
+            step = len(losses)
+            if step == t.steps or len(chosen) < t.batch_size:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = t.rate * min(1.0, 1.2 - step / t.steps) * t.loop.rate(step)
+                group["lr"] *= min(1.0, (step + 1) / max(1.0, t.warmup * t.steps))
+            logits = network(t.loop.images(inputs[chosen], step))
+            loss = t.loop.loss(logits, t.loop.labels(labels[chosen], step))
+            if t.loop.zeroed:
+                optimizer.zero_grad()
+            loss.backward()
+            if t.clip:
+                nn.utils.clip_grad_norm_(moving, t.clip)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            watch.step(losses[-1])
+            if not np.isfinite(losses[-1]):
+                return losses
+    return losses
 
 
 def net(name: str, classes: int, **options: object) -> Callable[[int], nn.Module]:
@@ -170,6 +197,70 @@ def family(which: str) -> Family:
         "rate-too-high": [replace(base, network=good, rate=50.0)],
         "healthy": _healthy(first),
     }
+
+
+def mistakes() -> dict[str, Training]:
+    """Mistakes of loops that set the thresholds of their rules; others test them: see faulty_loops.py."""
+    stacked = Training(stack(5, 12, DIGITS, nn.ReLU), "digits", 0.03)
+    normed = Training(stack(4, 12, DIGITS, nn.ReLU, norm=True), "digits", 0.05)
+    noise = torch.Generator().manual_seed(5)
+
+    def loop(**changes: object) -> Loop:
+        return Loop(**changes)  # type: ignore[arg-type]
+
+    def one_pixel(images: Tensor, step: int) -> Tensor:
+        images = images.clone()
+        images[3, 0, 2, 2] = torch.nan if step == 40 else images[3, 0, 2, 2]
+        return images
+
+    def one_batch(labels: Tensor, step: int) -> Tensor:
+        return torch.randint(0, DIGITS, labels.shape, generator=noise) if step == 110 else labels
+
+    last = replace(stacked, network=lambda seed: nn.Sequential(stacked.network(seed), nn.Softmax(1)))
+    return {
+        "nan-pixel": replace(normed, loop=loop(images=one_pixel)),
+        "images-alike": replace(stacked, loop=loop(images=lambda images, step: images[:1].expand_as(images).clone())),
+        "images-times-255": replace(normed, loop=loop(images=lambda images, step: 255 * images)),
+        "images-scaled-to-zero": replace(stacked, loop=loop(images=lambda images, step: images / 255**2)),
+        "labels-plus-one": replace(normed, loop=loop(labels=lambda labels, step: (labels + 1) % DIGITS)),
+        "softmax-last": last,
+        "softmax-before-loss": replace(normed, loop=loop(loss=lambda x, y: F.cross_entropy(x.softmax(1), y))),
+        "loss-negated": replace(normed, rate=0.002, loop=loop(loss=lambda x, y: -F.cross_entropy(x, y))),
+        "logits-detached": replace(
+            stacked, loop=loop(loss=lambda x, y: F.cross_entropy(x.detach().requires_grad_(), y))
+        ),
+        "features-detached": replace(stacked, network=lambda seed: Detached(stacked.network(seed))),
+        "optimizer-of-another": replace(stacked, loop=loop(another=True)),
+        "not-zeroed": replace(normed, loop=loop(zeroed=False)),
+        "not-zeroed, Adam": replace(normed, rate=1e-3, loop=loop(zeroed=False, adam=True)),
+        "rate-zero": replace(normed, loop=loop(rate=lambda step: float(step < 70))),
+        "rate-jump": replace(stacked, loop=loop(rate=lambda step: 20.0 if step >= 90 else 1.0)),
+        "one-bad-batch": replace(normed, loop=loop(labels=one_batch)),
+        "biases-minus-5": replace(stacked, spoil=biased(-5.0)),
+    }
+
+
+class Detached(nn.Module):
+    """A stack of layers whose head is given features without their history."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.features, self.head = layers[:-1], layers[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).detach())
+
+
+def biased(value: float) -> Callable[[nn.Module], None]:
+    """Set every bias."""
+
+    def spoil(network: nn.Module) -> None:
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name.endswith("bias"):
+                    parameter.fill_(value)
+
+    return spoil
 
 
 def _healthy(first: bool) -> list[Training]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import convscope
 import planted
 from convscope.diagnosis.evidence import Observations, collect
-from convscope.diagnosis.verdict import Finding, judge
+from convscope.diagnosis.rules.rule import Finding
+from convscope.diagnosis.verdict import judge
 from convscope.models.registry import build
 from convscope.training.runs import find_run, runs_folder
 from following import TINY, ask, option, photos, works

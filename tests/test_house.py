@@ -27,6 +27,7 @@ EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m con
 TOUCHES = {
     "models/taps.py",
     "models/tracing.py",
+    "models/followed.py",
     "models/memory_format.py",  # one hook, of a network whose code cannot take channels-last images
 }  # a hook is a `with` block there, and counted afterwards; so is a replaced forward
 UNPICKLES = {

@@ -23,7 +23,7 @@ from convscope.training.options import Size, TrainOptions
 
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.
 BEHIND_THE_DIAL = {*OPERATIONS, "tiles", "fused"}
-ONLY_TYPED = {"json", "preview", "csv", "html", "list"}  # how an answer is shown is for the command line alone
+ONLY_TYPED = {"json", "preview", "csv", "html", "list", "fix"}  # how an answer is shown is for the command line alone
 IN_PYTHON = {
     "train",
     "evaluate",

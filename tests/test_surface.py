@@ -37,6 +37,8 @@ PUBLIC = [
     "explain_image",
     "export",
     "features",
+    "keras_callback",
+    "lightning_callback",
     "load_dataset",
     "model_table",
     "open_classifier",
@@ -46,6 +48,7 @@ PUBLIC = [
     "similar",
     "study",
     "train",
+    "trainer_callback",
     "transfer",
     "watching",
 ]

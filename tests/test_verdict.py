@@ -14,7 +14,8 @@ from torch import nn
 
 import planted
 from convscope.diagnosis.evidence import Evidence, Observations, collect
-from convscope.diagnosis.verdict import HEALTHY, RULES, VerdictRule, judge
+from convscope.diagnosis.rules.rule import VerdictRule
+from convscope.diagnosis.verdict import HEALTHY, RULES, judge
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
 
@@ -52,6 +53,7 @@ def test_without_evidence_nothing_is_said():
     assert (found.findings, found.fault) == ((), HEALTHY)
     assert found.to_json()["evidence"] == dict.fromkeys(NUMBERS) | {
         "guess": 2.3, "diverged": 0.0, "trained": 1.0, "unlearned": 0.0, "not_numbers": 0.0, "no_logits": 0.0,
+        "bad_images": 0.0, "cut": 0.0, "curve_alone": 0.0,
         "names": {},
     }  # fmt: skip
 
@@ -204,7 +206,9 @@ def test_dead_units_are_found_without_the_first_network():
 
 
 def test_a_loss_that_was_no_number_is_told_as_that():
-    known = {"losses": [1.1, 1.2, math.nan], "diverged": True, "start": small()}
+    start = small()
+    planted.scaled(0.9)(start)
+    known = {"losses": [1.1, 1.2, math.nan], "diverged": True, "start": start}
     found = judge(collect(material(small(), **known))).findings[0]
     assert found.sentence == "the loss ran away, until it was no number."
 

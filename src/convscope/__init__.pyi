@@ -5,6 +5,9 @@ from .classifying.prediction import Prediction as Prediction
 from .datasets.dataset import Dataset as Dataset
 from .datasets.registry import DATASETS as DATASETS
 from .datasets.registry import load_dataset as load_dataset
+from .diagnosis.callback_command import keras_callback as keras_callback
+from .diagnosis.callback_command import lightning_callback as lightning_callback
+from .diagnosis.callback_command import trainer_callback as trainer_callback
 from .diagnosis.command import diagnose as diagnose
 from .diagnosis.report import DiagnoseReport as DiagnoseReport
 from .errors import ConvscopeError as ConvscopeError

@@ -16,16 +16,25 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    run: str, data: str | None = None, /, *, options: Flat[DiagnoseOptions] = DiagnoseOptions(), json: Flag = False
+    run: str,
+    data: str | None = None,
+    /,
+    *,
+    options: Flat[DiagnoseOptions] = DiagnoseOptions(),
+    fix: Flag = False,
+    json: Flag = False,
 ) -> None:
-    """Say in words why RUN, or a MODEL, does or does not learn: gradients, Jacobians, a verdict and one next step.
+    """Say in words why RUN, a MODEL, or a curve does or does not learn: the evidence, a verdict and one next step.
 
     Parameters
     ----------
     run
-        A run's name or path, `last`, a classifier file, or the name of a model (whose weights are random).
+        A run's name or path, `last`, a classifier file, the name of a model (whose weights are random), or a curve
+        alone: a CSV, JSON lines, a Trainer's state, or TensorBoard's events.
     data
         What it was trained on (default: what the run says).
+    fix
+        Print the lines of torch that take the next step. No file is changed.
     json
         Print one JSON object.
     """
@@ -34,6 +43,8 @@ def diagnose(
     with progress_bar(json) as progress:
         result = command.diagnose(run, data, **vars(replace(options, progress=progress)))
     print_json(result.summary) if json else print_diagnosis(result)
+    if fix and not json:
+        print(result.fix() or "there is nothing to mend.")
 
 
 def print_diagnosis(result: DiagnoseReport) -> None:
@@ -41,6 +52,9 @@ def print_diagnosis(result: DiagnoseReport) -> None:
     s = result.summary
     print_notes(s["notes"])
     print(result.sentence())
+    for finding in s["findings"][:1]:
+        where = f", at {finding['where']}" if finding["where"] else ""
+        print(f"seen by {finding['seen_by']}{where}. To test the next step: {finding['tries']}.")
     for finding in s["findings"][1:]:
         print(f"also {finding['fault']}: {finding['sentence']}")
     for when, state in s["states"].items():
@@ -61,4 +75,4 @@ def print_diagnosis(result: DiagnoseReport) -> None:
             + noise
         )
     page = visible(str(Path(s["folder"]) / "index.html"))
-    print(f"written in {s['seconds']:.0f} s: {page} (factors.png, diagnose.json)")
+    print(f"written in {s['seconds']:.0f} s: {page} ({', '.join(result.files())})")

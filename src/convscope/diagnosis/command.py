@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -19,18 +20,24 @@ from ..errors import DataError, UsageError
 from ..evaluation.subject import Subject, open_subject
 from ..images.preprocess import to_tensor
 from ..locks import lock
+from ..models.followed import uncompiled
 from ..options import with_data_and_options
-from ..storage import make_folder
+from ..storage import folder_name, make_folder, shortened
 from ..training.loop import prepare
 from ..training.request import load_recorded_weights
+from ..training.runs import runs_folder
 from ..training.session import WATCHED, training_batches
-from ..training.watching import Watched
+from ..training.watched import Watched
 from . import report
 from .batch_norms import NormView, batch_norms, look_at_norm
 from .chain import Factor, find_chain
-from .evidence import Observations, collect, frozen_parameters, norms_unset, not_numbers
+from .curve_files import is_curve, read_curve
+from .curves import Curve, from_losses
+from .evidence import Observations, collect, collect_curve
 from .gradients import gradients, ready
 from .jacobian import jacobians
+from .loop_evidence import curve_of
+from .network_evidence import frozen_parameters, gradient_ends, norms_unset, not_numbers
 from .options import DiagnoseOptions
 from .verdict import judge
 
@@ -41,23 +48,50 @@ BATCH = 64  # images whose gradient is followed
 
 @with_data_and_options(DiagnoseOptions)
 def diagnose(
-    run: str | nn.Module, data: str | Path | Dataset | None, options: DiagnoseOptions
+    run: str | nn.Module | Sequence[float | None], data: str | Path | Dataset | None, options: DiagnoseOptions
 ) -> report.DiagnoseReport:
     """Say in words why a network does or does not learn, with its gradients and Jacobians as evidence.
 
-    ``run`` is a run, a classifier file, a model's name (whose weights are random, or come from the file ``weights``) or
-    any ``nn.Module``; ``data`` is what it was trained on, or what to look at it with. Of a run the first weights are
-    made again from its seed, and ``train --watch`` has left what it saw; of a network of your own they can be given as
-    ``start`` and ``watched`` (of ``watching``). Options are those of the command line.
+    ``run`` is a run, a classifier file, a model's name (whose weights are random, or come from the file ``weights``),
+    any ``nn.Module``, or a curve alone: losses in order, a CSV, JSON lines or TensorBoard's events. ``data`` is what it
+    was trained on, or what to look at it with. Of a run the first weights are made again from its seed, and ``train
+    --watch`` has left what it saw; of a network of your own they can be given as ``start`` and ``watched`` (of
+    ``watching``), or its ``losses``. Options are those of the command line.
     """
     began = time.perf_counter()
     if options.images < 1:
         raise UsageError(f"--images {options.images} leaves nothing to measure; it must be 1 or more.")
+    if isinstance(run, nn.Module):
+        run = uncompiled(run)
+    elif is_curve(run) or not isinstance(run, str):
+        return report.write(_of_curve(run, options, began))
     subject = open_subject(run, data, options, "diagnose", as_it_began=True)
     making = _Diagnosis(subject, options)
     make_folder(subject.folder)
     with lock(subject.folder, f"the diagnosis of {subject.name}"):
-        return report.write(making.report(began))
+        return report.write(making.result(began))
+
+
+def _of_curve(source: str | Sequence[float | None], options: DiagnoseOptions, began: float) -> report.DiagnoseReport:
+    """A verdict on numbers alone."""
+    course = read_curve(source)
+    verdict = judge(collect_curve(course))
+    name = shortened(Path(source).stem) if isinstance(source, str) else "losses"
+    folder = runs_folder(options.runs) / folder_name(name) / "diagnose"
+    summary = {
+        "name": name,
+        "folder": str(folder),
+        "data": None,
+        **verdict.to_json(),
+        "sentence": report.verdict_sentence(verdict, {}),
+        "states": {},
+        "watched": None,
+        "norm": None,
+        "notes": ["a curve alone: with the network and its images more is seen."],
+        "seconds": time.perf_counter() - began,
+    }
+    make_folder(folder)
+    return report.DiagnoseReport(folder, verdict, {}, summary, course=course)
 
 
 @dataclass
@@ -94,7 +128,7 @@ class _Diagnosis:
 
     def _find_training(self, start: nn.Module | None, watched: Watched | None) -> None:
         """Take what is given of the training, or find it in the run."""
-        self.start, self.watched = None if start is None else deepcopy(start).cpu(), watched
+        self.start, self.watched = None if start is None else deepcopy(uncompiled(start)).cpu(), watched
         if start is not None:
             self.designed = frozen_parameters(start)
         if self.subject.own and start is None and watched is None:  # unless its norms say that it is fresh, who knows?
@@ -137,13 +171,17 @@ class _Diagnosis:
         if len(dataset.parts["val"]) and len(dataset.parts["train"]):
             held_out = self._tensors(dataset.subset("val", HELD_OUT))
         losses: Sequence[float] = ()
-        if self.watched is not None:
-            losses = self.watched.losses.tolist()
+        if self.options.losses is not None:
+            told = read_curve(self.options.losses).losses
+            losses = told[~np.isnan(told)].tolist()
+        elif self.watched is not None:
+            losses = self.watched.losses[~np.isnan(self.watched.losses)].tolist()
         elif run is not None:
             losses = [row["train_loss"] for row in run.log()]
         diverged = None if run is None else run.diverged()
         if diverged is not None:
             losses = [*losses, float(diverged["loss"])]
+        ran_off = diverged is not None or (len(losses) > 0 and not math.isfinite(losses[-1]))
         return Observations(
             network=self.network,
             images=self.images,
@@ -154,7 +192,7 @@ class _Diagnosis:
             held_out=held_out,
             losses=losses,
             batch_size=run.recipe().loop.batch_size if run is not None else None,
-            diverged=diverged is not None,
+            diverged=ran_off,
             trained=self.trained,
             designed=self.designed,
             widths=self.widths,
@@ -174,7 +212,7 @@ class _Diagnosis:
             self.notes.append(str(error))
             return report.State(flow)
 
-    def report(self, began: float) -> report.DiagnoseReport:
+    def result(self, began: float) -> report.DiagnoseReport:
         """Measure everything."""
         tell = self.options.progress or (lambda what, done, total: None)
         states: dict[str, report.State] = {}
@@ -185,8 +223,9 @@ class _Diagnosis:
         for number, (when, network) in enumerate(whole.items()):
             if network is not None:
                 tell(f"gradients, {when}", number, len(whole))
-                chain = find_chain(ready(deepcopy(network)), self.images[:2], self.options.layer)
-                states[when] = self.state(network, chain, when == "start")
+                found = self._way(network, when)
+                if found is not None:
+                    states[when] = found
         tell("evidence", 0, 1)
         verdict = judge(collect(self.material()))
         view = self._norm(self.options.norm)
@@ -208,7 +247,26 @@ class _Diagnosis:
             },
             self.watched,
             view,
+            self.course(),
         )
+
+    def _way(self, network: nn.Module, when: str) -> report.State | None:
+        """The gradient's way through a network; None where it ends before the images, which the verdict tells."""
+        copy = ready(deepcopy(network))
+        if gradient_ends(copy, self.images[:2], self.targets[:2])[1]:
+            self.notes.append("the gradient does not come back to the images, so there is no way of it to show.")
+            return None
+        chain = find_chain(ready(deepcopy(network)), self.images[:2], self.options.layer)
+        return self.state(network, chain, when == "start")
+
+    def course(self) -> Curve | None:
+        """The training's numbers by step: those given, those watched, or those of the run's log."""
+        if self.options.losses is not None:
+            return read_curve(self.options.losses)
+        if self.watched is not None:
+            return curve_of(self.watched)
+        run = self.subject.run
+        return None if run is None else from_losses([row["train_loss"] for row in run.log()])
 
     def _watched_json(self) -> dict[str, Any] | None:
         if self.watched is None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..canvas.figures import BLUE, GREY, INK, ORANGE, Drawing, finished, in_style, new_figure, plain, shorten
+from ..canvas.figures import BLUE, GREY, INK, ORANGE, Drawing, axes_at, finished, in_style, new_figure, plain, shorten
 
 WIDTH = 900
 LABELS = 30  # names along an axis at most
@@ -165,4 +165,24 @@ def norm(view: NormImage) -> Drawing:
     third.set_xlabel("images in a batch")
     third.set_title("small batches, in sigmas")
     third.legend(fontsize=7.5)
+    return finished(figure)
+
+
+@in_style()
+def course(
+    steps: Sequence[float], losses: np.ndarray, level: np.ndarray, marks: Sequence[tuple[float, str]]
+) -> Drawing:
+    """A training's loss by step with the level it moves about, both (S,), and steps at which something happened."""
+    figure = new_figure(WIDTH, 340)
+    axes = axes_at(figure, 70, 50, 810, 270)
+    axes.plot(steps, np.where(np.isfinite(losses), losses, np.nan), color=GREY, linewidth=0.8, label="told loss")
+    axes.plot(steps, np.where(np.isfinite(level), level, np.nan), color=INK, linewidth=1.6, label="median of five")
+    for step, words in marks:
+        axes.axvline(step, color=ORANGE, linewidth=1.2)
+        axes.annotate(
+            words, (step, 1), (4, -12), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8
+        )
+    axes.set_xlabel("step", fontsize=8, labelpad=1)
+    axes.set_ylabel("loss, nats", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
     return finished(figure)

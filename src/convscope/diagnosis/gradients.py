@@ -11,20 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..training.loop_signs import DROPOUTS
 from .chain import Factor, logits_of, segments
 
 TINY = 1e-300
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A layer's weight: its norm, the norm of the loss's gradient for it, and that gradient's root mean square."""
+    """A layer's weight: its norm, the norm of the loss's gradient for it, that gradient's root mean square, and whether
+    the loss depends on it at all."""
 
     name: str
     norm: float
     gradient: float
     rms: float
+    used: bool = True
 
     @property
     def relative(self) -> float:
@@ -108,7 +110,7 @@ def _norm(tensor: Tensor) -> float:
 
 def _weight(name: str, parameter: Tensor, gradient: Tensor | None) -> Weight:
     size = 0.0 if gradient is None else _norm(gradient)
-    return Weight(name, _norm(parameter.detach()), size, size / math.sqrt(parameter.numel()))
+    return Weight(name, _norm(parameter.detach()), size, size / math.sqrt(parameter.numel()), gradient is not None)
 
 
 def ready(network: nn.Module, images_BCHW: Tensor | None = None) -> nn.Module:

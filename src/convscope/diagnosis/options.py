@@ -21,6 +21,9 @@ class DiagnoseOptions(SubjectOptions):
     """The number of images whose Jacobians are measured."""
     double: Flag = False
     """Measure in float64."""
+    losses: Annotated[Any, Parameter(name="--losses")] = None  # a path, or numbers from Python
+    """What its loop told, step by step: a CSV, JSON lines, a Trainer's state, TensorBoard's events, or, in Python, a
+    list."""
     start: Annotated[Any, Parameter(parse=False)] = None  # an nn.Module; its type would import torch
     """The network before its first step."""
     watched: Annotated[Any, Parameter(parse=False)] = None  # a training.watching.Watched

@@ -15,9 +15,10 @@ from ..canvas.figures import Drawing
 from ..canvas.pages import page, uri
 from ..noted import Noted
 from ..storage import commit_json, finite, make_folder, sweep_temporaries, write_derived
-from ..training.watching import Watched
+from ..training.watched import Watched
 from . import drawing
 from .batch_norms import NormView
+from .curves import LEAST, Curve, levels
 from .gradients import Gradients
 from .jacobian import FactorJacobian, Jacobians
 from .verdict import Verdict
@@ -47,6 +48,7 @@ class DiagnoseReport(Noted):
     summary: dict[str, Any]
     watched: Watched | None = None
     norm: NormView | None = None
+    course: Curve | None = None
 
     @cached_property
     def factors(self) -> Drawing | None:
@@ -59,8 +61,23 @@ class DiagnoseReport(Noted):
         """The verdict in one sentence, with one next step."""
         return verdict_sentence(self.verdict, self.states)
 
+    def files(self) -> list[str]:
+        """What lies beside the page."""
+        shown = {"factors": self.factors, "losses": self.losses}
+        return [*(f"{name}.png" for name, image in shown.items() if image is not None), "diagnose.json"]
+
+    def fix(self) -> str:
+        """Lines of torch that take the next step; empty where nothing is wrong. No file is changed."""
+        return self.verdict.findings[0].fix if self.verdict.findings else ""
+
+    @cached_property
+    def losses(self) -> Drawing | None:
+        """The told losses by step, with the steps at which something happened; None where there are too few."""
+        return None if self.course is None else _course(self.course, self.verdict)
+
     def _repr_png_(self) -> bytes | None:
-        return self.factors.png if self.factors is not None else None
+        shown = self.factors or self.losses
+        return shown.png if shown is not None else None
 
 
 def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
@@ -69,7 +86,8 @@ def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
         first = verdict.findings[0]
         return f"{first.fault}: {first.sentence} Next: {first.then}"
     if not states:
-        return "healthy."
+        alone = verdict.evidence.curve_alone > 0
+        return "healthy: nothing in this curve is out of the way." if alone else "healthy."
     last = list(states.values())[-1].gradients
     return f"healthy: {flow_sentence(last)}."
 
@@ -148,6 +166,8 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
     images: dict[str, Drawing] = {}
     if report.factors is not None:
         images["factors"] = report.factors
+    if report.losses is not None:
+        images["losses"] = report.losses
     if report.watched is not None and len(report.watched.steps):
         images["watched"] = _watched(report.watched)
     if report.norm is not None:
@@ -162,6 +182,18 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
     html = page(TEMPLATE, summary=report.summary, sentence=report.sentence(), images=shown, flows=flows)
     write_derived(report.folder / "index.html", html)
     return report
+
+
+def _course(course: Curve, verdict: Verdict) -> Drawing | None:
+    """The curve with a mark at each step that a finding speaks of."""
+    told = np.flatnonzero(~np.isnan(course.losses))
+    if len(told) < LEAST:
+        return None
+    evidence, found = verdict.evidence, {finding.fault for finding in verdict.findings}
+    events = {"ran-away": evidence.ran_from, "schedule-ended": evidence.idle_from, "odd-batch": evidence.odd_step}
+    marks = [(step, fault) for fault, step in events.items() if fault in found and math.isfinite(step)]
+    losses = course.losses[told]
+    return drawing.course([course.step(int(row)) for row in told], losses, levels(losses), marks)
 
 
 def _watched(seen: Watched) -> Drawing:

@@ -19,7 +19,7 @@ from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageErr
 from ..machine import device_of
 from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
-from ..models.taps import evaluating
+from ..models.taps import evaluating, first_tensor
 from ..models.user_network import is_own
 from ..options import SubjectOptions
 from ..storage import expanded, folder_name, shortened
@@ -181,7 +181,10 @@ def _of_module(network: nn.Module, dataset: Dataset, options: SubjectOptions, co
     try:
         with torch.no_grad(), evaluating(network):
             blank = torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size, device=device_of(network))
-            outputs = network(blank).shape[-1]
+            answer = network(blank)
+            if command == "diagnose":  # which looks at whatever tensor comes first, as a Trainer's models give it
+                answer = first_tensor(answer)
+            outputs = answer.shape[-1]
     except ConvscopeError:
         raise
     except Exception as error:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -109,63 +108,6 @@ def observe(network: nn.Module, callback: Callback, *, leaves_only: bool = False
     with hooks() as handles:
         for name, module in watched.items():
             handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
-        yield
-
-
-# name, how many calls of it came before in this pass, module, input, output
-OnOutput = Callable[[str, int, nn.Module, Tensor | None, Tensor], None]
-OnGradient = Callable[[str, int, Tensor], None]
-
-
-@contextmanager
-def following(network: nn.Module, on_output: OnOutput, on_gradient: OnGradient) -> Iterator[None]:
-    """Follow a training step: each leaf's output as it is made, then the loss's gradient at those with a weight.
-
-    Nothing is replaced, so a step that is followed computes the same bits. Calls during the backward pass (activations
-    that are computed again) and passes without gradients are passed over.
-    """
-    counts: dict[str, int] = {}
-    backward = False
-
-    def before(_module: nn.Module, _args: tuple[Any, ...]) -> None:
-        nonlocal backward
-        counts.clear()
-        backward = False
-
-    def after(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        tensor = first_tensor(output)
-        if backward or tensor is None or not torch.is_grad_enabled():
-            return
-        call = counts.get(name, 0)
-        counts[name] = call + 1
-        on_output(name, call, module, first_tensor((args, kwargs)), tensor)
-        if tensor.requires_grad and any(p.ndim > 1 for p in module.parameters(recurse=False)):
-            tensor.register_hook(partial(gradient, name, call))
-
-    def gradient(name: str, call: int, tensor: Tensor) -> None:
-        nonlocal backward
-        backward = True
-        on_gradient(name, call, tensor)
-
-    with hooks() as handles:
-        handles.append(network.register_forward_pre_hook(before))
-        for name, module in leaves(network).items():
-            handles.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
-        yield
-
-
-@contextmanager
-def accumulating(parameters: Mapping[str, nn.Parameter], callback: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Call ``callback(name, gradient)`` when a parameter's gradient has been added up, before it is clipped."""
-
-    def accumulated(name: str, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            callback(name, parameter.grad)
-
-    with hooks() as handles:
-        for name, parameter in parameters.items():
-            if parameter.requires_grad:
-                handles.append(parameter.register_post_accumulate_grad_hook(partial(accumulated, name)))
         yield
 
 

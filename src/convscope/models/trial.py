@@ -14,6 +14,7 @@ from ..machine import device_of
 from .taps import evaluating
 
 SCALES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of images whose outputs are looked at: logits grow with them
+VARIES = 1e-3  # over images a thousand times as bright; less is of a network that is blind to them
 EACH = 8  # images of each scale
 
 
@@ -87,7 +88,7 @@ def output_fault(network: nn.Module, images_BCHW: Tensor) -> str | None:
 
 def _told(outputs_NK: Tensor) -> str | None:
     least, most = float(outputs_NK.min()), float(outputs_NK.max())
-    varied = float(outputs_NK.std(0).max()) > 1e-9
+    varied = float(outputs_NK.std(0).max()) > VARIES
     sums = outputs_NK.sum(1)
     if least >= 0 and bool((sums - 1).abs().max() < 1e-3):
         return "probabilities that add up to 1, as of a softmax"

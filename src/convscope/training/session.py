@@ -32,7 +32,8 @@ from .batches import Batches
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .seen import save_seen
-from .watching import Watch, Watched, up_to, watching
+from .watched import Watched, up_to
+from .watching import Watch, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training

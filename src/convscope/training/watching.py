@@ -10,96 +10,23 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import DamagedFile, UsageError
-from ..models.taps import accumulating, call_name, following
-from ..schemas import Schema, check_schema
-from ..tensor_files import commit_tensors, read_tensors
+from ..errors import UsageError
+from ..models.followed import accumulating, following, passing_by
+from ..models.taps import call_name
+from .loop_signs import LoopSigns
+from .watched import BINS, HIGHEST, LEAST_SLOPE, LOWEST, QUANTITIES, Watched
 
 EVERY = 10  # steps from one look to the next
 SAMPLE = 1024  # values of a tensor that are looked at: its scale is known to about two percent
 UNITS = 2**15  # values that are searched for one above zero, before a channel counts as dead in this step
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 PASSING = (nn.Identity, nn.Dropout, nn.Flatten)  # their output is that of the layer before
-LEAST_SLOPE = 0.05  # of the greatest slope of a sigmoid or tanh: under it a unit is saturated
-
-# The bins of |x|: zeros, then a factor of two each; what lies outside is counted with the first or last of them.
-LOWEST, HIGHEST = -40, 16
-BINS = HIGHEST - LOWEST + 2
-
-# What is measured of each layer at each watched step; NaN where it has no meaning.
-QUANTITIES = {
-    "mean": "mean of the layer's output",
-    "scale": "standard deviation of the layer's output",
-    "zeros": "share of zeros in the layer's output",
-    "dead": "share of a rectifier's channels that are zero for every image and place looked at",
-    "saturated": f"share of a sigmoid's or tanh's values with a slope under {LEAST_SLOPE:.0%} of the greatest",
-    "before_mean": "mean of what a norm is given",
-    "before_scale": "standard deviation of what a norm is given",
-    "training": "1 where a norm uses the batch's statistics, 0 where it uses running ones",
-    "gradient": "root mean square of the loss's gradient at the output of a layer with filters or a matrix",
-    "weight_gradient": "norm of the loss's gradient for the layer's weight, before any clipping",
-    "weight": "norm of the layer's weight before the step",
-    "update": "norm of the weight's change in the step over the norm of the weight",
-}
-
-
-class _WatchedMeta(Schema):
-    kind: Literal["watched"]
-    layers: list[str]
-    every: Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A training as it was watched: T looks at L layers in the order of their calls, S steps in all.
-
-    ``steps`` int64 (T,) from 0; ``values`` maps the names of QUANTITIES to float32 (T, L); ``bins`` int32 (T, L, 2,
-    BINS): of output and gradient, how many values looked at fall into which factor of two. ``losses`` float64 (S,) and
-    ``rates`` float64 (S,), NaN where they were not told.
-    """
-
-    layers: tuple[str, ...]
-    steps: np.ndarray
-    values: dict[str, np.ndarray]
-    bins: np.ndarray
-    losses: np.ndarray
-    rates: np.ndarray
-    every: int
-
-    def of(self, quantity: str, having: str | None = None) -> tuple[tuple[str, ...], np.ndarray]:
-        """The layers where a quantity (or ``having``) has a meaning, and its values there: float32 (T, l)."""
-        known = np.flatnonzero(~np.isnan(self.values[having or quantity]).all(axis=0))
-        return tuple(self.layers[i] for i in known), self.values[quantity][:, known]
-
-    def save(self, path: Path) -> None:
-        """Write it as one sealed safetensors file. Raises StorageError."""
-        tensors = {f"values/{name}": torch.from_numpy(v) for name, v in self.values.items()}
-        tensors |= {name: torch.from_numpy(getattr(self, name)) for name in ("steps", "bins", "losses", "rates")}
-        commit_tensors(path, tensors, {"kind": "watched", "layers": list(self.layers), "every": self.every})
-
-    @staticmethod
-    def load(path: Path) -> Watched:
-        """Read what ``save`` wrote. Raises DamagedFile."""
-        tensors, meta = read_tensors(path)
-        said = check_schema(_WatchedMeta, meta, path, "a record of a training")
-        looks, layers = len(tensors.get("steps", ())), len(said.layers)
-        shapes = {f"values/{name}": (looks, layers) for name in QUANTITIES} | {"bins": (looks, layers, 2, BINS)}
-        shapes |= {"steps": (looks,), "losses": (n := len(tensors.get("losses", ())),), "rates": (n,)}
-        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
-            raise DamagedFile(f"{path} is not a record of a training: its tensors are not those of one.")
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        values = {name: arrays[f"values/{name}"] for name in QUANTITIES}
-        rest = {name: arrays[name] for name in ("steps", "bins", "losses", "rates")}
-        return Watched(tuple(said.layers), values=values, every=said.every, **rest)
 
 
 @dataclass
@@ -131,40 +58,68 @@ class Watch:
         if every < 1:
             raise UsageError(f"a training is watched every 1, 2, 3, ... steps, not every {every}.")
         self._network, self._every, self._scale = network, every, scale
-        self._weights = {name: p for name, p in network.named_parameters() if p.ndim > 1}
-        self._stack = ExitStack()
+        self._hooks, self._signs_hooks = ExitStack(), ExitStack()
         self._look: _Look | None = None
+        self._unmoved: _Look | None = None  # a look that is done but for the weights' move
         self._old: dict[str, Tensor] = {}
         self._before = before
         self._looks: list[_Look] = []
         self._losses: list[float] = [] if before is None else before.losses.tolist()
         self._rates: list[float] = [] if before is None else before.rates.tolist()
+        self._signs = LoopSigns(network, scale, {} if before is None else before.all_signs())
 
-    def step(self, loss: float = math.nan, lr: float = math.nan) -> None:
-        """One update is done: ``loss`` is its batch's, ``lr`` its rate. Works out the look, and prepares the next."""
+    def step(self, loss: float | None = None, lr: float | None = None) -> None:
+        """One step is done: ``loss`` is its batch's, ``lr`` its rate. Works out the look, and prepares the next.
+
+        Call it after each update of the weights, or, where gradients of several batches are added up for one update,
+        after each batch: how far weights move is then seen when they do.
+        """
+        moved = self._signs.told(loss, self._look is not None)
         if self._look is not None:
             self._finish(self._look)
-        self._losses.append(float(loss))
-        self._rates.append(float(lr))
+        if self._unmoved is not None and moved:
+            self._settle(self._unmoved)
+        self._losses.append(math.nan if loss is None else _told(loss))
+        self._rates.append(math.nan if lr is None else float(lr))
+        self.prepare()
+
+    def tell(self, loss: float | None = None, lr: float | None = None) -> None:
+        """Tell the loss and the rate of the latest step, where they are known only after ``step``."""
+        for told, value in ((self._losses, loss), (self._rates, lr)):
+            if value is not None and told:
+                told[-1] = _told(value)
+
+    def begin(self) -> None:
+        """Put the hooks at the network's ends in place, and those of the first look."""
+        self._signs_hooks.enter_context(passing_by(self._network, self._signs.on_pass, self._signs.on_gradient))
         self.prepare()
 
     def prepare(self) -> None:
         """Put the hooks in place if the step that comes is one to look at."""
         if len(self._losses) % self._every:
             return
+        if self._unmoved is not None:
+            self._settle(self._unmoved)
         self._look = _Look(len(self._losses))
-        self._old = {name: p.detach().clone() for name, p in self._weights.items()}
-        self._stack.enter_context(following(self._network, self._on_output, self._on_gradient))
-        self._stack.enter_context(accumulating(self._weights, self._on_weight))
+        weights = {name: p for name, p in self._network.named_parameters() if p.ndim > 1}
+        self._old = {name: p.detach().clone() for name, p in weights.items()}
+        self._hooks.enter_context(following(self._network, self._on_output, self._on_gradient))
+        self._hooks.enter_context(accumulating(weights, self._on_weight))
 
     def close(self) -> None:
         """Remove the hooks; a step that was begun and not told is forgotten."""
-        self._stack.close()
+        self._hooks.close()
+        self._signs_hooks.close()
+        self._signs.forget()
         self._look = None
+        if self._unmoved is not None:
+            self._settle(self._unmoved)
 
     def watched(self) -> Watched:
         """All that was seen so far."""
-        return _collate(self._looks, self._before, (self._losses, self._rates), self._every)
+        found = _collate(self._looks, self._before, (self._losses, self._rates), self._every)
+        found.signs.update({name: np.array(row, np.float32) for name, row in self._signs.rows.items()})
+        return found
 
     def _on_output(self, name: str, call: int, module: nn.Module, given: Tensor | None, output: Tensor) -> None:
         look = self._look
@@ -190,14 +145,21 @@ class Watch:
         if self._look is not None:
             self._look.put(_owner(name), "weight_gradient", float(gradient.norm()) / self._scale())
 
-    def _finish(self, look: _Look) -> None:
-        self._stack.close()
-        self._stack = ExitStack()
-        for name, parameter in self._weights.items():
-            layer, before = _owner(name), float(self._old[name].norm())
+    def _settle(self, look: _Look) -> None:
+        """Tell how far the weights have moved since the look began; what has another shape now is another weight."""
+        now = dict(self._network.named_parameters())
+        for name, old in self._old.items():
+            layer, before = _owner(name), float(old.norm())
             look.put(layer, "weight", before)
-            change = float(self._old[name].sub_(parameter.detach()).norm())
-            look.put(layer, "update", change / before if before else math.nan)
+            if name in now and now[name].shape == old.shape:
+                change = float(old.sub_(now[name].detach()).norm())
+                look.put(layer, "update", change / before if before else math.nan)
+        self._unmoved, self._old = None, {}
+        self._signs.track()
+
+    def _finish(self, look: _Look) -> None:
+        self._hooks.close()
+        self._hooks = ExitStack()
         factor, blank = self._scale(), np.zeros(BINS, np.int32)
         back = _statistics({layer: tensor / factor for layer, tensor in look.gradients.items()})
         for layer, (_, _, size, _, _) in back.items():
@@ -209,9 +171,9 @@ class Watch:
             for quantity, value in (("mean", mean), ("scale", scale), ("zeros", zeros)):
                 look.put(layer, quantity, value)
             look.bins[layer] = np.stack([bins, back[layer][4] if layer in back else blank])
-        look.outputs, look.gradients, look.given, look.latest, self._old = {}, {}, {}, None, {}
+        look.outputs, look.gradients, look.given, look.latest = {}, {}, {}, None
         self._looks.append(look)
-        self._look = None
+        self._look, self._unmoved = None, look
 
 
 @contextmanager
@@ -240,7 +202,7 @@ def watching(
     """
     watch = Watch(network, every, scale, before)
     try:
-        watch.prepare()
+        watch.begin()
         yield watch
     finally:
         watch.close()
@@ -255,6 +217,12 @@ def dead_share(output: Tensor) -> float:
     seen = output[:images]
     others = [d for d in range(output.ndim) if d != 1]
     return float((seen.abs().amax(others) == 0).float().mean())
+
+
+def _told(loss: float) -> float:
+    """A loss as it is kept: infinite where it is no number, for NaN is what nobody told."""
+    value = float(loss)
+    return math.inf if math.isnan(value) else value
 
 
 def _owner(parameter: str) -> str:
@@ -323,12 +291,3 @@ def _collate(looks: list[_Look], before: Watched | None, told: tuple[list[float]
             bins[row, place[layer]] = counts
     losses, rates = (np.array(column, np.float64) for column in told)
     return Watched(layers, steps, values, bins, losses, rates, every)
-
-
-def up_to(watched: Watched, steps: int) -> Watched:
-    """The part seen in the first ``steps`` updates: for a training that goes on from an earlier checkpoint."""
-    kept = watched.steps < steps
-    parts: dict[str, Any] = {"values": {q: v[kept] for q, v in watched.values.items()}}
-    parts |= {"steps": watched.steps[kept], "bins": watched.bins[kept]}
-    parts |= {"losses": watched.losses[:steps], "rates": watched.rates[:steps]}
-    return Watched(watched.layers, every=watched.every, **parts)

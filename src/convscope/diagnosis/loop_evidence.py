@@ -1,0 +1,99 @@
+"""Evidence from a watched loop: what came to the network, what came back, and how its weights moved."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..training.watched import Watched
+from .curves import Curve, Named
+
+AFTER = 1  # updates before which gradients cannot have been left over
+
+
+def curve_of(watched: Watched) -> Curve:
+    """The course of a watched training, with all that was seen at its steps."""
+    others = {"rate": watched.rates, **{name: v.astype(np.float64) for name, v in watched.all_signs().items()}}
+    inside = watched.steps < len(watched.losses)
+    for name, quantity in (("update", "update"), ("gradient", "weight_gradient")):
+        others[name] = np.full(len(watched.losses), np.nan)
+        others[name][watched.steps[inside]] = _median(watched.of(quantity)[1])[inside]
+    largest = watched.of("update")[1]
+    if largest.shape[1]:
+        others["largest"] = np.full(len(watched.losses), np.nan)
+        others["largest"][watched.steps[inside]] = np.nan_to_num(largest, nan=0.0).max(1)[inside]
+    return Curve(watched.losses, others)
+
+
+def read_watched(watched: Watched, designed: frozenset[str]) -> Named:
+    """The evidence of its looks at layers, and of the signs at its steps; what is frozen by design is passed over."""
+    layers, layer_names = _layers(watched, designed)
+    signs, sign_names = _signs(watched)
+    return layers | signs, layer_names | sign_names
+
+
+def _median(values_TL: np.ndarray) -> np.ndarray:
+    """The median over layers at each look, NaN where there is none."""
+    if not values_TL.shape[1]:
+        return np.full(len(values_TL), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # looks without any value
+        return np.nanmedian(values_TL, axis=1)
+
+
+def _layers(watched: Watched, designed: frozenset[str]) -> Named:
+    found: dict[str, float] = {}
+    names: dict[str, str] = {}
+    _, update = watched.of("update")
+    if update.size:
+        medians = _median(update.T)
+        found["update"] = float(np.nanmedian(medians))
+        found["largest_update"] = largest = float(np.nanmax(medians))
+        found["worst_update"] = float(np.nanmax(update))
+        names["moved"] = f"; the largest update of a layer was {largest:.2g} of its weight"
+    norms, training = watched.of("training")
+    kept = [i for i, name in enumerate(norms) if f"{name}.weight" not in designed]
+    norms, training = [norms[i] for i in kept], training[:, kept]
+    if training.size:
+        found["norms_frozen"] = float(np.mean(training == 0))
+        still = [n for n, column in zip(norms, training.T, strict=True) if (column == 0).any()]
+        names["norms_frozen"] = still[0] if still else ""
+    weights = watched.values["weight"]
+    if len(weights):
+        have = ~np.isnan(weights).all(0)
+        came = np.nan_to_num(watched.values["weight_gradient"][:, have]) > 0
+        found["gradients_came"] = float(came.any(0).mean()) if have.any() else math.nan
+    return found, names
+
+
+def _signs(watched: Watched) -> Named:
+    signs = {name: v[~np.isnan(v)] for name, v in watched.all_signs().items()}
+    found: dict[str, float] = {}
+    middles = {"arriving": "deviation", "probabilities": "probabilities"}
+    for field, sign in middles.items():
+        if len(signs[sign]):
+            found[field] = float(np.median(signs[sign]))
+    for sign in ("second_softmax", "negated"):
+        if len(signs[sign]):
+            found[sign] = float(np.median(signs[sign]))
+    if len(signs["variety"]):
+        found["variety"] = float(np.median(signs["variety"]))
+    if len(signs["arrived"]):
+        found["arrived"] = float(signs["arrived"].mean())
+    if len(signs["left_over"]) > AFTER:
+        found["left_over"] = float(signs["left_over"][AFTER:].mean())
+    bad, names = _bad_images(watched.all_signs())
+    return found | bad, names
+
+
+def _bad_images(signs: Mapping[str, np.ndarray]) -> Named:
+    steps = np.flatnonzero(np.nan_to_num(signs["not_numbers"]) > 0)
+    if not len(steps):
+        return {}, {}
+    step = int(steps[0])
+    place = signs["bad_place"][step]
+    where = f"image {place:.0f} of the batch" if math.isfinite(place) else "an image of the batch"
+    return {"bad_images": float(signs["not_numbers"][step])}, {"bad_image": f"{where} of step {step}"}

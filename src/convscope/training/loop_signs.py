@@ -1,0 +1,209 @@
+"""What a loop does at each of its steps, whatever its layers are: the images, the loss's gradient, the weights' moves.
+
+Most of it is looked at only at steps that are watched, and where a loss jumps; the rest costs some comparisons of a few
+weights a step. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIGNS = {
+    "moved": "1 where the weights looked at are not, to the last bit, those of the step before",
+    "left_over": "1 where weights that moved had a gradient before the first backward pass since they moved before",
+    "arrived": "1 where the gradient came back to what the network had output, 0 where it did not",
+    "batch": "images in the batch",
+    "low": "least value of the images as the network is given them",
+    "high": "greatest value of these images",
+    "deviation": "standard deviation of these images' values",
+    "variety": "standard deviation over the images of a batch, on average over places, over that of all their values",
+    "not_numbers": "images of the batch that hold what is no number",
+    "bad_place": "place in the batch of the first image that holds what is no number",
+    "probabilities": "1 where each row of outputs is nowhere negative and adds up to 1",
+    "second_softmax": "how far the gradient at the outputs is from that of a softmax before the cross-entropy, of 1",
+    "negated": "how far this gradient is from that of a cross-entropy with its sign turned around, of 1",
+    "right": "share of outputs that are largest at the label which the gradient pulls up",
+    "dropouts_on": "share of the dropouts that were in training mode",
+}
+TRACKED = 8  # weights, evenly over the network, of which a part is compared at each step
+ROWS = 64  # outputs that are compared with what losses would give
+CLASSES = 200  # with more, no softmax before the loss is searched for
+PIXELS = 2**20  # values of a batch that are looked at, whole images of them
+NEAR = 20  # losses before a step, among which it jumps
+JUMP = 4.0  # in standard deviations of these losses
+SCALES = (1.0, 0.2, 5.0)  # of a loss, from which its own is searched for
+PRODUCTS = 2**18  # rows times classes squared
+SURE = 0.25  # a gradient of an image's outputs under this is of a right answer
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@dataclass
+class _Pass:
+    """The latest pass of a step: what the network was given and output, and the loss's gradient at that."""
+
+    images: Tensor
+    outputs: Tensor
+    gradient: Tensor | None = None
+
+
+class LoopSigns:
+    """Collects the signs of a loop: ``on_pass`` and ``on_gradient`` are told by hooks, ``told`` ends a step.
+
+    ``rows`` maps the names of SIGNS to one value a step, NaN where it was not looked at.
+    """
+
+    def __init__(self, network: nn.Module, scale: Callable[[], float], before: Mapping[str, np.ndarray]) -> None:
+        self.rows: dict[str, list[float]] = {name: before[name].tolist() if before else [] for name in SIGNS}
+        self._network, self._scale = network, scale
+        self._near: deque[float] = deque(maxlen=NEAR)
+        self._pass: _Pass | None = None
+        self._left: set[str] | None = None  # weights with a gradient from before, None until a backward pass
+        self._weights: dict[str, nn.Parameter] = {}
+        self._old: dict[str, Tensor] = {}
+        self.track()
+
+    def track(self) -> None:
+        """Choose the weights that are compared: anew, for a network may have got other ones."""
+        every = {n: p for n, p in self._network.named_parameters() if p.requires_grad and p.numel()}
+        names = [
+            list(every)[i] for i in np.unique(np.linspace(0, len(every) - 1, min(TRACKED, len(every))).astype(int))
+        ]
+        self._weights = {name: every[name] for name in names}
+        self._old = {name: _part(p).detach().clone() for name, p in self._weights.items()}
+
+    def on_pass(self, images: Tensor, outputs: Tensor) -> None:
+        """A pass that keeps a graph is done."""
+        self._pass = _Pass(images.detach(), outputs.detach())
+
+    def on_gradient(self, gradient: Tensor) -> None:
+        """A backward pass has come to the latest outputs, and to no weight yet."""
+        if self._pass is not None and self._pass.outputs.shape == gradient.shape:
+            self._pass.gradient = gradient.detach()
+        if self._left is None:
+            grads = {n: _part(p.grad) for n, p in self._weights.items() if p.grad is not None}
+            self._left = _where({n: (g, torch.zeros_like(g)) for n, g in grads.items()})
+
+    def told(self, loss: float | None, look: bool) -> bool:
+        """End a step; says whether the weights moved. ``look`` where the step is one that is watched."""
+        signs = dict.fromkeys(SIGNS, math.nan)
+        moved = _where({n: (_part(p).detach(), self._old[n]) for n, p in self._weights.items()})
+        for name in moved:
+            self._old[name] = _part(self._weights[name]).detach().clone()
+        signs["moved"] = float(bool(moved))
+        if self._pass is not None:
+            signs["arrived"] = float(self._pass.gradient is not None)
+            if look or self._jumps(loss):
+                signs |= self._seen(self._pass)
+        if moved:
+            if self._left is not None:
+                signs["left_over"] = float(bool(self._left & moved))
+            self._left = None
+        if loss is not None and math.isfinite(loss):
+            self._near.append(loss)
+        for name, value in signs.items():
+            self.rows[name].append(value)
+        self._pass = None
+        return bool(moved)
+
+    def forget(self) -> None:
+        """Let go of the latest pass."""
+        self._pass = None
+
+    def _jumps(self, loss: float | None) -> bool:
+        if loss is None:
+            return False
+        if not math.isfinite(loss):
+            return True
+        near = np.array(self._near)
+        return len(near) >= NEAR // 2 and loss > max(near.max(), float(near.mean() + JUMP * near.std()))
+
+    def _seen(self, seen: _Pass) -> dict[str, float]:
+        """Look at the images, and at the gradient that came back to the outputs."""
+        found = _images(seen.images) | {"batch": float(len(seen.images)) if seen.images.ndim else 1.0}
+        dropouts = [m.training for m in self._network.modules() if isinstance(m, DROPOUTS) and m.p > 0]
+        if dropouts:
+            found["dropouts_on"] = float(np.mean(dropouts))
+        outputs = seen.outputs
+        if outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.is_floating_point():
+            rows = outputs[:ROWS].float().cpu()
+            found["probabilities"] = float(bool((rows >= 0).all()) and float((rows.sum(1) - 1).abs().max()) < 1e-3)
+            if seen.gradient is not None:
+                found |= _losses(rows, seen.gradient[:ROWS].float().cpu() * (len(outputs) / self._scale()))
+        return found
+
+
+def _part(parameter: Tensor) -> Tensor:
+    """A part of a weight that is quickly compared: its first filter or row, or all of a bias."""
+    return parameter[0] if parameter.ndim > 1 else parameter
+
+
+def _where(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> set[str]:
+    """The names whose two tensors differ. One answer is waited for, wherever they lie."""
+    if not pairs:
+        return set()
+    differ = torch.stack([(a != b).any().cpu() for a, b in pairs.values()]).tolist()
+    return {name for name, found in zip(pairs, differ, strict=True) if found}
+
+
+def _images(images: Tensor) -> dict[str, float]:
+    """Range, deviation and variety of a batch (B, ...), and how many of it hold what is no number."""
+    if not images.ndim or not images.numel():
+        return {}
+    good = torch.isfinite(images.flatten(1) if images.ndim > 1 else images[:, None]).all(1)
+    found = {"not_numbers": float((~good).sum())}
+    if found["not_numbers"]:
+        found["bad_place"] = float((~good).nonzero()[0])
+    images = images[good][: max(16, PIXELS // images[0].numel())].float()
+    if len(images):
+        deviation = float(images.std(correction=0))
+        found |= {"low": float(images.min()), "high": float(images.max()), "deviation": deviation}
+        if len(images) > 1:
+            found["variety"] = float(images.std(0, correction=0).mean()) / deviation if deviation > 0 else 0.0
+    return found
+
+
+def _losses(outputs_BK: Tensor, gradient_BK: Tensor) -> dict[str, float]:
+    """Compare the gradient for each image's outputs with what cross-entropy, and it behind a softmax, would give."""
+    if not (torch.isfinite(outputs_BK).all() and torch.isfinite(gradient_BK).all()):
+        return {}
+    largest = gradient_BK.abs().amax(1)
+    right = (gradient_BK.argmin(1) == outputs_BK.argmax(1)) | (largest < SURE)
+    found = {"right": float(right.float().mean())}
+    if outputs_BK.shape[1] <= CLASSES and float(largest.max()) > 0:
+        some = max(8, PRODUCTS // outputs_BK.shape[1] ** 2)
+        outputs_BK, gradient_BK = outputs_BK[:some], gradient_BK[:some]
+        share = F.softmax(outputs_BK, 1)
+        labels = torch.eye(outputs_BK.shape[1])
+        plain = share[:, None] - labels  # images, labels that it may have, outputs
+        again = F.softmax(share, 1)[:, None] - labels
+        through = share[:, None] * (again - (share[:, None] * again).sum(2, keepdim=True))
+        once, twice, negated = (
+            _off(g, offered) for g, offered in ((gradient_BK, plain), (gradient_BK, through), (-gradient_BK, plain))
+        )
+        found["second_softmax"] = twice if twice < once else 1.0
+        found["negated"] = negated if negated < once else 1.0
+    return found
+
+
+def _off(gradient_BK: Tensor, offered_BLK: Tensor) -> float:
+    """The relative distance of a gradient from the best of what is offered for each image, at one scale for all.
+
+    Which label fits depends on the scale, and the other way round: it is begun from several.
+    """
+    best = 1.0
+    for scale in SCALES:
+        for _ in range(3):
+            labels = (gradient_BK[:, None] - scale * offered_BLK).square().sum(2).argmin(1)
+            chosen = offered_BLK[torch.arange(len(labels)), labels]
+            scale = float((chosen * gradient_BK).sum() / chosen.square().sum().clamp_min(1e-20))
+        if scale > 0:
+            best = min(best, float((gradient_BK - scale * chosen).norm() / gradient_BK.norm()))
+    return best
