@@ -22,6 +22,7 @@ import pytest
 import api_reference
 import convscope
 import option_tables
+import rule_table
 import toyclaim
 from convscope import cli
 from convscope.cli.commands import COMMANDS
@@ -83,6 +84,10 @@ def test_every_command_has_its_table_and_is_shown() -> None:
 )
 def test_every_entry_of_a_table_stands_in_its_page(page: str, names: list[str]) -> None:
     assert not [name for name in names if not named(page, name)]
+
+
+def test_the_table_of_rules_is_that_of_the_rules() -> None:
+    assert rule_table.filled(PAGES["diagnose"]) == PAGES["diagnose"]
 
 
 def test_every_recipe_stands_with_its_claim() -> None:
