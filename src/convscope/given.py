@@ -52,7 +52,8 @@ def as_declared(name: str, value: Any, declared: Any) -> Any:
     if isinstance(value, classes) and (type(value) is not bool or bool in classes):
         return expanded(value) if isinstance(value, Path) else value
     wide = next((kind for kind in kinds if get_origin(kind) in (Mapping, *SEVERAL)), None)
-    if wide is not None:
+    named = isinstance(value, (bytes, os.PathLike)) and bool({str, Path} & {*classes})
+    if wide is not None and not named:
         return _several(name, value, wide, declared)
     return _one(name, value, classes, declared)
 

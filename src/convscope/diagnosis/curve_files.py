@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ def is_curve(source: object) -> bool:
     if not isinstance(source, str):
         return False
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):  # which, unlike a path's own, is False for a name that is too long
         return not (path / "recipe.json").exists() and bool(_events(path))
-    return path.is_file() and (path.suffix.lower() in SUFFIXES or path.name.startswith(EVENTS))
+    return os.path.isfile(source) and (path.suffix.lower() in SUFFIXES or path.name.startswith(EVENTS))
 
 
 def read_curve(source: str | Path | Sequence[float | None]) -> Curve:

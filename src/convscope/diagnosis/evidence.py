@@ -13,7 +13,7 @@ from torch import nn
 from ..datasets.emptiness import FLAT
 from ..models.followed import uncompiled
 from ..models.trial import output_fault
-from ..training.loop_signs import DROPOUTS
+from ..training.loop_signs import DROPOUTS, variety_of
 from .curves import Curve, from_losses, read_course
 from .loop_evidence import curve_of, read_watched
 from .network_evidence import (
@@ -117,7 +117,7 @@ def _images(material: Observations, found: Mapping[str, float]) -> tuple[dict[st
         known["blank"] = float((flat.amax(2) == flat.amin(2)).all(1).float().mean())
     if len(images) > 1:
         known["given"] = deviation = float(images.float().std(correction=0))
-        variety = float(images.float().std(0, correction=0).mean()) / deviation if deviation > 0 else 0.0
+        variety = variety_of(images)
         came = found.get("variety", math.nan)
         known["variety"] = min((v for v in (variety, came) if math.isfinite(v)), default=math.nan)
         if came <= variety:

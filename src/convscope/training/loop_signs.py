@@ -24,7 +24,7 @@ SIGNS = {
     "low": "least value of the images as the network is given them",
     "high": "greatest value of these images",
     "deviation": "standard deviation of these images' values",
-    "variety": "standard deviation over the images of a batch, on average over places, over that of all their values",
+    "variety": "standard deviation over the images of a batch, on average over places, over that of a channel's values",
     "not_numbers": "images of the batch that hold what is no number",
     "bad_place": "place in the batch of the first image that holds what is no number",
     "probabilities": "1 where each row of outputs is nowhere negative and adds up to 1",
@@ -166,8 +166,16 @@ def _images(images: Tensor) -> dict[str, float]:
         deviation = float(images.std(correction=0))
         found |= {"low": float(images.min()), "high": float(images.max()), "deviation": deviation}
         if len(images) > 1:
-            found["variety"] = float(images.std(0, correction=0).mean()) / deviation if deviation > 0 else 0.0
+            found["variety"] = variety_of(images)
     return found
+
+
+def variety_of(images: Tensor) -> float:
+    """The deviation over images (B, C, ...), on average over places, over that of each channel's values; 0 for none."""
+    images = images.float()
+    places = [d for d in range(images.ndim) if d != 1]
+    whole = images.std(places, correction=0).mean() if images.ndim > 1 else images.std(correction=0)
+    return float(images.std(0, correction=0).mean() / whole) if whole > 0 else 0.0
 
 
 def _losses(outputs_BK: Tensor, gradient_BK: Tensor) -> dict[str, float]:

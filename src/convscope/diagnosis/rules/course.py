@@ -180,9 +180,7 @@ STEPS = (
     VerdictRule(
         fault="rate-too-low",
         conditions=(
-            below(
-                "largest_update", 2.5e-4, "sound trainings moved a layer by 0.001 and more, noise for labels by 0.0003"
-            ),
+            below("largest_update", 4.5e-4, "sound trainings moved a layer by 0.001 and more, noise mostly too"),
             NOT_LEARNING,
         ),
         says="an update moves a layer by {largest_update:.1g} of its weight at most; after {steps:.0f} steps the loss "

@@ -22,6 +22,20 @@ RULES = (
         tested_by=("nan-pixel",),
     ),
     VerdictRule(
+        fault="empty-images",
+        conditions=(
+            below("span", 32, "sound trainings had 190 and more; 16 values cost a network a seventh of its accuracy"),
+            NOT_LEARNING,
+        ),
+        says="most images span {span:.0f} of 255 values or fewer: a network sees little of them.",
+        then="train with --stretch, which spreads each image's range over all of it.",
+        seen_by="the range of values of each image",
+        tries=f"{EYES}: most should show something",
+        fix="low, high = (f(images.flatten(1), 1).values[:, None, None, None] for f in (torch.min, torch.max))\nimages = (images - low) / (high - low).clamp_min(1e-6)",  # noqa: E501
+        set_by=("narrow",),
+        tested_by=("12-bit images",),
+    ),
+    VerdictRule(
         fault="images-alike",
         conditions=(below("variety", 0.01, "sound data sets had 0.4 and more of their deviation between images"),),
         says="the images do not differ: between them is {variety:.1g} of the deviation of their pixels, so no answer "
@@ -46,20 +60,6 @@ RULES = (
         fix="flat = images.flatten(1).std(1) == 0\nprint(flat.float().mean())  # should be near 0",
         set_by=("blank",),
         tested_by=("black images",),
-    ),
-    VerdictRule(
-        fault="empty-images",
-        conditions=(
-            below("span", 32, "sound trainings had 190 and more; 16 values cost a network a seventh of its accuracy"),
-            NOT_LEARNING,
-        ),
-        says="most images span {span:.0f} of 255 values or fewer: a network sees little of them.",
-        then="train with --stretch, which spreads each image's range over all of it.",
-        seen_by="the range of values of each image",
-        tries=f"{EYES}: most should show something",
-        fix="low, high = (f(images.flatten(1), 1).values[:, None, None, None] for f in (torch.min, torch.max))\nimages = (images - low) / (high - low).clamp_min(1e-6)",  # noqa: E501
-        set_by=("narrow",),
-        tested_by=("12-bit images",),
     ),
     VerdictRule(
         fault="image-scale",
