@@ -179,9 +179,12 @@ def course(
     axes.plot(steps, np.where(np.isfinite(level), level, np.nan), color=INK, linewidth=1.6, label="median of five")
     for step, words in marks:
         axes.axvline(step, color=ORANGE, linewidth=1.2)
-        axes.annotate(
-            words, (step, 1), (4, -12), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8
-        )
+        late = step > steps[0] + 0.75 * (
+            steps[-1] - steps[0]
+        )  # its words stand to the left, or they would leave the image
+        offset, side = ((-4, -12), "right") if late else ((4, -12), "left")
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(words, (step, 1), offset, ha=side, fontsize=8, **place)
     axes.set_xlabel("step", fontsize=8, labelpad=1)
     axes.set_ylabel("loss, nats", fontsize=8)
     axes.legend(loc="best", fontsize=8)
