@@ -24,7 +24,6 @@ NAMES = {
     "step": ("step", "globalstep", "iteration", "iter", "batch", "update", "epoch"),
     "loss": ("trainloss", "lossstep", "trainlossstep", "trainingloss", "losstrain", "loss", "trainlossepoch"),
     "rate": ("lr", "learningrate", "trainlr", "rate", "optimizerlr", "lrsgd", "lradam", "lradamw"),
-    "accuracy": ("trainaccuracy", "trainacc", "accuracy", "acc", "traintop1", "top1"),
 }
 MISSING = ("", "none", "null", "n/a", "-")
 
@@ -95,8 +94,8 @@ def _of_rows(rows: Sequence[Row], path: Path) -> Curve:
     if not steps:
         raise UsageError(f"{path.name} has no numbers in its column {chosen['loss']}.")
     losses = np.array([_told(by_step[step].get("loss")) for step in steps])
-    others = {what: np.array([by_step[s].get(what, math.nan) for s in steps]) for what in ("rate", "accuracy")}
-    return Curve(losses, others, np.array(steps))
+    rates = np.array([by_step[step].get("rate", math.nan) for step in steps])
+    return Curve(losses, {"rate": rates}, np.array(steps))
 
 
 def _told(loss: float | None) -> float:

@@ -28,7 +28,7 @@ Named = tuple[dict[str, float], dict[str, str]]
 @dataclass(frozen=True)
 class Curve:
     """S steps of a training: ``losses`` float64 (S,), NaN where none was told, infinite where it was no number, and
-    ``others`` by name, each (S,), NaN where unknown: "rate", "accuracy", and the signs of a watched loop."""
+    ``others`` by name, each (S,), NaN where unknown: "rate", and the signs of a watched loop."""
 
     losses: np.ndarray
     others: Mapping[str, np.ndarray] = field(default_factory=dict)

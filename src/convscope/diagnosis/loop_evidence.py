@@ -72,15 +72,9 @@ def _layers(watched: Watched, designed: frozenset[str]) -> Named:
 def _signs(watched: Watched) -> Named:
     signs = {name: v[~np.isnan(v)] for name, v in watched.all_signs().items()}
     found: dict[str, float] = {}
-    middles = {"arriving": "deviation", "probabilities": "probabilities"}
-    for field, sign in middles.items():
+    for sign in ("deviation", "probabilities", "second_softmax", "negated", "variety"):
         if len(signs[sign]):
-            found[field] = float(np.median(signs[sign]))
-    for sign in ("second_softmax", "negated"):
-        if len(signs[sign]):
-            found[sign] = float(np.median(signs[sign]))
-    if len(signs["variety"]):
-        found["variety"] = float(np.median(signs["variety"]))
+            found["arriving" if sign == "deviation" else sign] = float(np.median(signs[sign]))
     if len(signs["arrived"]):
         found["arrived"] = float(signs["arrived"].mean())
     if len(signs["left_over"]) > AFTER:

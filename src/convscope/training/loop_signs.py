@@ -149,7 +149,8 @@ def _where(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> set[str]:
     """The names whose two tensors differ. One answer is waited for, wherever they lie."""
     if not pairs:
         return set()
-    differ = torch.stack([(a != b).any().cpu() for a, b in pairs.values()]).tolist()
+    answers = [(a != b).any() for a, b in pairs.values()]
+    differ = torch.stack([answer.to(answers[0].device) for answer in answers]).tolist()
     return {name for name, found in zip(pairs, differ, strict=True) if found}
 
 

@@ -32,8 +32,7 @@ RULES = (
         fault="not-zeroed",
         conditions=(above("left_over", 0.5, "sound loops had none, those that add gradients up on purpose included"),),
         says="in {left_over:.0%} of the updates the weights had a gradient before the first backward pass: gradients "
-        "of "
-        "all steps before are added up.",
+        "of all steps before are added up.",
         then="call optimizer.zero_grad() once for each update, before its first backward pass.",
         seen_by="gradients as a backward pass begins",
         where="the loop, before loss.backward()",
@@ -115,7 +114,7 @@ RULES = (
     ),
     VerdictRule(
         fault="schedule-ended",
-        conditions=(above("idle", 0.2, "sound schedules stood still for 2 % of their steps at most"),),
+        conditions=(above("idle", 0.2, "86 sound trainings stood still for 0.5 % of their steps at most"),),
         says="the schedule ended at step {idle_from:.0f} of {steps:.0f}: after that {names[idle]}, and the loss stayed "
         "at "
         "{last_loss:.2f} of that of guessing.",

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .rule import EYES, HARDLY, SEEN, TRAINED, VerdictRule, above, below
 
 _SMALL = "few, theirs = images[:20], labels[:20]\n...  # train on these alone: the loss should come near 0"
+
+_BY_HEART = VerdictRule(
+    fault="labels",
+    conditions=(
+        above("gap", 0.2, "sound trainings had up to 0.1: it learns its training images by heart"),
+        below("above_chance", 0.05, "and others no better than by guessing"),
+    ),
+    says="it has learned {top1:.0%} of its training images, and guesses others ({held_out_top1:.0%}): the labels "
+    "have nothing to do with the images.",
+    then="look at twenty images with their labels; check that both are shuffled in the same order.",
+    seen_by="accuracy on training images and on others",
+    where="the labels",
+    tries=f"{EYES}: they should fit",
+    fix=_SMALL,
+    set_by=("labels",),
+    tested_by=("labels", "labels-shuffled", "loss-of-other-batch"),
+)
 
 RULES = (
     VerdictRule(
         fault="told-otherwise",
         conditions=(
-            above("told_below", 0.4, "sound trainings told a loss that was within 0.1 of what is measured"),
+            above("told_below", 0.4, "of 86 sound trainings 85 had under 0.03"),
             above("told_progress", 0.5, "and what was told is of a network that has learned"),
         ),
         says="the loop told a loss of {told:.2g} nats, and on the images given here it is {measured:.2g}: these are "
@@ -25,39 +44,13 @@ RULES = (
         set_by=("other-images",),
         tested_by=("other images",),
     ),
-    VerdictRule(
-        fault="labels",
+    _BY_HEART,
+    replace(
+        _BY_HEART,
         conditions=(
-            above("gap", 0.2, "sound trainings had up to 0.1: it learns its training images by heart"),
-            below("above_chance", 0.05, "and others no better than by guessing"),
-        ),
-        says="it has learned {top1:.0%} of its training images, and guesses others ({held_out_top1:.0%}): the labels "
-        "have "
-        "nothing to do with the images.",
-        then="look at twenty images with their labels; check that both are shuffled in the same order.",
-        seen_by="accuracy on training images and on others",
-        where="the labels",
-        tries=f"{EYES}: they should fit",
-        fix=_SMALL,
-        set_by=("labels",),
-        tested_by=("labels", "labels-shuffled", "loss-of-other-batch"),
-    ),
-    VerdictRule(
-        fault="labels",
-        conditions=(
-            above("gap", 0.1, "sound trainings had up to 0.1: it learns its training images by heart"),
+            above("gap", 0.1, "it learns its training images by heart; sound ones had up to 0.14, and answered others"),
             below("better", 2.0, "and others no better than by guessing, at one chance in a hundred"),
         ),
-        says="it has learned {top1:.0%} of its training images, and guesses others ({held_out_top1:.0%}): the labels "
-        "have "
-        "nothing to do with the images.",
-        then="look at twenty images with their labels; check that both are shuffled in the same order.",
-        seen_by="accuracy on training images and on others",
-        where="the labels",
-        tries=f"{EYES}: they should fit",
-        fix=_SMALL,
-        set_by=("labels",),
-        tested_by=("labels", "labels-shuffled", "loss-of-other-batch"),
     ),
     VerdictRule(
         fault="labels",
