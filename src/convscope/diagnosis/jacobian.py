@@ -22,6 +22,7 @@ VECTORS = 4  # an image: the block of the Krylov space, and the random vectors o
 STEPS = 16  # of the Krylov space at most; it ends earlier when the largest value stands still
 LEAST_STEPS = 24  # where the least singular value is wanted too, which takes longer to come out
 STILL = 3e-3  # relative change of the values wanted in two steps; 1e-10 in float64
+WELL_APART = 1e-2  # least over largest length of columns made orthonormal without QR
 SHOWN = 5  # singular values
 
 Product = Callable[[Tensor], Tensor]
@@ -240,5 +241,19 @@ def _orthonormal(columns_PnV: Tensor, basis_PnD: Tensor | None) -> Tensor:
     for _ in range(2):
         if basis_PnD is not None:
             columns_PnV = columns_PnV - basis_PnD @ (basis_PnD.transpose(1, 2) @ columns_PnV)
-        columns_PnV = torch.linalg.qr(columns_PnV).Q
+        columns_PnV = _at_right_angles(columns_PnV)
     return columns_PnV
+
+
+def _at_right_angles(columns_PnV: Tensor) -> Tensor:
+    """The columns made orthonormal by the Cholesky factor of their products: for few long columns a tenth of QR's time.
+
+    Done twice it is as exact as QR (Yamamoto and others 2015), unless columns are nearly dependent: then it is QR.
+    """
+    gram = (columns_PnV.transpose(1, 2) @ columns_PnV).double()
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    lengths = factor.diagonal(dim1=1, dim2=2)
+    if failed.any() or not (lengths.amin(1) > WELL_APART * lengths.amax(1)).all():
+        return torch.linalg.qr(columns_PnV).Q
+    inverse = torch.linalg.inv(factor).transpose(1, 2)
+    return columns_PnV @ inverse.to(columns_PnV.dtype)
