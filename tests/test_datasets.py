@@ -154,11 +154,11 @@ def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_dataset("digit")
     with pytest.raises(UnknownName, match="named ''"):
         load_dataset("")
-    (tmp_path / "data.tsv").touch()
+    (tmp_path / "data.xlsx").touch()
     for name, said in (
         ("some/folder", "some/folder does not exist"),
         ("labels.csv", "labels.csv does not exist"),
-        ("data.tsv", "data.tsv is a file; a dataset is"),
+        ("data.xlsx", "data.xlsx is a file; a dataset is"),
         ("~nobody-of-that-name/x", "does not exist"),
         ("x" * 5000, "cannot be opened: File name too long"),
         ("a\0b/", "does not exist"),

@@ -165,6 +165,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setattr("convscope.transfer_learning.fcnn.UPDATES", 60)
         (*rungs, moved) = answer("transfer", *recorded, "--runs", runs)
     (features,) = answer("features", *recorded)
+    (seen,) = answer("doctor", "shapes", "--limit", "120", "--no-labels", "--runs", runs)
     (near,) = answer("similar", "last", image, "--engine", "torch", "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
     (here,) = answer("models", "--pretrained")
@@ -194,6 +195,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "An arm": judged["arms"],
         "A training of an arm": [t for arm in judged["arms"] for t in [*arm["trials"], *arm["trainings"]]],
         "The list of claims": claims,
+        "doctor": [seen],
         "similar": [near],
         "export": [sealed],
         "Pretrained networks": here,

@@ -19,7 +19,7 @@ GROUND = (
 ).split()
 ROOMS = (
     "images datasets convolution models classifying canvas training evaluation exporting feature_store explanation "
-    "diagnosis transfer_learning studies cli"
+    "diagnosis transfer_learning studies inspection cli"
 ).split()
 STAGES = ["drawing", "report", "command", "cli"]  # what computes comes before all of them
 EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m convscope`: they reach for everything

@@ -89,6 +89,7 @@ REPORTS: dict[str, Callable[[Home], Any]] = {
     "explain": lambda h: convscope.explain(h.run, **LITTLE),
     "explain_image": lambda h: convscope.explain_image(h.run, h.image, methods="cam"),
     "diagnose": lambda h: convscope.diagnose(h.run, images=1),
+    "doctor": lambda h: convscope.doctor(h.photos, labels=False, runs=h.folder / "more"),
     "features": lambda h: convscope.features(h.photos, **STORE),
     "transfer": lambda h: convscope.transfer(h.photos, runs=h.folder / "more", name="t", **STORE),
     "similar": lambda h: convscope.similar(h.run, h.image, h.photos, engine="torch"),

@@ -30,6 +30,7 @@ IN_PYTHON = {
     "predict",
     "explain",
     "diagnose",
+    "doctor",
     "features",
     "transfer",
     "study",

@@ -58,6 +58,8 @@ OTHERS = {
     **{"label_smoothing": 0.0, "flip": "random", "translate": 0.5, "zoom": 2.0, "rotate": 180.0, "brightness": 0.5},
     **{"contrast": 0.5, "cutout": 0.5, "epochs": 3, "batch_size": 16, "patience": 2, "precision": "bfloat16"},
     **{"compile": True, "seed": 2**63 - 1, "stem": "small", "shortcut": "projection", "mixup": 0.2, "cutmix": 1.0},
+    **{"path_column": "file", "label_column": "kind", "images": "photos", "suffix": ".jpg"},
+    **{"label_from": "^([a-z]+)", "group": "patient", "corrections": "corrections.csv"},
     **{"balance": True, "ema": 0.99, "save_memory": True},
     **{"convolution": "direct", "tiles": (("conv2", 4, 0, 4),), "fused": ("norm1",)},
 }

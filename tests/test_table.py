@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets.registry import load_dataset
-from convscope.errors import DataError
+from convscope.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -105,16 +106,17 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "needs the columns path and label .*; it has: none"),
-        ("\n\n", "it has: none"),
-        ("path,colour\na,b\n", "it has: path, colour"),
-        ("path;label\na;b\n", "it has: path;label"),
+        ("", "is empty: it needs the columns path and label"),
+        ("\n\n", "is empty"),
+        ("path,colour\na,b\n", "no label .say which with --label-column.. It has: path, colour"),
+        ("what,label\na,b\n", "no path .say which with --path-column.. It has: what, label"),
+        ("path,label,label\na,b,c\n", "two columns named 'label'"),
         ("path,label\n", "holds no image"),
         ("path,label\ncat/0.png,cat\ncat/2.png,cat\n", "one class, 'cat'"),
         ("path,class_index\ncat/0.png,5\ncat/2.png,5\n", "one class, '5'"),
-        ("path,label\ncat/0.png,\n", "line 2: path or label is empty"),
-        ("path,label\ncat/0.png,cat\n\n\n ,dog\n", "line 5: path or label is empty"),
-        ('path,label\n"new\nline.png",cat\ndog/1.png,\n', "line 4: path or label is empty"),
+        ("path,label\ncat/0.png,\n", "the column label is empty on every line"),
+        ("path,label\ncat/0.png,cat\n\n\n ,dog\n", "line 5: path is empty"),
+        ('path,label\n"new\nline.png",cat\n,dog\n', "line 4: path is empty"),
         ("path,label\ncat/0.png,cat\ndog/1,5.png,dog\n", "line 3: 3 cells under 2 columns"),
         ("path,label,split\ncat/0.png,cat,test\ndog/1.png,dog\n", "line 3: 2 cells under 3 columns"),
         ('path,label\ncat/0.png,cat\n"dog/1.png,dog\n', "line 3: unexpected end of data"),
@@ -125,9 +127,9 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
         ("path,class_index\ncat/0.png,100000\n", "line 2: class_index '100000' is not a number from 0 to 99999"),
         ("path,class_index\ncat/0.png," + "9" * 5000 + "\n", "line 2: class_index '9{40}'"),
         ("path,label,split\ncat/0.png,cat,train\ndog/1.png,dog,later\n", "line 3: split 'later'"),
-        ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 .* dog/none.png: does not exist"),
-        ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 images cannot be read: cat/"),
-        ("path,label\ncat,cat\ndog/1.png,dog\n", "cat: not a file"),
+        ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 file is missing in .*: dog/none.png .line 3."),
+        ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 images cannot be read: cat/|it is no text"),
+        ("path,label\ncat,cat\ndog/1.png,dog\n", "1 of 2 file is missing .*: cat .line 2."),
         ("path,label\ncat/0.png," + "x" * 200_000 + "\n", "line 2: field larger"),
     ],
 )
@@ -153,8 +155,9 @@ def test_class_names_that_do_not_do(names: str, said: str, folder: Path) -> None
 
 
 def test_other_encodings_are_told(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"labels\.csv cannot be read as a table"):
-        load_dataset(table(folder, "path,label\ncat/0.png,café\n", "latin-1"))
+    (folder / "labels.csv").write_bytes(b"PK\0\0\1\2")
+    with pytest.raises(DataError, match=r"labels\.csv cannot be read as a table: it is no text"):
+        load_dataset(folder / "labels.csv")
     (folder / "classes.txt").write_text("café\ndog\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"classes\.txt cannot be read"):
         load_dataset(table(folder, lines("path,class_index", ROWS)))
@@ -169,3 +172,114 @@ def test_the_real_one(shared_data: Path) -> None:
     assert data.labels[0] == 472
     assert len(data.notes) < 10
     assert max(map(len, data.notes)) < 300
+
+
+# -------------------------------------------------------------------------------------- tables as people write them
+
+WRITTEN: dict[str, Callable[[list[tuple[str, str]]], bytes]] = {
+    "semicolons": lambda rows: "\n".join(["path;label", *(f"{p};{c}" for p, c in rows)]).encode(),
+    "tabs": lambda rows: "\n".join(["path\tlabel", *(f"{p}\t{c}" for p, c in rows)]).encode(),
+    "blanks": lambda rows: "\n".join(["path label", *(f"{p}   {c}" for p, c in rows)]).encode(),
+    "bars": lambda rows: "\n".join(["path|label", *(f"{p}|{c}" for p, c in rows)]).encode(),
+    "no header": lambda rows: "\n".join(f"{p},{c}" for p, c in rows).encode(),
+    "no header, label first": lambda rows: "\n".join(f"{c} {p}" for p, c in rows).encode(),
+    "blanks around commas": lambda rows: "\n".join(["path , label", *(f" {p} , {c} " for p, c in rows)]).encode(),
+    "mark and line ends of Windows": lambda rows: (
+        "\ufeff" + "\r\n".join(["path,label", *(f"{p},{c}" for p, c in rows)])
+    ).encode(),
+    "UTF-16": lambda rows: "\n".join(["path,label", *(f"{p},{c}" for p, c in rows)]).encode("utf-16"),
+    "slashes of Windows": lambda rows: "\n".join(
+        f"{p},{c}".replace("/", "\\") for p, c in [("path", "label"), *rows]
+    ).encode(),
+    "another machine": lambda rows: "\n".join(
+        ["path,label", *(f"C:\\Users\\me\\set\\{p},{c}" for p, c in rows)]
+    ).encode(),
+    "another machine's home": lambda rows: "\n".join(
+        ["path,label", *(f"/home/me/set/{p},{c}" for p, c in rows)]
+    ).encode(),
+    "other names": lambda rows: "\n".join(["Species,File Name", *(f"{c},{p}" for p, c in rows)]).encode(),
+    "a column more": lambda rows: "\n".join(
+        ["n,path,label", *(f"{i},{p},{c}" for i, (p, c) in enumerate(rows))]
+    ).encode(),
+    "no ends": lambda rows: "\n".join(["id,class", *(f"{p[:-4]},{c}" for p, c in rows)]).encode(),
+    "quotes": lambda rows: "\n".join(['"path","label"', *(f'"{p}","{c}"' for p, c in rows)]).encode(),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_table_is_read_however_it_is_written(way: str, folder: Path) -> None:
+    path = folder / "labels.csv"
+    path.write_bytes(WRITTEN[way]([(p, ("cat", "dog")[label]) for p, label in ROWS]))
+    data = load_dataset(path)
+    assert data.class_names == ("cat", "dog")
+    assert [data.class_names[label] for label in data.labels] == [("cat", "dog")[label] for _, label in ROWS]
+    assert data.fingerprint == load_dataset(folder).fingerprint
+
+
+def test_latin_1_is_read_and_said(folder: Path) -> None:
+    path = folder / "labels.csv"
+    rows = [f"{p},{('café', 'dog')[label]}" for p, label in ROWS]
+    path.write_bytes("\n".join(["path,label", *rows]).encode("latin-1"))
+    data = load_dataset(path)
+    assert data.class_names == ("café", "dog")
+    assert any("read as Latin-1" in note for note in data.notes)
+
+
+def test_columns_and_places_may_be_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.tsv"
+    path.write_text("\n".join(["a\tb\tc", *(f"{p[:-4]}\t{label}x\t{i}" for i, (p, label) in enumerate(ROWS))]))
+    data = load_dataset(path, path_column="a", label_column="b", images=folder, suffix=".png")
+    assert data.class_names == ("0x", "1x")
+    with pytest.raises(DataError, match=r"no column 'bb' for the label. Did you mean 'b'"):
+        load_dataset(path, path_column="a", label_column="bb", images=folder)
+    with pytest.raises(DataError, match="the folder of images, does not exist"):
+        load_dataset(path, path_column="a", label_column="b", images=tmp_path / "none")
+    with pytest.raises(DataError, match="name their folder with --images"):
+        load_dataset(path, path_column="a", label_column="b")
+
+
+def test_all_missing_files_are_told_at_once(folder: Path) -> None:
+    rows = [f"{p},{label}" for p, label in ROWS] + [f"gone/{i}.png,1" for i in range(30)]
+    path = table(folder, "\n".join(["path,label", *rows]))
+    with pytest.raises(DataError, match=r"30 of 90 files are missing in .*: gone/0.png \(line 62\), .* and 10 more\."):
+        load_dataset(path)
+    assert len(load_dataset(path, bad_images="skip")) == 60
+
+
+def test_lines_without_a_label_are_left_out_and_counted(folder: Path) -> None:
+    rows = [f"{p},{'' if i in (3, 4) else label}" for i, (p, label) in enumerate(ROWS)]
+    data = load_dataset(table(folder, "\n".join(["path,label", *rows])))
+    assert len(data) == 58
+    assert "2 lines have no label and are left out (the first: line 5)." in data.notes
+
+
+def test_classes_that_differ_in_case_are_asked_about_as_in_folders(folder: Path) -> None:
+    rows = [f"{p},{('Ant', 'ant')[label]}" for p, label in ROWS]
+    data = load_dataset(table(folder, "\n".join(["path,label", *rows])))
+    assert data.class_names == ("Ant", "ant")
+    assert any("differ in letter case alone: are they one?" in note for note in data.notes)
+
+
+def test_groups_of_a_column_stay_on_one_side(folder: Path) -> None:
+    rows = [f"{p},{label},patient{i // 6}" for i, (p, label) in enumerate(ROWS)]
+    path = table(folder, "\n".join(["path,label,who", *rows]))
+    data = load_dataset(path, group="who")
+    side: dict[int, str] = {}
+    for part, index in data.parts.items():
+        assert all(side.setdefault(i // 6, part) == part for i in index.tolist())
+    assert len(set(side.values())) > 1
+    assert len(np.unique(data.together)) == 10
+    with pytest.raises(DataError, match=r"no column 'whom' for the group. Did you mean 'who'"):
+        load_dataset(path, group="whom")
+
+
+def test_labels_of_names_in_a_table(folder: Path) -> None:
+    path = table(folder, "\n".join(["path", *(p for p, _ in ROWS)]))
+    assert load_dataset(path, label_from="(cat|dog)/").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("option", ["path_column", "label_column", "suffix"])
+def test_what_is_for_tables_is_refused_of_folders_and_names(option: str, folder: Path) -> None:
+    for data in (folder, "digits"):
+        with pytest.raises(UsageError, match="--" + option.replace("_", "-")):
+            load_dataset(data, **{option: "x"})

@@ -26,6 +26,8 @@ from .feature_store.command import features as features
 from .feature_store.command import similar as similar
 from .feature_store.report import SimilarReport as SimilarReport
 from .images.preprocess import Preprocess as Preprocess
+from .inspection.command import doctor as doctor
+from .inspection.report import DoctorReport as DoctorReport
 from .models.command import model_table as model_table
 from .models.registry import MODELS as MODELS
 from .named_recipes import RECIPES as RECIPES

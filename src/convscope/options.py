@@ -105,7 +105,15 @@ class ArchitectureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectOptions(OwnCode, Places, ProgressOption):
+class Corrections:
+    """What is left out or relabelled."""
+
+    corrections: Path | None = None
+    """A file of images to leave out or relabel, as `convscope doctor` writes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions(Corrections, OwnCode, Places, ProgressOption):
     """How a run, a classifier file or a model's name is found, with its data."""
 
     weights: Path | None = None
@@ -113,7 +121,25 @@ class SubjectOptions(OwnCode, Places, ProgressOption):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitting:
+class SourceOptions(Corrections):
+    """How images and labels are read from a folder or a table, where the layout alone does not say it."""
+
+    path_column: str | None = None
+    """The column of a table that names the image (default: path, file, image and the like)."""
+    label_column: str | None = None
+    """The column of a table that holds the label (default: label, class, category and the like)."""
+    images: Path | None = None
+    """The folder that a table's paths are in (default: that of the table)."""
+    suffix: str | None = None
+    """What a table's names lack at their ends, such as .jpg."""
+    label_from: str | None = None
+    """A regular expression that finds the class in a file's name, such as '^([a-z]+)'."""
+    group: str | None = None
+    """A regular expression for file names, or a table's column: images of one group stay on one side of every split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting(SourceOptions):
     """Which images, and how they are fitted to the network's input."""
 
     image_size: int | None = None

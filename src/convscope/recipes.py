@@ -58,6 +58,24 @@ class Data:
 
 
 @_frozen
+class Source:
+    """How images and labels are read from a folder or a table, where their layout alone does not say it.
+
+    ``path_column`` and ``label_column`` name columns of a table, whose paths are in the folder ``images`` and end in
+    ``suffix``; ``label_from`` and ``group`` are regular expressions for the names of files, or ``group`` a column: what
+    has one group stays on one side of every split. ``corrections`` is a file of images to leave out or relabel.
+    """
+
+    path_column: str | None = None
+    label_column: str | None = None
+    images: str | None = None
+    suffix: str | None = None
+    label_from: str | None = None
+    group: str | None = None
+    corrections: str | None = None
+
+
+@_frozen
 class Optimizer:
     """How weights move: rates are peaks of the schedule, ``warmup`` is a share of the run.
 
@@ -193,6 +211,7 @@ class Recipe:
 
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
+    source: Source = field(default_factory=Source)
     optimizer: Optimizer = field(default_factory=Optimizer)
     augment: Augment = field(default_factory=lambda: AUGMENTS["standard"])
     labels: Labels = field(default_factory=Labels)

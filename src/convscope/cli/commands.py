@@ -10,6 +10,7 @@ from ..evaluation.cli import evaluate, predict
 from ..explanation.cli import explain
 from ..exporting.cli import export
 from ..feature_store.cli import features, similar
+from ..inspection.cli import doctor
 from ..models.cli import models
 from ..studies.cli import study
 from ..training.cli import train
@@ -17,6 +18,7 @@ from ..transfer_learning.cli import transfer
 from .demo import demo
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "doctor": doctor,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

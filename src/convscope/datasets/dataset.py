@@ -7,8 +7,7 @@ A loader returns ``Unsplit``: images (arrays, or files to decode), labels, and f
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ from ..errors import DataError, UnknownName, UsageError
 from ..images.preprocess import Preprocess, statistics
 from ..progress import Progress
 from ..recipes import BAD_IMAGES
+from ..storage import expanded
 from . import packing as packed
 from . import splits
+from .corrections import corrected, read_corrections
 from .emptiness import emptiness_notes
 from .unsplit import Unsplit
 
@@ -51,9 +52,15 @@ class Dataset:
     mirror: bool = True
     test_given: bool = False
     notes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None  # uint64 (N,), where there are some: see ``together``
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def together(self) -> np.ndarray:
+        """uint64 (N,): equal for images that stay on one side of every split and fold."""
+        return self.keys if self.groups is None else self.groups
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tell how many images of each class each part holds: ``{part: {class name: n}}``."""
@@ -95,6 +102,11 @@ class Listing:
         """uint64 (N,): the first eight bytes of each hash."""
         return packed.keys(self.digests)
 
+    @property
+    def together(self) -> np.ndarray:
+        """uint64 (N,): equal for images that stay on one side of every split, their keys where there are no groups."""
+        return splits.together(self.unsplit, self.keys)
+
     def source(self, i: int) -> Path | Image.Image:
         """Tell what to decode image ``i`` from."""
         return self.unsplit.files[i] if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
@@ -119,6 +131,7 @@ class Listing:
             mirror=self.unsplit.mirror,
             test_given=bool((self.unsplit.given == "test").any()),
             notes=self.unsplit.notes + notes + split.notes,
+            groups=None if self.unsplit.groups is None else self.together,
         )
 
 
@@ -144,11 +157,15 @@ class Undecoded:
         return self.preprocess.fit_image(self.listed.source(i), self.listed.unsplit.origin(i))
 
 
-def listing(unsplit: Unsplit, limit: int | None = None, progress: Progress | None = None) -> Listing:
-    """Hash and limit, the first half of ``assemble``; UsageError for a limit below 1."""
+def listing(
+    unsplit: Unsplit, limit: int | None = None, progress: Progress | None = None, corrections: Path | None = None
+) -> Listing:
+    """Hash, correct and limit, the first half of ``assemble``; UsageError for a limit below 1."""
     if limit is not None and limit < 1:
         raise UsageError(f"a limit is a number of images from 1, not {limit}.")
     digests = packed.digests(unsplit, progress)
+    if corrections is not None:
+        unsplit, digests = corrected(unsplit, digests, read_corrections(expanded(corrections)), str(corrections))
     if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
         given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
         unsplit = replace(unsplit, given=given)
@@ -168,6 +185,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     bad_images: str = "error",
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
+    corrections: Path | None = None,
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
@@ -178,7 +196,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     check_bad_images(bad_images)
     size = unsplit.image_size if image_size is None else image_size
     wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
-    return decoded(listing(unsplit, limit, progress), wanted, preprocess is None, bad_images, progress)
+    return decoded(listing(unsplit, limit, progress, corrections), wanted, preprocess is None, bad_images, progress)
 
 
 def decoded(
@@ -216,10 +234,3 @@ def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndar
     rows = rows[np.lexsort(rows.T[::-1])]
     text = "\0".join(unsplit.class_names).encode(errors="surrogatepass")  # a folder's name may be no text
     return hashlib.sha256(text + b"\0\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()
-
-
-def alike(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in letter case or in how an accent is written alone; some file systems merge them."""
-    seen: dict[str, str] = {}
-    pairs = [(seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name), name) for name in names]
-    return [(first, name) for first, name in pairs if first != name]

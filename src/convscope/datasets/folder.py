@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from ..errors import DataError, nearest
 from ..images.decoding import EXTENSIONS
-from .dataset import alike
+from ..recipes import Source
 from .part_names import likely_part, plain_part, with_eval_told
-from .unsplit import Unsplit
+from .patterns import groups_of_paths, labels_of_paths
+from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
 # Ends of the names of images that are not read, by kind.
@@ -44,16 +45,42 @@ class _Found:
 
     def file(self, name: str) -> None:
         """Count a file that is no image of a class."""
-        (self.strays if _is_image(name) else self.others).append(name)
+        (self.strays if is_image(name) else self.others).append(name)
 
 
-def load_folder(root: Path, need: Need = "training") -> Unsplit:
+def load_folder(root: Path, need: Need = "training", source: Source | None = None) -> Unsplit:
     """The images under ``root``; hidden files and folders are ignored with a count.
+
+    ``source`` may say that classes stand in file names (``label_from``), and what stays on one side (``group``).
 
     ``need`` says what they are wanted for: "training" raises DataError for an empty folder, a single class, an empty
     class, or a class that training does not know; "classes" takes these, with a note, and "images" takes a folder
     without classes too.
     """
+    source = source or Source()
+    unsplit = _by_names(root, source.label_from, need) if source.label_from else _by_folders(root, need)
+    if source.group is None:
+        return unsplit
+    paths = [path.relative_to(root).as_posix() for path in unsplit.files]
+    return replace(unsplit, groups=groups_of_paths(paths, source.group))
+
+
+def _by_names(root: Path, pattern: str, need: Need) -> Unsplit:
+    """Classes by what the names of files say; a folder right under the root may be a part."""
+    found = _Found(need)
+    walked = _Found("images")
+    _walk_class(root, "", walked)
+    paths = [path.relative_to(root) for path in walked.files]
+    if not paths:
+        raise DataError(f"{root} holds no image.")
+    found.files, found.hidden, found.others, found.links = walked.files, walked.hidden, walked.others, walked.links
+    found.classes = labels_of_paths([path.as_posix() for path in paths], pattern)
+    found.parts = [(plain_part(path.parts[0]) or "") if len(path.parts) > 1 else "" for path in paths]
+    return _unsplit(root, found, ())
+
+
+def _by_folders(root: Path, need: Need) -> Unsplit:
+    """Classes by folders."""
     found = _Found(need)
     folders = _folders(root, found)
     if not folders and need == "images" and found.strays:
@@ -96,13 +123,13 @@ def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:
 def _holds_only_folders(folder: Path) -> bool:
     names = _listed(folder)
     inner = [n for n in names if os.path.isdir(folder / n)]
-    return bool(inner) and not any(_is_image(n) for n in names if n not in inner)
+    return bool(inner) and not any(is_image(n) for n in names if n not in inner)
 
 
 def _listed(folder: Path) -> list[str]:
     """The names in a folder, by name; none where it may not be read, which is told when it is walked."""
     try:
-        return sorted(n for n in os.listdir(folder) if not _hidden(n))
+        return sorted(n for n in os.listdir(folder) if not hidden_name(n))
     except OSError:
         return []
 
@@ -155,7 +182,7 @@ def _folders(root: Path, found: _Found) -> list[Path]:
         raise DataError(f"{root} cannot be read: {error.strerror}.") from None
     folders = []
     for entry in entries:
-        if _hidden(entry.name):
+        if hidden_name(entry.name):
             found.hidden.append(entry.name)
         elif not os.path.isdir(entry.path):  # False for a link to itself, where entry.is_dir() raises
             found.file(entry.name)
@@ -166,11 +193,11 @@ def _folders(root: Path, found: _Found) -> list[Path]:
     return folders
 
 
-def _hidden(name: str) -> bool:
+def hidden_name(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in EXTENSIONS
 
 
@@ -180,11 +207,11 @@ def _walk_class(folder: Path, part: str, found: _Found) -> None:
 
     before = len(found.files)
     for place, inner, names in os.walk(folder, onerror=refuse):
-        found.hidden += filter(_hidden, (*inner, *names))
-        inner[:] = sorted(n for n in inner if not _hidden(n))
+        found.hidden += filter(hidden_name, (*inner, *names))
+        inner[:] = sorted(n for n in inner if not hidden_name(n))
         found.links += (n for n in inner if os.path.islink(os.path.join(place, n)))  # os.walk does not enter them
-        for name in sorted(n for n in names if not _hidden(n)):
-            if not _is_image(name):
+        for name in sorted(n for n in names if not hidden_name(n)):
+            if not is_image(name):
                 found.others.append(name)
                 continue
             found.files.append(Path(place) / name)
@@ -212,7 +239,7 @@ def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
         image_size=IMAGE_SIZE,
         files=tuple(found.files),
         root=root,
-        notes=(*notes, *_ignored(found), *map(_one_or_two, alike(names))),
+        notes=(*notes, *_ignored(found), *map(one_or_two, alike(names))),
     )
 
 
@@ -234,7 +261,8 @@ def _check_for_training(root: Path, found: _Found, names: tuple[str, ...]) -> No
         raise DataError(f"{root} holds one class, {names[0]!r}; a classifier needs two or more: {LAYOUT}.{offer}")
 
 
-def _one_or_two(pair: tuple[str, str]) -> str:
+def one_or_two(pair: tuple[str, str]) -> str:
+    """Ask whether two classes are one, whose names differ in what is easily overlooked."""
     first, second = pair
     what = "letter case" if first.casefold() == second.casefold() else "how an accent is written"
     return f"classes {first!r} and {second!r} differ in {what} alone: are they one?"

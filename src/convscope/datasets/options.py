@@ -1,9 +1,10 @@
 """The options of loading a dataset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..images.preprocess import Preprocess
-from ..options import DataRoot, Fitting, ProgressOption
+from ..options import DataRoot, Fitting, ProgressOption, SourceOptions
+from ..recipes import Source
 from .folder import Need
 
 
@@ -17,3 +18,8 @@ class DatasetOptions(Fitting, DataRoot, ProgressOption):
     """The run whose record names the data where no user did: a path is then read only if a user named it before."""
     need: Need = "training"
     """What the images are wanted for: training, classes, or images."""
+
+    def source(self) -> Source:
+        """How images and labels are read."""
+        said = {field.name: getattr(self, field.name) for field in fields(SourceOptions)}
+        return Source(**{name: None if value is None else str(value) for name, value in said.items()})

@@ -36,14 +36,14 @@ def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
         with ThreadPoolExecutor(THREADS) as pool:
             done: list[bytes] = []
             for start in range(0, len(unsplit.files), BLOCK):  # handed over at once, a million files fill the memory
-                done += pool.map(_digest, unsplit.files[start : start + BLOCK])
+                done += pool.map(file_digest, unsplit.files[start : start + BLOCK])
                 if progress:
                     progress("reading", len(done), len(unsplit.files))
         raw = b"".join(done)
     return np.frombuffer(raw, np.uint8).reshape(-1, 32)
 
 
-def _digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
     """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then."""
     try:
         if path.is_file():

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import DataError, UnknownName
+from ..errors import DataError, UnknownName, UsageError
 from ..options import with_options
 from ..progress import Progress
+from ..recipes import Source
 from ..storage import expanded
 from .cifar import load_cifar10
 from .dataset import Dataset, Listing, assemble, listing
@@ -19,7 +20,7 @@ from .folder import load_folder
 from .named_before import check_named, remember
 from .options import DatasetOptions
 from .shapes import load_shapes
-from .table import load_table
+from .table import TABLES, load_table
 from .unsplit import Unsplit
 
 Loader = Callable[[Path | None, "Progress | None"], Unsplit]
@@ -44,7 +45,7 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
     alone. Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
     """
     return assemble(
-        _find(str(data), options),
+        find_images(str(data), options),
         image_size=options.image_size,
         fit="crop" if options.fit is None else options.fit,
         stretch=bool(options.stretch),
@@ -52,6 +53,7 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
         bad_images="error" if options.bad_images is None else options.bad_images,
         progress=options.progress,
         preprocess=options.preprocess,
+        corrections=options.corrections,
     )
 
 
@@ -61,30 +63,58 @@ def list_images(data: str | Path, options: DatasetOptions) -> Listing:
 
     ``need`` "images" takes a folder without classes too.
     """
-    return listing(_find(str(data), options), options.limit, options.progress)
+    return listing(find_images(str(data), options), options.limit, options.progress, options.corrections)
 
 
-def _find(data: str, options: DatasetOptions) -> Unsplit:
+def find_images(data: str, options: DatasetOptions) -> Unsplit:
+    """The images that ``data`` names, neither hashed nor split. Raises as ``load_dataset`` does."""
+    source = options.source()
     if data in DATASETS:
+        _check_plain(data, source)
         return DATASETS[data](options.data_root, options.progress)
-    if options.recorded_in is not None:
-        check_named(Path(data), options.recorded_in, "DATA")
+    _check_recorded(data, options)
     try:
         path = expanded(data)
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
     except OSError as error:  # a name too long, a folder one may not look into
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
-    if is_folder or is_file:
-        remember(path)
+    for place in filter(None, (path, options.images, options.corrections) if is_folder or is_file else ()):
+        remember(place)
     if is_folder:
-        return load_folder(path, options.need)
+        _check_folder(source)
+        return load_folder(path, options.need, source)
     if is_file:
-        if path.suffix.lower() == ".csv":
-            return load_table(path, options.need)
+        if path.suffix.lower() in TABLES:
+            return load_table(path, options.need, source, options.bad_images == "skip")
         raise DataError(
-            f"{path} is a file; a dataset is a folder of images, a .csv table, or one of {', '.join(DATASETS)}."
+            f"{path} is a file; a dataset is a folder of images, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
         )
     if "/" in data or path.suffix:
-        raise DataError(f"{path} does not exist; a dataset is a folder, a .csv table, or one of {', '.join(DATASETS)}.")
+        raise DataError(
+            f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
+        )
     raise UnknownName("dataset, folder or table", data, DATASETS)
+
+
+def _check_recorded(data: str, options: DatasetOptions) -> None:
+    """UsageError where a run's record, and nobody here, names a file that would be read."""
+    if options.recorded_in is None:
+        return
+    for path, option in ((data, "DATA"), (options.images, "--images"), (options.corrections, "--corrections")):
+        if path is not None:
+            check_named(Path(path), options.recorded_in, option)
+
+
+def _check_plain(name: str, source: Source) -> None:
+    """UsageError where a named dataset is asked for what only files have."""
+    for field, value in vars(source).items():
+        if value is not None and field != "corrections":
+            raise UsageError(f"--{field.replace('_', '-')} is for folders and tables; {name} has its own labels.")
+
+
+def _check_folder(source: Source) -> None:
+    """UsageError where a folder is asked for what only a table has."""
+    for field in ("path_column", "label_column", "images", "suffix"):
+        if getattr(source, field) is not None:
+            raise UsageError(f"--{field.replace('_', '-')} is for tables; a folder's images need none.")

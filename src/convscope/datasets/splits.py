@@ -6,6 +6,7 @@ moves no other. Shares a class are therefore approximate.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,12 +36,39 @@ def unit(keys: np.ndarray) -> np.ndarray:
     return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
-    """Split by what was given and by content.
+def together(unsplit: Unsplit, keys: np.ndarray) -> np.ndarray:
+    """What decides an image's side, uint64 (N,): its key, or its group's, the same for groups that share a copy."""
+    if unsplit.groups is None:
+        return keys
+    named = {group: _key_of(group) for group in np.unique(unsplit.groups).tolist() if group}
+    sides = np.array([named.get(g, 0) for g in unsplit.groups.tolist()], np.uint64)
+    sides = np.where(unsplit.groups == "", keys, sides)
+    while True:  # groups with a copy in common take the lower key, until nothing changes
+        lowest = _lowest(_lowest(sides, keys), sides)
+        if (lowest == sides).all():
+            return sides
+        sides = lowest
+
+
+def _key_of(group: str) -> int:
+    return int.from_bytes(hashlib.sha256(b"group " + group.encode(errors="surrogateescape")).digest()[:8], "little")
+
+
+def _lowest(values: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """The least value among those with the same key, for each."""
+    _, place = np.unique(of, return_inverse=True)
+    least = np.full(place.max() + 1 if len(place) else 0, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, place, values)
+    return least[place]
+
+
+def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
+    """Split by what was given and by content, or by groups where there are some.
 
     Images given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
     are decided by u. A copy of a test image is left out of validation, a copy of either out of training, and said so.
     """
+    keys = together(unsplit, contents)
     part = unsplit.given.astype("U5")
     given = {p for p in PARTS if (part == p).any()}
     notes = _left_out(part, unsplit, keys)
@@ -56,7 +84,7 @@ def split(unsplit: Unsplit, keys: np.ndarray) -> Split:
         low = 0.0 if "test" in given else TEST_SHARE
         part[own & (part != "test") & (u >= low) & (u < low + VAL_SHARE)] = "val"
     part[part == ""] = "train"
-    shared = _of_several_classes(unsplit.labels, keys)
+    shared = _of_several_classes(unsplit.labels, contents)
     if shared.any():
         notes.append(f"{_images(shared, unsplit)} under more than one class.")
     cut = ["train"] * (cuts_val or cuts_test) + ["val"] * cuts_val + ["test"] * cuts_test
@@ -88,7 +116,9 @@ def _left_out(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray) -> list[str]
         part[copies] = LEFT_OUT
         if copies.any():
             also = "test" if where == "validation" else "validation or test"
-            notes.append(f"{_images(copies, unsplit, where)} also in {also}, and left out of {where}.")
+            what = "of groups that are" if unsplit.groups is not None else ""
+            told = " ".join(filter(None, (_images(copies, unsplit, where), what, f"also in {also}")))
+            notes.append(f"{told}, and left out of {where}.")
     return notes
 
 

@@ -1,96 +1,183 @@
-"""A CSV table of images: ``path``, then ``label`` (a name) or ``class_index``, and if wanted ``split``."""
+"""A table of images: a path and a label a line, as names or class indices, and if wanted a part and a group."""
 
 from __future__ import annotations
 
-import csv
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from .folder import IMAGE_SIZE, Need
+from ..images.decoding import EXTENSIONS
+from ..recipes import Source
+from .folder import IMAGE_SIZE, Need, one_or_two
 from .part_names import plain_part
-from .unsplit import Unsplit
+from .patterns import groups_of_paths, labels_of_paths
+from .table_reading import Table, needs, read_table
+from .unsplit import Unsplit, alike
 
 MAX_CLASSES = 100_000
+SHOWN = 20  # missing files that are named
+TABLES = (".csv", ".tsv", ".txt", ".tab")
 
 
-def load_table(path: Path, need: Need = "training") -> Unsplit:
-    """The images a table names, paths relative to the table's folder.
+def load_table(path: Path, need: Need = "training", source: Source | None = None, skip: bool = False) -> Unsplit:
+    """The images a table names, paths relative to the table's folder or to the folder ``images`` of ``source``.
 
     With ``class_index`` the names are the lines of ``classes.txt`` beside the table where it exists, else the numbers;
-    a name that stands there twice gets its number behind it. Raises DataError naming the line that does not fit.
+    a name that stands there twice gets its number behind it. Lines without a label are left out and counted. Raises
+    DataError naming the line that does not fit, or all files that are missing, unless these are to be ``skip``ped.
     """
-    lines, rows = _rows(path)
-    by_name = "label" in rows[0]
-    raw = [row["label" if by_name else "class_index"].strip() for row in rows]
-    if by_name:
-        names, notes = tuple(sorted(set(raw))), ()
-        number = {name: i for i, name in enumerate(names)}
-        labels = [number[text] for text in raw]
-    else:
-        labels = [_index(path, line, text) for line, text in zip(lines, raw, strict=True)]
-        names, notes = _indexed_names(path, labels)
+    return images_of_table(read_table(path), need, source or Source(), skip)
+
+
+def images_of_table(table: Table, need: Need, source: Source, skip: bool = False) -> Unsplit:
+    """The images that a table names; it may have been read from anywhere."""
+    path = table.path
+    if not table.rows:
+        raise DataError(f"{path} holds no image.")
+    where = table.find("path", source.path_column)
+    what = None if source.label_from else table.find("label", source.label_column)
+    index = None if what or source.label_from else table.find("class_index", None)
+    missing = {} if where else {"path": "--path-column"}
+    missing |= {} if what or index or source.label_from or need == "images" else {"label": "--label-column"}
+    if where is None or missing:
+        raise needs(path, table.header, missing)
+    table, notes = _labelled(table, where, what or index)
+    files = _files(table, where, source, skip)
+    names, labels, more = _classes(table, what, index, source, files)
     if len(names) < 2 and need == "training":
         raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
+    part = table.find("split", None)
+    given = (
+        [_part(path, line, cell) for line, cell in zip(table.lines, table.column(part), strict=True)] if part else []
+    )
     return Unsplit(
         name=path.stem,
         class_names=names,
         labels=np.array(labels, np.int64),
-        given=np.array([_part(path, line, row) for line, row in zip(lines, rows, strict=True)], "U5"),
+        given=np.array(given or [""] * len(files), "U5"),
         image_size=IMAGE_SIZE,
-        files=tuple(path.parent / row["path"] for row in rows),
+        files=files,
         root=path.parent,
-        notes=notes,
+        notes=(*table.notes, *notes, *more, *map(one_or_two, alike(names))),
+        groups=_groups(table, where, source),
     )
 
 
-def _rows(path: Path) -> tuple[list[int], list[dict[str, str]]]:
-    """The line each row ends on, and the rows; blank lines are no rows."""
-    header: list[str] = []
-    lines: list[int] = []
-    rows: list[dict[str, str]] = []
-    reader = None
+def _labelled(table: Table, where: str, what: str | None) -> tuple[Table, list[str]]:
+    """The lines that have a label, and a note of the others; a line without a path is an error."""
+    for line, cell in zip(table.lines, table.column(where), strict=True):
+        if not cell:
+            raise DataError(f"{table.path}, line {line}: {where} is empty.")
+    if what is None:
+        return table, []
+    kept = [i for i, cell in enumerate(table.column(what)) if cell]
+    left_out = len(table.rows) - len(kept)
+    if not left_out:
+        return table, []
+    if not kept:
+        raise DataError(f"{table.path}: the column {what} is empty on every line.")
+    first = next(line for line, cell in zip(table.lines, table.column(what), strict=True) if not cell)
+    lines = "line has" if left_out == 1 else "lines have"
+    note = f"{left_out:,} {lines} no label and {'is' if left_out == 1 else 'are'} left out (the first: line {first})."
+    rows, numbers = [table.rows[i] for i in kept], [table.lines[i] for i in kept]
+    return Table(table.path, table.header, rows, numbers, table.notes), [note]
+
+
+def _classes(
+    table: Table, what: str | None, index: str | None, source: Source, files: Sequence[Path]
+) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:
+    """The names of the classes, the number of each image's class, and notes."""
+    if index is not None:
+        cells = zip(table.lines, table.column(index), strict=True)
+        labels = [_index(table.path, line, cell) for line, cell in cells]
+        names, notes = _indexed_names(table.path, labels)
+        return names, labels, notes
+    if source.label_from is not None:
+        raw = labels_of_paths([p.as_posix() for p in files], source.label_from)
+    else:
+        raw = table.column(what) if what is not None else [table.path.stem] * len(table.rows)
+    names = tuple(sorted(set(raw)))
+    number = {name: i for i, name in enumerate(names)}
+    return names, [number[text] for text in raw], ()
+
+
+def _groups(table: Table, where: str, source: Source) -> np.ndarray | None:
+    """What stays on one side: a column of that name, or what a pattern finds in the paths."""
+    if source.group is None:
+        return None
+    if source.group in table.header:
+        return np.array(table.column(source.group))
     try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle, strict=True)
-            for cells in filter(None, reader):
-                if not header:
-                    header = _header(path, cells)
-                    continue
-                rows.append(_row(path, reader.line_num, header, cells))
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num if reader else 1}: {error}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.") from None
-    if not rows:
-        raise DataError(f"{path} holds no image." if header else _needs(path, header))
-    return lines, rows
+        re.compile(source.group)
+    except re.error:
+        table.find("group", source.group)  # neither a pattern nor a column: it says so
+    if re.fullmatch(r"\w+", source.group):
+        table.find("group", source.group)
+    return groups_of_paths(table.column(where), source.group)
 
 
-def _header(path: Path, cells: list[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    if "path" not in header or not {"label", "class_index"} & set(header):
-        raise DataError(_needs(path, header))
-    return header
+# --------------------------------------------------------------------------------------------------------- the files
 
 
-def _needs(path: Path, header: list[str]) -> str:
-    return f"{path} needs the columns path and label (or class_index); it has: {', '.join(header) or 'none'}."
+def _files(table: Table, where: str, source: Source, skip: bool) -> tuple[Path, ...]:
+    """The file of each line; DataError naming those that are missing."""
+    base = table.path.parent if source.images is None else Path(source.images).expanduser()
+    if not base.is_dir():
+        raise DataError(f"{base}, the folder of images, does not exist.")
+    found = [_file(base, cell, source.suffix) for cell in table.column(where)]
+    missing = [
+        (line, cell) for line, cell, path in zip(table.lines, table.column(where), found, strict=True) if not path
+    ]
+    if missing and not skip:
+        told = ", ".join(f"{cell} (line {line})" for line, cell in missing[:SHOWN])
+        more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+        hint = "" if source.images else " If the images lie elsewhere, name their folder with --images."
+        what = "file is" if len(missing) == 1 else "files are"
+        raise DataError(f"{len(missing):,} of {len(found):,} {what} missing in {base}: {told}{more}.{hint}")
+    return tuple(path or base / cell for path, cell in zip(found, table.column(where), strict=True))
 
 
-def _row(path: Path, line: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    if len(cells) != len(header):
-        raise DataError(
-            f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; a comma within one needs quotes."
-        )
-    row = dict(zip(header, cells, strict=True))
-    wanted = "label" if "label" in row else "class_index"
-    if not row["path"].strip() or not row[wanted].strip():
-        raise DataError(f"{path}, line {line}: path or {wanted} is empty.")
-    return row
+def _file(base: Path, cell: str, suffix: str | None) -> Path | None:
+    """The file that a cell names: as it stands, with the suffix, with an image's ending, or by a foreign path's end."""
+    for name in _spellings(cell):
+        path = base / name
+        if suffix is not None:
+            ended = path.with_name(path.name + (suffix if suffix.startswith(".") else f".{suffix}"))
+            if _is_there(ended):
+                return ended
+        if _is_there(path):
+            return path
+        if path.suffix.lower() not in EXTENSIONS:
+            ends = [*sorted(EXTENSIONS), *(end.upper() for end in sorted(EXTENSIONS))]
+            ended_paths = (path.with_name(path.name + end) for end in ends)
+            existing = next(filter(_is_there, ended_paths), None)
+            if existing is not None:
+                return existing
+    return None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything but a folder has that path; False for one that cannot be one."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _spellings(cell: str) -> list[str]:
+    """A path as it stands; with the slashes of Windows turned; and, of one from another machine, ever shorter ends."""
+    turned = cell.replace("\\", "/")
+    spelled = [cell] if turned == cell else [cell, turned]
+    foreign = re.match(r"[A-Za-z]:/", turned) or turned.startswith("/")
+    parts = re.sub(r"^[A-Za-z]:", "", turned).strip("/").split("/")
+    return spelled + ["/".join(parts[i:]) for i in range(len(parts))] if foreign else spelled
+
+
+# ---------------------------------------------------------------------------------------------------- classes, parts
 
 
 def _index(path: Path, line: int, text: str) -> int:
@@ -131,9 +218,8 @@ def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name} ({i})" if count[name] > 1 else name for i, name in enumerate(names))
 
 
-def _part(path: Path, line: int, row: dict[str, str]) -> str:
-    text = row.get("split", "").strip()
-    part = plain_part(text)
-    if text and part is None:
-        raise DataError(f"{path}, line {line}: split {text!r} is none of train, val and test.")
+def _part(path: Path, line: int, cell: str) -> str:
+    part = plain_part(cell)
+    if cell and part is None:
+        raise DataError(f"{path}, line {line}: split {cell!r} is none of train, val and test.")
     return part or ""

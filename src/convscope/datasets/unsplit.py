@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Unsplit:
     validation: int | None = None  # images of "train" that become "val", when a dataset fixes their number
     mirror: bool = True
     notes: tuple[str, ...] = field(default=())
+    groups: np.ndarray | None = None  # str (N,): images of one group stay on one side; "" is a group of its own
 
     def __post_init__(self) -> None:
         """Write out control characters in names, once for all that shows them: a folder may be called anything."""
@@ -47,6 +49,7 @@ class Unsplit:
             arrays=None if self.arrays is None else self.arrays[index],
             files=tuple(self.files[i] for i in index) if self.files else (),
             origins=lambda i: origins(int(index[i])),
+            groups=None if self.groups is None else self.groups[index],
         )
 
     def origin(self, i: int) -> str:
@@ -57,3 +60,10 @@ class Unsplit:
             return f"{self.name} image {i}"
         inside = self.root is not None and self.files[i].is_relative_to(self.root)
         return visible(str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i]))
+
+
+def alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in letter case or in how an accent is written alone; some file systems merge them."""
+    seen: dict[str, str] = {}
+    pairs = [(seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name), name) for name in names]
+    return [(first, name) for first, name in pairs if first != name]

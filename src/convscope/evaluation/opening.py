@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from ..classifying.classifier import Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
+from ..datasets.named_before import check_named
 from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
 from ..given import takes_what_is_meant
-from ..options import SubjectOptions
+from ..options import Corrections, SourceOptions, SubjectOptions
 from ..storage import expanded, folder_name, read_json, shortened
 from ..training.report import PAGE, has_page
 from ..training.request import data_name
@@ -44,6 +48,22 @@ def open_classifier(
     return found.classifier(model), found
 
 
+def source_of(options: Corrections, recorded: Mapping[str, str | None] | None, record: str) -> dict[str, Any]:
+    """How images and labels are read: as the options say, and else as the record of a training does.
+
+    Files that only the record names are read if a user has named them here before.
+    """
+    said: dict[str, Any] = dict.fromkeys(field.name for field in fields(SourceOptions))
+    mine = SourceOptions if isinstance(options, SourceOptions) else Corrections  # `images` may mean something else
+    said |= {field.name: getattr(options, field.name) for field in fields(mine)}
+    recorded = recorded or {}
+    for name in ("images", "corrections"):
+        path = recorded.get(name)
+        if said[name] is None and path is not None:
+            check_named(Path(path), record, f"--{name}")
+    return {name: value if value is not None else recorded.get(name) for name, value in said.items()}
+
+
 def read_data(
     classifier: Classifier,
     run: str,
@@ -56,12 +76,14 @@ def read_data(
 
     Its own are those with the same content, under whatever path, and those under the path it was trained on.
     """
-    own = classifier.provenance.get("recipe", {}).get("data", {})
+    recipe = classifier.provenance.get("recipe", {})
+    own = recipe.get("data", {})
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
     name = own["name"] if data is None else data_name(str(data))
     same = name == own.get("name")
     before = classifier.provenance.get("data", {})
+    source = source_of(options, recipe.get("source") if same else None, run)
 
     def load(limit: int | None) -> Dataset:
         return load_dataset(
@@ -73,6 +95,7 @@ def read_data(
             progress=options.progress,
             recorded_in=run if data is None else None,
             need="classes",
+            **source,
         )
 
     limit = own.get("limit")

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..options import OwnCode, Part, Places, PretrainedWeights, ProgressOption, Runs, Views
+from ..options import OwnCode, Part, Places, PretrainedWeights, ProgressOption, Runs, SourceOptions, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
+class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, ProgressOption):
     """An evaluation as it is asked for."""
 
     part: Part | None = None

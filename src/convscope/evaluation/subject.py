@@ -133,7 +133,13 @@ def _named_data(name: str, data: str | Path | Dataset | None, options: SubjectOp
         raise UsageError(f"{name} does not say what it was trained on: name a dataset to {command} it on.")
     if isinstance(data, Dataset):
         return data
-    return load_dataset(data_name(str(data)), data_root=options.data_root, progress=options.progress, need="classes")
+    return load_dataset(
+        data_name(str(data)),
+        data_root=options.data_root,
+        progress=options.progress,
+        need="classes",
+        corrections=options.corrections,
+    )
 
 
 def _labels(classifier: Classifier, dataset: Dataset) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..datasets.dataset import Listing, Undecoded
 from ..datasets.registry import list_images
 from ..errors import UsageError
-from ..evaluation.opening import home_of, open_classifier
+from ..evaluation.opening import home_of, open_classifier, source_of
 from ..machine import pick_device
 from ..noted import Noted
 from ..options import with_image_data_and_options, with_options
@@ -71,7 +71,8 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     if count < 1:
         raise UsageError(f"--count {count} asks for no image; it must be 1 or more.")
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
-    own = classifier.provenance.get("recipe", {}).get("data", {})
+    recipe = classifier.provenance.get("recipe", {})
+    own = recipe.get("data", {})
     if data is None and not own:
         raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
     source = own["name"] if data is None else data_name(str(data))
@@ -83,6 +84,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
         progress=options.progress,
         recorded_in=run if data is None else None,
         need="images",
+        **source_of(options, recipe.get("source") if data is None else None, run),
     )
     device = pick_device("cpu")
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
@@ -91,12 +93,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     images = Undecoded(listed, classifier.preprocess)
     ranked = ((int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, len(good)))
     nearest, itself = _apart(ranked, images, pixels, count)
-    notes = [*listed.unsplit.notes, *recorded.notes]
-    if len(good) < len(listed):
-        notes.append(f"{len(listed) - len(good)} of {len(listed):,} images cannot be read, and are not searched.")
-    if itself:
-        told = ", ".join(listed.unsplit.origin(i) for i in itself[:3]) + (", ..." if len(itself) > 3 else "")
-        notes.append(f"the image itself is among them and is left out: {told}.")
+    notes = [*listed.unsplit.notes, *recorded.notes, *_left_out(listed, len(good), itself)]
     rows = [
         {
             "origin": listed.unsplit.origin(i),
@@ -117,6 +114,15 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     names = tuple(listed.unsplit.class_names)
     shown = images[np.array([i for i, _ in nearest], np.int64)]
     return report.write_similar(SimilarReport(home / "similar" / folder_name(image), pixels, shown, summary, names))
+
+
+def _left_out(listed: Listing, searched: int, itself: list[int]) -> Iterator[str]:
+    """Sentences about images that are not among those searched."""
+    if searched < len(listed):
+        yield f"{len(listed) - searched} of {len(listed):,} images cannot be read, and are not searched."
+    if itself:
+        told = ", ".join(listed.unsplit.origin(i) for i in itself[:3]) + (", ..." if len(itself) > 3 else "")
+        yield f"the image itself is among them and is left out: {told}."
 
 
 def _apart(

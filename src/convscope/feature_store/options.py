@@ -4,7 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..options import DataRoot, Device, Engines, Fitting, Flag, OwnCode, Places, PretrainedWeights, ProgressOption
+from ..options import (
+    DataRoot,
+    Device,
+    Engines,
+    Fitting,
+    Flag,
+    OwnCode,
+    Places,
+    PretrainedWeights,
+    ProgressOption,
+    SourceOptions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +49,7 @@ class FeaturesOptions(BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilarOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
+class SimilarOptions(SourceOptions, OwnCode, PretrainedWeights, Places, ProgressOption):
     """A search as it is asked for."""
 
     count: int = 9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..evaluation.opening import PRETRAINED
 from ..images.decoding import decode
 from ..machine import pick_device
 from ..models.pretrained import find_pretrained
+from ..options import SourceOptions
 from ..recipes import AUGMENTS
 from ..training.request import data_name
 from .engines import FeatureRequest
@@ -57,7 +58,13 @@ def record(
     bad_images = options.bad_images or "error"
     check_bad_images(bad_images)
     listed = list_images(
-        data_name(data), data_root=options.data_root, limit=options.limit, progress=options.progress, need=need
+        data_name(data),
+        data_root=options.data_root,
+        limit=options.limit,
+        bad_images=options.bad_images,
+        progress=options.progress,
+        need=need,
+        **{field.name: getattr(options, field.name) for field in fields(SourceOptions)},
     )
     device = pick_device(options.device)
     found = extract(listed, classifier, stored, device, options.progress)

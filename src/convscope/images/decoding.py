@@ -11,10 +11,10 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -28,6 +28,7 @@ from ..errors import ImageError
 from .containers import MB, NoReader, TooMuch, inspect
 from .decoding_budget import BUDGET
 from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
+from .headers import Header, header_of
 from .netpbm import quick
 from .png import without_damaged_comments
 from .quiet import silence_libtiff
@@ -36,6 +37,7 @@ from .upright import BACKGROUND, upright_rgb
 
 __all__ = ["BACKGROUND", "DRAFT_MARGIN", "EXTENSIONS", "MAX_PIXELS", "MAX_SIDE", "decode", "guarded", "upright_rgb"]
 
+T = TypeVar("T")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels
 MAX_RUN_LENGTHS = 16_000_000  # pixels of a BMP in run lengths, which Pillow reads in Python
@@ -69,6 +71,9 @@ _REFUSED = {
     "PSD": rb"8BPS",
     "ICO": rb"\0\0[\1\2]\0",
 }
+_PAGE = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<!--.{0,200}?-->\s*)?<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 # What Pillow says of whole files of a kind that it has no reader for.
 _NO_READER = re.compile(r"(?:Unsupported|cannot handle) (BMP (?!Palette).*|[0-9]+-(?:bit|layer) .*)")
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -112,19 +117,46 @@ def decoded(
 
     A Pillow image counts too: it is loaded and made upright RGB. No thread may open a second one within the block.
     """
-    with ExitStack() as held:
-        if isinstance(source, Image.Image):
-            name = where or "image"
-            held.enter_context(BUDGET.holding(cost(source, source.size, in_scans=False)))
-            yield guarded(lambda: upright_rgb(source, stretch=stretch), name)
-            return
-        name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
-        with _opened(source, name) as file:
-            image = guarded(lambda: _decoded(file, name, held, at_least, stretch), name)
+    with examined(source, where=where, at_least=at_least, stretch=stretch) as (_, image):
         yield image
 
 
-def guarded(work, name: str) -> Image.Image:
+@contextmanager
+def examined(
+    source: Path | bytes | Image.Image,
+    *,
+    where: str | None = None,
+    at_least: int | None = None,
+    stretch: bool = False,
+) -> Iterator[tuple[Header, Image.Image]]:
+    """What the header says, beside the image of `decoded`; a Pillow image says its mode and size."""
+    with ExitStack() as held:
+        if isinstance(source, Image.Image):
+            name = where or "image"
+            header = Header(source.format or "", source.mode, *source.size)
+            held.enter_context(BUDGET.holding(cost(source, source.size, in_scans=False)))
+            yield header, guarded(lambda: upright_rgb(source, stretch=stretch), name)
+            return
+        name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
+        with _opened(source, name) as file:
+            found = guarded(lambda: _decoded(file, name, held, at_least, stretch), name)
+        yield found
+
+
+def has_frames(source: Path | bytes) -> bool:
+    """Tell whether a GIF, PNG, TIFF or WebP holds more than the one image that is read; what is damaged does not."""
+    try:
+        with _opened(source, "image") as file:
+            kind, reader = _reader(file.read(512), "image")
+            if kind not in ("GIF", "PNG", "TIFF", "WEBP"):
+                return False
+            inspect(kind, file)
+            return guarded(lambda: bool(getattr(_header(reader, file), "is_animated", False)), "image")
+    except (ImageError, TooMuch, NoReader):
+        return False
+
+
+def guarded(work: Callable[[], T], name: str) -> T:
     """Tell what ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
     silence_libtiff()
     if warnings.filters[:1] != [_PILLOW_WARNINGS]:  # what they say is in the error or of no matter to the pixels
@@ -161,7 +193,9 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _decoded(file: BinaryIO, name: str, held: ExitStack, at_least: int | None, stretch: bool) -> Image.Image:
+def _decoded(
+    file: BinaryIO, name: str, held: ExitStack, at_least: int | None, stretch: bool
+) -> tuple[Header, Image.Image]:
     """Decode the file once its header, its structure and the budget, which ``held`` gives back, allow it."""
     kind, reader = _reader(file.read(512), name)
     in_scans = inspect(kind, file)
@@ -172,6 +206,7 @@ def _decoded(file: BinaryIO, name: str, held: ExitStack, at_least: int | None, s
     if kind == "PNG":  # Pillow decodes pixels without looking at their checksums; verifying uses the image up
         image.verify()
         image = _header(reader, file)
+    header = header_of(image, kind)
     if at_least:
         image.draft(None, (DRAFT_MARGIN * at_least, DRAFT_MARGIN * at_least))
     needed = cost(image, full_size, in_scans)
@@ -183,7 +218,7 @@ def _decoded(file: BinaryIO, name: str, held: ExitStack, at_least: int | None, s
         image = _header(reader, quick(file))
         if image.size != full_size:
             raise ValueError("its header says two sizes")
-    return upright_rgb(image, spent=True, stretch=stretch)
+    return header, upright_rgb(image, spent=True, stretch=stretch)
 
 
 def _allowed(image: Image.Image) -> tuple[int, int]:
@@ -209,6 +244,10 @@ def _reader(head: bytes, name: str) -> tuple[str, Any]:
             return kind, reader
     if head.startswith(b"version https://git-lfs"):
         raise ImageError(name, "a pointer of Git LFS and not the image itself: run git lfs pull")
+    if _PAGE.match(head):
+        raise ImageError(
+            name, "a web page and not the image itself: it was not found, or asks to log in; fetch it again"
+        )
     for format_name, magic in _REFUSED.items():
         if re.match(magic, head, re.DOTALL):
             raise ImageError(name, f"format {format_name} is not allowed")

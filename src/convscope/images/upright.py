@@ -30,7 +30,7 @@ def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = Fals
     """
     _scale_transparency(image)
     image.load()
-    turn = _turn(image)
+    turn = _TRANSPOSE.get(orientation(image))
     rgb = _rgb(image, stretch)
     if spent and rgb is not image:
         image.close()
@@ -41,17 +41,18 @@ def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = Fals
     return upright
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Tell how the EXIF orientation wants the image turned; an unreadable one counts as none."""
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; one that is unreadable, or none of these, is 1: upright."""
     try:
         block = image.info.get("exif")
         if isinstance(block, bytes):
             inspect_exif(block)
-        return _TRANSPOSE.get(int(image.getexif().get(0x0112, 1)))
+        told = int(image.getexif().get(0x0112, 1))
     except (TooMuch, MemoryError):
-        return None
+        return 1
     except Exception:  # whatever a broken EXIF block makes its parser raise, the image is as it stands
-        return None
+        return 1
+    return told if told in _TRANSPOSE else 1
 
 
 def _scale_transparency(image: Image.Image) -> None:

@@ -30,6 +30,9 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         del changes["lr"]
     if options.weights is not None:
         changes["weights"] = named_weights(options.weights)
+    for name in ("images", "corrections"):
+        if changes.get(name) is not None:
+            changes[name] = str(expanded(changes[name]).resolve())
     if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
         recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
     return recipe.with_options(changes)
@@ -84,6 +87,7 @@ def read_dataset(
         bad_images=data.bad_images,
         progress=progress,
         recorded_in=recorded_in,
+        **vars(recipe.source),
     )
 
 

@@ -156,7 +156,7 @@ class Transfer:
         count = len(self.dataset)
         rows = np.concatenate([index + copy * count for copy in range(1 + self.options.augment)])
         labels = np.tile(self.dataset.labels[index], 1 + self.options.augment)
-        keys = np.tile(self.dataset.keys[index], 1 + self.options.augment)
+        keys = np.tile(self.dataset.together[index], 1 + self.options.augment)
         features = torch.from_numpy(self.found.features[rows].astype(np.float32, copy=False))
         classes = len(self.dataset.class_names)
         return HeadTask(

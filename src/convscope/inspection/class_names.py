@@ -1,0 +1,165 @@
+"""What names of classes, folders and files say: names that should be one, classes that a part lacks, hidden groups."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..datasets.splits import PARTS
+from ..datasets.unsplit import Unsplit
+from .findings import Finding, are, counted, first, some
+
+UNEVEN = 10  # times more images in the largest class than in the smallest
+FEW = 10  # images of a class, under which nobody can say how well it is known
+MANY_GROUPS = 5  # folders named alike but for a number
+COVERED = 0.9  # of the file names that a pattern must fit
+_NUMBERED = re.compile(r"(?P<word>.*?)[\s_.-]*\(?\d+\)?$")
+# Ways in which two names can be the same to a reader, from what hides best.
+_SAME = (
+    ("a blank at the end or within", lambda name: " ".join(name.split())),
+    ("how an accent is written", lambda name: unicodedata.normalize("NFC", name)),
+    ("letter case", str.casefold),
+    ("signs between words", lambda name: re.sub(r"[\s_.-]+", " ", name).strip()),
+)
+_GROUP_WORDS = re.compile(
+    r"(?:patients?|subj(?:ect)?s?|subs?|person|participants?|case|slide|scan|study|series|session|video|vid|clip|seq"
+    r"(?:uence)?|scene|frames?|take|day|date|batch|camera|cam|folder|dir|p|s|id)$",
+    re.IGNORECASE,
+)
+
+
+def name_findings(class_names: Sequence[str]) -> Iterator[Finding]:
+    """Names of classes that a reader takes for one."""
+    seen: list[tuple[str, str, str]] = []
+    names = sorted(class_names)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            why = same_to_a_reader(one, other)
+            if why:
+                seen.append((one, other, why))
+    for one, other, why in seen:
+        yield Finding(
+            "names-alike",
+            "doubt" if why.startswith("signs") else "fault",
+            f"classes {one!r} and {other!r} differ in {why} alone, and count as two.",
+            2,
+            "give both one name if they are one class.",
+            (one, other),
+            {"differ_in": why},
+        )
+    ends = [name for name in names if name != name.strip() and not any(name in pair[:2] for pair in seen)]
+    for name in ends:
+        told = f"the class {name!r} has a blank at an end of its name."
+        yield Finding("names-alike", "doubt", told, 1, "rename it, or tables will not find it.", (name,))
+
+
+def same_to_a_reader(one: str, other: str) -> str:
+    """How two different names differ, where a reader would not see it; empty where they are two."""
+    for count in range(1, len(_SAME) + 1):
+        left, right = one, other
+        for _, rule in _SAME[:count]:
+            left, right = rule(left), rule(right)
+        if left == right:
+            return _SAME[count - 1][0]
+    return ""
+
+
+def part_findings(unsplit: Unsplit, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    """Classes that a part lacks, and how evenly classes are filled."""
+    given = set(unsplit.given.tolist()) - {""}
+    counts = {p: np.bincount(unsplit.labels[parts[p]], minlength=len(unsplit.class_names)) for p in PARTS}
+    whole = np.bincount(unsplit.labels, minlength=len(unsplit.class_names))
+    for part in PARTS:
+        lacking = [unsplit.class_names[c] for c in np.flatnonzero((counts[part] == 0) & (whole > 0))]
+        if not lacking or not counts[part].sum():
+            continue
+        told = f"{counted(len(lacking), 'class', 'classes')} {are(len(lacking))} without an image in {part}: "
+        grade = "fault" if part == "train" else "doubt" if part in given or len(parts[part]) else "note"
+        advice = {
+            "train": "a network cannot learn what it is never shown: add images, or remove the class.",
+            "val": "add some, or no validation speaks of that class.",
+            "test": "add some, or no test speaks of that class.",
+        }[part]
+        yield Finding(
+            "missing-class",
+            grade,
+            f"{told}{some(lacking)}.",
+            len(lacking),
+            advice,
+            first(lacking),
+            {"part": part},
+        )
+    yield from _balance(unsplit, whole)
+
+
+def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
+    filled = np.flatnonzero(whole)
+    if len(filled) < 2:
+        return
+    most, least = filled[whole[filled].argmax()], filled[whole[filled].argmin()]
+    ratio = whole[most] / whole[least]
+    names = unsplit.class_names
+    if ratio == 1:
+        yield Finding(
+            "balance", "note", f"every class has {whole[most]:,} images.", len(filled), details={"ratio": 1.0}
+        )
+        return
+    told = (
+        f"the largest class, {names[most]!r}, has {whole[most]:,} images, the smallest, {names[least]!r}, "
+        f"{whole[least]:,}: {ratio:.1f} times fewer."
+    )
+    advice = "train with --balance, and read accuracy by class." if ratio >= UNEVEN else ""
+    grade = "doubt" if ratio >= UNEVEN else "note"
+    yield Finding("balance", grade, told, len(filled), advice, (), {"ratio": round(float(ratio), 2)})
+    few = [names[c] for c in filled if whole[c] < FEW]
+    if few:
+        told = f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} images: {some(few)}."
+        yield Finding("few-images", "doubt", told, len(few), "add images: fifty a class are a beginning.", first(few))
+
+
+def group_findings(unsplit: Unsplit) -> Iterator[Finding]:
+    """Class folders that are named like groups (patients, videos), and classes that stand in file names only."""
+    words = Counter(_NUMBERED.sub(r"\g<word>", name).strip() for name in unsplit.class_names)
+    word, count = words.most_common(1)[0]
+    numbered = [name for name in unsplit.class_names if _NUMBERED.fullmatch(name)]
+    if (
+        len(numbered) >= MANY_GROUPS
+        and count >= COVERED * len(unsplit.class_names)
+        and _GROUP_WORDS.search(word or "-")
+    ):
+        names = sorted(numbered)
+        told = f"{len(names)} class folders are named {word!r} and a number ({some(names)}): they look like groups."
+        advice = (
+            "if they are patients, videos or days, name the classes in a table, and keep each on one side by --group."
+        )
+        yield Finding("groups-as-classes", "doubt", told, len(names), advice, first(names))
+    if not unsplit.files:
+        return
+    by_word = words_in_names([path.stem for path in unsplit.files])
+    if by_word and len(unsplit.class_names) == 1:
+        told = f"the file names begin with {len(by_word)} words ({some(sorted(by_word))}): they look like classes."
+        advice = f"take the classes from there: --label-from '{LABEL_PATTERN}'"
+        yield Finding("classes-in-names", "fault", told, len(by_word), advice, first(sorted(by_word)))
+
+
+LABEL_PATTERN = r"^([^\W\d]+)"
+
+
+def words_in_names(stems: Sequence[str]) -> dict[str, int]:
+    """How often each first word of numbered file names stands there; empty where they do not look like classes.
+
+    "cat.1", "cat.2", "dog_17" have two; "IMG_1", "IMG_2" have one, and "sunset", "paris" a word each.
+    """
+    pattern = re.compile(LABEL_PATTERN)
+    found: dict[str, int] = defaultdict(int)
+    for stem in stems:
+        match = pattern.match(stem)
+        if match and len(match[1]) > 1 and re.search(r"\d", stem[match.end() :]):
+            found[match[1]] += 1
+    covered = sum(found.values()) >= COVERED * len(stems)
+    several = 2 <= len(found) <= max(2, len(stems) // 5)
+    return dict(found) if covered and several and min(found.values()) > 1 else {}

@@ -1,0 +1,112 @@
+"""`convscope doctor`: a dataset, seen through before an hour is wasted on it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets.corrections import corrected, read_corrections
+from ..datasets.dataset import Listing
+from ..datasets.options import DatasetOptions
+from ..datasets.packing import digests, keys
+from ..datasets.splits import limited
+from ..datasets.unsplit import Unsplit
+from ..errors import UsageError
+from ..feature_store.extraction import extract
+from ..feature_store.options import BackboneOptions
+from ..feature_store.recording import backbone_of, store_options
+from ..machine import pick_device
+from ..options import SourceOptions, with_options
+from ..progress import Laps
+from ..storage import expanded, folder_name
+from ..training.request import data_name
+from ..training.runs import runs_folder
+from . import report
+from .examination import Examination, examine, find_data
+from .options import DoctorOptions
+from .report import DoctorReport
+from .wrong_labels import check_labels
+
+CHECKED = 3000  # images whose labels are judged unasked
+LEAST = 50
+
+
+@with_options(DoctorOptions)
+def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
+    """Look through a dataset: files, images, classes, copies, shortcuts, and labels that are likely wrong.
+
+    Everything is read once and nothing is moved or changed; what leaving out and relabelling would mend is written to a
+    corrections file, which every command takes. Raises UsageError or DataError where there is no image to look at.
+    """
+    laps = Laps()
+    name = data_name(str(data))
+    unsplit, refused = find_data(name, _reading(options))
+    notes = list(unsplit.notes)
+    unsplit = _asked_for(unsplit, options)
+    notes += [note for note in unsplit.notes if note not in notes]
+    found = examine(unsplit, refused, options.progress)
+    laps.lap("reading images")
+    told = _why_not(found, options)
+    if told:
+        notes.append(told)
+    else:
+        found = _with_labels(found, options)
+        laps.lap("labels")
+    folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
+    summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
+    return report.write(DoctorReport(folder, found, summary))
+
+
+def _reading(options: DoctorOptions) -> DatasetOptions:
+    """How the data are read; files that are missing from a table are told, and do not stop the doctor."""
+    said = {field.name: getattr(options, field.name) for field in fields(SourceOptions)}
+    return DatasetOptions(data_root=options.data_root, progress=options.progress, bad_images="skip", **said)
+
+
+def _asked_for(unsplit: Unsplit, options: DoctorOptions) -> Unsplit:
+    """Those of the images that the limit and the corrections leave."""
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"a limit is a number of images from 1, not {options.limit}.")
+    if options.limit is None and options.corrections is None:
+        return unsplit
+    hashed = digests(unsplit, options.progress)
+    if options.corrections is not None:
+        path = expanded(options.corrections)
+        unsplit, hashed = corrected(unsplit, hashed, read_corrections(path), str(options.corrections))
+    if options.limit is not None and options.limit < len(hashed):
+        unsplit = unsplit.take(limited(unsplit.given, unsplit.labels, keys(hashed), options.limit))
+    return unsplit
+
+
+def _why_not(found: Examination, options: DoctorOptions) -> str:
+    """Why labels are not judged; empty where they are."""
+    good = found.survey.good
+    counts = np.bincount(found.survey.unsplit.labels[good])
+    masks = any(finding.kind == "masks" for finding in found.findings)
+    if options.labels is False:
+        return "labels were not judged, as asked."
+    if len(good) < LEAST or (counts >= 2).sum() < 2 or masks:
+        return "labels were not judged: there are no two classes of enough images."
+    if options.labels is None and len(good) > CHECKED:
+        return f"labels were not judged: {len(good):,} images take a while; --labels does it."
+    return ""
+
+
+def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
+    """Record features of all images that can be read, and judge their labels."""
+    wanted = BackboneOptions(
+        backbone=options.backbone, weights=options.weights, data_root=options.data_root, progress=options.progress
+    )
+    good = found.survey.good
+    listed = Listing(found.survey.unsplit.take(good), found.survey.digests[good])
+    extraction = extract(listed, backbone_of(wanted), store_options(wanted), pick_device("auto"), options.progress)
+    rows = extraction.features.rows[: len(good)]
+    usable = np.flatnonzero(rows >= 0)
+    if options.progress:
+        options.progress("judging labels", 0, 1)
+    labels = found.survey.unsplit.labels[good][usable]
+    features = np.asarray(extraction.features[usable], np.float32)
+    check = check_labels(features, labels, found.numbers()[good][usable], good[usable])
+    return found.with_labels(check)

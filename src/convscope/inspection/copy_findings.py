@@ -1,0 +1,193 @@
+"""What copies mean: leaks between parts, one image under two labels, images that count twice, frames of one video."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..datasets.splits import PARTS
+from ..progress import Progress
+from .copies import Pair, exact_pairs, groups_of, near_pairs
+from .findings import Finding, counted, first
+from .survey import Survey
+
+SURELY = 0.98  # the finer cosine from which near copies count where many images are alike
+TOO_MANY = 10  # times more pairs below `SURELY` than above: these images are of a kind that looks alike
+ENOUGH = 20  # pairs, from which that is judged
+LEAKED = 0.01  # of a part's images that have a near copy in training
+FRAMES = 0.05  # of the images that have a near copy beside them, from which file names are looked at
+SAME_CLIP_IMAGES = 10  # of a video, on average, at least
+SAME_CLIP = 0.8  # of the pairs whose names differ in a number alone
+_COUNTER = re.compile(r"\d+(?=\D*$)")
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of images with the same bytes, and pairs that look alike; ``alike_anyway`` says that many always do."""
+
+    exact: list[Pair]
+    near: list[Pair]
+    alike_anyway: int = 0
+
+    @property
+    def all(self) -> list[Pair]:
+        return [*self.exact, *self.near]
+
+    def numbered(self, count: int) -> np.ndarray:
+        """A number for each of ``count`` images, the same for copies, int64."""
+        numbers = np.arange(count)
+        for members in groups_of(self.all):
+            numbers[members] = members[0]
+        return numbers
+
+
+def find_copies(survey: Survey, progress: Progress | None = None) -> Copies:
+    """Find all copies. Where images of a kind look alike by nature, such as digits, only the surest count."""
+    exact = exact_pairs(survey.digests[survey.good])
+    good = survey.good
+    exact = [Pair(int(good[p.first]), int(good[p.second]), 1.0) for p in exact]
+    same = {survey.digests[i].tobytes(): int(i) for i in reversed(good)}
+    first_of = {int(i): same[survey.digests[i].tobytes()] for i in good}
+    seen: dict[tuple[int, int], Pair] = {}
+    for pair in near_pairs(survey.thumbnails, progress):
+        a, b = sorted((first_of[pair.first], first_of[pair.second]))
+        if a != b:  # one pair for all that have the same bytes
+            seen.setdefault((a, b), Pair(a, b, pair.alike, pair.position))
+    near = [seen[key] for key in sorted(seen)]
+    sure = [pair for pair in near if pair.alike >= SURELY]
+    if len(near) >= ENOUGH and len(near) > TOO_MANY * max(1, len(sure)):
+        return Copies(exact, sure, len(near) - len(sure))
+    return Copies(exact, near)
+
+
+def copy_findings(survey: Survey, copies: Copies, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    """Sentences about copies, the gravest first."""
+    part_of = np.full(len(survey), "", "U5")
+    for part in PARTS:
+        part_of[parts[part]] = part
+    unsplit = survey.unsplit
+    labels, given = unsplit.labels, unsplit.given
+    yield from _across(survey, copies, lambda p: labels[p.first] != labels[p.second], "labels", "under two labels")
+    known = (given != "").any()
+
+    def leaks(pair: Pair) -> bool:
+        return bool(given[pair.first] != given[pair.second])
+
+    if known:
+        yield from _across(survey, copies, leaks, "parts", "in two parts of the data")
+    groups = groups_of(copies.exact)
+    if groups:
+        extra = sum(len(members) - 1 for members in groups)
+        sentence = (
+            f"{counted(extra, 'extra copy', 'extra copies')} of {counted(len(groups), 'image')}, byte for byte; all of "
+            f"one "
+            "content train, validate or test together, and count several times."
+        )
+        listed = [" = ".join(survey.names(members)) for members in groups]
+        details = {"extra": extra, "groups": [survey.names(members) for members in groups]}
+        yield Finding("copies", "doubt", sentence, extra, "remove the extra ones.", first(listed), details)
+    yield from _near(survey, copies, part_of)
+    yield from _frames(survey, copies)
+
+
+def _across(survey: Survey, copies: Copies, wrong: Callable[[Pair], bool], kind: str, words: str) -> Iterator[Finding]:
+    """Copies where there should be none: exact ones are faults, near ones too where they are many or sure."""
+    for name, pairs in (("the same image", copies.exact), ("nearly the same image", copies.near)):
+        found = [pair for pair in pairs if wrong(pair)]
+        if not found:
+            continue
+        share = len({pair.second for pair in found}) / len(survey)
+        grave = pairs is copies.exact or share > LEAKED
+        told = [_pair_words(survey, pair) for pair in found]
+        sentence = (
+            f"{counted(len(found), 'pair')} of {name} {words}: {', '.join(told[:2])}{', ...' if len(told) > 2 else ''}."
+        )
+        advice = {
+            "labels": "decide which label is right; the corrections file leaves them out.",
+            "parts": "what is tested was trained on: leave them out of training, as the corrections file does.",
+        }[kind]
+        details = {"pairs": [_pair_json(survey, pair) for pair in found]}
+        grade = "fault" if grave else "doubt"
+        exactly = "exact" if pairs is copies.exact else "near"
+        yield Finding(f"{exactly}-copies-across-{kind}", grade, sentence, len(found), advice, first(told), details)
+
+
+def _near(survey: Survey, copies: Copies, part_of: np.ndarray) -> Iterator[Finding]:
+    if copies.alike_anyway:
+        yield Finding(
+            "alike",
+            "note",
+            f"{copies.alike_anyway:,} pairs of images look alike without being copies, as digits or scans do; "
+            "only the surest are told.",
+            copies.alike_anyway,
+        )
+    if not copies.near:
+        return
+    straddling = sum(part_of[p.first] != part_of[p.second] for p in copies.near)
+    sentence = (
+        f"{counted(len(copies.near), 'pair')} of near copies (saved again, resized, bordered, brighter or turned)"
+    )
+    sentence += f", {straddling:,} of them between training, validation and test." if straddling else "."
+    told = [_pair_words(survey, pair) for pair in copies.near]
+    details = {"pairs": [_pair_json(survey, pair) for pair in copies.near], "between_parts": int(straddling)}
+    advice = "look at the pairs in the page; the corrections file leaves the second of each out."
+    yield Finding("near-copies", "doubt", sentence, len(copies.near), advice, first(told), details)
+
+
+def _frames(survey: Survey, copies: Copies) -> Iterator[Finding]:
+    """Near copies whose names differ in a number: frames of a video, that belong on one side."""
+    files = survey.unsplit.files
+    if not files or not copies.near:
+        return
+    clip = [_COUNTER.sub("#", path.stem) for path in files]
+    together = [
+        pair
+        for pair in copies.near
+        if clip[pair.first] == clip[pair.second] and files[pair.first].stem != files[pair.second].stem
+    ]
+    within = {i for pair in together for i in (pair.first, pair.second)}
+    if len(within) < FRAMES * len(files) or len(together) < SAME_CLIP * len(copies.near):
+        return
+    clips = Counter(clip)
+    if not 2 <= len(clips) <= len(files) // SAME_CLIP_IMAGES:
+        return
+    sentence = (
+        f"{len(within):,} images look like their neighbours by name ({next(iter(clips))} ...): they are frames of "
+        f"{counted(len(clips), 'video')}, and a split by image puts near copies on both sides."
+    )
+    advice = r"keep each video on one side: --group '^(.*?)\d+\D*$'"
+    yield Finding("frames-of-video", "fault", sentence, len(within), advice, first(sorted(clips)))
+
+
+def _pair_words(survey: Survey, pair: Pair) -> str:
+    return " = ".join(survey.names((pair.first, pair.second)))
+
+
+def _pair_json(survey: Survey, pair: Pair) -> dict[str, object]:
+    one, other = survey.names((pair.first, pair.second))
+    labels = [survey.label(pair.first), survey.label(pair.second)]
+    return {"images": [one, other], "labels": labels, "alike": round(pair.alike, 4)}
+
+
+def extra_copies(survey: Survey, copies: Copies, given: Sequence[str]) -> list[tuple[int, str]]:
+    """Images to leave out, each with the reason: all copies under two labels, and of near copies the one that trains.
+
+    Of exact copies with one label none is left out here: a correction goes by content, and would take them all.
+    """
+    labels = survey.unsplit.labels
+    found: dict[int, str] = {}
+    for pair in copies.exact:
+        if labels[pair.first] != labels[pair.second]:
+            found.setdefault(
+                pair.first, f"the same image is under {survey.label(pair.first)} and {survey.label(pair.second)}"
+            )
+    order = {"test": 0, "val": 1, "": 2, "train": 2}
+    for pair in copies.near:
+        keep, leave = sorted((pair.first, pair.second), key=lambda i: (order[given[i]], i))
+        if keep not in found:
+            found.setdefault(leave, f"a near copy of {survey.unsplit.origin(keep)}")
+    return sorted(found.items())

@@ -1,0 +1,139 @@
+"""All checks of a dataset, one after the other, on one pass over its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets.corrections import LEAVE_OUT, RELABEL, Correction
+from ..datasets.folder import IMAGE_SIZE, hidden_name, is_image
+from ..datasets.options import DatasetOptions
+from ..datasets.packing import keys
+from ..datasets.registry import find_images
+from ..datasets.splits import split, with_validation
+from ..datasets.unsplit import Unsplit
+from ..errors import DataError
+from ..progress import Progress
+from .class_names import group_findings, name_findings, part_findings
+from .copy_findings import Copies, copy_findings, extra_copies, find_copies
+from .findings import Finding, in_order
+from .kinds import ending_findings, file_findings, image_findings
+from .masks import mask_findings
+from .places import place_findings, walk
+from .shortcut import shortcut_findings
+from .survey import Survey, survey
+from .wrong_labels import LabelCheck, label_findings
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found in a dataset, the gravest first, and what it rests on."""
+
+    survey: Survey
+    copies: Copies
+    parts: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
+    labels: LabelCheck | None = None
+
+    @property
+    def faults(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.grade == "fault"]
+
+    def corrections(self) -> list[Correction]:
+        """What would mend it, as far as leaving out and relabelling go; each may be struck out by the user."""
+        seen = self.survey
+        rows: dict[int, Correction] = {}
+
+        def put(i: int, action: str, reason: str, label: str = "") -> None:
+            digest = seen.digests[i].tobytes().hex()
+            rows.setdefault(i, Correction(digest, action, label, reason, seen.unsplit.origin(i)))
+
+        for i, reason in seen.reasons.items():
+            put(i, LEAVE_OUT, f"cannot be read: {reason}")
+        for i, reason in extra_copies(seen, self.copies, seen.unsplit.given.tolist()):
+            put(i, LEAVE_OUT, reason)
+        check = self.labels
+        if check is not None:
+            for place in check.doubtful:
+                name = seen.unsplit.class_names[check.likeliest[place]]
+                put(int(check.index[place]), RELABEL, f"{check.chance[place]:.0%} sure of {name}", name)
+        return list({row.digest: row for _, row in sorted(rows.items())}.values())
+
+    def with_labels(self, check: LabelCheck) -> Examination:
+        """The same, with the labels that are likely wrong."""
+        unsplit = self.survey.unsplit
+        more = label_findings(check, unsplit.class_names, self.survey.names(check.index), unsplit.labels[check.index])
+        return replace(self, findings=in_order([*self.findings, *more]), labels=check)
+
+    def numbers(self) -> np.ndarray:
+        """A number for each image, the same for copies."""
+        return self.copies.numbered(len(self.survey))
+
+
+def find_data(data: str, options: DatasetOptions) -> tuple[Unsplit, list[Finding]]:
+    """The images of ``data``, and why training would refuse them."""
+    refused: list[Finding] = []
+    try:
+        unsplit = find_images(data, options)
+    except DataError as error:
+        if not os.path.isdir(os.path.expanduser(data)):
+            raise
+        advice = "training stops there; the rest of this report looks at the images all the same."
+        refused = [Finding("refused", "fault", str(error), 1, advice)]
+        unsplit = _as_it_is(data, options)
+    return unsplit, refused
+
+
+def _as_it_is(data: str, options: DatasetOptions) -> Unsplit:
+    """The images of a folder that training refuses: with its classes if they can be told, else by their folders."""
+    try:
+        return find_images(data, replace(options, need="classes"))
+    except DataError:
+        root = Path(data).expanduser()
+        files = [
+            Path(place) / name
+            for place, _, names in os.walk(root)
+            for name in sorted(names)
+            if is_image(name) and not hidden_name(name)
+        ]
+        if not files:
+            raise
+    folders = [str(path.parent.relative_to(root)) for path in files]
+    names = tuple(sorted(set(folders)))
+    labels = np.array([names.index(folder) for folder in folders], np.int64)
+    given = np.full(len(files), "", "U5")
+    return Unsplit(root.resolve().name, names, labels, given, IMAGE_SIZE, files=tuple(files), root=root)
+
+
+def examine(unsplit: Unsplit, refused: list[Finding], progress: Progress | None = None) -> Examination:
+    """Run every check but that of labels, which needs features."""
+    seen = survey(unsplit, progress)
+    if unsplit.validation is not None:
+        unsplit = replace(unsplit, given=with_validation(unsplit, keys(seen.digests), unsplit.validation))
+        seen = replace(seen, unsplit=unsplit)
+    parts = split(unsplit, keys(seen.digests)).parts
+    copies = find_copies(seen, progress) if len(seen.good) else Copies([], [])
+    found = Examination(seen, copies, parts, ())
+    return replace(found, findings=in_order([*refused, *_findings(found)]))
+
+
+def _findings(found: Examination) -> Iterator[Finding]:
+    seen = found.survey
+    unsplit = seen.unsplit
+    yield from file_findings(seen)
+    if unsplit.root is not None and unsplit.root.is_dir() and unsplit.files:
+        yield from place_findings(walk(unsplit.root))
+    masks = list(mask_findings(seen))
+    yield from masks
+    yield from name_findings(unsplit.class_names)
+    yield from group_findings(unsplit)
+    yield from part_findings(unsplit, found.parts)
+    yield from copy_findings(seen, found.copies, found.parts)
+    if not masks:
+        yield from shortcut_findings(seen, found.numbers())
+    yield from ending_findings(seen)
+    yield from image_findings(seen)

@@ -1,0 +1,105 @@
+"""Folders that hold masks, which are no images to classify: one of few grey values for each image of another folder."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .findings import Finding, are, counted, first
+from .survey import Survey
+
+FEW_LEVELS = 40  # distinct grey values of a mask that was not compressed
+LOW = 64  # a mask of class numbers has no grey above; one of 0 and 255 has two values
+IN_TWO = 0.985  # the share of pixels near the two commonest greys in a mask that was compressed
+COLOURLESS = 3.0  # values that the channels of a grey image are apart, on average
+MOST = 0.8  # of a folder's images that must look like masks, and have an image of their name
+_ADDED = re.compile(
+    r"[\s_.-]+(masks?|gt|labels?|seg(mentation)?s?|anno(t|tation)?s?|matte|alpha|l|p|ground[\s_-]?truth|instances?)"
+    r"([\s_.-]*\d{1,3})?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """A folder of masks, and the folder whose images they are of: ``paired`` of its ``count`` have an image there."""
+
+    masks: str
+    images: str
+    count: int
+    paired: int
+
+
+def looks_like_mask(rows: np.ndarray) -> np.ndarray:
+    """Which rows of a survey are of an image with few grey values and no colour, bool (N,)."""
+    grey = rows["colour"] < COLOURLESS
+    palette = (rows["mode"] == "P") & (rows["levels"] <= FEW_LEVELS)
+    few = rows["levels"] <= FEW_LEVELS
+    return rows["readable"] & ((grey & (few | (rows["in_two"] >= IN_TWO))) | palette)
+
+
+def mask_folders(survey: Survey) -> list[MaskFolder]:
+    """The folders, as far as files have them, that hold masks of another folder's images, or of their own."""
+    if not survey.unsplit.files:
+        return []
+    by_folder: dict[str, list[int]] = defaultdict(list)
+    root = survey.unsplit.root
+    for i, path in enumerate(survey.unsplit.files):
+        inside = root is not None and path.is_relative_to(root)
+        by_folder[str(path.parent.relative_to(root)) if inside and root else str(path.parent)].append(i)
+    masked = looks_like_mask(survey.rows)
+    found = []
+    for folder, members in by_folder.items():
+        mine = [i for i in members if masked[i]]
+        if not mine:
+            continue
+        stems = {bare(survey.unsplit.files[i].stem) for i in mine}
+        others = {name: [i for i in inside if not masked[i]] for name, inside in by_folder.items()}
+        shared = {
+            name: len(stems & {bare(survey.unsplit.files[i].stem) for i in inside})
+            for name, inside in others.items()
+            if inside
+        }
+        best = max(shared, key=lambda name: shared[name], default=None)
+        if (
+            best is not None
+            and shared[best] >= MOST * len(stems)
+            and len(mine) >= MOST * _expected(members, mine, best == folder)
+        ):
+            found.append(MaskFolder(folder, best, len(mine), shared[best]))
+    return found
+
+
+def _expected(members: list[int], mine: list[int], within: bool) -> int:
+    """How many masks a folder holds at most: all of its images, or half of them where images lie beside."""
+    return len(mine) if within else len(members)
+
+
+def bare(stem: str) -> str:
+    """A file's name without what is added to it for a mask: "cat_12_mask" and "cat_12" are one."""
+    return _ADDED.sub("", stem).casefold() or stem.casefold()
+
+
+def mask_findings(survey: Survey) -> Iterator[Finding]:
+    """A sentence for each folder of masks."""
+    for folder in mask_folders(survey):
+        own = folder.masks == folder.images
+        place = f"in {folder.masks!r}" if own else f"{folder.masks!r} holds masks of the images in {folder.images!r}"
+        told = (
+            f"{counted(folder.count, 'image')} {place} {are(folder.count)} masks of others there"
+            if own
+            else f"{place}: {folder.paired:,} of {folder.count:,} have an image of their name there"
+        )
+        yield Finding(
+            "masks",
+            "fault",
+            f"{told} (few grey values, no colour).",
+            folder.count,
+            "a mask is no image to classify: move that folder out of the data, or train a segmentation.",
+            first([folder.masks, folder.images]),
+            {"masks": folder.masks, "images": folder.images, "paired": folder.paired},
+        )

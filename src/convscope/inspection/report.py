@@ -1,0 +1,185 @@
+"""What an examination writes: a page, JSON, and the corrections file. Computes nothing of the checks."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..canvas.pages import page
+from ..datasets.corrections import write_corrections
+from ..errors import ImageError
+from ..images.decoding import decoded
+from ..images.preprocess import FITS, INTERPOLATIONS
+from ..noted import Noted
+from ..storage import commit_json, finite, make_folder, sweep_temporaries, write_derived
+from .examination import Examination
+from .findings import GRADES, Finding, counted
+from .survey import Survey
+
+TEMPLATE = Path(__file__).with_name("report.html")
+SHOWN_PAIRS, SHOWN_LABELS, SHOWN_FITS = 48, 60, 6
+SIDE = 112  # pixels of an image on the page
+TALL = 4  # times higher than wide, or wider than high, that an image is shown at most
+
+
+@dataclass(frozen=True)
+class DoctorReport(Noted):
+    """An examination with its verdict; ``summary`` is printed as JSON and written to ``folder``."""
+
+    TOLD = ("data", "images", "verdict")
+    folder: Path
+    found: Examination
+    summary: dict[str, Any]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, the gravest first."""
+        return self.found.findings
+
+    @property
+    def corrections(self) -> Path | None:
+        """The corrections file; None where there is nothing to correct."""
+        return self.folder / "corrections.csv" if self.summary["corrections"] else None
+
+
+def verdict(found: Examination) -> str:
+    """The verdict in one sentence."""
+    grades = [finding.grade for finding in found.findings]
+    faults, doubts = grades.count("fault"), grades.count("doubt")
+    if not faults and not doubts:
+        return "sound: nothing was found that has to be mended or looked at."
+    first = found.findings[0]
+    told = f"{first.sentence[0].upper()}{first.sentence[1:]}"
+    if not faults:
+        return f"no fault, {counted(doubts, 'thing')} to look at. {told}"
+    more = f" and {counted(doubts, 'thing')} to look at" if doubts else ""
+    return f"{counted(faults, 'fault')} to mend{more}. {told}"
+
+
+def write(report: DoctorReport) -> DoctorReport:
+    """Write ``doctor.json``, ``corrections.csv`` and ``index.html``; returns the report."""
+    make_folder(report.folder)
+    sweep_temporaries(report.folder)
+    found = report.found
+    path = report.folder / "corrections.csv"
+    if report.summary["corrections"]:
+        write_corrections(path, found.corrections())
+    else:
+        path.unlink(missing_ok=True)
+    commit_json(report.folder / "doctor.json", finite(report.summary))
+    shown = {
+        "grades": GRADES,
+        "pairs": _pairs(found),
+        "labels": _labels(found),
+        "fits": _fits(found.survey),
+    }
+    names = found.survey.unsplit.class_names
+    html = page(TEMPLATE, names=names, summary=report.summary, findings=found.findings, **shown)
+    write_derived(report.folder / "index.html", html)
+    return report
+
+
+def _pairs(found: Examination) -> list[dict[str, Any]]:
+    """Copies that one should see: those under two labels first, then those in two parts, then the nearest."""
+    unsplit = found.survey.unsplit
+    labels, given = unsplit.labels, unsplit.given
+    pairs = sorted(
+        found.copies.all,
+        key=lambda p: (labels[p.first] == labels[p.second], given[p.first] == given[p.second], p.exact, -p.alike),
+    )
+    rows = []
+    for pair in pairs[:SHOWN_PAIRS]:
+        members = [
+            {"uri": _picture(found.survey, i), "name": unsplit.origin(i), "label": found.survey.label(i)}
+            for i in (pair.first, pair.second)
+        ]
+        alike = "the same bytes" if pair.exact else f"alike: {pair.alike:.3f}"
+        rows.append({"images": members, "alike": alike, "clash": labels[pair.first] != labels[pair.second]})
+    return rows
+
+
+def _labels(found: Examination) -> list[dict[str, Any]]:
+    check = found.labels
+    if check is None:
+        return []
+    names = found.survey.unsplit.class_names
+    rows = []
+    for place in check.doubtful[:SHOWN_LABELS]:
+        i = int(check.index[place])
+        rows.append({"uri": _picture(found.survey, i), "name": found.survey.unsplit.origin(i)})
+        rows[-1] |= {"label": found.survey.label(i), "likeliest": names[check.likeliest[place]]}
+        rows[-1]["chance"] = f"{check.chance[place]:.0%}"
+    return rows
+
+
+def _fits(seen: Survey) -> list[dict[str, Any]]:
+    """The images that a centre crop would cut most from, as each fit would show them."""
+    good = seen.good
+    rows = seen.rows[good]
+    if not len(good) or not seen.unsplit.files or (rows["width"] == rows["height"]).all():
+        return []
+    order = good[rows["kept"].argsort(kind="stable")]
+    chosen = [int(i) for i in order[: SHOWN_FITS // 2]] + [int(i) for i in order[len(order) // 2 :][: SHOWN_FITS // 2]]
+    shown = []
+    for i in dict.fromkeys(chosen):
+        rgb = _rgb(seen, i)
+        if rgb is None:
+            continue
+        how = INTERPOLATIONS["bilinear"]
+        made = {name: _uri(fit(rgb, SIDE, how)) for name, fit in FITS.items()}
+        row = seen.rows[i]
+        cut = 1 - min(row["width"], row["height"]) / max(row["width"], row["height"])
+        lost = f"a crop leaves out {cut:.0%} of the image and {1 - row['kept']:.0%} of its edges"
+        said = f"{row['width']} x {row['height']}: {lost}"
+        shown.append({"whole": _uri(rgb), "name": seen.unsplit.origin(i), "said": said, "fits": made})
+    return shown
+
+
+def _rgb(seen: Survey, i: int) -> Image.Image | None:
+    """An image small enough for a page; None where it can no longer be read."""
+    unsplit = seen.unsplit
+    source = unsplit.files[i] if unsplit.arrays is None else Image.fromarray(unsplit.arrays[i])
+    try:
+        with decoded(source, at_least=SIDE) as rgb:
+            width, height = rgb.size
+            scale = SIDE / max(min(rgb.size), max(rgb.size) / TALL)
+            return rgb.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
+    except ImageError:
+        return None
+
+
+def _picture(seen: Survey, i: int) -> str:
+    rgb = _rgb(seen, i)
+    return "" if rgb is None else _uri(rgb)
+
+
+def _uri(rgb: Image.Image) -> str:
+    buffer = io.BytesIO()
+    rgb.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dict[str, float]) -> dict[str, Any]:
+    """All that is printed as JSON."""
+    unsplit = found.survey.unsplit
+    grades = [finding.grade for finding in found.findings]
+    return {
+        "data": data,
+        "images": len(found.survey),
+        "classes": len(unsplit.class_names),
+        "verdict": verdict(found),
+        "faults": grades.count("fault"),
+        "doubts": grades.count("doubt"),
+        "findings": [finding.to_json() for finding in found.findings],
+        "corrections": len(found.corrections()),
+        "labels_checked": found.labels is not None,
+        "label_accuracy": None if found.labels is None else found.labels.accuracy,
+        "notes": list(notes),
+        "seconds": seconds,
+    }

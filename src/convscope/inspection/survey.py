@@ -1,0 +1,214 @@
+"""One pass over all images: each is read, hashed and decoded once, and what the checks need of it is kept.
+
+Kept are some 600 bytes an image: a row of numbers and one or two tiny grey thumbnails, never the image itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..datasets.near_copies import LUMA
+from ..datasets.packing import BLOCK, THREADS, file_digest
+from ..datasets.unsplit import Unsplit
+from ..errors import ImageError
+from ..images.decoding import examined, has_frames
+from ..progress import Progress
+from .borders import without_border
+from .thumbnails import SIDE, Thumbnails, thumbnail
+
+WORKING = 128  # pixels of the longer side at most, at which borders and tones are looked at
+READ_WHOLE = 64 << 20  # bytes; larger files are hashed in pieces and read again
+SAMPLED = 4096  # pixels whose distinct values are counted
+NEAR = 8  # grey levels that compression blurs a level of a mask by
+
+# What is kept of an image. Sides are those of the upright image, in pixels; ``size`` in bytes. ``darkest`` to
+# ``colour`` are values 0..255: of grey, means of the channels, and how far these are apart. ``levels`` counts distinct
+# grey values, ``in_two`` is the share of pixels near one of the two commonest, ``kept`` that of all edges that lies
+# within the middle square; ``coarseness`` the sum of a JPEG's quantisation table, 0 of others.
+ROW = np.dtype(
+    [
+        ("readable", "?"),
+        ("format", "U4"),
+        ("mode", "U6"),
+        ("width", "i4"),
+        ("height", "i4"),
+        ("size", "i8"),
+        ("orientation", "i1"),
+        ("alpha", "?"),
+        ("deep", "?"),
+        ("frames", "?"),
+        ("coarseness", "i4"),
+        ("darkest", "f4"),
+        ("brightest", "f4"),
+        ("red", "f4"),
+        ("green", "f4"),
+        ("blue", "f4"),
+        ("colour", "f4"),
+        ("levels", "i2"),
+        ("in_two", "f4"),
+        ("kept", "f4"),
+        ("bordered", "?"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass has kept of every image of ``unsplit``: ``rows`` (N,) of `ROW`, ``digests`` uint8 (N, 32).
+
+    ``reasons`` says why images cannot be read, by index.
+    """
+
+    unsplit: Unsplit
+    rows: np.ndarray
+    digests: np.ndarray
+    thumbnails: Thumbnails
+    reasons: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def good(self) -> np.ndarray:
+        """The indices of those that can be read."""
+        return np.flatnonzero(self.rows["readable"])
+
+    def names(self, index: Iterable[int]) -> list[str]:
+        """Where the images at ``index`` came from."""
+        return [self.unsplit.origin(int(i)) for i in index]
+
+    def label(self, i: int) -> str:
+        """The class of image ``i``, by name."""
+        return self.unsplit.class_names[self.unsplit.labels[i]]
+
+
+Found = tuple[bytes, tuple | str, list[np.ndarray]]  # digest, row or reason, thumbnails
+
+
+def survey(unsplit: Unsplit, progress: Progress | None = None) -> Survey:
+    """Read every image once."""
+    count = len(unsplit.labels)
+    rows, digests = np.zeros(count, ROW), np.zeros((count, 32), np.uint8)
+    reasons: dict[int, str] = {}
+    kept = Thumbnails()
+    for start, block in _in_blocks(unsplit):
+        thumbs: list[np.ndarray] = []
+        owners: list[int] = []
+        for i, (digest, row, drawn) in enumerate(block, start):
+            digests[i] = np.frombuffer(digest, np.uint8)
+            if isinstance(row, str):
+                reasons[i] = row
+                continue
+            rows[i] = row
+            thumbs += drawn
+            owners += [i] * len(drawn)
+        kept.add(thumbs, owners)
+        if progress:
+            progress("reading images", min(count, start + BLOCK), count)
+    return Survey(unsplit, rows, digests, kept, reasons)
+
+
+def _in_blocks(unsplit: Unsplit) -> Iterator[tuple[int, list[Found]]]:
+    """Blocks of what was found, in order; files are decoded by threads, which arrays would only hold up."""
+    count = len(unsplit.labels)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, count, BLOCK):
+            index = range(start, min(start + BLOCK, count))
+            work = pool.map if unsplit.arrays is None else map
+            yield start, list(work(lambda i: _look(unsplit, i), index))
+
+
+def _look(unsplit: Unsplit, i: int) -> Found:
+    if unsplit.arrays is not None:
+        pixels = np.ascontiguousarray(unsplit.arrays[i])
+        digest = hashlib.sha256(pixels.data).digest()
+        return digest, *look_at(Image.fromarray(pixels), pixels.nbytes, unsplit.origin(i))
+    path = unsplit.files[i]
+    content: Path | bytes = path
+    size = 0
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+        content = path.read_bytes() if 0 < size <= READ_WHOLE else path
+        digest = hashlib.sha256(content).digest() if isinstance(content, bytes) else file_digest(path)
+    except OSError:
+        digest = file_digest(path)
+    return digest, *look_at(content, size, unsplit.origin(i))
+
+
+def look_at(source: Path | bytes | Image.Image, size: int, where: str) -> tuple[tuple | str, list[np.ndarray]]:
+    """The row of an image of ``size`` bytes and its thumbnails, or why it cannot be read and none."""
+    try:
+        with examined(source, where=where, at_least=SIDE) as (header, image):
+            levels, in_two = _levels(image)
+            working = _working(image)
+    except ImageError as error:
+        return error.reason, []
+    grey = working.astype(np.float32) @ np.array(LUMA, np.float32)
+    inner = without_border(working)
+    drawn = [thumbnail(grey)] if inner is None else [thumbnail(grey), thumbnail(grey[inner])]
+    low, high = working.min(axis=2), working.max(axis=2)
+    row = (
+        True,
+        header.format,
+        header.mode,
+        *header.upright_size,
+        size,
+        header.orientation,
+        header.alpha,
+        header.deep,
+        not isinstance(source, Image.Image) and has_frames(source),
+        header.coarseness,
+        float(grey.min()),
+        float(grey.max()),
+        *working.mean(axis=(0, 1), dtype=np.float32).tolist(),
+        float((high - low).mean(dtype=np.float32)),
+        levels,
+        in_two,
+        edges_kept(grey),
+        inner is not None,
+    )
+    return row, drawn
+
+
+def _working(image: Image.Image) -> np.ndarray:
+    """The image with a longer side of `WORKING`, or up to twice that, at most, uint8 (h, w, 3): means of pixels."""
+    factor = max(image.size) // WORKING
+    if factor > 1:
+        image = image.reduce((min(factor, image.width), min(factor, image.height)))
+    return np.asarray(image)
+
+
+def _levels(image: Image.Image) -> tuple[int, float]:
+    """How many grey values some of the pixels have, and the share of them near one of the two commonest."""
+    step = max(1, int((image.width * image.height / SAMPLED) ** 0.5))
+    if step > 1:
+        image = Image.fromarray(np.ascontiguousarray(np.asarray(image)[step // 2 :: step, step // 2 :: step]))
+    counts = np.bincount(np.frombuffer(image.convert("L").tobytes(), np.uint8), minlength=256)
+    left, share = counts.copy(), 0
+    for _ in range(2):
+        at = int(left.argmax())
+        near = slice(max(0, at - NEAR), at + NEAR + 1)
+        share += int(left[near].sum())
+        left[near] = 0
+    return int((counts > 0).sum()), share / max(1, int(counts.sum()))
+
+
+def edges_kept(grey_hw: np.ndarray) -> float:
+    """The share of all edges, by the sum of steps between neighbours, that lies within the middle square."""
+    height, width = grey_hw.shape
+    side = min(height, width)
+    if max(height, width) == side:
+        return 1.0
+    steps = np.zeros(grey_hw.shape, np.float32)
+    steps[:, 1:] += np.abs(np.diff(grey_hw, axis=1))
+    steps[1:] += np.abs(np.diff(grey_hw, axis=0))
+    top, left = (height - side) // 2, (width - side) // 2
+    total = float(steps.sum())
+    return float(steps[top : top + side, left : left + side].sum()) / total if total else 1.0

@@ -1,0 +1,130 @@
+"""Corrections: left out and relabelled by content, by every command, as a part of what the data are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import convscope
+from convscope import cli
+from convscope.datasets.corrections import Correction, read_corrections, write_corrections
+from convscope.datasets.registry import load_dataset
+from convscope.errors import DataError, UnknownName
+from convscope.storage import file_hash
+from planted_folders import clean
+
+HASH = "ab" * 32
+
+
+def corrections(root: Path, path: Path) -> Path:
+    leave, relabel = root / "ants" / "ants000.png", root / "ants" / "ants001.png"
+    rows = [
+        Correction(file_hash(leave), "leave-out", "", "of a wasp, really", "ants/ants000.png"),
+        Correction(file_hash(relabel), "relabel", "bees", 'says "bee"'),
+    ]
+    write_corrections(path, rows)
+    assert read_corrections(path) == rows
+    return path
+
+
+def test_images_are_left_out_and_relabelled_by_content(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    path = corrections(root, tmp_path / "c.csv")
+    (root / "ants" / "ants001.png").rename(root / "ants" / "renamed.png")
+    before, after = load_dataset(root), load_dataset(root, corrections=path)
+    names = [after.origins(i) for i in range(len(after))]
+    assert len(after) == len(before) - 1
+    assert "ants/ants000.png" not in names
+    assert after.class_names[after.labels[names.index("ants/renamed.png")]] == "bees"
+    assert after.fingerprint != before.fingerprint
+    assert "corrections: 1 left out, 1 relabelled" in after.notes[0]
+
+
+def test_a_note_says_how_many_are_not_here(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    write_corrections(tmp_path / "c.csv", [Correction(HASH, "leave-out")])
+    data = load_dataset(root, corrections=tmp_path / "c.csv")
+    assert "0 left out, 0 relabelled; 1 are of images that are not here" in data.notes[0]
+    assert data.fingerprint == load_dataset(root).fingerprint
+
+
+@pytest.mark.parametrize("sign", ";\t")
+def test_a_spreadsheet_may_have_saved_it(sign: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(f"\ufeffHash{sign}Action{sign}Label\r\n{HASH.upper()}{sign}Relabel{sign} bees \r\n\r\n")
+    assert read_corrections(path) == [Correction(HASH, "relabel", "bees")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        ("path,label\na,b\n", "needs the columns hash, action and label, and has path, label"),
+        ("hash,action\nzz,leave-out\n", "line 2: 'zz' is no SHA-256"),
+        (f"hash,action\n{HASH},remove\n", "line 2: action 'remove' is neither leave-out nor relabel"),
+        (f"hash,action,label\n{HASH},relabel,\n", "line 2: relabel needs a label"),
+        (f"hash,action,label\n{HASH},relabel,a\n{HASH},leave-out,\n", "asks for two things of the image abab"),
+    ],
+)
+def test_what_does_not_do_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_corrections(path)
+
+
+def test_what_is_asked_of_the_data_is_checked(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=3)
+    path = tmp_path / "c.csv"
+    with pytest.raises(DataError, match=r"c\.csv, the corrections, does not exist"):
+        load_dataset(root, corrections=path)
+    write_corrections(path, [Correction(file_hash(root / "ants" / "ants000.png"), "relabel", "bess")])
+    with pytest.raises(UnknownName, match=r"Did you mean 'bees'"):
+        load_dataset(root, corrections=path)
+    write_corrections(path, [Correction(file_hash(p), "leave-out") for p in root.rglob("*.png")])
+    with pytest.raises(DataError, match="leaves out every image"):
+        load_dataset(root, corrections=path)
+
+
+def test_a_run_remembers_them_and_a_stranger_s_run_does_not_open_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = clean(tmp_path / "data")
+    path = corrections(root, tmp_path / "c.csv")
+    runs = ["--runs", str(tmp_path / "runs")]
+    words = ["--epochs", "1", "--model", "alexnet", "--width", "4", "--image-size", "16", "--name", "r"]
+    assert cli.run(["train", str(root), *words, "--corrections", str(path), *runs, "--json"]) == 0
+    fingerprint = json.loads((tmp_path / "runs" / "r" / "recipe.json").read_text())["data"]["fingerprint"]
+    capsys.readouterr()
+    assert cli.run(["evaluate", "r", *runs, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["fingerprint"] == fingerprint
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "another machine"))
+    assert cli.run(["evaluate", "r", *runs]) == 2
+    assert "is not read unasked" in capsys.readouterr().err
+
+
+CALLS: dict[str, Callable[[Path, Path], object]] = {
+    "doctor": lambda root, c: convscope.doctor(root, corrections=c),
+    "train": lambda root, c: convscope.train(root, corrections=c, runs=root.parent / "runs"),
+    "features": lambda root, c: convscope.features(root, corrections=c),
+    "transfer": lambda root, c: convscope.transfer(root, corrections=c, runs=root.parent / "runs"),
+    "evaluate": lambda root, c: convscope.evaluate("pretrained:lite0", root, corrections=c, runs=root.parent / "runs"),
+    "explain": lambda root, c: convscope.explain("alexnet", root, corrections=c, runs=root.parent / "runs"),
+    "diagnose": lambda root, c: convscope.diagnose("alexnet", root, corrections=c, runs=root.parent / "runs"),
+    "similar": lambda root, c: convscope.similar("pretrained:lite0", _any(root), root, corrections=c),
+}
+
+
+def _any(root: Path) -> Path:
+    return next(root.rglob("*.png"))
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_every_command_takes_them(command: str, tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=4)
+    with pytest.raises(DataError, match=r"none\.csv, the corrections, does not exist"):
+        CALLS[command](root, tmp_path / "none.csv")

@@ -1,0 +1,264 @@
+"""The doctor: every planted fault is found and named, nothing in a clean folder is, and what it advises mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import planted_folders
+from convscope import cli
+from convscope.datasets.registry import load_dataset
+from convscope.errors import ConvscopeError, DataError, UsageError
+from convscope.inspection.command import doctor
+from convscope.inspection.report import DoctorReport
+from planted_folders import CLASSES, FAULTS, clean, in_parts, pattern
+
+
+def examined(root: Path, tmp_path: Path, **options: object) -> DoctorReport:
+    return doctor(root, labels=False, runs=tmp_path / "runs", **options)
+
+
+def planted(fault: str, tmp_path: Path) -> Path:
+    plant, _, parts = FAULTS[fault]
+    root = (in_parts if parts else clean)(tmp_path / "data")
+    plant(root)
+    return root
+
+
+def kinds(report: DoctorReport) -> set[str]:
+    return {finding.kind for finding in report.findings}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
+    report = examined(planted(fault, tmp_path), tmp_path)
+    assert FAULTS[fault][1] in kinds(report)
+    assert report.summary["verdict"].startswith("sound") == all(f.grade == "note" for f in report.findings)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_in_a_clean_folder_is_a_fault_or_a_doubt(seed: int, tmp_path: Path) -> None:
+    for make in (clean, in_parts):
+        report = examined(make(tmp_path / make.__name__, 100 + seed), tmp_path)
+        assert [f for f in report.findings if f.grade != "note"] == []
+        assert report.summary["verdict"].startswith("sound")
+        assert report.corrections is None
+
+
+def test_images_are_looked_at_and_not_touched(tmp_path: Path) -> None:
+    root = planted("near-across-labels", tmp_path)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()}
+    examined(root, tmp_path)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()} == before
+
+
+# ----------------------------------------------------------------------------------------- what the advice says helps
+
+
+def _add_class(root: Path) -> None:
+    clean(root / "test", 400, 12, ("wasps",))
+
+
+def _one_format(root: Path) -> None:
+    for path in sorted(root.rglob("*.jpg")):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+
+
+def _move(pattern_: str) -> Callable[[Path], None]:
+    def move(root: Path) -> None:
+        for path in sorted(root.rglob(pattern_)):
+            shutil.move(path, root.parent / f"moved-{path.name}")
+
+    return move
+
+
+def _copy_what_it_points_to(root: Path) -> None:
+    for path in sorted(root.rglob("*.png")):
+        if path.is_symlink():
+            target = path.resolve()
+            path.unlink()
+            shutil.copy(target, path)
+
+
+def _rename(old: str, new: str) -> Callable[[Path], None]:
+    return lambda root: (root / old).rename(root / new)
+
+
+def _into_the_class(root: Path) -> None:
+    (root / "lost.png").rename(root / "ants" / "lost.png")
+
+
+def _merge(root: Path) -> None:
+    for path in sorted((root / "train" / "ants ").iterdir()):
+        path.rename(root / "train" / "ants" / path.name)
+    (root / "train" / "ants ").rmdir()
+
+
+MENDED: dict[str, Callable[[Path], None]] = {
+    "truncated": lambda root: [pattern(5000 + i).save(p) for i, p in enumerate(sorted((root / "ants").iterdir())[:3])],
+    "upload-leftover": _move("*.part"),
+    "stray-image": _into_the_class,
+    "link-outside": _copy_what_it_points_to,
+    "broken-link": lambda root: (root / "bees" / "gone.png").unlink(),
+    "pipe": lambda root: (root / "ants" / "pipe.png").unlink(),
+    "unread-kind": lambda root: [pattern(6).save(root / "ants" / "phone.png"), (root / "ants" / "phone.psd").unlink()],
+    "wrong-ending": lambda root: [p.rename(p.with_suffix(".png")) for p in sorted((root / "ants").glob("*.jpg"))],
+    "blank": _move("nothing.png"),
+    "masks-beside": _move("*_masks"),
+    "masks-within": _move("*_mask.png"),
+    "trailing-blank": _merge,
+    "other-case": _rename("test/Ants", "test/ants"),
+    "missing-from-test": _add_class,
+    "exact-copies": _move("copy_*"),
+    "exact-across-labels": lambda root: [
+        (root / "bees" / p.name).unlink() for p in sorted((root / "bees").glob("ants*"))
+    ],
+    "one-class-as-jpeg": _one_format,
+    "one-class-larger": lambda root: [
+        Image.open(p).resize((64, 64)).save(p) for n in CLASSES for p in sorted((root / n).glob("*.png"))
+    ],
+    "one-class-brighter": lambda root: [planted_folders.one_class_brighter(root, name) for name in CLASSES[1:]],
+}
+
+
+@pytest.mark.parametrize("fault", MENDED)
+def test_what_the_advice_says_mends_it(fault: str, tmp_path: Path) -> None:
+    root = planted(fault, tmp_path)
+    MENDED[fault](root)
+    assert FAULTS[fault][1] not in kinds(examined(root, tmp_path))
+
+
+MENDED_BY_CORRECTIONS = ("truncated", "exact-across-labels", "near-across-parts", "near-across-labels", "saved-again")
+
+
+@pytest.mark.parametrize("fault", MENDED_BY_CORRECTIONS)
+def test_the_corrections_file_mends_what_it_says(fault: str, tmp_path: Path) -> None:
+    root = planted(fault, tmp_path)
+    report = examined(root, tmp_path)
+    assert report.corrections is not None
+    kept = shutil.copy(report.corrections, tmp_path / "corrections.csv")
+    after = examined(root, tmp_path, corrections=kept)
+    assert FAULTS[fault][1] not in kinds(after)
+    assert any(note.startswith("corrections: ") for note in after.notes)
+
+
+def test_classes_in_names_are_taken_from_there(tmp_path: Path) -> None:
+    root = planted("classes-in-names", tmp_path)
+    with pytest.raises(DataError, match="holds one class"):
+        load_dataset(root)
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "classes-in-names"]
+    regex = finding.advice.split("'")[1]
+    assert load_dataset(root, label_from=regex).class_names == CLASSES
+
+
+def test_frames_are_kept_on_one_side(tmp_path: Path) -> None:
+    root = planted("frames-of-videos", tmp_path)
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "frames-of-video"]
+    dataset = load_dataset(root, group=finding.advice.split("'")[1])
+    side = {}
+    for part, index in dataset.parts.items():
+        for i in index:
+            assert side.setdefault(dataset.origins(i).split("_")[0], part) == part
+
+
+def test_a_blank_at_the_end_of_a_name_is_told_and_gone_when_renamed(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    (root / "ants").rename(root / "ants ")
+    assert "names-alike" in kinds(examined(root, tmp_path))
+    (root / "ants ").rename(root / "ants")
+    assert "names-alike" not in kinds(examined(root, tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------- how it is told
+
+
+def test_the_page_and_the_json_tell_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = planted("near-across-labels", tmp_path)
+    (root / "bees" / "<script>alert(1)<").mkdir()
+    Image.open(root / "wasps" / "wasps000.png").save(root / "bees" / "<script>alert(1)<" / "x.png")
+    assert cli.run(["doctor", str(root), "--no-labels", "--runs", str(tmp_path / "runs"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    folder = Path(told["folder"])
+    page = (folder / "index.html").read_text()
+    assert "<script" not in page
+    assert page.count('class="card') >= 4
+    written = json.loads((folder / "doctor.json").read_text())
+    assert written["findings"] == told["findings"]
+    assert (folder / "corrections.csv").read_text().splitlines()[0] == "hash,action,label,reason,image"
+    assert cli.run(["doctor", str(root), "--no-labels", "--runs", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(told["verdict"])
+    assert all(f"{f['grade']:<5} {f['kind']}: " in out for f in told["findings"])
+
+
+def test_corrections_of_before_do_not_stay(tmp_path: Path) -> None:
+    root = planted("saved-again", tmp_path)
+    assert examined(root, tmp_path).corrections is not None
+    for path in sorted((root / "ants").glob("near_*")):
+        path.unlink()
+    report = examined(root, tmp_path)
+    assert report.corrections is None
+    assert not (report.folder / "corrections.csv").exists()
+
+
+def test_what_cannot_be_examined_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for data, error in (("empty", DataError), ("none", ConvscopeError)):
+        with pytest.raises(error):
+            examined(tmp_path / data, tmp_path)
+    with pytest.raises(UsageError, match="limit"):
+        examined(clean(tmp_path / "data", each=3), tmp_path, limit=0)
+
+
+def test_a_folder_of_nothing_but_bad_files_is_examined(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=3)
+    for path in root.rglob("*.png"):
+        path.write_bytes(planted_folders.LFS)
+    report = examined(root, tmp_path)
+    assert "9 images cannot be read, a pointer of Git LFS" in report.findings[0].sentence
+    with pytest.raises(DataError, match=r"none of the 9 images can be read.*git lfs pull"):
+        load_dataset(root)
+
+
+def test_a_named_dataset_and_a_table_are_examined(tmp_path: Path) -> None:
+    assert examined(Path("shapes"), tmp_path, limit=200).summary["images"] == 200
+    root = clean(tmp_path / "data")
+    rows = [f"{p.relative_to(root)},{p.parent.name}" for p in sorted(root.rglob("*.png"))]
+    (root / "table.csv").write_text("\n".join(["path,label", *rows, "ants/none.png,ants"]))
+    report = examined(root / "table.csv", tmp_path)
+    assert any(f.kind == "unreadable" and "does not exist" in f.sentence for f in report.findings)
+
+
+@pytest.mark.slow
+def test_labels_are_judged_by_a_network_that_has_not_seen_the_image(tmp_path: Path) -> None:
+    """Three kinds of plain drawings, two of them under a wrong name: those two are told, and relabelled by the file."""
+    data = load_dataset("shapes", limit=240)
+    names = data.class_names[:3]
+    for i in np.flatnonzero(data.labels < 3):
+        folder = tmp_path / "data" / names[data.labels[i]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.images[i]).save(folder / f"{i}.png")
+    wrong = sorted((tmp_path / "data" / names[0]).iterdir())[:2]
+    moved = [path.rename(tmp_path / "data" / names[1] / f"moved{path.name}") for path in wrong]
+    report = doctor(tmp_path / "data", labels=True, runs=tmp_path / "runs")
+    check = report.found.labels
+    assert check is not None
+    assert report.summary["label_accuracy"] == check.accuracy > 0.8
+    names_judged = report.found.survey.names(check.index)
+    ranks = np.argsort(np.argsort(check.own))
+    assert all(ranks[names_judged.index(f"{names[1]}/{path.name}")] < 0.2 * len(ranks) for path in moved)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such links")
+def test_a_link_to_itself_ends(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    os.symlink(root, root / "ants" / "again")
+    assert "links-inside" in kinds(examined(root, tmp_path))
