@@ -407,7 +407,7 @@ def test_losses_of_another_kind_tell_of_no_progress():
 
 
 def test_a_watch_is_as_good_as_its_record_and_nothing_else_is(tmp_path: Path):
-    with pytest.raises(UsageError, match="watched is what .* saw, not an object of type dict"):
+    with pytest.raises(UsageError, match=r"watched is what .* saw, not an object of type dict"):
         convscope.diagnose(net(10), "digits", watched={}, runs=tmp_path)
 
 
