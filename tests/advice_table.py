@@ -73,6 +73,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name the data it was trained on": "test_advice_looking.py::test_data_of_other_classes_are_left_for_those_it_was_trained_on",
         "with train --watch": "test_advice_looking.py::test_a_watched_training_shows_its_updates",
         "is not a batch norm with a channel, such as": "test_advice_looking.py::test_a_channel_is_named_as_the_example_is",
+        "call watch.step(loss.item()) after each update": "test_sound_loops.py::test_a_watch_that_was_told_of_no_step_says_so",
     },
     "diagnosis/callback_command.py": {
         "set KERAS_BACKEND=torch": "test_callbacks.py::test_keras_on_torch",
@@ -107,6 +108,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "diagnosis/rules/loss.py": {
         "take the last softmax, sigmoid, tanh or ReLU away": "test_advice_verdict.py::test_the_next_step_removes_the_fault_and_lowers_the_loss[no logits]",
+        "else watch 50 steps, which tells": "test_sound_loops.py::test_a_sound_loop_is_called_healthy[softmax and the logarithm of it]",
         "take the last softmax away": "test_advice_loops.py::test_the_next_step_removes_the_mistake[softmax-last]",
         "give the loss the network's outputs as they are": "test_advice_loops.py::test_the_next_step_removes_the_mistake[softmax-before-loss]",
         "take the minus before the loss away": "test_advice_loops.py::test_the_next_step_removes_the_mistake[loss-negated]",
@@ -118,6 +120,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "train on twenty images only": "test_advice_verdict.py::test_twenty_images_tell_a_bug_from_labels_of_noise",
         "add --augment standard": "test_advice_verdict.py::test_overfitting_is_less_with_augmentation_dropout_or_more_images",
         "look at one batch of the loop": "test_advice_loops.py::test_a_batch_of_the_loop_is_compared_with_what_is_given",
+        "call its layer in forward, or remove it": "test_sound_loops.py::test_a_layer_that_is_not_used_is_called_or_removed",
         "give the network and its images as well": "test_advice_loops.py::test_a_curve_alone_says_to_give_the_network_as_well",
     },
     "diagnosis/rules/rule.py": {

@@ -72,6 +72,51 @@ def test_lightning(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_training_that_breaks_off_leaves_no_hook(tmp_path: Path):
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.breaks = network(), True
+
+        def training_step(self, batch: Any, number: int) -> Tensor:
+            if self.breaks and number == 3:
+                raise RuntimeError("no memory is left")
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    callback, module = convscope.lightning_callback(), Module()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), BATCH)
+
+    def fit() -> None:
+        lightning.Trainer(
+            max_epochs=1, callbacks=[callback], logger=False, enable_checkpointing=False, accelerator="cpu",
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        ).fit(module, loader)  # fmt: skip
+
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        fit()
+    assert count_hooks(module) == 0
+    module.breaks = False
+    fit()
+    check(callback, tmp_path)
+
+
+def test_a_training_that_nobody_ended_ends_where_the_next_begins():
+    """Not every library says that its training broke off."""
+    pytest.importorskip("lightning")
+    callback, first, second = convscope.lightning_callback(), network(), network()
+    callback.begin(first)
+    callback.begin(second)
+    assert count_hooks(first) == 0
+    callback.end()
+    assert count_hooks(second) == 0
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_hugging_faces_trainer(tmp_path: Path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
@@ -116,6 +161,25 @@ def test_keras_on_torch(tmp_path: Path):
     assert len(seen.losses) == STEPS
     assert np.mean(seen.losses) == pytest.approx(history.history["loss"][0], rel=1e-4)
     assert np.nanmax(seen.signs["moved"]) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_probabilities_of_keras_with_their_own_loss_are_no_mistake(tmp_path: Path):
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "torch":
+        pytest.skip("Keras was imported with another backend")
+    keras.utils.set_random_seed(0)
+    images, labels = data()
+    layers = [keras.layers.Input(tuple(images.shape[1:])), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=False)
+    model.compile(keras.optimizers.Adam(0.003), loss, run_eagerly=True)
+    callback = convscope.keras_callback()
+    model.fit(images.numpy(), labels.numpy(), BATCH, 4, callbacks=[callback], verbose=0)
+    looked_at = convscope.load_dataset("digits", image_size=16)
+    found = callback.diagnose(looked_at, runs=tmp_path, images=1).verdict
+    assert found.fault == "healthy"
+    assert found.evidence.crossed > 0.3
 
 
 def test_before_a_training_there_is_nothing_to_tell():

@@ -37,7 +37,8 @@ class Watching:
         self._stack = ExitStack()
 
     def begin(self, network: nn.Module) -> None:
-        """The training of this network begins."""
+        """The training of this network begins; one before it that broke off is over."""
+        self.end()
         self.network, self.start = network, deepcopy(network)
         self.watch = self._stack.enter_context(watching(network, self.every))
 
@@ -107,6 +108,12 @@ def lightning_callback(every: int = EVERY, network: str | None = None) -> Any:
             self.watch.step(float(loss) if isinstance(loss, Tensor) else None, rate)
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            self.end()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            self.end()
+
+        def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
             self.end()
 
     return WatchLightning(every)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConvscopeError, UsageError
-from ..models.taps import Tap, call_name, first_tensor, frozen, named, tapping
+from ..models.taps import Tap, call_name, first_tensor, frozen, logits_in, named, tapping
 from ..models.tracing import Call, tracing
 
 WHOLE = Tap("")  # the network's own output
@@ -57,9 +57,9 @@ def find_chain(network: nn.Module, images_BCHW: Tensor, names: Sequence[str] | N
 
 
 def logits_of(network: nn.Module, images_BCHW: Tensor) -> Tensor:
-    """The first tensor that the network outputs; UsageError where it cannot be called with images alone."""
+    """The logits that the network outputs; UsageError where it cannot be called with images alone."""
     try:
-        out = first_tensor(network(images_BCHW))
+        out = logits_in(network(images_BCHW))
     except ConvscopeError:
         raise
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
@@ -111,6 +111,7 @@ class _Graph:
             self.turn[call.number] = self.uses[call.name]
             self.uses[call.name] += 1
         assert out.grad_fn is not None
+        self.end = _same(out.grad_fn)
         self.cuts = _cut_nodes(out.grad_fn)
 
     def is_cut(self, call: Call) -> bool:
@@ -267,7 +268,6 @@ def _named_chain(network: nn.Module, graph: _Graph, names: Sequence[str]) -> tup
             raise UsageError(f"{name!r} comes before {chosen[-1].name!r} in the network: name modules in their order.")
         chosen.append(call)
     factors = [Factor(graph.name(c), graph.tap(c), _total(graph, c)) for c in chosen]
-    root = next(call for call in graph.calls if call.parent == -1)
-    if _node(chosen[-1]) is _node(root):
+    if _node(chosen[-1]) is graph.end:
         return (*factors[:-1], Factor(factors[-1].name, WHOLE, factors[-1].total))
     return (*factors, Factor("the rest", WHOLE))

@@ -28,6 +28,7 @@ from ..training.request import load_recorded_weights
 from ..training.runs import runs_folder
 from ..training.session import WATCHED, training_batches
 from ..training.watched import Watched
+from ..training.watching import Watch
 from . import report
 from .batch_norms import NormView, batch_norms, look_at_norm
 from .chain import Factor, find_chain
@@ -39,7 +40,7 @@ from .jacobian import jacobians
 from .loop_evidence import curve_of
 from .network_evidence import frozen_parameters, gradient_ends, norms_unset, not_numbers
 from .options import DiagnoseOptions
-from .verdict import judge
+from .verdict import Verdict, judge
 
 SAMPLE = 512  # training images that are looked at
 HELD_OUT = 1000
@@ -119,7 +120,7 @@ class _Diagnosis:
         index = dataset.subset(part, SAMPLE)
         self.images, self.targets = self._tensors(index)
         self.widths = spans(dataset.images, index, dataset.preprocess.fit == "pad").widths()
-        self._find_training(self.options.start, self.options.watched)
+        self._find_training(self.options.start, _record(self.options.watched))
 
     def _tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         images = to_tensor(np.ascontiguousarray(self.subject.dataset.images[index]))
@@ -131,7 +132,8 @@ class _Diagnosis:
         self.start, self.watched = None if start is None else deepcopy(uncompiled(start)).cpu(), watched
         if start is not None:
             self.designed = frozen_parameters(start)
-        if self.subject.own and start is None and watched is None:  # unless its norms say that it is fresh, who knows?
+        seen = watched is not None and len(watched.losses) > 0
+        if self.subject.own and start is None and not seen:  # unless its norms say that it is fresh, who knows?
             self.trained = False if norms_unset(self.network) == 1 else None
         else:
             self.trained = not self.subject.fresh
@@ -196,6 +198,7 @@ class _Diagnosis:
             trained=self.trained,
             designed=self.designed,
             widths=self.widths,
+            cross_entropy=run is not None,
         )
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> report.State:
@@ -228,6 +231,7 @@ class _Diagnosis:
                     states[when] = found
         tell("evidence", 0, 1)
         verdict = judge(collect(self.material()))
+        self.notes += _notes(verdict, self.watched)
         view = self._norm(self.options.norm)
         return report.DiagnoseReport(
             self.subject.folder,
@@ -282,6 +286,28 @@ class _Diagnosis:
             example = (batch_norms(self.network) or ["bn1"])[0]
             raise UsageError(f"--norm {asked} is not a batch norm with a channel, such as {example}:3.")
         return look_at_norm(self.network, layer, int(channel or 0), self.images[: 2 * BATCH])
+
+
+def _record(watched: Any) -> Watched | None:
+    """What was seen of a training: a record, or the watch that keeps one. UsageError for anything else."""
+    if isinstance(watched, Watch):
+        return watched.watched()
+    if watched is not None and not isinstance(watched, Watched):
+        raise UsageError(f"watched is what convscope.watching saw, not an object of type {type(watched).__name__}.")
+    return watched
+
+
+def _notes(verdict: Verdict, watched: Watched | None) -> list[str]:
+    """What the reader of a verdict has to know, and what is no fault."""
+    evidence, faults = verdict.evidence, [finding.fault for finding in verdict.findings]
+    notes = []
+    if watched is not None and not len(watched.losses):
+        notes.append("the watch was told of no step: call watch.step(loss.item()) after each update.")
+    if evidence.another_loss == 1 and math.isfinite(evidence.told_off):
+        notes.append("the told losses are none of cross-entropy in nats: how far it is was measured on its images.")
+    if evidence.unused > 0 and "not-used" not in faults:
+        notes.append(f"{evidence.names['unused']} is not used: no answer depends on it.")
+    return notes
 
 
 def _some(names: Sequence[str]) -> str:

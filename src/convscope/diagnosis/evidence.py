@@ -13,15 +13,16 @@ from torch import nn
 from ..datasets.emptiness import FLAT
 from ..models.followed import uncompiled
 from ..models.trial import output_fault
-from ..training.loop_signs import DROPOUTS, variety_of
+from ..training.loop_signs import DROPOUTS, FITS, variety_of
 from .curves import Curve, from_losses, read_course
-from .loop_evidence import curve_of, read_watched
+from .loop_evidence import curve_of, is_other, read_watched
 from .network_evidence import (
     BLOCK,
     activations,
     at_start,
     biases_at_start,
     frozen_parameters,
+    is_unmade,
     not_numbers,
     scores,
     still_weights,
@@ -29,15 +30,16 @@ from .network_evidence import (
 from .observations import Evidence, Observations
 
 __all__ = ["Evidence", "Observations", "collect", "collect_curve", "frozen_parameters"]
+BEGINS = 0.6  # of the loss of guessing: what begins under it is of a network that was trained before, or no such loss
 END = 0.1  # the share of a training's steps that counts as its end, and as its beginning
 
 
 def collect(material: Observations) -> Evidence:
     """Measure the evidence. Networks are left as they are; UsageError where one cannot be called."""
-    start = None if material.start is None else uncompiled(material.start)
-    material = replace(material, network=uncompiled(material.network), start=start)
+    material = _known(material)
+    guess = math.log(max(material.classes, 2))
     found: dict[str, float] = {
-        "guess": math.log(max(material.classes, 2)),
+        "guess": guess,
         "diverged": float(material.diverged),
         "trained": 0.5 if material.trained is None else float(material.trained),
         "floor": math.log(math.e + material.classes - 1) - 1,
@@ -45,25 +47,25 @@ def collect(material: Observations) -> Evidence:
     names: dict[str, str] = {}
     if material.batch_size is not None:
         found["batch_size"] = material.batch_size
-    seen, seen_names = ({}, {}) if material.watched is None else read_watched(material.watched, material.designed)
-    course = curve_of(material.watched) if material.watched is not None else from_losses(material.losses)
-    ran, ran_names = read_course(course, found["guess"])
-    found |= losses_of(material.losses, found["guess"])
+    seen, seen_names = (
+        ({}, {}) if material.watched is None else read_watched(material.watched, material.designed, guess)
+    )
+    if material.cross_entropy:
+        seen = {"crossed": 0.0, "unseen": 0.0} | seen
+    seen.setdefault("unseen", 1.0)
+    told, ran, ran_names = _told(material, seen, guess)
+    found |= told
     worst = found.get("worst_loss", math.nan) if np.isfinite(_numbers(material.losses)).all() else math.nan
     names["ran"] = f"to {worst:.2g} times that of guessing" if math.isfinite(worst) else "until it was no number"
     found |= _dropouts(material.network, names)
-    fault = output_fault(material.network, material.images[:BLOCK])
-    if fault is not None:
-        found["no_logits"], names["no_logits"] = 1.0, fault
     bad = not_numbers(material.network)
     if bad:
         found["not_numbers"], names["not_numbers"] = len(bad), bad[0]
-    else:
-        found |= scores(material, found, names) | activations(material.network, material.images, names)
+    found |= _answers(material, found | seen, names)
     first = material.start if material.start is not None else None if bad else material.network
     weights = ()
     if first is not None:
-        began, weights = at_start(first, material, found["guess"], names)
+        began, weights = at_start(first, material, guess, names)
         found |= began
     if material.start is not None:
         found |= biases_at_start(material.start, material.images, names)
@@ -73,9 +75,59 @@ def collect(material: Observations) -> Evidence:
     held, held_names = _images(material, found)
     found |= held
     names |= held_names
-    names["came"] = " though gradients came to them" if found.get("gradients_came", 0.0) > 0 else ""
+    came = found.get("gradients_came", 0.0) > 0
+    names["came"] = " though gradients came to them" if came else ""
+    names["arrive"] = " though gradients arrive and weights move" if came and found.get("largest_update", 0) > 0 else ""
     names["still"] = ", so no weight moves" if found.get("still") == 1 else ""
     return Evidence(**found, names=names)
+
+
+def _known(material: Observations) -> Observations:
+    """Without what says nothing: a watch that no step was told of, and a first network that was not made yet."""
+    start = None if material.start is None or is_unmade(material.start) else uncompiled(material.start)
+    material = replace(material, network=uncompiled(material.network), start=start)
+    if material.watched is None or len(material.watched.losses):
+        return material
+    return replace(material, watched=None, trained=None if material.trained else material.trained)
+
+
+def _told(
+    material: Observations, seen: Mapping[str, float], guess: float
+) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
+    """What the told losses say, in units of the guess, and their course with its words.
+
+    Losses that are none of cross-entropy in nats are measured by their own first ones, and tell of no progress.
+    """
+    course = curve_of(material.watched) if material.watched is not None else from_losses(material.losses)
+    other = is_other(seen)
+    unit = _first(course.losses) if other else guess
+    found = losses_of(material.losses, unit)
+    doubtful = "told_off" not in seen or math.isnan(seen["told_off"])
+    if other or (doubtful and not material.cross_entropy and found.get("first_loss", 1.0) < BEGINS):
+        found = {k: v for k, v in found.items() if k in ("first_loss", "worst_loss", "steps")}
+        found["another_loss"] = 1.0
+    return found, *read_course(course, unit)
+
+
+def _first(losses: np.ndarray) -> float:
+    """The loss that a training began with; 1 where it is 0 or none was told."""
+    known = losses[np.isfinite(losses)]
+    return float(np.median(np.abs(known[: max(1, math.ceil(END * len(known)))]))) or 1.0 if len(known) else 1.0
+
+
+def _answers(material: Observations, found: Mapping[str, float], names: dict[str, str]) -> dict[str, float]:
+    """What the network answers: whether by logits, how right, and what its units do."""
+    told: dict[str, float] = {}
+    fault = output_fault(material.network, material.images[:BLOCK])
+    if fault is not None:
+        told["no_logits"], names["no_logits"] = 1.0, fault
+    if found.get("not_numbers"):
+        return told
+    crossed = found.get("crossed", math.nan)
+    of_logits = crossed <= FITS or (math.isnan(crossed) and fault is None)
+    plain = of_logits and "another_loss" not in found
+    told |= scores(material, found, names, None if of_logits else fault, plain)
+    return told | activations(material.network, material.images, names)
 
 
 def collect_curve(course: Curve, classes: int | None = None) -> Evidence:

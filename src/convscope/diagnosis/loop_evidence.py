@@ -8,9 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..training.loop_signs import FITS
 from ..training.watched import Watched
 from .curves import Curve, Named
 
+BEGINNING = 5  # looks in which smoothed labels and mixed images hardly show in the loss
+OTHER = 0.33  # of the loss: what is told off by more is of another kind
+FAR = 0.6  # and of another unit, whatever its gradient is like
 AFTER = 1  # updates before which gradients cannot have been left over
 
 
@@ -28,10 +32,11 @@ def curve_of(watched: Watched) -> Curve:
     return Curve(watched.losses, others)
 
 
-def read_watched(watched: Watched, designed: frozenset[str]) -> Named:
+def read_watched(watched: Watched, designed: frozenset[str], guess: float) -> Named:
     """The evidence of its looks at layers, and of the signs at its steps; what is frozen by design is passed over."""
     layers, layer_names = _layers(watched, designed)
     signs, sign_names = _signs(watched)
+    signs["told_off"] = _told_off(watched, guess)
     return layers | signs, layer_names | sign_names
 
 
@@ -72,15 +77,37 @@ def _layers(watched: Watched, designed: frozenset[str]) -> Named:
 def _signs(watched: Watched) -> Named:
     signs = {name: v[~np.isnan(v)] for name, v in watched.all_signs().items()}
     found: dict[str, float] = {}
-    for sign in ("deviation", "probabilities", "second_softmax", "negated", "variety"):
+    for sign in ("deviation", "probabilities", "second_softmax", "negated", "crossed", "variety"):
         if len(signs[sign]):
             found["arriving" if sign == "deviation" else sign] = float(np.median(signs[sign]))
+    found["updates"] = float(len(watched.losses))
+    found["unseen"] = float(not len(signs["crossed"]))
     if len(signs["arrived"]):
         found["arrived"] = float(signs["arrived"].mean())
     if len(signs["left_over"]) > AFTER:
         found["left_over"] = float(signs["left_over"][AFTER:].mean())
     bad, names = _bad_images(watched.all_signs())
     return found | bad, names
+
+
+def _told_off(watched: Watched, guess: float) -> float:
+    """How far the losses told at first are from the cross-entropy that the gradient speaks of.
+
+    It is a share of the largest of the two and the guess. Cross-entropy begins near that, with smoothed labels and
+    mixed images too; squares, sums and others do not.
+    """
+    nats, told = watched.all_signs()["nats"].astype(np.float64), watched.losses
+    known = np.flatnonzero(np.isfinite(nats) & np.isfinite(told))[:BEGINNING]
+    if not len(known):
+        return math.nan
+    largest = np.maximum(np.maximum(np.abs(nats), np.abs(told))[known], guess)
+    return float(np.median(np.abs(told - nats)[known] / largest))
+
+
+def is_other(seen: Mapping[str, float]) -> bool:
+    """Whether the told losses are none of cross-entropy in nats."""
+    off = seen.get("told_off", math.nan)
+    return off > FAR or (off > OTHER and seen.get("crossed", 0.0) > FITS)
 
 
 def _bad_images(signs: Mapping[str, np.ndarray]) -> Named:

@@ -14,8 +14,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
+from ..models.followed import uncompiled
 from ..models.taps import call_name, evaluating, observe
+from ..models.trial import logits_behind
 from ..training.watching import RECTIFIERS, saturated_share
 from .chain import find_chain, logits_of
 from .gradients import Gradients, Weight, gradients, ready
@@ -27,12 +30,18 @@ ARRIVES = 1e-3  # of the median relative gradient: what has less gets none worth
 MOST = 0.9  # of a rectifier's values
 LESS = 0.15  # of them: what biases of zero must bring back at least
 MANY = 0.6  # of a layer's channels: the share from which on why they are dead is looked for
+SCALES = tuple(2.0**n for n in range(-2, 8))  # of outputs that are no logits, from which the fairest is taken
 NOTHING = 1e-30  # the norm of a gradient that has died
 
 
 def frozen_parameters(network: nn.Module) -> frozenset[str]:
-    """The parameters that ask for no gradient, by name."""
-    return frozenset(name for name, parameter in network.named_parameters() if not parameter.requires_grad)
+    """The parameters that ask for no gradient, by name, compiled or not."""
+    return frozenset(name for name, parameter in uncompiled(network).named_parameters() if not parameter.requires_grad)
+
+
+def is_unmade(network: nn.Module) -> bool:
+    """Whether it has weights that do not exist before its first images."""
+    return any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers()))
 
 
 def not_numbers(network: nn.Module) -> list[str]:
@@ -47,17 +56,24 @@ def norms_unset(network: nn.Module) -> float:
     return float(np.mean([bool((m == 0).all() and (v == 1).all()) for m, v in kept])) if kept else math.nan
 
 
-def scores(material: Observations, known: Mapping[str, float], names: dict[str, str]) -> dict[str, float]:
-    """Accuracy with running statistics, and how much the loss differs from that with the batch's own."""
+def scores(
+    material: Observations, known: Mapping[str, float], names: dict[str, str], behind: str | None, plain: bool
+) -> dict[str, float]:
+    """Accuracy with running statistics, and how much the loss differs from that with the batch's own.
+
+    What is ``behind`` the outputs is measured, where they are no logits; they are ``plain`` logits of a cross-entropy,
+    or the loss is another, and the scale of its outputs another too.
+    """
     guess = known["guess"]
-    logits = _logits(material.network, material.images)
+    logits = logits_behind(_logits(material.network, material.images), behind)
     loss, top1, varies = _scored(logits, material.labels)
     softmaxed = float(F.cross_entropy(logits.softmax(1), material.labels))
     own = math.nan  # the loss with a batch's own statistics
     found = {"top1": top1, "varies": varies, "better": _better(top1, material.labels)}
     if material.trained is not False:  # of the loss as it was trained, smoothed labels and mixed images are a part
-        found["last_loss"] = known.get("last_loss", loss / guess)
-        both = (1 - loss / guess, known.get("progress", math.nan))
+        fair = loss if plain else min(_scored(scale * logits, material.labels)[0] for scale in SCALES)
+        found["last_loss"] = known.get("last_loss", fair / guess)
+        both = (1 - fair / guess, known.get("progress", math.nan))
         found["progress"] = max((p for p in both if math.isfinite(p)), default=-math.inf)
     else:
         found["progress"] = 0.0
@@ -76,7 +92,8 @@ def scores(material: Observations, known: Mapping[str, float], names: dict[str, 
         copy = ready(deepcopy(material.network))
         with torch.no_grad():
             block = slice(0, BLOCK)
-            own = float(F.cross_entropy(logits_of(copy, material.images[block]), material.labels[block]))
+            outputs = logits_behind(logits_of(copy, material.images[block]), behind)
+            own = float(F.cross_entropy(outputs, material.labels[block]))
         same, *_ = _scored(logits[block], material.labels[block])
         found["mode_gap"] = (same - own) / guess
     found["measured"] = loss
@@ -277,11 +294,13 @@ def still_weights(material: Observations, weights: Sequence[Weight], names: dict
     unused = {w.name for w in weights if not w.used}
     reasons = {
         "is frozen": [n for n in still if not wide[n].requires_grad],
-        "is not used": [n for n in still if wide[n].requires_grad and n in unused],
         "is not in the optimizer": [n for n in still if wide[n].requires_grad and relative.get(n, 0.0) > enough],
     }
-    how, found = next(((how, found) for how, found in reasons.items() if found), ("", []))
-    if found:
-        names["how"] = how
-        names["unlearned"] = found[0] if len(found) == 1 else f"{found[0]}, with {len(found) - 1} more,"
-    return {"unlearned": float(len(found))}
+    names["how"], found = next(((how, found) for how, found in reasons.items() if found), ("", []))
+    beside = [n for n in still if wide[n].requires_grad and n in unused]
+    names |= {name: _first_of(several) for name, several in (("unlearned", found), ("unused", beside)) if several}
+    return {"unlearned": float(len(found)), "unused": float(len(beside))}
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}, with {len(names) - 1} more,"

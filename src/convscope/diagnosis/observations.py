@@ -21,6 +21,7 @@ class Observations:
     (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
     network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
+    ``cross_entropy`` says that its loss is known to be that, of logits.
     ``widths`` (B,) is how many of 256 values each image spans, None where only the tensors are known.
     """
 
@@ -37,6 +38,7 @@ class Observations:
     trained: bool | None = True
     designed: frozenset[str] = frozenset()
     widths: np.ndarray | None = None
+    cross_entropy: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,12 @@ class Evidence:
     classes are renamed, to ``renamed_right``. In nats: the ``told`` loss at the end, that ``measured`` on the images
     given, the ``best``, and the ``floor`` under a softmax of its own; ``told_below``, ``told_above`` and
     ``told_progress`` are in log K again. ``second_softmax`` and ``negated`` are how far the gradient at the outputs is
-    from that of such a loss, ``arrived`` the share of steps in which it came there; ``cut`` counts layers it does not
-    reach. ``left_over`` is the share of updates that began with a gradient, ``still`` 1 where no weight moved,
-    ``gradients_came`` the share of weights that had one; ``idle`` the share of steps at the end, from ``idle_from``,
+    from that of such a loss, ``crossed`` how far from one of cross-entropy, ``unseen`` 1 where no gradient was seen
+    there, ``told_off`` how far told losses began from cross-entropy; ``another_loss`` is 1 where they are another, or
+    may be. ``arrived`` is the share of steps in which a gradient came there; ``cut`` counts layers it does not reach.
+    ``left_over`` is the share of updates that began with a gradient, ``still`` 1 where no weight moved, ``unused``
+    counts weights on which no answer depends, ``gradients_came`` is the share of weights that had a gradient; ``idle``
+    the share of steps at the end, from ``idle_from``,
     without a move. The loss ``fell`` and then ``rose``, from step ``ran_from``, after ``ran_share`` of the steps, where
     the rate or an update was ``jumped`` times larger, and ``update_before`` moved a layer at most; ``worst_update`` is
     the largest of all. ``swing`` is how much neighbouring losses differ at the end over the beginning. ``odd`` is the
@@ -70,7 +75,7 @@ class Evidence:
     first biases at zero, ``zeros_before`` and ``zeros_without`` the shares of zeros that a rectifier output, and
     ``biases_kill`` is 1 where biases made the difference. ``dropped`` is the largest share that a dropout drops,
     ``better`` the -log10 of the chance that guessing the commonest class is right so often, on held-out images where
-    there are any. ``curve_alone`` is 1 where there is no network.
+    there are any. ``curve_alone`` is 1 where there is no network, ``updates`` counts the steps that were watched.
     """
 
     guess: float
@@ -99,9 +104,11 @@ class Evidence:
     norms_unset: float = math.nan
     batch_size: float = math.nan
     steps: float = math.nan
+    updates: float = math.nan
     diverged: float = 0.0
     trained: float = 1.0
     unlearned: float = 0.0
+    unused: float = math.nan
     not_numbers: float = 0.0
     no_logits: float = 0.0
     blank: float = math.nan
@@ -124,6 +131,10 @@ class Evidence:
     probabilities: float = math.nan
     second_softmax: float = math.nan
     negated: float = math.nan
+    crossed: float = math.nan
+    unseen: float = math.nan
+    told_off: float = math.nan
+    another_loss: float = math.nan
     arrived: float = math.nan
     cut: float = 0.0
     left_over: float = math.nan

@@ -21,6 +21,7 @@ from .batch_norms import NormView
 from .curves import LEAST, Curve, levels
 from .gradients import Gradients
 from .jacobian import FactorJacobian, Jacobians
+from .rules.rule import ENOUGH
 from .verdict import Verdict
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -85,6 +86,8 @@ def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
     if verdict.findings:
         first = verdict.findings[0]
         return f"{first.fault}: {first.sentence} Next: {first.then}"
+    if verdict.evidence.updates <= ENOUGH.threshold:
+        return f"healthy so far: {verdict.evidence.updates:.0f} steps are too few to say whether it learns."
     if not states:
         alone = verdict.evidence.curve_alone > 0
         return "healthy: nothing in this curve is out of the way." if alone else "healthy."

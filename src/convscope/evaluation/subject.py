@@ -19,7 +19,7 @@ from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageErr
 from ..machine import device_of
 from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
-from ..models.taps import evaluating, first_tensor
+from ..models.taps import evaluating, logits_in
 from ..models.user_network import is_own
 from ..options import SubjectOptions
 from ..storage import expanded, folder_name, shortened
@@ -188,8 +188,8 @@ def _of_module(network: nn.Module, dataset: Dataset, options: SubjectOptions, co
         with torch.no_grad(), evaluating(network):
             blank = torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size, device=device_of(network))
             answer = network(blank)
-            if command == "diagnose":  # which looks at whatever tensor comes first, as a Trainer's models give it
-                answer = first_tensor(answer)
+            if command == "diagnose":  # which finds the logits among others, as a Trainer's models give them
+                answer = logits_in(answer)
             outputs = answer.shape[-1]
     except ConvscopeError:
         raise

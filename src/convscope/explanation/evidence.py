@@ -18,7 +18,7 @@ from ..classifying.prediction import BATCH, logits
 from ..errors import UsageError
 from ..images.preprocess import Preprocess
 from ..models.heads import head_place
-from ..models.taps import Tap, evaluating, first_tensor, reach, record, tapping
+from ..models.taps import Tap, evaluating, logits_in, reach, record, tapping
 from ..progress import Progress
 from .layers import find_layers, owners
 
@@ -46,7 +46,7 @@ def find_head(network: nn.Module, image_1CHW: Tensor) -> LinearEnd | None:
     The image must be one with something in it: on a constant map mean and max are the same.
     """
     with evaluating(network), torch.no_grad(), record(network, None, clone=True) as seen:
-        output_1K = first_tensor(network(image_1CHW))
+        output_1K = logits_in(network(image_1CHW))
     modules = dict(network.named_modules())
     linears = [name for name in seen.outputs if isinstance(modules[name], nn.Linear)]
     if not linears or output_1K is None or seen.outputs[linears[-1]].shape != output_1K.shape:

@@ -225,6 +225,15 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((tensor for part in parts if (tensor := first_tensor(part)) is not None), None)
 
 
+def logits_in(output: Any) -> Tensor | None:
+    """The logits in what a network outputs: the tensor that it calls so, or the first of all; None where there is none.
+
+    The one answer to this question: what is watched, judged and followed is then the same tensor.
+    """
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return first_tensor(output if named is None else named)
+
+
 def _recorders(recording: Recording, name: str, clone: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair of hooks that fill a recording; they return a value only where the network shall go on with a copy."""
 

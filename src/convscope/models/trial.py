@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..machine import device_of
-from .taps import evaluating
+from .taps import evaluating, logits_in
 
 SCALES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of images whose outputs are looked at: logits grow with them
 VARIES = 1e-3  # over images a thousand times as bright; less is of a network that is blind to them
 EACH = 8  # images of each scale
+SOFTMAX, SIGMOID = "probabilities that add up to 1, as of a softmax", "between 0 and 1, as of a sigmoid"
+LEAST = 1e-12  # a probability under it counts as this
 
 
 def try_training(name: str, network: nn.Module, num_classes: int, image_size: int, batch_size: int) -> None:
@@ -76,14 +78,22 @@ def output_fault(network: nn.Module, images_BCHW: Tensor) -> str | None:
     noise = [scale * torch.randn(EACH, *shape, generator=generator) for scale in SCALES]
     with evaluating(network), torch.no_grad():
         try:
-            found = [network(x.to(device_of(network))) for x in (images_BCHW, *noise)]
+            found = [logits_in(network(x.to(device_of(network)))) for x in (images_BCHW, *noise)]
         except Exception:  # it is told elsewhere
             return None
-    if not all(isinstance(y, Tensor) and y.dim() == 2 and y.is_floating_point() for y in found):
+    rows = [y.double().cpu() for y in found if y is not None and y.dim() == 2 and y.is_floating_point()]
+    if len(rows) < len(found):
         return None
-    outputs = torch.cat([y.double().cpu() for y in found])
+    outputs = torch.cat(rows)
     outputs = outputs[torch.isfinite(outputs).all(1)]
     return _told(outputs) if len(outputs) and outputs.shape[1] > 1 else None
+
+
+def logits_behind(outputs_NK: Tensor, fault: str | None) -> Tensor:
+    """What a last softmax or sigmoid was given, but for a constant; of other outputs these themselves."""
+    if fault == SOFTMAX:
+        return outputs_NK.clamp_min(LEAST).log()
+    return torch.logit(outputs_NK.double(), LEAST).to(outputs_NK.dtype) if fault == SIGMOID else outputs_NK
 
 
 def _told(outputs_NK: Tensor) -> str | None:
@@ -91,9 +101,9 @@ def _told(outputs_NK: Tensor) -> str | None:
     varied = float(outputs_NK.std(0).max()) > VARIES
     sums = outputs_NK.sum(1)
     if least >= 0 and bool((sums - 1).abs().max() < 1e-3):
-        return "probabilities that add up to 1, as of a softmax"
+        return SOFTMAX
     if varied and least >= 0 and most <= 1 + 1e-6 and max(most, 1 - least) > 0.9:
-        return "between 0 and 1, as of a sigmoid"
+        return SIGMOID
     if varied and -1 - 1e-6 <= least < 0 and math.isclose(max(most, -least), 1, abs_tol=0.02) and most <= 1 + 1e-6:
         return "between -1 and 1, as of a tanh"
     if least == 0 and most > 0 and float((outputs_NK == 0).double().mean()) > 0.1:

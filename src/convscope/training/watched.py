@@ -87,8 +87,7 @@ class Watched:
         looks, layers = len(tensors.get("steps", ())), len(said.layers)
         shapes = {f"values/{name}": (looks, layers) for name in QUANTITIES} | {"bins": (looks, layers, 2, BINS)}
         shapes |= {"steps": (looks,), "losses": (n := len(tensors.get("losses", ())),), "rates": (n,)}
-        if f"signs/{next(iter(SIGNS))}" in tensors:  # records of earlier versions have none
-            shapes |= {f"signs/{name}": (n,) for name in SIGNS}
+        shapes |= {f"signs/{name}": (n,) for name in SIGNS if f"signs/{name}" in tensors}  # earlier versions had fewer
         if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
             raise DamagedFile(f"{path} is not a record of a training: its tensors are not those of one.")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}

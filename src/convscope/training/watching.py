@@ -10,14 +10,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from ..errors import UsageError
-from ..models.followed import accumulating, following, passing_by
+from ..models.followed import OnGradient, accumulating, following
 from ..models.taps import call_name
 from .loop_signs import LoopSigns
 from .watched import BINS, HIGHEST, LEAST_SLOPE, LOWEST, QUANTITIES, Watched
@@ -30,22 +34,34 @@ PASSING = (nn.Identity, nn.Dropout, nn.Flatten)  # their output is that of the l
 
 
 @dataclass
-class _Look:
-    """One step's samples, by layer; the tensors are samples that are worked out together afterwards."""
+class _Pass:
+    """One pass's samples, by layer; the tensors are samples that are worked out together afterwards."""
 
-    step: int
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     given: dict[str, Tensor] = field(default_factory=dict)
-    bins: dict[str, np.ndarray] = field(default_factory=dict)
-    latest: tuple[Tensor, int, Tensor] | None = None  # the last output, its version, and its sample
+    latest: tuple[ref[Tensor], int, Tensor] | None = None  # the last output, its version, and its sample
 
     def known(self, tensor: Tensor) -> Tensor:
         """The sample of a tensor: the one that was taken already, where it is the last output as it came."""
-        if self.latest is not None and self.latest[0] is tensor and self.latest[1] == tensor._version:
+        if self.latest is not None and self.latest[0]() is tensor and self.latest[1] == tensor._version:
             return self.latest[2]
         return _sample(tensor.detach())
+
+    def put(self, layer: str, quantity: str, value: float) -> None:
+        self.values.setdefault(layer, {})[quantity] = value
+
+
+@dataclass
+class _Look:
+    """One step that is looked at: the last of its passes to which a gradient came, or the last that there was."""
+
+    step: int
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    bins: dict[str, np.ndarray] = field(default_factory=dict)
+    present: _Pass = field(default_factory=_Pass)
+    arrived: _Pass | None = None
 
     def put(self, layer: str, quantity: str, value: float) -> None:
         self.values.setdefault(layer, {})[quantity] = value
@@ -58,7 +74,7 @@ class Watch:
         if every < 1:
             raise UsageError(f"a training is watched every 1, 2, 3, ... steps, not every {every}.")
         self._network, self._every, self._scale = network, every, scale
-        self._hooks, self._signs_hooks = ExitStack(), ExitStack()
+        self._hooks = ExitStack()
         self._look: _Look | None = None
         self._unmoved: _Look | None = None  # a look that is done but for the weights' move
         self._old: dict[str, Tensor] = {}
@@ -72,26 +88,27 @@ class Watch:
         """One step is done: ``loss`` is its batch's, ``lr`` its rate. Works out the look, and prepares the next.
 
         Call it after each update of the weights, or, where gradients of several batches are added up for one update,
-        after each batch: how far weights move is then seen when they do.
+        after each batch: how far weights move is then seen when they do. A tensor with one value is a number too.
         """
+        loss, lr = _number("loss", loss), _number("rate", lr)
         moved = self._signs.told(loss, self._look is not None)
         if self._look is not None:
             self._finish(self._look)
         if self._unmoved is not None and moved:
             self._settle(self._unmoved)
         self._losses.append(math.nan if loss is None else _told(loss))
-        self._rates.append(math.nan if lr is None else float(lr))
+        self._rates.append(math.nan if lr is None else lr)
         self.prepare()
 
     def tell(self, loss: float | None = None, lr: float | None = None) -> None:
         """Tell the loss and the rate of the latest step, where they are known only after ``step``."""
-        for told, value in ((self._losses, loss), (self._rates, lr)):
+        for told, value in ((self._losses, _number("loss", loss)), (self._rates, _number("rate", lr))):
             if value is not None and told:
                 told[-1] = _told(value)
 
     def begin(self) -> None:
         """Put the hooks at the network's ends in place, and those of the first look."""
-        self._signs_hooks.enter_context(passing_by(self._network, self._signs.on_pass, self._signs.on_gradient))
+        self._signs.begin()
         self.prepare()
 
     def prepare(self) -> None:
@@ -101,16 +118,15 @@ class Watch:
         if self._unmoved is not None:
             self._settle(self._unmoved)
         self._look = _Look(len(self._losses))
-        weights = {name: p for name, p in self._network.named_parameters() if p.ndim > 1}
+        weights = {name: p for name, p in self._network.named_parameters() if not is_lazy(p) and p.ndim > 1}
         self._old = {name: p.detach().clone() for name, p in weights.items()}
-        self._hooks.enter_context(following(self._network, self._on_output, self._on_gradient))
+        self._hooks.enter_context(following(self._network, self._on_begin, self._on_output))
         self._hooks.enter_context(accumulating(weights, self._on_weight))
 
     def close(self) -> None:
         """Remove the hooks; a step that was begun and not told is forgotten."""
         self._hooks.close()
-        self._signs_hooks.close()
-        self._signs.forget()
+        self._signs.close()
         self._look = None
         if self._unmoved is not None:
             self._settle(self._unmoved)
@@ -121,10 +137,16 @@ class Watch:
         found.signs.update({name: np.array(row, np.float32) for name, row in self._signs.rows.items()})
         return found
 
-    def _on_output(self, name: str, call: int, module: nn.Module, given: Tensor | None, output: Tensor) -> None:
-        look = self._look
-        if look is None or isinstance(module, PASSING) or not output.is_floating_point() or not output.numel():
-            return
+    def _on_begin(self) -> None:
+        if self._look is not None:
+            self._look.present = _Pass()
+
+    def _on_output(
+        self, name: str, call: int, module: nn.Module, given: Tensor | None, output: Tensor
+    ) -> OnGradient | None:
+        if self._look is None or isinstance(module, PASSING) or not output.is_floating_point() or not output.numel():
+            return None
+        look = self._look.present
         layer, values = call_name(name, call), output.detach()
         look.outputs[layer] = _sample(values)
         if isinstance(module, RECTIFIERS):
@@ -133,13 +155,15 @@ class Watch:
             look.put(layer, "saturated", saturated_share(module, look.outputs[layer]))
         if isinstance(module, _BatchNorm):
             look.put(layer, "training", float(module.training or module.running_mean is None))
-            if given is not None:
+            if given is not None and given.numel():
                 look.given[layer] = look.known(given)
-        look.latest = (output, output._version, look.outputs[layer])
+        look.latest = (ref(output), output._version, look.outputs[layer])
+        return partial(self._on_gradient, self._look, look, layer)
 
-    def _on_gradient(self, name: str, call: int, gradient: Tensor) -> None:
-        if self._look is not None:
-            self._look.gradients[call_name(name, call)] = _sample(gradient.detach())
+    def _on_gradient(self, look: _Look, seen: _Pass, layer: str, gradient: Tensor) -> None:
+        if self._look is look:
+            seen.gradients[layer] = _sample(gradient.detach())
+            look.arrived = seen
 
     def _on_weight(self, name: str, gradient: Tensor) -> None:
         if self._look is not None:
@@ -151,7 +175,7 @@ class Watch:
         for name, old in self._old.items():
             layer, before = _owner(name), float(old.norm())
             look.put(layer, "weight", before)
-            if name in now and now[name].shape == old.shape:
+            if name in now and now[name].shape == old.shape and now[name].device == old.device:
                 change = float(old.sub_(now[name].detach()).norm())
                 look.put(layer, "update", change / before if before else math.nan)
         self._unmoved, self._old = None, {}
@@ -161,17 +185,20 @@ class Watch:
         self._hooks.close()
         self._hooks = ExitStack()
         factor, blank = self._scale(), np.zeros(BINS, np.int32)
-        back = _statistics({layer: tensor / factor for layer, tensor in look.gradients.items()})
+        seen = look.arrived or look.present
+        for layer, found in seen.values.items():
+            look.values[layer] = look.values.get(layer, {}) | found
+        back = _statistics({layer: tensor / factor for layer, tensor in seen.gradients.items()})
         for layer, (_, _, size, _, _) in back.items():
             look.put(layer, "gradient", size)
-        for layer, (mean, scale, _, _, _) in _statistics(look.given).items():
+        for layer, (mean, scale, _, _, _) in _statistics(seen.given).items():
             look.put(layer, "before_mean", mean)
             look.put(layer, "before_scale", scale)
-        for layer, (mean, scale, _, zeros, bins) in _statistics(look.outputs).items():
+        for layer, (mean, scale, _, zeros, bins) in _statistics(seen.outputs).items():
             for quantity, value in (("mean", mean), ("scale", scale), ("zeros", zeros)):
                 look.put(layer, quantity, value)
             look.bins[layer] = np.stack([bins, back[layer][4] if layer in back else blank])
-        look.outputs, look.gradients, look.given, look.latest = {}, {}, {}, None
+        look.present, look.arrived = _Pass(), None
         self._looks.append(look)
         self._look, self._unmoved = None, look
 
@@ -219,10 +246,18 @@ def dead_share(output: Tensor) -> float:
     return float((seen.abs().amax(others) == 0).float().mean())
 
 
+def _number(name: str, value: Any) -> float | None:
+    """What was told as a number: a tensor, which may hold a graph, by its one value. UsageError where it has more."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        if value.numel() != 1:
+            raise UsageError(f"a step's {name} is one number, not {value.numel()}: its mean, perhaps.")
+    return None if value is None else float(value)
+
+
 def _told(loss: float) -> float:
     """A loss as it is kept: infinite where it is no number, for NaN is what nobody told."""
-    value = float(loss)
-    return math.inf if math.isnan(value) else value
+    return math.inf if math.isnan(loss) else loss
 
 
 def _owner(parameter: str) -> str:
@@ -241,6 +276,8 @@ def _sample(tensor: Tensor) -> Tensor:
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
     flat = tensor.reshape(-1)
+    if not flat.numel():
+        return flat.float()
     stride = -(-flat.numel() // SAMPLE)
     while math.gcd(stride, flat.numel()) > 1:  # else it would fall on the same channels or columns again and again
         stride += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import NOT_LEARNING, VerdictRule, above, below
+from .rule import ENOUGH, NOT_LEARNING, VerdictRule, above, below
 
 _OPTIMIZER = "optimizer = torch.optim.SGD(network.parameters(), lr=0.1)  # after the network is made, and of that one"
 _TRAIN = "network.train()  # before each epoch, and after each validation"
@@ -31,10 +31,10 @@ RULES = (
     VerdictRule(
         fault="not-zeroed",
         conditions=(above("left_over", 0.5, "sound loops had none, those that add gradients up on purpose included"),),
-        says="in {left_over:.0%} of the updates the weights had a gradient before the first backward pass: gradients "
+        says="in {left_over:.0%} of the updates the weights had a gradient before each backward pass: gradients "
         "of all steps before are added up.",
         then="call optimizer.zero_grad() once for each update, before its first backward pass.",
-        seen_by="gradients as a backward pass begins",
+        seen_by="gradients as others are added to them",
         where="the loop, before loss.backward()",
         tries="before the first backward pass of an update every gradient should be None or 0",
         fix="optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
@@ -59,7 +59,7 @@ RULES = (
     ),
     VerdictRule(
         fault="norm-mode",
-        conditions=(above("norms_frozen", 0.5, "in training every batch norm uses its batch"), NOT_LEARNING),
+        conditions=(above("norms_frozen", 0.5, "in training every batch norm uses its batch"), NOT_LEARNING, ENOUGH),
         says="{names[norms_frozen]} used its running statistics while it trained: the network was in evaluation mode.",
         then="call network.train() before each epoch, and after each validation.",
         seen_by="the mode of each norm at each look",

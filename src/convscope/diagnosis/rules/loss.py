@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from .rule import AGAIN, VerdictRule, above, below
+from dataclasses import replace
+
+from .rule import AGAIN, NOT_LEARNING, VerdictRule, above, below
 
 _PROBABLE = "logits = network(images)  # no softmax\nloss = F.cross_entropy(logits, labels)\nprobabilities = logits.softmax(1)  # afterwards, to look at"  # noqa: E501
 _REACHED = (
     "loss.backward()\nprint([name for name, p in network.named_parameters() if p.grad is None])  # should be none"
 )
 
+_BOUNDED = above("no_logits", 0.5, "bounded for images a thousand times as bright, where logits grow")
+_CROSSED = below("crossed", 0.05, "the loss is a cross-entropy of these outputs, and not one for probabilities")
+
+_NO_LOGITS = VerdictRule(
+    fault="no-logits",
+    conditions=(_BOUNDED, _CROSSED),
+    says="its outputs are {names[no_logits]}, and the loss wants logits: it flattens them once more, so little of "
+    "its "
+    "gradient arrives.",
+    then="take the last softmax, sigmoid, tanh or ReLU away; probabilities are made of logits afterwards.",
+    seen_by="outputs for images up to a thousand times as bright",
+    where="the network's last operation",
+    tries="outputs should have rows that do not add up to 1, and values of both signs",
+    fix=_PROBABLE,
+    set_by=("softmax-last",),
+    tested_by=("softmax-last-layer", "softmax-in-function"),
+)
+
 RULES = (
-    VerdictRule(
-        fault="no-logits",
-        conditions=(above("no_logits", 0.5, "bounded for images a thousand times as bright, where logits grow"),),
-        says="its outputs are {names[no_logits]}, and the loss wants logits: it flattens them once more, so little of "
-        "its "
-        "gradient arrives.",
-        then="take the last softmax, sigmoid, tanh or ReLU away; probabilities are made of logits afterwards.",
-        seen_by="outputs for images up to a thousand times as bright",
-        where="the network's last operation",
-        tries="outputs should have rows that do not add up to 1, and values of both signs",
-        fix=_PROBABLE,
-        set_by=("softmax-last",),
-        tested_by=("softmax-last-layer", "softmax-in-function"),
+    _NO_LOGITS,
+    replace(
+        _NO_LOGITS,
+        conditions=(
+            _BOUNDED,
+            above("unseen", 0.5, "of which loss the gradient is was not seen, and there are losses for probabilities"),
+            NOT_LEARNING,
+        ),
+        says="its outputs are {names[no_logits]}: if the loss is a cross-entropy of logits, it flattens them once "
+        "more, and little of its gradient arrives.",
+        then="if it is, take the last softmax, sigmoid, tanh or ReLU away; else watch 50 steps, which tells.",
     ),
     VerdictRule(
         fault="no-logits",
-        conditions=(above("probabilities", 0.5, "no logits add up to 1 in every row, at every look"),),
+        conditions=(above("probabilities", 0.5, "no logits add up to 1 in every row, at every look"), _CROSSED),
         says="its outputs are probabilities that add up to 1, as of a softmax, and the loss wants logits: it flattens "
         "them "
         "once more, so little of its gradient arrives.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .rule import EYES, HARDLY, SEEN, TRAINED, VerdictRule, above, below
+from .rule import ENOUGH, EYES, HARDLY, NOT_LEARNING, SEEN, TRAINED, VerdictRule, above, below
 
 _SMALL = "few, theirs = images[:20], labels[:20]\n...  # train on these alone: the loss should come near 0"
 
@@ -25,24 +25,34 @@ _BY_HEART = VerdictRule(
     tested_by=("labels", "labels-shuffled", "loss-of-other-batch"),
 )
 
+_OTHERWISE = VerdictRule(
+    fault="told-otherwise",
+    conditions=(
+        above("told_below", 0.4, "of 86 sound trainings 85 had under 0.03"),
+        above("told_progress", 0.5, "and what was told is of a network that has learned"),
+        below("told_off", 0.33, "and it began as a cross-entropy in nats does: other losses are other numbers"),
+    ),
+    says="the loop told a loss of {told:.2g} nats, and on the images given here it is {measured:.2g}: these are not "
+    "the images, the labels or the loss that it trained with.",
+    then="look at one batch of the loop beside the same images as they are given here: range, order of channels, "
+    "labels.",
+    seen_by="the told loss, beside that of the network as it is now",
+    where="between the loop and what was given here",
+    tries="the loss of a batch should be the same in both",
+    fix="print(F.cross_entropy(network.eval()(images), labels))  # of one batch, in both places",
+    set_by=("other-images",),
+    tested_by=("other images",),
+)
+
 RULES = (
-    VerdictRule(
-        fault="told-otherwise",
+    _OTHERWISE,
+    replace(
+        _OTHERWISE,
         conditions=(
-            above("told_below", 0.4, "of 86 sound trainings 85 had under 0.03"),
-            above("told_progress", 0.5, "and what was told is of a network that has learned"),
+            *_OTHERWISE.conditions[:2],
+            above("first_loss", 0.7, "and it began near guessing, as a cross-entropy in nats does"),
+            below("top1", 0.6, "and so many wrong answers have no such loss"),
         ),
-        says="the loop told a loss of {told:.2g} nats, and on the images given here it is {measured:.2g}: these are "
-        "not the "
-        "images, the labels or the loss that it trained with.",
-        then="look at one batch of the loop beside the same images as they are given here: range, order of channels, "
-        "labels.",
-        seen_by="the told loss, beside that of the network as it is now",
-        where="between the loop and what was given here",
-        tries="the loss of a batch should be the same in both",
-        fix="print(F.cross_entropy(network.eval()(images), labels))  # of one batch, in both places",
-        set_by=("other-images",),
-        tested_by=("other images",),
     ),
     _BY_HEART,
     replace(
@@ -58,10 +68,10 @@ RULES = (
             HARDLY,
             TRAINED,
             SEEN,
+            ENOUGH,
             below("better", 4.0, "answers that are no luck are of something learned", True),
         ),
-        says="the loss stays at {last_loss:.2f} of that of guessing though gradients arrive and weights move: the "
-        "labels "
+        says="the loss stays at {last_loss:.2f} of that of guessing{names[arrive]}: the labels "
         "are noise, or images and labels do not belong together.",
         then="train on twenty images only: if these cannot be learned by heart it is a bug, else look at their labels.",
         seen_by="the loss, where nothing else was found",
@@ -96,5 +106,22 @@ RULES = (
         fix="images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)",
         set_by=("overfitting",),
         tested_by=("overfitting",),
+    ),
+    VerdictRule(
+        fault="not-used",
+        conditions=(
+            above("unused", 0, "no answer depends on these weights, which no optimizer can move then"),
+            NOT_LEARNING,
+            TRAINED,
+            ENOUGH,
+        ),
+        says="{names[unused]} is not used: no answer depends on it, and not a bit of it moved in the training.",
+        then="call its layer in forward, or remove it where you have no use for it.",
+        seen_by="which weights get a gradient from one backward pass",
+        where="{names[unused]}",
+        tries="after loss.backward() no weight's gradient should be None",
+        fix="def forward(self, x):\n    return self.head(self.layer(x))  # each layer is called",
+        set_by=("layer-not-called",),
+        tested_by=("layer-not-called",),
     ),
 )

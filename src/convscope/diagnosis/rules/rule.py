@@ -84,6 +84,7 @@ def below(field: str, threshold: float, reason: str, or_unknown: bool = False) -
 
 NOT_LEARNING = below("progress", 0.35, "a network that has taken away a third of the loss of guessing is learning")
 HARDLY = below("progress", 0.12, "an eighth of the loss of guessing is little for any labels that mean something")
+ENOUGH = above("updates", 30, "in fewer steps a sound training may not have begun to learn", or_unknown=True)
 TRAINED = above("trained", 0.75, "before the first step there is nothing to tell of labels")
 SEEN = below("curve_alone", 0.5, "numbers alone do not say why a loss stays where it is")
 EYES = "look at twenty images with their labels, as they come to the network"
