@@ -80,6 +80,11 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "diagnosis/curve_files.py": {
         "pip install convscope[tensorboard]": "test_curves.py::test_without_the_reader_of_events_it_is_named",
+        "names of its columns above them": "test_curve_files.py::test_what_a_refusal_says_helps",
+    },
+    "diagnosis/curve_rows.py": {
+        "name or keep one of them": "test_curve_files.py::test_what_a_refusal_says_helps",
+        "by {}: {}; keep one of them": "test_curve_files.py::test_what_a_refusal_says_helps",
     },
     "diagnosis/rules/course.py": {
         "look at how the weights were made": "test_advice_verdict.py::test_a_fresh_network_that_holds_no_numbers_is_initialised_by_the_rule",

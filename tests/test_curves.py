@@ -165,10 +165,10 @@ def test_a_training_that_went_on_tells_some_steps_twice_and_the_later_counts(tmp
     ("name", "text", "error"),
     [
         ("a.csv", "step,accuracy\n1,0.5\n", "no column of training losses"),
-        ("a.csv", "", "no column|cannot be read"),
+        ("a.csv", "", "is empty"),
         ("a.csv", "step,loss\n1,\n2,\n", "no numbers"),
         ("a.json", "{", "cannot be read"),
-        ("a.json", "[1, 2]", "no column"),
+        ("a.json", '[{"acc": 1}]', "no column"),
         ("a.jsonl", "{}\nx\n", "cannot be read"),
         ("a.csv", "loss\n\x00\n", "no numbers|cannot be read|no column"),
     ],

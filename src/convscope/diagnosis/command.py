@@ -49,7 +49,9 @@ BATCH = 64  # images whose gradient is followed
 
 @with_data_and_options(DiagnoseOptions)
 def diagnose(
-    run: str | nn.Module | Sequence[float | None], data: str | Path | Dataset | None, options: DiagnoseOptions
+    run: str | nn.Module | dict | list | Sequence[float | None],
+    data: str | Path | Dataset | None,
+    options: DiagnoseOptions,
 ) -> report.DiagnoseReport:
     """Say in words why a network does or does not learn, with its gradients and Jacobians as evidence.
 
@@ -73,11 +75,11 @@ def diagnose(
         return report.write(making.result(began))
 
 
-def _of_curve(source: str | Sequence[float | None], options: DiagnoseOptions, began: float) -> report.DiagnoseReport:
+def _of_curve(source: str | dict | Sequence[Any], options: DiagnoseOptions, began: float) -> report.DiagnoseReport:
     """A verdict on numbers alone."""
     course = read_curve(source)
     verdict = judge(collect_curve(course))
-    name = shortened(Path(source).stem) if isinstance(source, str) else "losses"
+    name = shortened(Path(source).stem) if isinstance(source, (str, Path)) else "losses"
     folder = runs_folder(options.runs) / folder_name(name) / "diagnose"
     summary = {
         "name": name,
@@ -88,7 +90,7 @@ def _of_curve(source: str | Sequence[float | None], options: DiagnoseOptions, be
         "states": {},
         "watched": None,
         "norm": None,
-        "notes": ["a curve alone: with the network and its images more is seen."],
+        "notes": [*course.notes, "a curve alone: with the network and its images more is seen."],
         "seconds": time.perf_counter() - began,
     }
     make_folder(folder)
@@ -174,8 +176,9 @@ class _Diagnosis:
             held_out = self._tensors(dataset.subset("val", HELD_OUT))
         losses: Sequence[float] = ()
         if self.options.losses is not None:
-            told = read_curve(self.options.losses).losses
-            losses = told[~np.isnan(told)].tolist()
+            course = read_curve(self.options.losses)
+            self.notes += course.notes
+            losses = course.losses[~np.isnan(course.losses)].tolist()
         elif self.watched is not None:
             losses = self.watched.losses[~np.isnan(self.watched.losses)].tolist()
         elif run is not None:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, UsageError
+from .curve_rows import Row, any_losses, curve_of_rows, number, one_of, rows_of
 from .curves import Curve, from_losses
 
 EVENTS = "events.out.tfevents"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+TABLES, LINES = (".csv", ".tsv"), (".jsonl", ".json")
 LARGEST = 512 * 2**20  # bytes of a file that is read: a curve of ten million steps is smaller
+MARKS = "\t;,"  # between the cells of a table
+BEGINNINGS = {  # the bytes a text begins with, and what they say of it; the longer ones first
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig",
+}  # fmt: skip
 
-# What loggers call a column, each in the order in which one is chosen; letters and digits alone are compared.
-NAMES = {
-    "step": ("step", "globalstep", "iteration", "iter", "batch", "update", "epoch"),
-    "loss": ("trainloss", "lossstep", "trainlossstep", "trainingloss", "losstrain", "loss", "trainlossepoch"),
-    "rate": ("lr", "learningrate", "trainlr", "rate", "optimizerlr", "lrsgd", "lradam", "lradamw"),
-}
-MISSING = ("", "none", "null", "n/a", "-")
-
-Row = Mapping[str, Any]
+Told = tuple[list[Row], list[str]]
 
 
 def is_curve(source: object) -> bool:
@@ -42,80 +43,109 @@ def is_curve(source: object) -> bool:
     return os.path.isfile(source) and (path.suffix.lower() in SUFFIXES or path.name.startswith(EVENTS))
 
 
-def read_curve(source: str | Path | Sequence[float | None]) -> Curve:
-    """Read a curve; steps are put in order, and of one that was told twice the later counts.
+def read_curve(source: Any) -> Curve:
+    """Read a curve from a file, or from numbers, rows or columns in Python; steps are put in order.
 
-    UsageError where no column is a loss, or a library is missing; DataError for a file that cannot be read.
+    UsageError where no column is a loss, it is not clear which of several curves is meant, or a library is missing;
+    DataError for a file that cannot be read.
     """
     if not isinstance(source, (str, Path)):
-        return from_losses([None if x is None else float(x) for x in source])
+        return _of_values(source)
     path = Path(source)
     if path.is_dir() or path.name.startswith(EVENTS):
         return _of_events(path)
     try:
         if path.stat().st_size > LARGEST:
             raise DataError(f"{path} has more than {LARGEST >> 20} MiB, which is no curve.")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _text(path.read_bytes())
+    except UnicodeError as error:
+        raise DataError(f"{path} cannot be read as a curve: it is no text.") from error
+    except OSError as error:
         raise DataError(f"{path} cannot be read as a curve: {error}") from error
-    return _of_rows(list(_rows(text, path)), path)
-
-
-def _rows(text: str, path: Path) -> Iterable[Row]:
-    kind = path.suffix.lower()
+    if not text.strip():
+        raise UsageError(f"{path.name} is empty.")
+    table = path.suffix.lower() in TABLES or not text.lstrip().startswith(("{", "["))
     try:
-        if kind == ".jsonl":
-            yield from (row for line in text.splitlines() if line.strip() and isinstance(row := json.loads(line), dict))
-        elif kind == ".json":
-            box = json.loads(text)
-            history = box.get("log_history", []) if isinstance(box, dict) else box  # a Trainer's state, or a list
-            yield from (row for row in history if isinstance(row, dict))
-        else:
-            dialect = "excel-tab" if kind == ".tsv" else csv.Sniffer().sniff(text[:4096], ",;\t")
-            yield from csv.DictReader(text.splitlines(), dialect=dialect)
+        rows, notes = _table(text, path) if table and path.suffix.lower() not in LINES else _json(text, path)
     except (csv.Error, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as a curve: {error}") from error
+    return curve_of_rows(rows, path.name, notes)
 
 
-def _of_rows(rows: Sequence[Row], path: Path) -> Curve:
-    """Columns by what loggers call them."""
-    columns = {_plain(str(name)): name for row in rows for name in row if name is not None}
-    chosen = {what: next((columns[n] for n in names if n in columns), None) for what, names in NAMES.items()}
-    if chosen["loss"] is None:
-        known = ", ".join(sorted(columns.values())[:12]) or "none"
-        raise UsageError(f"{path.name} has no column of training losses, such as loss or train_loss; it has {known}.")
-    by_step: dict[float, dict[str, float]] = {}
-    for number, row in enumerate(rows):
-        values = {what: _number(row.get(name)) if name is not None else None for what, name in chosen.items()}
-        step = values.pop("step")
-        place = by_step.setdefault(float(number) if step is None or not math.isfinite(step) else step, {})
-        place |= {what: value for what, value in values.items() if value is not None}
-    steps = sorted(step for step, values in by_step.items() if values)
-    if not steps:
-        raise UsageError(f"{path.name} has no numbers in its column {chosen['loss']}.")
-    losses = np.array([_told(by_step[step].get("loss")) for step in steps])
-    rates = np.array([by_step[step].get("rate", math.nan) for step in steps])
-    return Curve(losses, {"rate": rates}, np.array(steps))
+def _of_values(source: Any) -> Curve:
+    """The curve in Python's values: losses in order, a Trainer's log_history, a history of columns."""
+    what = "a curve is numbers in a row, one loss a step"
+    if isinstance(source, Mapping) or (isinstance(source, (list, tuple)) and any(isinstance(r, dict) for r in source)):
+        return curve_of_rows(rows_of(source), "this history")
+    try:
+        losses = [None if told is None else _float(told) for told in source]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what}: {error}.") from error
+    return from_losses(losses)
 
 
-def _told(loss: float | None) -> float:
-    """A loss as a curve has it: NaN where none was told, infinite where it was no number."""
-    return math.nan if loss is None else loss if math.isfinite(loss) else math.inf
-
-
-def _plain(name: str) -> str:
-    """A column's name by its letters and digits."""
-    return "".join(c for c in name.lower() if c.isalnum())
-
-
-def _number(value: Any) -> float | None:
-    """A cell as a number; None where it is empty, NaN where it is no number."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
-        return None
+def _float(value: Any) -> float:
+    """A number, infinite where it is beyond all; a tensor's, too, whose gradient is not asked for."""
+    value = value.detach() if hasattr(value, "detach") else value
+    if np.ndim(value):
+        raise ValueError("here is a row in a row")
     try:
         return float(value)
-    except (TypeError, ValueError):
-        return None
+    except OverflowError:
+        return math.inf
+
+
+def _text(data: bytes) -> str:
+    """A file's text, in UTF-8, UTF-16 or UTF-32, or as Windows writes western letters; UnicodeError for other bytes."""
+    for mark, code in BEGINNINGS.items():
+        if data.startswith(mark):
+            width = 4 if "32" in code else 2 if "16" in code else 1
+            return data[: len(data) // width * width].decode(code)  # a last letter may be cut
+    zeros = [data[:200][half::2].count(0) for half in (0, 1)]
+    if max(zeros) > 0.8 * len(data[:200]) / 2 and min(zeros) == 0:
+        return data[: len(data) // 2 * 2].decode("utf-16-be" if zeros[0] else "utf-16-le")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")
+
+
+def _table(text: str, path: Path) -> Told:
+    """Rows of cells under a header, or one number a line without."""
+    lines = io.StringIO(text.lstrip(), newline=None)  # which takes all ends of lines for one
+    header = lines.readline()
+    names = {mark: next(csv.reader([header], delimiter=mark), []) for mark in MARKS}
+    mark = max(names, key=lambda mark: len(names[mark]))  # a single column may have commas in its numbers
+    lines.seek(0)
+    if all(number(name) is not None for name in names[mark]):
+        if len(names[mark]) > 1:
+            raise UsageError(f"{path.name} has numbers in its first line: write the names of its columns above them.")
+        return [{"loss": line.strip()} for line in lines if line.strip()], []
+    rows: list[Row] = list(csv.DictReader(lines, delimiter=mark))
+    if not rows:
+        raise UsageError(f"{path.name} has a header and no rows.")
+    if sum(None in row for row in rows) > len(rows) / 2:
+        raise DataError(f"{path.name} has more cells in its rows than names in its header, so no column is known.")
+    return rows, []
+
+
+def _json(text: str, path: Path) -> Told:
+    """The rows of a JSON file, or of one that has JSON in each of its lines."""
+    try:
+        return rows_of(json.loads(text, parse_int=float)), []
+    except json.JSONDecodeError as error:
+        if path.suffix.lower() != ".jsonl" and not error.msg.startswith("Extra data"):
+            raise
+    lines = [(n, line) for n, line in enumerate(io.StringIO(text, newline=None), 1) if line.strip()]
+    rows: list[Any] = []
+    for n, line in lines:
+        try:
+            rows.append(json.loads(line, parse_int=float))
+        except json.JSONDecodeError as error:
+            if rows and n == lines[-1][0] and not line.endswith("\n"):
+                return rows_of(rows), [f"{path.name}: its last line is cut, and is left out."]
+            raise DataError(f"{path} cannot be read as a curve: line {n} is no JSON ({error.msg}).") from error
+    return rows_of(rows), []
 
 
 def _events(folder: Path) -> list[Path]:
@@ -123,7 +153,21 @@ def _events(folder: Path) -> list[Path]:
 
 
 def _of_events(path: Path) -> Curve:
-    """TensorBoard's scalars, of one file or of all in a folder."""
+    """TensorBoard's scalars, of one file or of a folder: where several of its folders have losses, of one of them."""
+    files = [path] if path.is_file() else _events(path)
+    folders: dict[str, list[Path]] = {}
+    for file in files:
+        inner = "" if file == path or file.parent == path else file.parent.relative_to(path).as_posix()
+        folders.setdefault(inner or path.name, []).append(file)
+    rows = {name: [row for file in folders[name] for row in _scalars(file)] for name in folders}
+    with_losses = [name for name in rows if any_losses(rows[name])]
+    if not with_losses:
+        return curve_of_rows([row for name in rows for row in rows[name]], path.name)  # which says what there is
+    name, notes = one_of(with_losses, path.name)
+    return curve_of_rows(rows[name], path.name, notes, again=len(folders[name]) > 1)
+
+
+def _scalars(file: Path) -> list[dict[str, Any]]:
     try:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.util.tensor_util import make_ndarray
@@ -132,10 +176,9 @@ def _of_events(path: Path) -> Curve:
             "TensorBoard's event files are read by its own reader: install it with pip install convscope[tensorboard]."
         ) from error
     rows: list[dict[str, Any]] = []
-    for file in [path] if path.is_file() else _events(path):
-        try:
-            for event in EventFileLoader(str(file)).Load():
-                rows += [{"step": event.step, value.tag: make_ndarray(value.tensor)} for value in event.summary.value]
-        except Exception as error:  # whatever the reader raises on a damaged file
-            raise DataError(f"{file} cannot be read as TensorBoard's events: {error}") from error
-    return _of_rows(rows, path)
+    try:
+        for event in EventFileLoader(str(file)).Load():
+            rows += [{"step": event.step, value.tag: make_ndarray(value.tensor)} for value in event.summary.value]
+    except Exception as error:  # whatever the reader raises on a damaged file
+        raise DataError(f"{file} cannot be read as TensorBoard's events: {error}") from error
+    return rows

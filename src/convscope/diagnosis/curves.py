@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import binom
 
 LEAST = 20  # steps: fewer are no course
+FEWEST = 3  # losses: fewer do not stand still, however many steps lie between them
 END = 0.1  # the share of the steps that counts as their end
 WINDOW = 5  # steps whose median is the level of a loss
 AROUND = 10  # steps on each side of one that may be odd
@@ -28,11 +29,18 @@ Named = tuple[dict[str, float], dict[str, str]]
 @dataclass(frozen=True)
 class Curve:
     """S steps of a training: ``losses`` float64 (S,), NaN where none was told, infinite where it was no number, and
-    ``others`` by name, each (S,), NaN where unknown: "rate", and the signs of a watched loop."""
+    ``others`` by name, each (S,), NaN where unknown: "rate", and the signs of a watched loop.
+
+    ``notes`` are sentences about how it was read. It is ``late`` where the beginning of the training is missing, and
+    ``epochs`` says that its steps are epochs.
+    """
 
     losses: np.ndarray
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     steps: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    late: bool = False
+    epochs: bool = False
 
     def of(self, name: str) -> np.ndarray:
         """A column, NaN throughout where it was not told."""
@@ -42,10 +50,22 @@ class Curve:
         """The number of a step, by its place."""
         return float(row if self.steps is None else self.steps[row])
 
+    def made(self) -> float:
+        """How many steps there had been at its end, as far as their numbers tell."""
+        if self.steps is None or len(self.steps) < 2:
+            return float(len(self.losses))
+        from_0 = float(np.median(np.diff(self.steps))) if self.steps[0] == 0 else 0.0
+        return float(self.steps[-1]) + from_0
+
+    def early(self) -> bool:
+        """Whether it is too early to say that a loss stands still."""
+        told = int((~np.isnan(self.losses)).sum())
+        return told < FEWEST or (not self.epochs and self.made() < LEAST)
+
 
 def from_losses(losses: Sequence[float | None]) -> Curve:
     """A curve of losses alone, in order; None where one was not told."""
-    return Curve(np.array([math.nan if x is None else math.inf if x != x else x for x in losses], np.float64))
+    return Curve(np.array([math.nan if x is None else x if math.isfinite(x) else math.inf for x in losses], np.float64))
 
 
 def read_course(curve: Curve, guess: float) -> Named:
@@ -84,7 +104,8 @@ def _ran_away(curve: Curve, told: np.ndarray, guess: float) -> Named:
     start = float(np.median(losses[:WINDOW]))
     if not math.isfinite(low) or not math.isfinite(start):
         return {}, {}
-    found = {"best": low, "fell": (min(start, guess) - low) / guess, "rose": (end - low) / guess}
+    began = guess if curve.late else min(start, guess)
+    found = {"best": low, "fell": (began - low) / guess, "rose": (end - low) / guess}
     halfway = low + min(max(low, 0.1 * guess), (end - low) / 2)
     below = np.flatnonzero(level <= halfway)
     row = _first_above(losses, int(below[-1]), halfway)

@@ -131,13 +131,23 @@ def _answers(material: Observations, found: Mapping[str, float], names: dict[str
 
 
 def collect_curve(course: Curve, classes: int | None = None) -> Evidence:
-    """The evidence in numbers alone, without a network. Without ``classes`` the first losses stand for guessing."""
+    """The evidence in numbers alone, without a network. Without ``classes`` the first losses stand for guessing, unless
+    these are missing: then the larger of the first and last ones, or what guessing one of two classes costs."""
     known = course.losses[np.isfinite(course.losses)]
-    first = float(np.median(known[: max(1, math.ceil(END * len(known)))])) if len(known) else math.nan
-    guess = math.log(max(classes, 2)) if classes is not None else abs(first) if first else 1.0
+    count = max(1, math.ceil(END * len(known)))
+    first, last = (float(np.median(part)) if len(part) else math.nan for part in (known[:count], known[-count:]))
+    late = course.late and classes is None
+    guess = max(abs(first), abs(last), math.log(2)) if late else abs(first) if first else 1.0
+    guess = guess if classes is None else math.log(max(classes, 2))
     told = [None if math.isnan(x) else x for x in course.losses.tolist()]
     found: dict[str, float] = {"guess": guess, "curve_alone": 1.0, **losses_of(told, guess)}
+    if late:  # how far that is from guessing is not known
+        found |= dict.fromkeys(("first_loss", "worst_loss", "progress", "told_progress"), math.nan)
+    found |= {"steps": course.made(), "early": float(course.early())}
     ran, names = read_course(course, guess)
+    names["unit"] = "epochs" if course.epochs else "steps"
+    losses = int((~np.isnan(course.losses)).sum())
+    names["told"] = "1 loss was told" if losses == 1 else f"{losses or 'no'} losses were told"
     broken = np.flatnonzero(np.isinf(course.losses))
     if len(broken) and np.isinf(course.losses[~np.isnan(course.losses)][-1]):
         found["diverged"] = 1.0

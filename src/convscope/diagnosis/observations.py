@@ -75,7 +75,8 @@ class Evidence:
     first biases at zero, ``zeros_before`` and ``zeros_without`` the shares of zeros that a rectifier output, and
     ``biases_kill`` is 1 where biases made the difference. ``dropped`` is the largest share that a dropout drops,
     ``better`` the -log10 of the chance that guessing the commonest class is right so often, on held-out images where
-    there are any. ``curve_alone`` is 1 where there is no network, ``updates`` counts the steps that were watched.
+    there are any. ``curve_alone`` is 1 where there is no network, ``early`` where it had too few steps to tell;
+    ``updates`` counts the steps that were watched.
     """
 
     guess: float
@@ -147,6 +148,7 @@ class Evidence:
     ran_from: float = math.nan
     ran_share: float = math.nan
     swing: float = math.nan
+    early: float = math.nan
     odd: float = math.nan
     odd_step: float = math.nan
     odd_before: float = math.nan

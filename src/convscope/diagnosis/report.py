@@ -82,13 +82,15 @@ class DiagnoseReport(Noted):
 
 
 def verdict_sentence(verdict: Verdict, states: Mapping[str, State]) -> str:
-    """The first finding with its next step; of a healthy network what its gradient does."""
+    """The first finding with its next step; of a healthy network what its gradient does; or that it is too early."""
     if verdict.findings:
         first = verdict.findings[0]
         return f"{first.fault}: {first.sentence} Next: {first.then}"
     if verdict.evidence.updates <= ENOUGH.threshold:
         return f"healthy so far: {verdict.evidence.updates:.0f} steps are too few to say whether it learns."
     if not states:
+        if verdict.evidence.early == 1:
+            return f"too early to tell: {verdict.evidence.names['told']}, and nothing is out of the way."
         alone = verdict.evidence.curve_alone > 0
         return "healthy: nothing in this curve is out of the way." if alone else "healthy."
     last = list(states.values())[-1].gradients

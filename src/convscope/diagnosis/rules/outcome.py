@@ -83,9 +83,13 @@ RULES = (
     ),
     VerdictRule(
         fault="plateau",
-        conditions=(HARDLY, above("curve_alone", 0.5, "with a network more is seen")),
-        says="the loss has stood still from the beginning: after {steps:.0f} steps it is {last_loss:.2f} of what it "
-        "was.",
+        conditions=(
+            HARDLY,
+            above("curve_alone", 0.5, "with a network more is seen"),
+            below("early", 0.5, "under 20 steps, 3 epochs or 3 losses it is too early to tell"),
+        ),
+        says="the loss has stood still from the beginning: after {steps:.0f} {names[unit]} it is {last_loss:.2f} of "
+        "what it was.",
         then="give the network and its images as well: a curve alone does not say why it stands still.",
         seen_by="the told losses",
         tries="watch 50 steps with convscope.watching, and diagnose the network with what was seen",
