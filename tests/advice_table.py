@@ -53,10 +53,25 @@ ADVICE: dict[str, dict[str, str]] = {
         "Mend or remove them": "test_advice_data.py::test_images_that_cannot_be_read_are_mended_or_removed",
         "Set CONVSCOPE_CACHE to a folder with room": "test_advice_data.py::test_a_cache_without_room_is_put_elsewhere",
     },
-    "datasets/table.py": {
+    "datasets/corrections.py": {
+        "needs the columns hash, action and label": "test_corrections.py::test_what_does_not_do_is_named",
+        "relabel needs a label": "test_corrections.py::test_what_does_not_do_is_named",
+        "keep one line of it": "test_corrections.py::test_what_does_not_do_is_named",
+    },
+    "datasets/patterns.py": {
+        "--label-from {} finds no label": "test_folder.py::test_classes_of_names_are_found_by_a_pattern",
+        "--group {} finds nothing": "test_folder.py::test_groups_of_names_stay_on_one_side",
+    },
+    "datasets/table_reading.py": {
         "needs the columns path and label": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+        "Did you mean {}?": "test_table.py::test_columns_and_places_may_be_named",
+        "rename one": "test_table.py::test_a_table_that_does_not_do_names_the_line",
+        "within one needs quotes": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
+        "is empty: it nee": "test_table.py::test_a_table_that_does_not_do_names_the_line",
+    },
+    "datasets/table.py": {
+        "name their folder with --images": "test_table.py::test_columns_and_places_may_be_named",
         "names one class, {}; a classifier needs": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
-        "a comma within one needs quotes": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
         "each needs its own": "test_advice_data.py::test_classes_of_one_name_are_told_apart_by_names_of_their_own",
         "is none of train, val and test": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
     },
@@ -188,6 +203,55 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "exporting/predict_onnx.py": {
         "pip install onnxruntime": "test_exporting.py::test_the_script_says_which_library_it_lacks",
+    },
+    "inspection/class_names.py": {
+        "train with --balance": "test_doctor.py::test_classes_that_are_not_balanced_are_trained_with_balance",
+        "name the classes in a table": "test_doctor.py::test_groups_are_named_in_a_table_and_kept_on_one_side",
+        "or tables will not find it": "test_doctor.py::test_a_blank_at_the_end_of_a_name_is_told_and_gone_when_renamed",
+        "add images, or remove the class": "test_doctor.py::test_what_the_advice_says_mends_it[missing-from-test]",
+        "add some, or no": "test_doctor.py::test_what_the_advice_says_mends_it[missing-from-test]",
+        "give both one name": "test_doctor.py::test_what_the_advice_says_mends_it[trailing-blank]",
+        "fifty a class are a beginning": "test_doctor.py::test_a_class_of_few_images_is_filled",
+        "take the classes from there": "test_doctor.py::test_classes_in_names_are_taken_from_there",
+    },
+    "inspection/cli.py": {
+        "strike out, then --corrections FILE": "test_doctor.py::test_the_corrections_file_mends_what_it_says",
+    },
+    "inspection/command.py": {
+        "--labels does it": "test_doctor.py::test_labels_are_judged_by_a_network_that_has_not_seen_the_image",
+    },
+    "inspection/copy_findings.py": {
+        "look at the pairs in the page": "test_doctor.py::test_the_corrections_file_mends_what_it_says[saved-again]",
+        "keep each video on one side": "test_doctor.py::test_frames_are_kept_on_one_side",
+        "remove the extra ones": "test_doctor.py::test_what_the_advice_says_mends_it[exact-copies]",
+        "what is tested was trained on": "test_doctor.py::test_the_corrections_file_mends_what_it_says[near-across-parts]",
+    },
+    "inspection/kinds.py": {
+        "see --stretch": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
+        "the corrections file leaves them out": "test_doctor.py::test_the_corrections_file_mends_what_it_says[truncated]",
+        "other programs may fail: rename it": "test_doctor.py::test_what_the_advice_says_mends_it[wrong-ending]",
+        "look at them: they show little": "test_doctor.py::test_tiny_images_are_told",
+        "leave them out: they show nothing": "test_doctor.py::test_what_the_advice_says_mends_it[blank]",
+    },
+    "inspection/masks.py": {
+        "move that folder out of the data": "test_doctor.py::test_what_the_advice_says_mends_it[masks-beside]",
+    },
+    "inspection/places.py": {
+        "move them away": "test_doctor.py::test_what_the_advice_says_mends_it[pipe]",
+        "copy what they point to": "test_doctor.py::test_what_the_advice_says_mends_it[link-outside]",
+        "mend or remove them": "test_doctor.py::test_what_the_advice_says_mends_it[broken-link]",
+        "if they are images, add .jpg": "test_doctor.py::test_files_without_an_ending_are_images_with_one",
+        "copy what belongs to the data": "test_doctor.py::test_a_linked_folder_is_copied",
+        "remove them, or put their images there": "test_doctor.py::test_an_empty_folder_is_removed",
+        "put each into its folder": "test_doctor.py::test_what_the_advice_says_mends_it[stray-image]",
+        "save them as JPEG": "test_doctor.py::test_what_the_advice_says_mends_it[unread-kind]",
+    },
+    "inspection/shortcut.py": {
+        "save all images in one way": "test_doctor.py::test_what_the_advice_says_mends_it[one-class-as-jpeg]",
+        "natural for ripe fruit or the sea": "test_doctor.py::test_what_the_advice_says_mends_it[one-class-as-jpeg]",
+    },
+    "inspection/wrong_labels.py": {
+        "the corrections file relabels": "test_doctor.py::test_labels_are_judged_by_a_network_that_has_not_seen_the_image",
     },
     "feature_store/cli.py": {
         "what was recorded is kept, and": "test_kills.py::test_killed_after_a_file_it_goes_on",
@@ -356,6 +420,15 @@ ADVICE: dict[str, dict[str, str]] = {
 
 # What the rule of the test catches, and nobody is told to do anything by.
 NO_ADVICE: dict[str, list[str]] = {
+    "datasets/registry.py": [
+        "--{} is for tables; a folder's images need none.",
+    ],
+    "inspection/findings.py": [
+        "may be meant so: look, then decide",
+    ],
+    "inspection/places.py": [
+        "pipes, sockets or devices instead of files",
+    ],
     "diagnosis/jacobian.py": [
         "Jacobians, end to end",
     ],

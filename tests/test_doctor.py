@@ -177,6 +177,66 @@ def test_a_blank_at_the_end_of_a_name_is_told_and_gone_when_renamed(tmp_path: Pa
     assert "names-alike" not in kinds(examined(root, tmp_path))
 
 
+def test_groups_are_named_in_a_table_and_kept_on_one_side(tmp_path: Path) -> None:
+    root = planted("groups-as-classes", tmp_path)
+    rows = [f"{p.relative_to(root)},{CLASSES[i % 2]}" for i, p in enumerate(sorted(root.rglob("*.png")))]
+    (tmp_path / "classes.csv").write_text("\n".join(["path,label", *rows]))
+    dataset = load_dataset(tmp_path / "classes.csv", images=root, group="(patient_[0-9]+)/")
+    assert dataset.class_names == CLASSES[:2]
+    assert len(np.unique(dataset.together)) == 12
+    report = examined(tmp_path / "classes.csv", tmp_path, images=root)
+    assert "groups-as-classes" not in kinds(report)
+
+
+def test_a_class_of_few_images_is_filled(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=6)
+    assert "few-images" in kinds(examined(root, tmp_path))
+    clean(root, 7, 50)
+    assert "few-images" not in kinds(examined(root, tmp_path))
+
+
+def test_classes_that_are_not_balanced_are_trained_with_balance(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=40)
+    for path in sorted((root / "ants").iterdir())[3:]:
+        path.unlink()
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "balance"]
+    assert "train with --balance" in finding.advice
+    words = ["--epochs", "1", "--model", "alexnet", "--width", "4", "--image-size", "16", "--balance"]
+    assert cli.run(["train", str(root), *words, "--runs", str(tmp_path / "runs")]) == 0
+
+
+def test_files_without_an_ending_are_images_with_one(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    path = (root / "ants" / "ants000.png").rename(root / "ants" / "ants000")
+    assert "no-ending" in kinds(examined(root, tmp_path))
+    path.rename(path.with_suffix(".jpg"))
+    assert "no-ending" not in kinds(examined(root, tmp_path))
+
+
+def test_a_linked_folder_is_copied(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    os.symlink(root / "bees", root / "ants" / "more", target_is_directory=True)
+    assert "links-inside" in kinds(examined(root, tmp_path))
+    (root / "ants" / "more").unlink()
+    clean(root / "ants", 8, 3, ("more",))
+    assert "links-inside" not in kinds(examined(root, tmp_path))
+
+
+def test_an_empty_folder_is_removed(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    (root / "ants" / "none").mkdir()
+    assert "empty-folders" in kinds(examined(root, tmp_path))
+    (root / "ants" / "none").rmdir()
+    assert "empty-folders" not in kinds(examined(root, tmp_path))
+
+
+def test_tiny_images_are_told(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    pattern(1).resize((9, 9)).save(root / "ants" / "tiny.png")
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "tiny"]
+    assert finding.where == ("ants/tiny.png",)
+
+
 # ---------------------------------------------------------------------------------------------------- how it is told
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from convscope.datasets.folder import UNREAD
 from convscope.datasets.registry import load_dataset
-from convscope.errors import DataError
+from convscope.errors import DataError, UsageError
 from convscope.images.decoding import EXTENSIONS
 from convscope.visible import visible
 
@@ -359,3 +359,50 @@ def test_images_of_kinds_that_are_not_read_are_counted_by_kind(folder: Path) -> 
 
 def test_no_kind_that_is_read_is_said_not_to_be() -> None:
     assert not set(UNREAD) & set(EXTENSIONS)
+
+
+def test_classes_of_names_are_found_by_a_pattern(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for i in range(30):
+            path = tmp_path / "data" / part / f"{('cat', 'dog')[i % 2]}.{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(
+                np.random.default_rng(i + 99 * (part == "test")).integers(0, 256, (9, 9, 3), np.uint8)
+            ).save(path)
+    data = load_dataset(tmp_path / "data", label_from="^([a-z]+)")
+    assert data.class_names == ("cat", "dog")
+    assert len(data.parts["test"]) == 30
+    assert all(data.origins(i).split("/")[1].startswith(data.class_names[data.labels[i]]) for i in range(len(data)))
+    with pytest.raises(DataError, match=r"--label-from '\^\(x\)' finds no label in 60 of 60 names: test/cat.0.png"):
+        load_dataset(tmp_path / "data", label_from="^(x)")
+    with pytest.raises(UsageError, match="is no regular expression"):
+        load_dataset(tmp_path / "data", label_from="(")
+
+
+def test_groups_of_names_stay_on_one_side(tmp_path: Path) -> None:
+    for i in range(60):
+        path = tmp_path / "data" / ("cat", "dog")[i % 2] / f"clip{i // 6}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+    data = load_dataset(tmp_path / "data", group="^(clip[0-9]+)")
+    side: dict[str, str] = {}
+    for part, index in data.parts.items():
+        for i in index:
+            clip = data.origins(int(i)).split("/")[1].split("_")[0]
+            assert side.setdefault(clip, part) == part
+    assert len(side) == 10
+    assert len(set(side.values())) > 1
+    with pytest.raises(DataError, match="--group 'patient' finds nothing in any of 60 names"):
+        load_dataset(tmp_path / "data", group="patient")
+
+
+def test_groups_that_share_a_copy_stay_together(tmp_path: Path) -> None:
+    for i in range(60):
+        path = tmp_path / "data" / ("cat", "dog")[i % 2] / f"clip{i // 6}_{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+    for clip in range(9):  # each has an image of the next one: all are one group
+        first = sorted((tmp_path / "data" / "cat").glob(f"clip{clip}_*.png"))[0]
+        (tmp_path / "data" / "cat" / f"clip{clip + 1}_{90 + clip}.png").write_bytes(first.read_bytes())
+    data = load_dataset(tmp_path / "data", group="^(clip[0-9]+)")
+    assert len(np.unique(data.together)) == 1

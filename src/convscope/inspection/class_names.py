@@ -103,13 +103,10 @@ def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
     most, least = filled[whole[filled].argmax()], filled[whole[filled].argmin()]
     ratio = whole[most] / whole[least]
     names = unsplit.class_names
-    if ratio == 1:
-        yield Finding(
-            "balance", "note", f"every class has {whole[most]:,} images.", len(filled), details={"ratio": 1.0}
-        )
-        return
     told = (
-        f"the largest class, {names[most]!r}, has {whole[most]:,} images, the smallest, {names[least]!r}, "
+        f"every class has {whole[most]:,} images."
+        if ratio == 1
+        else f"the largest class, {names[most]!r}, has {whole[most]:,} images, the smallest, {names[least]!r}, "
         f"{whole[least]:,}: {ratio:.1f} times fewer."
     )
     advice = "train with --balance, and read accuracy by class." if ratio >= UNEVEN else ""

@@ -19,6 +19,7 @@ _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepa
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _SYSTEM = ("Thumbs.db", "desktop.ini", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".thumbnails", "@eaDir")
 MAX_ENTRIES = 5_000_000
+_Told = tuple[str, Grade, str, list[str], str]  # kind, grade, what, the names, advice
 
 
 @dataclass
@@ -132,7 +133,7 @@ def _is_annotation(end: str, name: str, stems: set[str]) -> bool:
 
 def place_findings(found: Places) -> Iterator[Finding]:
     """What of it a user should know."""
-    told: list[tuple[str, Grade, str, list[str], str]] = [
+    told: list[_Told] = [
         ("special", "fault", "pipes, sockets or devices instead of files", found.special, "move them away."),
         ("links-outside", "fault", "links that lead out of the folder", found.outside, "copy what they point to."),
         ("links-broken", "fault", "links that lead nowhere", found.broken, "mend or remove them."),
@@ -146,7 +147,7 @@ def place_findings(found: Places) -> Iterator[Finding]:
         what = f"{kind} files beside images of the same name, which look like annotations of boxes or outlines"
         advice = "classification cannot use them: it takes one class for each image, by folder or table."
         told.append(("annotations", "doubt", what, names, advice))
-    told += [
+    more: list[_Told] = [
         ("archives", "doubt", "archives", found.archives, "unpack them if their images belong to the data."),
         ("no-ending", "doubt", "files without an ending, not read", found.nameless, "if they are images, add .jpg."),
         (
@@ -162,7 +163,7 @@ def place_findings(found: Places) -> Iterator[Finding]:
         ("hidden", "note", "hidden files, passed over", found.hidden, ""),
         ("other-files", "note", "files not named as an image is, not read", found.others, ""),
     ]
-    return (_listed_finding(*one) for one in told if one[3])
+    return (_listed_finding(*one) for one in told + more if one[3])
 
 
 def _listed_finding(kind: str, grade: Grade, what: str, names: list[str], advice: str) -> Finding:
