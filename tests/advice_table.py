@@ -420,9 +420,6 @@ ADVICE: dict[str, dict[str, str]] = {
 
 # What the rule of the test catches, and nobody is told to do anything by.
 NO_ADVICE: dict[str, list[str]] = {
-    "datasets/registry.py": [
-        "--{} is for tables; a folder's images need none.",
-    ],
     "inspection/findings.py": [
         "may be meant so: look, then decide",
     ],

@@ -166,11 +166,11 @@ def test_a_folder_that_is_wrapped_once_more_is_the_one_that_was_meant(tmp_path: 
 def test_images_of_kinds_that_are_not_read_are_read_once_they_are_saved_as_said(tmp_path: Path) -> None:
     root = photos(tmp_path / "data")
     for path in (root / "bee").iterdir():
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".jxl"))
     photos(root, "bee", each=1, seed=1)
     (note,) = [n for n in load_dataset(str(root)).notes if "left out" in n and "save them" in n]
     (kind,) = re.findall(r"save them as JPEG or (\w+) first", note)
-    for path in (root / "bee").glob("*.heic"):
+    for path in (root / "bee").glob("*.jxl"):
         with Image.open(path) as image:
             image.save(path.with_suffix(f".{kind.lower()}"))
         path.unlink()

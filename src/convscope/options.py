@@ -145,7 +145,7 @@ class Fitting(SourceOptions):
     image_size: int | None = None
     """Side of the images in pixels: by default 32 for named datasets, 64 for folders and tables, or the backbone's."""
     fit: str | None = None
-    """crop (the middle), pad (the whole image with borders) or squash."""
+    """crop (the middle), pad (the whole image with borders), squash, or auto: what costs these images least."""
     stretch: Annotated[bool | None, Parameter(negative=())] = None
     """Spread each image's range of values over all of 0 to 255, at its own depth: for 12 bits in 16, for X-rays."""
     limit: int | None = None

@@ -22,6 +22,7 @@ from ..recipes import BAD_IMAGES
 from ..storage import expanded
 from . import packing as packed
 from . import splits
+from .choosing_fit import AUTO, choose_fit
 from .corrections import corrected, read_corrections
 from .emptiness import emptiness_notes
 from .unsplit import Unsplit
@@ -195,6 +196,9 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     """
     check_bad_images(bad_images)
     size = unsplit.image_size if image_size is None else image_size
+    if fit == AUTO and preprocess is None:
+        fit, told = choose_fit(unsplit)
+        unsplit = replace(unsplit, notes=(*unsplit.notes, *filter(None, [told])))
     wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
     return decoded(listing(unsplit, limit, progress, corrections), wanted, preprocess is None, bad_images, progress)
 

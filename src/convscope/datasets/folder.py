@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError, nearest
-from ..images.decoding import EXTENSIONS
+from ..images.file_names import HEIC_EXTENSIONS, is_image_name
 from ..recipes import Source
 from .part_names import likely_part, plain_part, with_eval_told
 from .patterns import groups_of_paths, labels_of_paths
@@ -20,7 +20,7 @@ from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
 # Ends of the names of images that are not read, by kind.
-UNREAD = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".svg": "SVG"}
+UNREAD = {**dict.fromkeys(HEIC_EXTENSIONS, "HEIC"), ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".svg": "SVG"}
 UNREAD |= {".psd": "Photoshop", ".xcf": "GIMP", ".pdf": "PDF", ".eps": "EPS", ".ico": "icons", ".tga": "Targa"}
 UNREAD |= {".dcm": "DICOM", ".exr": "OpenEXR", ".hdr": "Radiance"}
 UNREAD |= dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw photographs")
@@ -45,7 +45,7 @@ class _Found:
 
     def file(self, name: str) -> None:
         """Count a file that is no image of a class."""
-        (self.strays if is_image(name) else self.others).append(name)
+        (self.strays if is_image_name(name) else self.others).append(name)
 
 
 def load_folder(root: Path, need: Need = "training", source: Source | None = None) -> Unsplit:
@@ -123,7 +123,7 @@ def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:
 def _holds_only_folders(folder: Path) -> bool:
     names = _listed(folder)
     inner = [n for n in names if os.path.isdir(folder / n)]
-    return bool(inner) and not any(is_image(n) for n in names if n not in inner)
+    return bool(inner) and not any(is_image_name(n) for n in names if n not in inner)
 
 
 def _listed(folder: Path) -> list[str]:
@@ -197,10 +197,6 @@ def hidden_name(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in EXTENSIONS
-
-
 def _walk_class(folder: Path, part: str, found: _Found) -> None:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
@@ -211,7 +207,7 @@ def _walk_class(folder: Path, part: str, found: _Found) -> None:
         inner[:] = sorted(n for n in inner if not hidden_name(n))
         found.links += (n for n in inner if os.path.islink(os.path.join(place, n)))  # os.walk does not enter them
         for name in sorted(n for n in names if not hidden_name(n)):
-            if not is_image(name):
+            if not is_image_name(name):
                 found.others.append(name)
                 continue
             found.files.append(Path(place) / name)
@@ -274,7 +270,10 @@ def _ignored(found: _Found) -> Iterator[str]:
     if kinds:
         told = ", ".join(f"{count:,} of {kind}" for kind, count in kinds.most_common())
         total = kinds.total()
-        yield f"{total:,} images of kinds that are not read were left out: {told}; save them as JPEG or PNG first."
+        heic = " (HEIC is read with pip install 'convscope[heic]')" if "HEIC" in kinds else ""
+        yield (
+            f"{total:,} images of kinds that are not read were left out: {told}; save them as JPEG or PNG first{heic}."
+        )
     found.others = [name for name in found.others if Path(name).suffix.lower() not in UNREAD]
     for names, one, many in (
         (found.hidden, "hidden file or folder was", "hidden files or folders were"),

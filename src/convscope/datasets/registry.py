@@ -117,4 +117,4 @@ def _check_folder(source: Source) -> None:
     """UsageError where a folder is asked for what only a table has."""
     for field in ("path_column", "label_column", "images", "suffix"):
         if getattr(source, field) is not None:
-            raise UsageError(f"--{field.replace('_', '-')} is for tables; a folder's images need none.")
+            raise UsageError(f"--{field.replace('_', '-')} is for tables, and this is a folder.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..images.decoding import EXTENSIONS
+from ..images.file_names import EXTENSIONS, HEIC_EXTENSIONS
 from ..recipes import Source
 from .folder import IMAGE_SIZE, Need, one_or_two
 from .part_names import plain_part
@@ -151,8 +151,9 @@ def _file(base: Path, cell: str, suffix: str | None) -> Path | None:
                 return ended
         if _is_there(path):
             return path
-        if path.suffix.lower() not in EXTENSIONS:
-            ends = [*sorted(EXTENSIONS), *(end.upper() for end in sorted(EXTENSIONS))]
+        if path.suffix.lower() not in EXTENSIONS | HEIC_EXTENSIONS:
+            known = sorted(EXTENSIONS | HEIC_EXTENSIONS)
+            ends = [*known, *(end.upper() for end in known)]
             ended_paths = (path.with_name(path.name + end) for end in ends)
             existing = next(filter(_is_there, ended_paths), None)
             if existing is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, nearest
-from ..images.decoding import EXTENSIONS
+from ..images.file_names import EXTENSIONS, HEIC_EXTENSIONS
 
 MAX_BYTES = 2**31
 LOOKED_AT = 50  # lines by which the sign between cells is told
@@ -31,7 +31,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "class_index": ("class_index", "label_index", "class_id", "label_id", "category_id"),
     "split": ("split", "part", "set", "subset", "partition", "fold_name", "phase"),
 }  # fmt: skip
-_LOOKS_LIKE_PATH = re.compile(r"\.(" + "|".join(sorted(e[1:] for e in EXTENSIONS)) + r")$", re.IGNORECASE)
+_LOOKS_LIKE_PATH = re.compile(
+    r"\.(" + "|".join(sorted(e[1:] for e in EXTENSIONS | HEIC_EXTENSIONS)) + r")$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..given import takes_what_is_meant
-from ..images.decoding import EXTENSIONS
+from ..images.file_names import is_image_name
 from ..images.from_memory import Held, held_images
 from ..options import with_data_and_options, with_images_and_options
 from ..storage import commit_bytes, expanded, sweep_temporaries
@@ -118,7 +118,7 @@ def find_images(images: Iterable[str | Path | Held], standard_input: bytes | Non
 def _find_files(pattern: str) -> list[Source]:
     path = expanded(pattern)
     if os.path.isdir(path):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+        inside = sorted(p for p in path.rglob("*") if is_image_name(p.name) and not p.name.startswith("."))
         if not inside:
             raise UsageError(f"the folder {path} holds no image.")
         return [(str(p), p) for p in inside]

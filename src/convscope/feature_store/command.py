@@ -24,7 +24,7 @@ from .engines import FeatureRequest, make_engine
 from .extraction import Extraction, extract
 from .nearest import most_similar
 from .options import FeaturesOptions, SimilarOptions
-from .recording import backbone_of, record, store_options
+from .recording import backbone_of, record, store_options, with_fit
 from .report import SimilarReport
 from .store import FeatureOptions
 
@@ -53,10 +53,11 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
     By default the vector that its last linear layer is given; ``layer`` names another layer, ``maps`` keeps whole
     feature maps. ``augment`` adds so many copies of each image, varied by the ``level`` of AUGMENTS.
     """
+    options, fitted = with_fit(str(data), options)
     classifier = backbone_of(options)
     stored = store_options(options, FeatureRequest(options.layer, options.maps), options.dtype)
     listed, found, notes = record(str(data), options, classifier, stored, need="images")
-    summary = {"data": listed.unsplit.name, "backbone": options.backbone, **found.to_json(), "notes": notes}
+    summary = {"data": listed.unsplit.name, "backbone": options.backbone, **found.to_json(), "notes": fitted + notes}
     return FeaturesReport(found, listed, summary)
 
 

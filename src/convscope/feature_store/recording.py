@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..classifying.classifier import Classifier
+from ..datasets.choosing_fit import AUTO, choose_fit
 from ..datasets.dataset import Listing, check_bad_images
 from ..datasets.folder import Need
+from ..datasets.options import DatasetOptions
 from ..datasets.packing import unreadable
-from ..datasets.registry import list_images
+from ..datasets.registry import find_images, list_images
 from ..errors import ImageError, UnknownName, UsageError
 from ..evaluation.opening import PRETRAINED
 from ..images.decoding import decode
@@ -25,7 +27,18 @@ from .extraction import Extraction, extract
 from .options import BackboneOptions
 from .store import FeatureOptions
 
+B = TypeVar("B", bound=BackboneOptions)
 SAMPLED = 64  # images whose size is looked at
+
+
+def with_fit(data: str, options: B) -> tuple[B, list[str]]:
+    """The options with ``--fit auto`` decided by the images, and a note that says how."""
+    if options.fit != AUTO:
+        return options, []
+    reading = {field.name: getattr(options, field.name) for field in fields(SourceOptions)}
+    found = find_images(data_name(data), DatasetOptions(data_root=options.data_root, need="images", **reading))
+    fit, told = choose_fit(found)
+    return replace(options, fit=fit), [told] if told else []
 
 
 def backbone_of(options: BackboneOptions) -> Classifier:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -28,6 +29,7 @@ from ..errors import ImageError
 from .containers import MB, NoReader, TooMuch, inspect
 from .decoding_budget import BUDGET
 from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
+from .file_names import EXTENSIONS, reads_heic
 from .headers import Header, header_of
 from .netpbm import quick
 from .png import without_damaged_comments
@@ -42,12 +44,6 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels
 MAX_RUN_LENGTHS = 16_000_000  # pixels of a BMP in run lengths, which Pillow reads in Python
 DRAFT_MARGIN = 2  # a JPEG decoded at a reduced scale keeps both sides at least this many times the side asked for
-# fmt: off
-EXTENSIONS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
-})
-# fmt: on
 
 # The first bytes of a file decide what it is; the reader is called itself because Image.open warns, and refuses huge
 # images without saying their size.
@@ -59,13 +55,13 @@ _READERS = {
     "BMP": (rb"BM", BmpImageFile),
     "TIFF": (rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*", Tiff),
     "PPM": (rb"P[0-6fy]", PpmImageFile),
+    "AVIF": (rb"....ftyp(avi[fs]|(mif1|msf1|miaf).{4}(.{4}){0,12}?avi[fs])", AvifImageFile),
 }
+_HEIC = re.compile(rb"....ftyp(hei|hev|mif1|msf1)", re.DOTALL)
 _REFUSED = {
     "EPS": rb"%!PS|\xc5\xd0\xd3\xc6",
     "PDF": rb"%PDF",
     "SVG": rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<svg",
-    "HEIC": rb"....ftyp(hei|hev|mif1|msf1)",
-    "AVIF": rb"....ftypavi",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "PSD": rb"8BPS",
@@ -242,6 +238,8 @@ def _reader(head: bytes, name: str) -> tuple[str, Any]:
     for kind, (magic, reader) in _READERS.items():
         if re.match(magic, head, re.DOTALL):
             return kind, reader
+    if _HEIC.match(head):
+        return "HEIC", _heic_reader(name)
     if head.startswith(b"version https://git-lfs"):
         raise ImageError(name, "a pointer of Git LFS and not the image itself: run git lfs pull")
     if _PAGE.match(head):
@@ -251,7 +249,16 @@ def _reader(head: bytes, name: str) -> tuple[str, Any]:
     for format_name, magic in _REFUSED.items():
         if re.match(magic, head, re.DOTALL):
             raise ImageError(name, f"format {format_name} is not allowed")
-    raise ImageError(name, "not an image (PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM)")
+    raise ImageError(name, "not an image (PNG, JPEG, WEBP, AVIF, GIF, BMP, TIFF or PPM)")
+
+
+def _heic_reader(name: str) -> Any:
+    """The reader of HEIC, which is LGPL and has to be installed beside."""
+    if not reads_heic():
+        raise ImageError(name, "format HEIC is read with pip install 'convscope[heic]', which is not installed")
+    from pillow_heif.as_plugin import HeifImageFile
+
+    return HeifImageFile
 
 
 def _header(reader, file: BinaryIO) -> ImageFile.ImageFile:

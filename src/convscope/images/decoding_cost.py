@@ -5,6 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 MAX_COST = 464 << 20  # bytes: with Python, NumPy and Pillow themselves the process stays below 512 MB
+WHOLE = ("WEBP", "AVIF", "HEIF")  # formats whose decoders hold all of an image several times
 RGB = 4  # bytes a pixel: Pillow keeps a fourth beside red, green and blue
 WEBP = 17  # measured: two canvases of the animation, the bytes of a frame and the image
 IN_PYTHON = ("ppm", "ppm_plain")  # Pillow's decoders that go over the numbers of an image one by one
@@ -18,7 +19,7 @@ def cost(image: Image.Image, full_size: tuple[int, int], in_scans: bool) -> int:
     The pixels themselves stand there twice at the end: as the format has them, and as RGB.
     """
     own = _pixels(image.size) * _bytes_a_pixel(image.mode)
-    if image.format == "WEBP":
+    if image.format in WHOLE:
         return _pixels(image.size) * WEBP
     extra = 0
     if in_scans:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.corrections import LEAVE_OUT, RELABEL, Correction
-from ..datasets.folder import IMAGE_SIZE, hidden_name, is_image
+from ..datasets.folder import IMAGE_SIZE, hidden_name
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import keys
 from ..datasets.registry import find_images
 from ..datasets.splits import split, with_validation
 from ..datasets.unsplit import Unsplit
 from ..errors import DataError
+from ..images.file_names import is_image_name
 from ..progress import Progress
 from .class_names import group_findings, name_findings, part_findings
 from .copy_findings import Copies, copy_findings, extra_copies, find_copies
@@ -98,7 +99,7 @@ def _as_it_is(data: str, options: DatasetOptions) -> Unsplit:
             Path(place) / name
             for place, _, names in os.walk(root)
             for name in sorted(names)
-            if is_image(name) and not hidden_name(name)
+            if is_image_name(name) and not hidden_name(name)
         ]
         if not files:
             raise

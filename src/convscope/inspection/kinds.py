@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from ..datasets.choosing_fit import fit_costs
 from .findings import Finding, are, counted, first, some
 from .survey import Survey
 
@@ -151,6 +153,10 @@ def _sizes(survey: Survey) -> Iterator[Finding]:
         )
     sizes = {"width": _spread(wide), "height": _spread(high), "aspect": _spread(wide / high)}
     yield Finding("sizes", "note", sentence, len(rows), "", (), sizes)
+    if (wide != high).any():
+        costs = fit_costs(np.stack([wide, high], 1).astype(np.float64), rows["kept"].astype(np.float64))
+        told = {"fit": costs.choice(), "costs": asdict(costs)}
+        yield Finding("fit", "note", costs.sentence(), len(rows), "", (), told)
 
 
 def _spread(values: np.ndarray) -> list[float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..datasets.folder import UNREAD
-from ..images.decoding import EXTENSIONS
+from ..images.file_names import is_image_name
 from ..visible import visible
 from .findings import Finding, Grade, first, some
 
@@ -63,7 +63,7 @@ def walk(root: Path) -> Places:
             continue
         _file(found, entry, name, stems.setdefault(folder, _stems(folder)))
     if any(entry.is_dir() for entry in _listed(root)):
-        found.strays = [visible(e.name) for e in _listed(root) if _is_image(e.name) and not e.name.startswith(".")]
+        found.strays = [visible(e.name) for e in _listed(root) if is_image_name(e.name) and not e.name.startswith(".")]
     return found
 
 
@@ -87,11 +87,7 @@ def _listed(folder: Path) -> list[os.DirEntry]:
 
 def _stems(folder: Path) -> set[str]:
     """The names of a folder's images without their endings."""
-    return {Path(entry.name).stem for entry in _listed(folder) if _is_image(entry.name)}
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in EXTENSIONS
+    return {Path(entry.name).stem for entry in _listed(folder) if is_image_name(entry.name)}
 
 
 def _link(found: Places, entry: os.DirEntry, name: str, root: Path) -> None:
@@ -117,7 +113,7 @@ def _file(found: Places, entry: os.DirEntry, name: str, stems: set[str]) -> None
         (entry.name in _SYSTEM, found.system),
         (end in _UNFINISHED or entry.name.startswith("~$"), found.unfinished),
         (entry.name.startswith("."), found.hidden),
-        (end in EXTENSIONS, []),  # an image, which is looked at elsewhere
+        (is_image_name(entry.name), []),  # an image, which is looked at elsewhere
         (end in UNREAD, found.unread.setdefault(UNREAD.get(end, ""), [])),
         (end in _ARCHIVES, found.archives),
         (_is_annotation(end, entry.name, stems), found.annotations.setdefault(_ANNOTATIONS.get(end, ""), [])),

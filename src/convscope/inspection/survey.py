@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..datasets.choosing_fit import edges_kept
 from ..datasets.near_copies import LUMA
 from ..datasets.packing import BLOCK, THREADS, file_digest
 from ..datasets.unsplit import Unsplit
@@ -198,17 +199,3 @@ def _levels(image: Image.Image) -> tuple[int, float]:
         share += int(left[near].sum())
         left[near] = 0
     return int((counts > 0).sum()), share / max(1, int(counts.sum()))
-
-
-def edges_kept(grey_hw: np.ndarray) -> float:
-    """The share of all edges, by the sum of steps between neighbours, that lies within the middle square."""
-    height, width = grey_hw.shape
-    side = min(height, width)
-    if max(height, width) == side:
-        return 1.0
-    steps = np.zeros(grey_hw.shape, np.float32)
-    steps[:, 1:] += np.abs(np.diff(grey_hw, axis=1))
-    steps[1:] += np.abs(np.diff(grey_hw, axis=0))
-    top, left = (height - side) // 2, (width - side) // 2
-    total = float(steps.sum())
-    return float(steps[top : top + side, left : left + side].sum()) / total if total else 1.0

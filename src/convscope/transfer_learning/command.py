@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..datasets.dataset import Undecoded
 from ..errors import UsageError
-from ..feature_store.recording import backbone_of, record, store_options
+from ..feature_store.recording import backbone_of, record, store_options, with_fit
 from ..options import with_options
 from ..progress import Laps
 from ..training.runs import runs_folder
@@ -40,11 +40,12 @@ def transferring(data: str | Path, options: TransferOptions) -> Iterator[Rung | 
         raise UsageError(f"--budget {options.budget:g} is no time to spend: give minutes.")
     folder = runs_folder(options.runs)
     check_free(folder, options.name)
+    options, fitted = with_fit(str(data), options)
     classifier = backbone_of(options)
     laps.lap("backbone")
     listed, found, notes = record(str(data), options, classifier, store_options(options))
     dataset = listed.dataset(Undecoded(listed, classifier.preprocess), classifier.preprocess)
     check_classes(dataset)
-    notes = [*dataset.notes, *(note for note in notes if note not in dataset.notes)]
+    notes = [*fitted, *dataset.notes, *(note for note in notes if note not in dataset.notes)]
     laps.lap("reading and engine", {"features": found.seconds})
     yield from Transfer(str(data), options, classifier, listed, dataset, found, notes, laps).events()
