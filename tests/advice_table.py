@@ -37,6 +37,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "train with --stretch": "test_advice_data.py::test_images_of_a_narrow_range_are_learned_with_stretch",
     },
     "datasets/folder.py": {
+        "HEIC is read with pip install": "test_phone_images.py::test_a_folder_of_them_is_a_dataset",
         "expected one folder a class": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
         "are they parts? Then call them": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
         "and no train folder; add one": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
@@ -57,6 +58,13 @@ ADVICE: dict[str, dict[str, str]] = {
         "needs the columns hash, action and label": "test_corrections.py::test_what_does_not_do_is_named",
         "relabel needs a label": "test_corrections.py::test_what_does_not_do_is_named",
         "keep one line of it": "test_corrections.py::test_what_does_not_do_is_named",
+    },
+    "datasets/choosing_fit.py": {
+        "--fit auto takes": "test_choosing_fit.py::test_the_fit_is_what_costs_least",
+    },
+    "datasets/embedded.py": {
+        "pip install 'convscope[parquet]'": "test_embedded.py::test_whole_images_are_read_from_it",
+        "pip install 'convscope[hf]'": "test_embedded.py::test_a_dataset_of_the_hub_has_names_and_parts",
     },
     "datasets/patterns.py": {
         "--label-from {} finds no label": "test_folder.py::test_classes_of_names_are_found_by_a_pattern",
@@ -274,6 +282,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "is no number of copies": "test_advice_looking.py::test_no_copies_are_none",
     },
     "images/decoding.py": {
+        "format HEIC is read with pip install": "test_phone_images.py::test_a_folder_of_them_is_a_dataset",
         "run git lfs pull": "test_advice_data.py::test_a_pointer_of_git_lfs_is_an_image_once_it_was_pulled",
     },
     "images/from_memory.py": {

@@ -16,6 +16,7 @@ from ..storage import expanded
 from .cifar import load_cifar10
 from .dataset import Dataset, Listing, assemble, listing
 from .digits import load_digits
+from .embedded import HUB, load_from_hub, load_parquet
 from .folder import load_folder
 from .named_before import check_named, remember
 from .options import DatasetOptions
@@ -72,6 +73,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     if data in DATASETS:
         _check_plain(data, source)
         return DATASETS[data](options.data_root, options.progress)
+    if data.startswith(HUB):
+        return load_from_hub(data, options.need, source)
     _check_recorded(data, options)
     try:
         path = expanded(data)
@@ -87,6 +90,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     if is_file:
         if path.suffix.lower() in TABLES:
             return load_table(path, options.need, source, options.bad_images == "skip")
+        if path.suffix.lower() == ".parquet":
+            return load_parquet(path, options.need, source, options.bad_images == "skip")
         raise DataError(
             f"{path} is a file; a dataset is a folder of images, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
         )

@@ -1,0 +1,134 @@
+"""Tables that hold whole images: Parquet files, and image datasets of the Hugging Face Hub.
+
+The bytes of each image are put into the cache as files, as they are, so that all that follows is as for any folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..cache import cache_folder
+from ..errors import DataError, UnreachableError, UsageError
+from ..recipes import Source
+from ..storage import file_hash, sha256, write_derived
+from .folder import Need
+from .table import images_of_table
+from .table_reading import Table
+from .unsplit import Unsplit
+
+HUB = "hf:"
+ROWS = 256  # read at a time
+FILE = "{:08d}.image"
+
+
+def load_parquet(path: Path, need: Need = "training", source: Source | None = None, skip: bool = False) -> Unsplit:
+    """The images that a Parquet file names, or holds. Needs the extra ``parquet``; raises DataError or UsageError."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f"{path} is read with pip install 'convscope[parquet]', which is not installed.") from None
+    try:
+        opened = parquet.ParquetFile(path)
+        schema = opened.schema_arrow
+        batches = (batch.to_pylist() for batch in opened.iter_batches(batch_size=ROWS))
+        names = _hub_names(schema.metadata or {})
+        rows = (_texts(row, names) for batch in batches for row in batch)
+        table = _table(path, list(schema.names), rows, file_hash(path))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} cannot be read as Parquet: {_one_line(error)}.") from None
+    return _by_row(images_of_table(table, need, source or Source(), skip))
+
+
+def load_from_hub(name: str, need: Need = "training", source: Source | None = None) -> Unsplit:
+    """The images of ``hf:NAME`` or ``hf:NAME:CONFIGURATION``; NAME may be a folder of Parquet files too.
+
+    Needs the extra ``hf``. Raises UsageError without it, UnreachableError where the dataset cannot be fetched, and
+    DataError where it holds no images.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(f"{name} is read with pip install 'convscope[hf]', which is not installed.") from None
+    wanted, _, configuration = name.removeprefix(HUB).partition(":")
+    datasets.disable_progress_bars()
+    try:
+        parts = datasets.load_dataset(wanted, configuration or None)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UnreachableError(f"{name} cannot be fetched: {_one_line(error)}.") from None
+    table = _of_parts(name, wanted, parts)
+    return _by_row(images_of_table(table, need, source or Source()))
+
+
+def _by_row(unsplit: Unsplit) -> Unsplit:
+    """The images named by their rows, where the table itself held them."""
+    if unsplit.files[0].suffix != Path(FILE).suffix:
+        return unsplit
+    return replace(unsplit, origins=lambda i: f"{unsplit.name}, row {int(unsplit.files[i].stem) + 1}")
+
+
+def _of_parts(name: str, wanted: str, parts: Mapping[str, Any]) -> Table:
+    """One table of all parts, with the part of each row in a column ``split`` where there are several."""
+    from datasets import ClassLabel, Image
+
+    first = next(iter(parts.values()))
+    columns = [column for column, kind in first.features.items() if isinstance(kind, Image)]
+    if not columns:
+        raise DataError(f"{name} holds no images: its columns are {', '.join(first.features)}.")
+    names = {column: kind.names for column, kind in first.features.items() if isinstance(kind, ClassLabel)}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for part, data in parts.items():
+            plain = data.cast_column(columns[0], Image(decode=False))
+            for row in plain:
+                yield _texts(row, names) | ({"split": part} if len(parts) > 1 else {})
+
+    header = [*first.features, *(["split"] if len(parts) > 1 else [])]
+    identity = sha256("".join(sorted(data._fingerprint for data in parts.values())).encode())
+    return _table(Path(wanted.replace("/", "-")), header, rows(), identity)
+
+
+def _table(path: Path, header: list[str], rows: Iterable[dict[str, Any]], identity: str) -> Table:
+    """The rows as cells of text; an image that is held by a row becomes a file in the cache, named in its cell."""
+    place = cache_folder() / "embedded" / identity[:40]
+    cells: list[tuple[str, ...]] = []
+    held = ""
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            if isinstance(value, bytes):
+                held, file = name, place / FILE.format(number)
+                if not file.exists() or file.stat().st_size != len(value):
+                    write_derived(file, value)
+                row[name] = str(file)
+        cells.append(tuple("" if row.get(name) is None else str(row[name]) for name in header))
+    named = tuple("path" if name == held else f"{name} (text)" if held and name == "path" else name for name in header)
+    return Table(path, named, cells, list(range(1, len(cells) + 1)))
+
+
+def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
+    """A row with the numbers of classes as their names, and images as their bytes, or as their paths without any."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping) and {"bytes", "path"} & value.keys():
+            value = value.get("bytes") or value.get("path")
+        elif name in names and isinstance(value, int):
+            value = names[name][value] if 0 <= value < len(names[name]) else None
+        found[name] = value
+    return found
+
+
+def _hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of classes by column, as ``datasets`` writes them into a Parquet file; none where it did not."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return {name: [str(n) for n in kind["names"]] for name, kind in features.items() if "names" in kind}
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".")
