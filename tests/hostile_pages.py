@@ -17,6 +17,7 @@ from convscope.classifying.metrics import Mistake
 from convscope.diagnosis.drawing import Way, factors
 from convscope.evaluation.drawing import confusion, mistakes
 from convscope.explanation.drawing import CardRow, card_rows, probes, sprite
+from convscope.inspection.findings import GRADES, Finding
 from convscope.studies.drawing import Quantity, claim
 from convscope.training.drawing import curves
 from convscope.transfer_learning.drawing import FilterRow, RungBar, ladder, learning_curve, path, used_filters
@@ -177,7 +178,29 @@ def _study(drawn: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _doctor(drawn: dict[str, str]) -> dict[str, Any]:
+    uri = next(iter(drawn.values()))
+    findings = [
+        Finding(
+            "names-alike", grade, f"classes {NAMES[0]} and {NAMES[1]} differ.", 9, f"rename {NAMES[2]}.", tuple(NAMES)
+        )
+        for grade in GRADES
+    ]
+    images = [{"uri": uri, "name": name, "label": name} for name in NAMES[:2]]
+    label = {"uri": uri, "name": NAMES[0], "label": NAMES[0], "likeliest": NAMES[1], "chance": "99%"}
+    summary = {"data": NAMES[0], "verdict": f"1 fault: {NAMES[0]}.", "images": 9, "classes": 3, "corrections": 2}
+    return {
+        "summary": summary | {"notes": [f"a note of {NAMES[0]}."], "seconds": {"reading images": 1.0}},
+        "findings": findings,
+        "grades": GRADES,
+        "pairs": [{"images": images, "alike": "alike: 0.990", "clash": True}],
+        "labels": [label],
+        "fits": [{"whole": uri, "name": NAMES[0], "said": "9 x 9", "fits": {"crop": uri, "pad": uri, "squash": uri}}],
+    }
+
+
 VALUES = {
+    "inspection/report.html": _doctor,
     "training/report.html": _training,
     "transfer_learning/report.html": _transfer,
     "explanation/layer.html": _layer,

@@ -194,9 +194,9 @@ PATHS = [f"ant/0-{i}.png" for i in range(12)] + [f"bee/0-{i}.png" for i in range
 BY_LABEL = [f"{path},{path[:3]}" for path in PATHS]
 TABLES: dict[str, tuple[list[str], str, Callable[[str, str], str]]] = {
     "columns": (
-        ["file,class", *BY_LABEL],
+        ["what,colour", *BY_LABEL],
         "needs the columns path and label",
-        lambda text, s: text.replace("file,class", ",".join(re.findall(r"columns (\w+) and (\w+)", s)[0])),
+        lambda text, s: text.replace("what,colour", ",".join(re.findall(r"columns (\w+) and (\w+)", s)[0])),
     ),
     "one class": (
         ["path,label", *BY_LABEL[:12]],
