@@ -137,7 +137,7 @@ def grey_images(root: Path) -> None:
 
 
 def blank_image(root: Path) -> None:
-    Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(root / "ants" / "nothing.png")
+    Image.new("RGB", (SIDE, SIDE), (255, 0, 0)).save(root / "ants" / "nothing.png")
 
 
 def masks_beside(root: Path) -> None:

@@ -26,7 +26,7 @@ ENDINGS = {
 }
 _READ_SUFFIXES = {end: kind for kind, ends in ENDINGS.items() for end in ends}
 TINY = 16  # pixels of the shorter side, under which an image shows little
-FLAT = 8  # grey values between the darkest and the brightest, under which it shows nothing
+FLAT = 8  # values that the widest channel spans, under which an image shows nothing
 NEARLY_ALL = 0.98
 MODES = {"L": "grey", "1": "black and white", "LA": "grey", "CMYK": "CMYK", "P": "palette", "YCCK": "CMYK"}
 
@@ -100,7 +100,7 @@ def image_findings(survey: Survey) -> Iterator[Finding]:
             names = survey.names(good[which])
             sentence = f"{counted(int(which.sum()), 'image')} {told}{share}: {some(names)}."
             yield Finding(kind, "note", sentence, int(which.sum()), advice, first(names))
-    flat = rows["brightest"][good] - rows["darkest"][good] < FLAT
+    flat = rows["span"][good] < FLAT
     if flat.any():
         names = survey.names(good[flat])
         told = f"{counted(int(flat.sum()), 'image')} of a single grey or colour: {some(names)}."

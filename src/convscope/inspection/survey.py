@@ -30,7 +30,7 @@ SAMPLED = 4096  # pixels whose distinct values are counted
 NEAR = 8  # grey levels that compression blurs a level of a mask by
 
 # What is kept of an image. Sides are those of the upright image, in pixels; ``size`` in bytes. ``darkest`` to
-# ``colour`` are values 0..255: of grey, means of the channels, and how far these are apart. ``levels`` counts distinct
+# ``colour`` are values 0..255: the least grey, the most of any channel, means of the channels, how far these are apart. ``span`` is that of the widest channel, ``levels`` counts distinct
 # grey values, ``in_two`` is the share of pixels near one of the two commonest, ``kept`` that of all edges that lies
 # within the middle square; ``coarseness`` the sum of a JPEG's quantisation table, 0 of others.
 ROW = np.dtype(
@@ -52,6 +52,7 @@ ROW = np.dtype(
         ("green", "f4"),
         ("blue", "f4"),
         ("colour", "f4"),
+        ("span", "i2"),
         ("levels", "i2"),
         ("in_two", "f4"),
         ("kept", "f4"),
@@ -167,9 +168,10 @@ def look_at(source: Path | bytes | Image.Image, size: int, where: str) -> tuple[
         not isinstance(source, Image.Image) and has_frames(source),
         header.coarseness,
         float(grey.min()),
-        float(grey.max()),
+        float(high.max()),
         *working.mean(axis=(0, 1), dtype=np.float32).tolist(),
         float((high - low).mean(dtype=np.float32)),
+        int(np.ptp(working, axis=(0, 1)).max()),
         levels,
         in_two,
         edges_kept(grey),
