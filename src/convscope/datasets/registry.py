@@ -35,7 +35,7 @@ DATASETS: dict[str, Loader] = {
 
 @with_options(DatasetOptions)
 def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
-    """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a CSV table.
+    """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a table.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop (the
     default), pad and squash, ``stretch`` spreads the range of each image over all of it, ``limit`` at most so many

@@ -30,9 +30,10 @@ SAMPLED = 4096  # pixels whose distinct values are counted
 NEAR = 8  # grey levels that compression blurs a level of a mask by
 
 # What is kept of an image. Sides are those of the upright image, in pixels; ``size`` in bytes. ``darkest`` to
-# ``colour`` are values 0..255: the least grey, the most of any channel, means of the channels, how far these are apart. ``span`` is that of the widest channel, ``levels`` counts distinct
-# grey values, ``in_two`` is the share of pixels near one of the two commonest, ``kept`` that of all edges that lies
-# within the middle square; ``coarseness`` the sum of a JPEG's quantisation table, 0 of others.
+# ``colour`` are values 0..255: the least grey, the most of any channel, means of the channels, how far these are apart;
+# ``span`` is that of the widest channel. ``levels`` counts distinct grey values, ``in_two`` is the share of pixels near
+# one of the two commonest, ``kept`` that of all edges that lies within the middle square; ``coarseness`` the sum of a
+# JPEG's quantisation table, 0 of others.
 ROW = np.dtype(
     [
         ("readable", "?"),

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def train(
     data: str, /, *, options: Flat[TrainOptions] = TrainOptions(), preview: Path | None = None, json: Flag = False
 ) -> None:
-    """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a CSV table.
+    """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a table.
 
     Reports validation accuracy; the test images stay closed until `convscope evaluate`.
 
     Parameters
     ----------
     data
-        A dataset's name, a folder of images, or a CSV table.
+        A dataset's name, a folder of images, or a table.
     preview
         Write the sheet of augmented images to this PNG file, and train nothing.
     json
