@@ -65,7 +65,7 @@ def planted(place: Path) -> dict[str, dict[str, bool]]:
         root = place / name / "data"
         (planted_folders.in_parts if parts else planted_folders.clean)(root)
         plant(root)
-        row = {"convscope": kind in ours(root, place / "runs")}
+        row: dict[str, Any] = {"convscope": kind in ours(root, place / "runs")}
         (root / "ants" / "pipe.png").unlink(missing_ok=True)  # cleanvision would wait for ever
         try:
             flagged = theirs(root)

@@ -135,7 +135,7 @@ def saved(unsplit: Unsplit, root: Path, change: Callable[[int, Image.Image], tup
         image, end = change(int(label), image)
         path = root / unsplit.class_names[label] / f"{i}.{end}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, **({"quality": 92} if end == "jpg" else {}))
+        image.save(path, quality=92)  # of no matter to a PNG
     return load_folder(root)
 
 

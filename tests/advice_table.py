@@ -232,7 +232,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "look at the pairs in the page": "test_doctor.py::test_the_corrections_file_mends_what_it_says[saved-again]",
         "keep each video on one side": "test_doctor.py::test_frames_are_kept_on_one_side",
         "remove the extra ones": "test_doctor.py::test_what_the_advice_says_mends_it[exact-copies]",
-        "what is tested was trained on": "test_doctor.py::test_the_corrections_file_mends_what_it_says[near-across-parts]",
+        "remove them for other programs": "test_doctor.py::test_what_the_advice_says_mends_it[exact-across-parts]",
+        "the corrections file leaves": "test_doctor.py::test_the_corrections_file_mends_what_it_says[near-across-parts]",
     },
     "inspection/kinds.py": {
         "see --stretch": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",

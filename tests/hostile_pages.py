@@ -189,6 +189,7 @@ def _doctor(drawn: dict[str, str]) -> dict[str, Any]:
     images = [{"uri": uri, "name": name, "label": name} for name in NAMES[:2]]
     label = {"uri": uri, "name": NAMES[0], "label": NAMES[0], "likeliest": NAMES[1], "chance": "99%"}
     summary = {"data": NAMES[0], "verdict": f"1 fault: {NAMES[0]}.", "images": 9, "classes": 3, "corrections": 2}
+    summary["corrections_file"] = "corrections.csv"
     return {
         "summary": summary | {"notes": [f"a note of {NAMES[0]}."], "seconds": {"reading images": 1.0}},
         "findings": findings,

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import convscope
 from convscope import cli
 from convscope.datasets.corrections import Correction, read_corrections, write_corrections
 from convscope.datasets.registry import load_dataset
-from convscope.errors import DataError, UnknownName
+from convscope.errors import DataError, UnknownName, UsageError
 from convscope.storage import file_hash
 from planted_folders import clean
 
@@ -55,7 +56,7 @@ def test_a_note_says_how_many_are_not_here(tmp_path: Path) -> None:
 def test_a_spreadsheet_may_have_saved_it(sign: str, tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_text(f"\ufeffHash{sign}Action{sign}Label\r\n{HASH.upper()}{sign}Relabel{sign} bees \r\n\r\n")
-    assert read_corrections(path) == [Correction(HASH, "relabel", "bees")]
+    assert read_corrections(path) == [Correction(HASH, "relabel", " bees ")]
 
 
 @pytest.mark.parametrize(
@@ -128,3 +129,43 @@ def test_every_command_takes_them(command: str, tmp_path: Path) -> None:
     root = clean(tmp_path / "data", each=4)
     with pytest.raises(DataError, match=r"none\.csv, the corrections, does not exist"):
         CALLS[command](root, tmp_path / "none.csv")
+
+
+def test_a_class_that_is_emptied_is_gone_and_a_single_one_is_refused(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=6)
+    all_ants = [Correction(file_hash(p), "relabel", "bees") for p in (root / "ants").iterdir()]
+    write_corrections(tmp_path / "c.csv", all_ants)
+    data = load_dataset(root, corrections=tmp_path / "c.csv")
+    assert data.class_names == ("bees", "wasps")
+    assert np.bincount(data.labels).tolist() == [12, 6]
+    assert any("no image of 'ants'" in note for note in data.notes)
+    rest = [Correction(file_hash(p), "leave-out") for p in (root / "wasps").iterdir()]
+    write_corrections(tmp_path / "c.csv", [*all_ants, *rest])
+    with pytest.raises(DataError, match="leaves images of one class only, 'bees'"):
+        load_dataset(root, corrections=tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize("before", ["sep=;\r\n", "\n", "\r\n\r\n"])
+def test_lines_before_the_header_and_western_letters_are_borne(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(f"{before}hash;action;label\r\n{HASH};relabel;Café\r\n".encode("cp1252"))
+    assert read_corrections(path) == [Correction(HASH, "relabel", "Café")]
+
+
+def test_a_name_with_a_blank_is_another_class(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=6, classes=("ants", "bees", "bees "))
+    path = root / "ants" / "ants000.png"
+    write_corrections(tmp_path / "c.csv", [Correction(file_hash(path), "relabel", "bees ")])
+    data = load_dataset(root, corrections=tmp_path / "c.csv")
+    names = [data.origins(i) for i in range(len(data))]
+    assert data.class_names[data.labels[names.index("ants/ants000.png")]] == "bees "
+
+
+def test_what_only_a_record_names_is_not_opened_and_what_the_user_names_is(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("hash,action\npassword,x\n")
+    for data in ("digits", "hf:somewhere/else"):
+        with pytest.raises(UsageError, match="is not read unasked"):
+            load_dataset(data, recorded_in="a stranger's run", corrections=secret)
+    with pytest.raises(UsageError, match="hf:somewhere/else is named by"):
+        load_dataset("hf:somewhere/else", recorded_in="a stranger's run")

@@ -118,6 +118,7 @@ MENDED: dict[str, Callable[[Path], None]] = {
     "other-case": _rename("test/Ants", "test/ants"),
     "missing-from-test": _add_class,
     "exact-copies": _move("copy_*"),
+    "exact-across-parts": _move("again_*"),
     "exact-across-labels": lambda root: [
         (root / "bees" / p.name).unlink() for p in sorted((root / "bees").glob("ants*"))
     ],
@@ -315,6 +316,106 @@ def test_labels_are_judged_by_a_network_that_has_not_seen_the_image(tmp_path: Pa
     names_judged = report.found.survey.names(check.index)
     ranks = np.argsort(np.argsort(check.own))
     assert all(ranks[names_judged.index(f"{names[1]}/{path.name}")] < 0.2 * len(ranks) for path in moved)
+
+
+# --------------------------------------------------------------------------------------- what was wrong here once
+
+
+def test_a_corrections_file_in_use_or_edited_is_never_written_over(tmp_path: Path) -> None:
+    root = planted("saved-again", tmp_path)
+    first = examined(root, tmp_path).corrections
+    assert first is not None
+    lines = first.read_text().splitlines(keepends=True)
+    assert examined(root, tmp_path, corrections=first).corrections is None
+    assert first.read_text() == "".join(lines)
+    first.write_text("".join(lines[:3]))  # all but two were struck out
+    again = examined(root, tmp_path)
+    assert again.corrections == first.with_name("corrections-2.csv")
+    assert first.read_text() == "".join(lines[:3])
+    assert examined(root, tmp_path).corrections == again.corrections  # its own is written over
+
+
+@pytest.mark.parametrize(("classes", "each"), [(30, 3), (2, 2), (3, 12)])
+def test_few_images_a_class_or_few_groups_end_in_no_error(classes: int, each: int, tmp_path: Path) -> None:
+    root = clean(tmp_path / "data", each=each, classes=tuple(f"kind {chr(97 + i)}x" for i in range(classes)))
+    for i, path in enumerate(sorted(root.rglob("*.png"))):
+        path.rename(path.with_name(f"clip{i % 3}_{i}.png"))
+    one = root / "kind ax"
+    for path in sorted(one.iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"))
+    examined(root, tmp_path, group="^(clip[0-9])")
+    report = doctor(root, labels=True, runs=tmp_path / "runs", limit=classes * 2) if classes == 2 else None
+    assert report is None or not report.summary["labels_checked"]
+
+
+def test_a_table_is_not_judged_by_what_lies_beside_it(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    (root / "other").mkdir()
+    rows = []
+    for path in sorted(root.rglob("*.png")):
+        rows.append(f"{path.name},{path.parent.name}")
+        path.rename(root / path.name)
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    assert [f for f in examined(root / "labels.csv", tmp_path).findings if f.grade == "fault"] == []
+    assert "strays" not in kinds(examined(root, tmp_path, label_from="^([a-z]+)"))
+
+
+def test_images_loose_in_a_part_are_told(tmp_path: Path) -> None:
+    root = in_parts(tmp_path / "data")
+    pattern(9).save(root / "train" / "loose.png")
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "strays"]
+    assert finding.where == ("train/loose.png",)
+
+
+def test_scans_and_photographs_of_the_same_numbers_may_be_classes(tmp_path: Path) -> None:
+    for i in range(20):
+        for name, image in (
+            ("scan", pattern(i).convert("L").point(lambda v: 255 * (v > 128))),
+            ("photo", pattern(500 + i)),
+        ):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            image.save(tmp_path / "data" / name / f"{i:04}.png")
+    (finding,) = [f for f in examined(tmp_path / "data", tmp_path).findings if f.kind == "masks"]
+    assert finding.grade == "doubt"
+
+
+def test_narrow_images_of_16_bits_are_not_blank(tmp_path: Path) -> None:
+    for i in range(20):
+        grey = np.asarray(pattern(i).convert("L")).astype(np.uint16) * 4
+        (tmp_path / "data" / ("ants", "bees")[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(tmp_path / "data" / ("ants", "bees")[i % 2] / f"{i}.png")
+    assert "blank" not in kinds(examined(tmp_path / "data", tmp_path))
+
+
+def test_letters_in_two_cases_are_a_doubt_and_words_with_an_s_no_groups(tmp_path: Path) -> None:
+    root = clean(tmp_path / "letters", each=12, classes=("A", "a", "B", "b"))
+    assert [f.grade for f in examined(root, tmp_path).findings if f.kind == "names-alike"] == ["doubt", "doubt"]
+    root = clean(tmp_path / "numbers", each=12, classes=tuple(f"class{i}" for i in range(6)))
+    assert "groups-as-classes" not in kinds(examined(root, tmp_path))
+
+
+def test_with_their_groups_frames_are_no_fault(tmp_path: Path) -> None:
+    root = planted("frames-of-videos", tmp_path)
+    report = examined(root, tmp_path, group=r"^(.*?)\d+\D*$")
+    assert not {"frames-of-video", "shortcut"} & kinds(report)
+    assert report.corrections is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such links")
+def test_a_link_to_itself_in_the_root_ends(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    os.symlink("round", root / "round")
+    assert "links-broken" in kinds(examined(root, tmp_path))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such links")
+def test_a_linked_class_folder_is_read_and_not_said_to_be_left_out(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    (root / "wasps").rename(root / ".store")
+    os.symlink(".store", root / "wasps")
+    report = examined(root, tmp_path)
+    assert report.summary["classes"] == 3
+    assert "links-inside" not in kinds(report)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such links")

@@ -50,6 +50,18 @@ def test_whole_images_are_read_from_it(tmp_path: Path) -> None:
     assert data.origins(3) == "t, row 4"
 
 
+def test_of_several_columns_of_images_the_first_is_meant_or_the_one_that_is_named(tmp_path: Path) -> None:
+    columns = {
+        "image": [encoded(i) for i in range(20)],
+        "mask": [encoded(100 + i) for i in range(20)],
+        "label": [("ant", "bee")[i % 2] for i in range(20)],
+    }
+    path = write(tmp_path / "t.parquet", columns)
+    for asked, start in ((None, 0), ("image", 0), ("mask", 100)):
+        data = load_dataset(path, path_column=asked, image_size=24)
+        assert all(np.array_equal(data.images[i], np.asarray(pattern(start + i, 24))) for i in range(20))
+
+
 def hub(tmp_path: Path, parts: dict[str, range]) -> Path:
     """A folder of Parquet files, as the Hub has them."""
     datasets = pytest.importorskip("datasets")

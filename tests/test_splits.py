@@ -277,3 +277,19 @@ def test_ten_thousand_classes_of_two_images_are_split_at_once() -> None:
     result = cut(mix(1, np.arange(20_000)), np.arange(20_000) % 10_000)
     assert sum(map(len, result.parts.values())) == 20_000
     assert len(np.unique(result.parts["train"] % 10_000)) == 10_000
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_group_takes_the_last_training_images_of_a_class_along(seed: int) -> None:
+    """One class stands in one group, the other in all."""
+    random = np.random.default_rng(seed)
+    groups = np.array([f"p{random.integers(1 << 30)}" for _ in range(6)])[np.repeat(np.arange(6), 8)]
+    labels = np.array([int(i >= 5) for i in range(48)])
+    keys = random.integers(1, 1 << 62, 48).astype(np.uint64)
+    unsplit = Unsplit(
+        "x", ("a", "b"), labels, np.full(48, "", "U5"), 8, np.zeros((48, 8, 8, 3), np.uint8), groups=groups
+    )
+    parts = split(unsplit, keys).parts
+    assert set(labels[parts["train"]]) == {0, 1}
+    for group in np.unique(groups):
+        assert sum(np.isin(np.flatnonzero(groups == group), index).any() for index in parts.values()) == 1

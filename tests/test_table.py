@@ -273,6 +273,19 @@ def test_groups_of_a_column_stay_on_one_side(folder: Path) -> None:
         load_dataset(path, group="whom")
 
 
+def test_groups_by_a_pattern_and_by_a_column_in_another_case(folder: Path) -> None:
+    rows = [f"{p},{label},patient{i // 6}".replace("/", "\\") for i, (p, label) in enumerate(ROWS)]
+    path = table(folder, "\n".join(["path,label,Who", *rows]))
+    assert len(np.unique(load_dataset(path, group="who").together)) == 10
+    by_pattern = load_dataset(path, group=r"(\d)\d?\.png")
+    assert len(np.unique(by_pattern.together)) == 10
+
+
+def test_a_column_called_part_may_mean_something_else(folder: Path) -> None:
+    rows = [f"{p},{label},{('elbow', 'hand')[i % 2]}" for i, (p, label) in enumerate(ROWS)]
+    assert len(load_dataset(table(folder, "\n".join(["path,label,part", *rows])))) == 60
+
+
 def test_labels_of_names_in_a_table(folder: Path) -> None:
     path = table(folder, "\n".join(["path", *(p for p, _ in ROWS)]))
     assert load_dataset(path, label_from="(cat|dog)/").class_names == ("cat", "dog")

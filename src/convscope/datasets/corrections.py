@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,12 +50,7 @@ def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
 
 def read_corrections(path: Path) -> list[Correction]:
     """The corrections in a file. Raises DataError naming the line that does not fit."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}, the corrections, does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, the corrections, cannot be read: {error}.") from None
+    text = _text(path)
     reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
     found: list[Correction] = []
     header: list[str] = []
@@ -78,6 +74,21 @@ def read_corrections(path: Path) -> list[Correction]:
     return found
 
 
+def _text(path: Path) -> str:
+    """What stands in the file, without what a spreadsheet puts before the header."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}, the corrections, does not exist.") from None
+    except OSError as error:
+        raise DataError(f"{path}, the corrections, cannot be read: {error.strerror or error}.") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")  # as a spreadsheet saves it
+    return re.sub(r"^\s*(sep=.[ \t]*\r?\n\s*)?", "", text)
+
+
 def _delimiter(text: str) -> str:
     """What stands between cells: a spreadsheet may have saved the table with semicolons or tabs."""
     first = text.split("\n", 1)[0]
@@ -98,7 +109,7 @@ def _correction(path: Path, line: int, header: list[str], cells: list[str]) -> C
         raise DataError(f"{path}, line {line}: {digest[:40]!r} is no SHA-256 of 64 hexadecimal digits.")
     if action not in ACTIONS:
         raise DataError(f"{path}, line {line}: action {action[:40]!r} is neither {' nor '.join(ACTIONS)}.")
-    label = row.get("label", "")
+    label = dict(zip(header, cells, strict=False)).get("label", "") if row.get("label") else ""
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")
     return Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
@@ -122,9 +133,10 @@ def corrected(
         if correction.action == LEAVE_OUT:
             kept[i] = False
             continue
-        if visible(correction.label) not in number:
-            raise UnknownName(f"class in {source}", correction.label, unsplit.class_names)
-        wanted = number[visible(correction.label)]
+        name = next((n for n in (correction.label, correction.label.strip()) if visible(n) in number), None)
+        if name is None:
+            raise UnknownName(f"class in {source}", correction.label.strip(), unsplit.class_names)
+        wanted = number[visible(name)]
         changed += int(labels[i] != wanted)
         labels[i] = wanted
     if not kept.any():
@@ -134,4 +146,18 @@ def corrected(
     note += f"; {strange:,} are of images that are not here" if strange else ""
     index = np.flatnonzero(kept)
     found = replace(unsplit, labels=labels, notes=(*unsplit.notes, f"{note} ({source})."))
-    return found.take(index), digests_N32[index]
+    return _without_emptied(found.take(index), unsplit, source), digests_N32[index]
+
+
+def _without_emptied(found: Unsplit, before: Unsplit, source: str) -> Unsplit:
+    """The images without the classes that corrections have emptied; DataError where one class is left of several."""
+    had, has = (np.bincount(u.labels, minlength=len(before.class_names)) > 0 for u in (before, found))
+    kept = np.flatnonzero(has | ~had)
+    if has.sum() < 2 <= had.sum():
+        raise DataError(f"{source} leaves images of one class only, {before.class_names[int(has.argmax())]!r}.")
+    if len(kept) == len(had):
+        return found
+    gone = ", ".join(repr(before.class_names[c]) for c in np.flatnonzero(had & ~has)[:3])
+    names = tuple(before.class_names[c] for c in kept)
+    note = f"the corrections leave no image of {gone}: there is no such class any more."
+    return replace(found, class_names=names, labels=np.searchsorted(kept, found.labels), notes=(*found.notes, note))

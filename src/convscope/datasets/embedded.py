@@ -22,7 +22,7 @@ from .unsplit import Unsplit
 
 HUB = "hf:"
 ROWS = 256  # read at a time
-FILE = "{:08d}.image"
+FILE = "{:08d}-{}.image"
 
 
 def load_parquet(path: Path, need: Need = "training", source: Source | None = None, skip: bool = False) -> Unsplit:
@@ -68,11 +68,11 @@ def _by_row(unsplit: Unsplit) -> Unsplit:
     """The images named by their rows, where the table itself held them."""
     if unsplit.files[0].suffix != Path(FILE).suffix:
         return unsplit
-    return replace(unsplit, origins=lambda i: f"{unsplit.name}, row {int(unsplit.files[i].stem) + 1}")
+    return replace(unsplit, origins=lambda i: f"{unsplit.name}, row {int(unsplit.files[i].stem.split('-')[0]) + 1}")
 
 
-def _of_parts(name: str, wanted: str, parts: Mapping[str, Any]) -> Table:
-    """One table of all parts, with the part of each row in a column ``split`` where there are several."""
+def _of_parts(name: str, wanted: str, parts: Any) -> Table:
+    """One table of all parts, a dict of datasets; a column ``split`` says the part of each row, where it has several."""
     from datasets import ClassLabel, Image
 
     first = next(iter(parts.values()))
@@ -96,17 +96,22 @@ def _table(path: Path, header: list[str], rows: Iterable[dict[str, Any]], identi
     """The rows as cells of text; an image that is held by a row becomes a file in the cache, named in its cell."""
     place = cache_folder() / "embedded" / identity[:40]
     cells: list[tuple[str, ...]] = []
-    held = ""
+    held: list[str] = []
     for number, row in enumerate(rows):
         for name, value in row.items():
             if isinstance(value, bytes):
-                held, file = name, place / FILE.format(number)
+                held += [] if name in held else [name]
+                file = place / FILE.format(number, header.index(name))
                 if not file.exists() or file.stat().st_size != len(value):
                     write_derived(file, value)
                 row[name] = str(file)
         cells.append(tuple("" if row.get(name) is None else str(row[name]) for name in header))
-    named = tuple("path" if name == held else f"{name} (text)" if held and name == "path" else name for name in header)
-    return Table(path, named, cells, list(range(1, len(cells) + 1)))
+    lines = list(range(1, len(cells) + 1))
+    if not held or "path" in held:
+        return Table(path, tuple(header), cells, lines)
+    first = min(map(header.index, held))  # what the table holds is meant, and the first of several
+    named = ("path", *("path (text)" if name == "path" else name for name in header))
+    return Table(path, named, [(row[first], *row) for row in cells], lines)
 
 
 def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:

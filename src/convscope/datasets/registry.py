@@ -70,12 +70,13 @@ def list_images(data: str | Path, options: DatasetOptions) -> Listing:
 def find_images(data: str, options: DatasetOptions) -> Unsplit:
     """The images that ``data`` names, neither hashed nor split. Raises as ``load_dataset`` does."""
     source = options.source()
+    _check_recorded(data, options)
     if data in DATASETS:
         _check_plain(data, source)
         return DATASETS[data](options.data_root, options.progress)
     if data.startswith(HUB):
+        remember(Path(data))
         return load_from_hub(data, options.need, source)
-    _check_recorded(data, options)
     try:
         path = expanded(data)
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()
@@ -106,7 +107,8 @@ def _check_recorded(data: str, options: DatasetOptions) -> None:
     """UsageError where a run's record, and nobody here, names a file that would be read."""
     if options.recorded_in is None:
         return
-    for path, option in ((data, "DATA"), (options.images, "--images"), (options.corrections, "--corrections")):
+    own = None if data in DATASETS else data
+    for path, option in ((own, "DATA"), (options.images, "--images"), (options.corrections, "--corrections")):
         if path is not None:
             check_named(Path(path), options.recorded_in, option)
 

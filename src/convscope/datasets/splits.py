@@ -138,6 +138,8 @@ def _serve_missed(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable:
             present = {p: np.unique(keys[mine[part[mine] == p]]) for p in PARTS}
             donors = [present[p] for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
             candidates = np.intersect1d(np.concatenate(donors), keys[mine[may_move[mine]]]) if donors else []
+            if wanted != "train":
+                candidates = [key for key in candidates if not _empties_training(part, unsplit.labels, keys == key)]
             if len(present[wanted]) or not len(candidates):
                 continue
             part[keys == candidates[0]] = wanted
@@ -146,6 +148,13 @@ def _serve_missed(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable:
         f"{_classes(names)} would have missed {wanted}: the image with the lowest hash was moved there."
         for wanted, names in served.items()
     ]
+
+
+def _empties_training(part: np.ndarray, labels: np.ndarray, moved: np.ndarray) -> bool:
+    """Whether a class would lose its last training image if these were moved, as a group of several classes may do."""
+    trained = part == "train"
+    left = np.bincount(labels[trained & ~moved], minlength=labels.max() + 1)
+    return bool((left[np.unique(labels[trained & moved])] == 0).any())
 
 
 def _holds(part: np.ndarray, unsplit: Unsplit, names: Iterable[str] = PARTS) -> np.ndarray:

@@ -50,7 +50,7 @@ def images_of_table(table: Table, need: Need, source: Source, skip: bool = False
     names, labels, more = _classes(table, what, index, source, files)
     if len(names) < 2 and need == "training":
         raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
-    part = table.find("split", None)
+    part = _part_column(table)
     given = (
         [_part(path, line, cell) for line, cell in zip(table.lines, table.column(part), strict=True)] if part else []
     )
@@ -63,7 +63,7 @@ def images_of_table(table: Table, need: Need, source: Source, skip: bool = False
         files=files,
         root=path.parent,
         notes=(*table.notes, *notes, *more, *map(one_or_two, alike(names))),
-        groups=_groups(table, where, source),
+        groups=_groups(table, files, source),
     )
 
 
@@ -105,19 +105,16 @@ def _classes(
     return names, [number[text] for text in raw], ()
 
 
-def _groups(table: Table, where: str, source: Source) -> np.ndarray | None:
+def _groups(table: Table, files: Sequence[Path], source: Source) -> np.ndarray | None:
     """What stays on one side: a column of that name, or what a pattern finds in the paths."""
     if source.group is None:
         return None
-    if source.group in table.header:
-        return np.array(table.column(source.group))
-    try:
-        re.compile(source.group)
-    except re.error:
-        table.find("group", source.group)  # neither a pattern nor a column: it says so
-    if re.fullmatch(r"\w+", source.group):
-        table.find("group", source.group)
-    return groups_of_paths(table.column(where), source.group)
+    plain = re.fullmatch(r"[\w\s-]+", source.group) is not None  # a column's name, and no pattern
+    if plain or source.group in table.header:
+        column = table.find("group", source.group)
+        assert column is not None  # else it was refused
+        return np.array(table.column(column))
+    return groups_of_paths([path.as_posix() for path in files], source.group)
 
 
 # --------------------------------------------------------------------------------------------------------- the files
@@ -217,6 +214,14 @@ def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of classes, those that stand there twice with their number behind."""
     count = Counter(names)
     return tuple(f"{name} ({i})" if count[name] > 1 else name for i, name in enumerate(names))
+
+
+def _part_column(table: Table) -> str | None:
+    """The column that says each image's part: one called split, or one like it that says nothing else."""
+    found = table.find("split", None)
+    if found is None or found.casefold() == "split":
+        return found
+    return found if all(plain_part(cell) for cell in table.column(found) if cell) else None
 
 
 def _part(path: Path, line: int, cell: str) -> str:

@@ -100,8 +100,9 @@ def _told_off(watched: Watched, guess: float) -> float:
     known = np.flatnonzero(np.isfinite(nats) & np.isfinite(told))[:BEGINNING]
     if not len(known):
         return math.nan
-    largest = np.maximum(np.maximum(np.abs(nats), np.abs(told))[known], guess)
-    return float(np.median(np.abs(told - nats)[known] / largest))
+    nats, told = nats[known], told[known]
+    largest = np.maximum(np.maximum(np.abs(nats), np.abs(told)), guess)
+    return float(np.median(np.abs(told - nats) / largest))
 
 
 def is_other(seen: Mapping[str, float]) -> bool:

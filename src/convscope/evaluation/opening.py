@@ -11,7 +11,7 @@ from typing import Any
 from ..classifying.classifier import Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
-from ..datasets.named_before import check_named
+from ..datasets.named_before import check_named, remember
 from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
 from ..given import takes_what_is_meant
@@ -59,7 +59,9 @@ def source_of(options: Corrections, recorded: Mapping[str, str | None] | None, r
     recorded = recorded or {}
     for name in ("images", "corrections"):
         path = recorded.get(name)
-        if said[name] is None and path is not None:
+        if said[name] is not None:
+            remember(Path(said[name]))
+        elif path is not None:
             check_named(Path(path), record, f"--{name}")
     return {name: value if value is not None else recorded.get(name) for name, value in said.items()}
 

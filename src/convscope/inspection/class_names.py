@@ -25,47 +25,54 @@ _SAME = (
     ("letter case", str.casefold),
     ("signs between words", lambda name: re.sub(r"[\s_.-]+", " ", name).strip()),
 )
+MAY_BE_MEANT = ("letter case", "signs between words")
 _GROUP_WORDS = re.compile(
-    r"(?:patients?|subj(?:ect)?s?|subs?|person|participants?|case|slide|scan|study|series|session|video|vid|clip|seq"
+    r"(?:^|[^a-z])(?:patients?|subj(?:ect)?s?|subs?|person|participants?|case|slide|scan|study|series|session|video|vid|clip|seq"
     r"(?:uence)?|scene|frames?|take|day|date|batch|camera|cam|folder|dir|p|s|id)$",
     re.IGNORECASE,
 )
 
 
-def name_findings(class_names: Sequence[str]) -> Iterator[Finding]:
+def name_findings(unsplit: Unsplit) -> Iterator[Finding]:
     """Names of classes that a reader takes for one."""
-    seen: list[tuple[str, str, str]] = []
-    names = sorted(class_names)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            why = same_to_a_reader(one, other)
-            if why:
-                seen.append((one, other, why))
-    for one, other, why in seen:
+    names = sorted(unsplit.class_names)
+    pairs = pairs_alike(names)
+    for one, other, why in pairs:
         yield Finding(
             "names-alike",
-            "doubt" if why.startswith("signs") else "fault",
+            "doubt" if why in MAY_BE_MEANT and _side_by_side(unsplit, one, other) else "fault",
             f"classes {one!r} and {other!r} differ in {why} alone, and count as two.",
             2,
             "give both one name if they are one class.",
             (one, other),
             {"differ_in": why},
         )
-    ends = [name for name in names if name != name.strip() and not any(name in pair[:2] for pair in seen)]
-    for name in ends:
-        told = f"the class {name!r} has a blank at an end of its name."
-        yield Finding("names-alike", "doubt", told, 1, "rename it, or tables will not find it.", (name,))
+    told = {name for pair in pairs for name in pair[:2]}
+    for name in names:
+        if name != name.strip() and name not in told:
+            sentence = f"the class {name!r} has a blank at an end of its name."
+            yield Finding("names-alike", "doubt", sentence, 1, "rename it, or tables will not find it.", (name,))
 
 
-def same_to_a_reader(one: str, other: str) -> str:
-    """How two different names differ, where a reader would not see it; empty where they are two."""
-    for count in range(1, len(_SAME) + 1):
-        left, right = one, other
-        for _, rule in _SAME[:count]:
-            left, right = rule(left), rule(right)
-        if left == right:
-            return _SAME[count - 1][0]
-    return ""
+def pairs_alike(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Two different names and how they differ, where a reader would not see it."""
+    found: dict[tuple[str, str], str] = {}
+    for count, (why, _) in enumerate(_SAME, 1):
+        first: dict[str, str] = {}
+        for name in names:
+            read = name
+            for _, rule in _SAME[:count]:
+                read = rule(read)
+            one = first.setdefault(read, name)
+            if one != name:
+                found.setdefault((one, name), why)
+    return [(one, other, why) for (one, other), why in sorted(found.items())]
+
+
+def _side_by_side(unsplit: Unsplit, one: str, other: str) -> bool:
+    """Whether both classes have images in one part of the data, as two classes have that are meant."""
+    parts = [set(unsplit.given[unsplit.labels == unsplit.class_names.index(name)].tolist()) for name in (one, other)]
+    return bool(parts[0] & parts[1])
 
 
 def part_findings(unsplit: Unsplit, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:

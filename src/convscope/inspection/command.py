@@ -30,7 +30,7 @@ from .report import DoctorReport
 from .wrong_labels import check_labels
 
 CHECKED = 3000  # images whose labels are judged unasked
-LEAST = 50
+LEAST, FEWEST = 50, 5  # images in all, and of a class
 
 
 @with_options(DoctorOptions)
@@ -46,7 +46,8 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     notes = list(unsplit.notes)
     unsplit = _asked_for(unsplit, options)
     notes += [note for note in unsplit.notes if note not in notes]
-    found = examine(unsplit, refused, options.progress)
+    place = expanded(name)
+    found = examine(unsplit, refused, options.progress, place if place.is_dir() else None)
     laps.lap("reading images")
     told = _why_not(found, options)
     if told:
@@ -56,6 +57,8 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
         laps.lap("labels")
     folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
     summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
+    used = None if options.corrections is None else expanded(options.corrections)
+    summary["corrections_file"] = report.corrections_file(folder, used)
     return report.write(DoctorReport(folder, found, summary))
 
 
@@ -84,10 +87,10 @@ def _why_not(found: Examination, options: DoctorOptions) -> str:
     """Why labels are not judged; empty where they are."""
     good = found.survey.good
     counts = np.bincount(found.survey.unsplit.labels[good])
-    masks = any(finding.kind == "masks" for finding in found.findings)
+    masks = any(finding.kind == "masks" and finding.grade == "fault" for finding in found.findings)
     if options.labels is False:
         return "labels were not judged, as asked."
-    if len(good) < LEAST or (counts >= 2).sum() < 2 or masks:
+    if len(good) < LEAST or (counts >= FEWEST).sum() < 2 or masks:
         return "labels were not judged: there are no two classes of enough images."
     if options.labels is None and len(good) > CHECKED:
         return f"labels were not judged: {len(good):,} images take a while; --labels does it."

@@ -25,6 +25,14 @@ SAME_CLIP = 0.8  # of the pairs whose names differ in a number alone
 _COUNTER = re.compile(r"\d+(?=\D*$)")
 
 
+ADVICE = {
+    ("labels", True): "decide which label is right; the corrections file leaves both out.",
+    ("labels", False): "decide which label is right; the corrections file leaves the second of each out.",
+    ("parts", True): "here they are left out of training by themselves; remove them for other programs.",
+    ("parts", False): "what is tested was trained on: the corrections file leaves them out of training.",
+}
+
+
 @dataclass(frozen=True)
 class Copies:
     """Pairs of images with the same bytes, and pairs that look alike; ``alike_anyway`` says that many always do."""
@@ -37,12 +45,19 @@ class Copies:
     def all(self) -> list[Pair]:
         return [*self.exact, *self.near]
 
-    def numbered(self, count: int) -> np.ndarray:
-        """A number for each of ``count`` images, the same for copies, int64."""
+    def numbered(self, count: int, together: Sequence[Pair] = ()) -> np.ndarray:
+        """A number for each of ``count`` images, the same for copies and for pairs that belong together, int64."""
         numbers = np.arange(count)
-        for members in groups_of(self.all):
+        for members in groups_of([*self.all, *together]):
             numbers[members] = members[0]
         return numbers
+
+
+def same_group(groups_N: np.ndarray) -> list[Pair]:
+    """Each image of a group with the group's first."""
+    seen: dict[str, int] = {}
+    firsts = [seen.setdefault(group, i) if group else i for i, group in enumerate(groups_N.tolist())]
+    return [Pair(first, i, 0.0) for i, first in enumerate(firsts) if first != i]
 
 
 def find_copies(survey: Survey, progress: Progress | None = None) -> Copies:
@@ -106,10 +121,7 @@ def _across(survey: Survey, copies: Copies, wrong: Callable[[Pair], bool], kind:
         sentence = (
             f"{counted(len(found), 'pair')} of {name} {words}: {', '.join(told[:2])}{', ...' if len(told) > 2 else ''}."
         )
-        advice = {
-            "labels": "decide which label is right; the corrections file leaves them out.",
-            "parts": "what is tested was trained on: leave them out of training, as the corrections file does.",
-        }[kind]
+        advice = ADVICE[kind, pairs is copies.exact]
         details = {"pairs": [_pair_json(survey, pair) for pair in found]}
         grade = "fault" if grave else "doubt"
         exactly = "exact" if pairs is copies.exact else "near"
@@ -141,7 +153,7 @@ def _near(survey: Survey, copies: Copies, part_of: np.ndarray) -> Iterator[Findi
 def _frames(survey: Survey, copies: Copies) -> Iterator[Finding]:
     """Near copies whose names differ in a number: frames of a video, that belong on one side."""
     files = survey.unsplit.files
-    if not files or not copies.near:
+    if not files or not copies.near or survey.unsplit.groups is not None:
         return
     clip = [_COUNTER.sub("#", path.stem) for path in files]
     together = [
@@ -186,7 +198,10 @@ def extra_copies(survey: Survey, copies: Copies, given: Sequence[str]) -> list[t
                 pair.first, f"the same image is under {survey.label(pair.first)} and {survey.label(pair.second)}"
             )
     order = {"test": 0, "val": 1, "": 2, "train": 2}
+    groups = survey.unsplit.groups
     for pair in copies.near:
+        if groups is not None and groups[pair.first] == groups[pair.second] != "":
+            continue  # they stay on one side
         keep, leave = sorted((pair.first, pair.second), key=lambda i: (order[given[i]], i))
         if keep not in found:
             found.setdefault(leave, f"a near copy of {survey.unsplit.origin(keep)}")

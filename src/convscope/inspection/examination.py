@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..images.file_names import is_image_name
 from ..progress import Progress
 from .class_names import group_findings, name_findings, part_findings
-from .copy_findings import Copies, copy_findings, extra_copies, find_copies
+from .copy_findings import Copies, copy_findings, extra_copies, find_copies, same_group
 from .findings import Finding, in_order
 from .kinds import ending_findings, file_findings, image_findings
 from .masks import mask_findings
@@ -62,7 +62,10 @@ class Examination:
             for place in check.doubtful:
                 name = seen.unsplit.class_names[check.likeliest[place]]
                 put(int(check.index[place]), RELABEL, f"{check.chance[place]:.0%} sure of {name}", name)
-        return list({row.digest: row for _, row in sorted(rows.items())}.values())
+        by_digest: dict[str, Correction] = {}
+        for _, row in sorted(rows.items(), key=lambda item: (item[1].action != LEAVE_OUT, item[0])):
+            by_digest.setdefault(row.digest, row)
+        return list(by_digest.values())
 
     def with_labels(self, check: LabelCheck) -> Examination:
         """The same, with the labels that are likely wrong."""
@@ -71,8 +74,10 @@ class Examination:
         return replace(self, findings=in_order([*self.findings, *more]), labels=check)
 
     def numbers(self) -> np.ndarray:
-        """A number for each image, the same for copies."""
-        return self.copies.numbered(len(self.survey))
+        """A number for each image, the same for copies and within a group."""
+        groups = self.survey.unsplit.groups
+        together = [] if groups is None else same_group(groups)
+        return self.copies.numbered(len(self.survey), together)
 
 
 def find_data(data: str, options: DatasetOptions) -> tuple[Unsplit, list[Finding]]:
@@ -110,8 +115,10 @@ def _as_it_is(data: str, options: DatasetOptions) -> Unsplit:
     return Unsplit(root.resolve().name, names, labels, given, IMAGE_SIZE, files=tuple(files), root=root)
 
 
-def examine(unsplit: Unsplit, refused: list[Finding], progress: Progress | None = None) -> Examination:
-    """Run every check but that of labels, which needs features."""
+def examine(
+    unsplit: Unsplit, refused: list[Finding], progress: Progress | None = None, folder: Path | None = None
+) -> Examination:
+    """Run every check but that of labels, which needs features. ``folder`` is what else stands there, looked at too."""
     seen = survey(unsplit, progress)
     if unsplit.validation is not None:
         unsplit = replace(unsplit, given=with_validation(unsplit, keys(seen.digests), unsplit.validation))
@@ -119,22 +126,22 @@ def examine(unsplit: Unsplit, refused: list[Finding], progress: Progress | None 
     parts = split(unsplit, keys(seen.digests)).parts
     copies = find_copies(seen, progress) if len(seen.good) else Copies([], [])
     found = Examination(seen, copies, parts, ())
-    return replace(found, findings=in_order([*refused, *_findings(found)]))
+    return replace(found, findings=in_order([*refused, *_findings(found, folder)]))
 
 
-def _findings(found: Examination) -> Iterator[Finding]:
+def _findings(found: Examination, folder: Path | None) -> Iterator[Finding]:
     seen = found.survey
     unsplit = seen.unsplit
     yield from file_findings(seen)
-    if unsplit.root is not None and unsplit.root.is_dir() and unsplit.files:
-        yield from place_findings(walk(unsplit.root))
+    if folder is not None:
+        yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files}))
     masks = list(mask_findings(seen))
     yield from masks
-    yield from name_findings(unsplit.class_names)
+    yield from name_findings(unsplit)
     yield from group_findings(unsplit)
     yield from part_findings(unsplit, found.parts)
     yield from copy_findings(seen, found.copies, found.parts)
-    if not masks:
+    if not any(finding.grade == "fault" for finding in masks):
         yield from shortcut_findings(seen, found.numbers())
     yield from ending_findings(seen)
     yield from image_findings(seen)

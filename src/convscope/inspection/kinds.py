@@ -22,7 +22,7 @@ ENDINGS = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "AVIF": (".avif",),
-    "HEIC": (".heic", ".heif"),
+    "HEIC": (".heic", ".heif", ".hif"),
 }
 _READ_SUFFIXES = {end: kind for kind, ends in ENDINGS.items() for end in ends}
 TINY = 16  # pixels of the shorter side, under which an image shows little
@@ -62,7 +62,7 @@ def ending_findings(survey: Survey) -> Iterator[Finding]:
         i
         for i in survey.good
         if _READ_SUFFIXES.get(survey.unsplit.files[i].suffix.lower(), "") != survey.rows["format"][i]
-        and survey.unsplit.files[i].suffix
+        and survey.unsplit.files[i].suffix not in ("", ".image")
     ]
     if wrong:
         kinds = Counter(f"{survey.rows['format'][i]} named {Path(survey.unsplit.files[i]).suffix}" for i in wrong)
@@ -100,7 +100,7 @@ def image_findings(survey: Survey) -> Iterator[Finding]:
             names = survey.names(good[which])
             sentence = f"{counted(int(which.sum()), 'image')} {told}{share}: {some(names)}."
             yield Finding(kind, "note", sentence, int(which.sum()), advice, first(names))
-    flat = rows["span"][good] < FLAT
+    flat = (rows["span"][good] < FLAT) & ~rows["deep"][good]  # of those `--stretch` may bring out more
     if flat.any():
         names = survey.names(good[flat])
         told = f"{counted(int(flat.sum()), 'image')} of a single grey or colour: {some(names)}."

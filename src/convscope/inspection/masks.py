@@ -23,15 +23,21 @@ _ADDED = re.compile(
     re.IGNORECASE,
 )
 
+_CALLED = re.compile(r"mask|truth|annot|label|segment|(^|[\W_])(gt|seg|mattes?|alphas?)([\W_]|$)", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """A folder of masks, and the folder whose images they are of: ``paired`` of its ``count`` have an image there."""
+    """A folder of masks, and the folder whose images they are of: ``paired`` of its ``count`` have an image there.
+
+    ``named`` says whether names call them masks too: black and white scans may have the numbers of photographs.
+    """
 
     masks: str
     images: str
     count: int
     paired: int
+    named: bool
 
 
 def looks_like_mask(rows: np.ndarray) -> np.ndarray:
@@ -70,8 +76,14 @@ def mask_folders(survey: Survey) -> list[MaskFolder]:
             and shared[best] >= MOST * len(stems)
             and len(mine) >= MOST * _expected(members, mine, best == folder)
         ):
-            found.append(MaskFolder(folder, best, len(mine), shared[best]))
+            found.append(MaskFolder(folder, best, len(mine), shared[best], _is_called(folder, survey, mine)))
     return found
+
+
+def _is_called(folder: str, survey: Survey, mine: list[int]) -> bool:
+    """Whether a folder's name, or what is added to the names of its files, says that they are masks."""
+    added = sum(bare(survey.unsplit.files[i].stem) != survey.unsplit.files[i].stem.casefold() for i in mine)
+    return _CALLED.search(folder) is not None or added >= MOST * len(mine)
 
 
 def _expected(members: list[int], mine: list[int], within: bool) -> int:
@@ -96,10 +108,10 @@ def mask_findings(survey: Survey) -> Iterator[Finding]:
         )
         yield Finding(
             "masks",
-            "fault",
+            "fault" if folder.named else "doubt",
             f"{told} (few grey values, no colour).",
             folder.count,
-            "a mask is no image to classify: move that folder out of the data, or train a segmentation.",
+            "a mask is no image to classify: if they are masks, move that folder out of the data.",
             first([folder.masks, folder.images]),
             {"masks": folder.masks, "images": folder.images, "paired": folder.paired},
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..datasets.folder import UNREAD
+from ..datasets.part_names import plain_part
 from ..images.file_names import is_image_name
 from ..visible import visible
 from .findings import Finding, Grade, first, some
@@ -43,8 +44,8 @@ class Places:
     empty: list[str] = field(default_factory=list)  # folders without anything in them
 
 
-def walk(root: Path) -> Places:
-    """Walk through all of a folder, entering no link."""
+def walk(root: Path, used: Collection[str] = ()) -> Places:
+    """Walk through all of a folder, entering no link; ``used`` are the paths of images that were taken from it."""
     found = Places()
     real = root.resolve()
     stems = {}
@@ -62,9 +63,25 @@ def walk(root: Path) -> Places:
                 found.system.append(name)
             continue
         _file(found, entry, name, stems.setdefault(folder, _stems(folder)))
-    if any(entry.is_dir() for entry in _listed(root)):
-        found.strays = [visible(e.name) for e in _listed(root) if is_image_name(e.name) and not e.name.startswith(".")]
+    found.strays = [name for folder in _above_classes(root) for name in _loose(folder, root, used)]
+    inside = {os.path.dirname(path) for path in used}
+    found.linked = [n for n in found.linked if not any(_within(path, os.path.join(root, n)) for path in inside)]
     return found
+
+
+def _above_classes(root: Path) -> list[Path]:
+    """The folders whose images are in no class: the root, and parts within it that hold folders."""
+    parts = [root / entry.name for entry in _listed(root) if plain_part(entry.name) and os.path.isdir(entry.path)]
+    return [f for f in (root, *parts) if any(os.path.isdir(entry.path) for entry in _listed(f))]
+
+
+def _loose(folder: Path, root: Path, used: Collection[str]) -> list[str]:
+    names = [e.name for e in _listed(folder) if is_image_name(e.name) and not e.name.startswith(".")]
+    return [visible(os.path.relpath(folder / n, root)) for n in names if os.fspath(folder / n) not in used]
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, os.DirEntry]]:
@@ -131,7 +148,7 @@ def place_findings(found: Places) -> Iterator[Finding]:
     """What of it a user should know."""
     told: list[_Told] = [
         ("special", "fault", "pipes, sockets or devices instead of files", found.special, "move them away."),
-        ("links-outside", "fault", "links that lead out of the folder", found.outside, "copy what they point to."),
+        ("links-outside", "doubt", "links that lead out of the folder", found.outside, "copy what they point to."),
         ("links-broken", "fault", "links that lead nowhere", found.broken, "mend or remove them."),
         ("unfinished", "fault", "left by uploads or downloads that broke off", found.unfinished, "fetch these again."),
         ("strays", "fault", "images outside the class folders, left out", found.strays, "put each into its folder."),

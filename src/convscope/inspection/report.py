@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from PIL import Image
 
 from ..canvas.pages import page
 from ..datasets.corrections import write_corrections
-from ..errors import ImageError
+from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
-from ..storage import commit_json, finite, make_folder, sweep_temporaries, write_derived
+from ..storage import commit_json, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
 from .examination import Examination
 from .findings import GRADES, Finding, counted
 from .survey import Survey
 
+NAME = "corrections.csv"
 TEMPLATE = Path(__file__).with_name("report.html")
 SHOWN_PAIRS, SHOWN_LABELS, SHOWN_FITS = 48, 60, 6
 SIDE = 112  # pixels of an image on the page
@@ -45,7 +47,7 @@ class DoctorReport(Noted):
     @property
     def corrections(self) -> Path | None:
         """The corrections file; None where there is nothing to correct."""
-        return self.folder / "corrections.csv" if self.summary["corrections"] else None
+        return self.folder / self.summary["corrections_file"] if self.summary["corrections"] else None
 
 
 def verdict(found: Examination) -> str:
@@ -67,11 +69,9 @@ def write(report: DoctorReport) -> DoctorReport:
     make_folder(report.folder)
     sweep_temporaries(report.folder)
     found = report.found
-    path = report.folder / "corrections.csv"
-    if report.summary["corrections"]:
-        write_corrections(path, found.corrections())
-    else:
-        path.unlink(missing_ok=True)
+    if report.corrections is not None:
+        write_corrections(report.corrections, found.corrections())
+        report.summary["corrections_hash"] = file_hash(report.corrections)
     commit_json(report.folder / "doctor.json", finite(report.summary))
     shown = {
         "grades": GRADES,
@@ -83,6 +83,29 @@ def write(report: DoctorReport) -> DoctorReport:
     html = page(TEMPLATE, names=names, summary=report.summary, findings=found.findings, **shown)
     write_derived(report.folder / "index.html", html)
     return report
+
+
+def corrections_file(folder: Path, used: Path | None) -> str:
+    """A name for the corrections: never that of a file that the user has edited, or uses now.
+
+    The file of the last examination is written over where it still is what that wrote, and removed where there is none
+    to write any more.
+    """
+    ours = ""
+    with suppress(DamagedFile):
+        before = read_json(folder / "doctor.json")
+        path = folder / str(before.get("corrections_file") or NAME)
+        if path.is_file() and file_hash(path) == before.get("corrections_hash") and not _same(path, used):
+            ours = path.name
+            path.unlink()
+    if ours:
+        return ours
+    numbers = (f"corrections-{n}.csv" for n in range(2, 10_000))
+    return next(name for name in (NAME, *numbers) if not (folder / name).exists())
+
+
+def _same(path: Path, used: Path | None) -> bool:
+    return used is not None and path.resolve() == used.resolve()
 
 
 def _pairs(found: Examination) -> list[dict[str, Any]]:
@@ -178,6 +201,8 @@ def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dic
         "doubts": grades.count("doubt"),
         "findings": [finding.to_json() for finding in found.findings],
         "corrections": len(found.corrections()),
+        "corrections_file": "",
+        "corrections_hash": "",
         "labels_checked": found.labels is not None,
         "label_accuracy": None if found.labels is None else found.labels.accuracy,
         "notes": list(notes),

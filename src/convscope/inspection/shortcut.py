@@ -48,7 +48,7 @@ def shortcut_findings(survey: Survey, groups_N: np.ndarray) -> Iterator[Finding]
     index = good[np.isin(labels, known)]
     if len(known) < 2:
         return
-    yield from _limits(survey, index, known)
+    yield from _limits(survey, index, known, groups_N)
     index = index[:: max(1, -(-len(index) // MOST_IMAGES))]
     for kind, features, words in (
         ("stored", _stored(survey.rows[index]), "how images are stored (format, mode, sides, quality)"),
@@ -103,11 +103,12 @@ def told_apart(features_NF: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarr
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if (features_NF == features_NF[:1]).all():
+    classes, counts = np.unique(labels_N, return_counts=True)
+    count = min(FOLDS, int(counts.max()), len(np.unique(groups_N)))
+    if count < 2 or (features_NF == features_NF[:1]).all():
         return []
-    classes = np.unique(labels_N)
     chance = np.zeros((len(labels_N), len(classes)))
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer groups than folds
         for train, test in folds.split(features_NF, labels_N, groups_N):
@@ -147,14 +148,14 @@ def _differing(rows: np.ndarray, mine: np.ndarray) -> str:
     return told
 
 
-def _limits(survey: Survey, index: np.ndarray, known: np.ndarray) -> Iterator[Finding]:
+def _limits(survey: Survey, index: np.ndarray, known: np.ndarray, groups_N: np.ndarray) -> Iterator[Finding]:
     """A class whose darkest or brightest pixels end where those of no other class do."""
     labels, names = survey.unsplit.labels[index], survey.unsplit.class_names
     for column, sign, word in (("darkest", 1.0, "darker"), ("brightest", -1.0, "brighter")):
         values = sign * survey.rows[column][index].astype(np.float64)
         limits = {int(c): float(np.quantile(values[labels == c], SHARED)) for c in known}
         for label in known:
-            mine = values[labels == label]
+            mine = np.unique(groups_N[index][labels == label])  # copies and frames are one
             if len(mine) < LIMIT_IMAGES:
                 continue
             others = max(limit for c, limit in limits.items() if c != label)
