@@ -72,7 +72,7 @@ def _by_row(unsplit: Unsplit) -> Unsplit:
 
 
 def _of_parts(name: str, wanted: str, parts: Any) -> Table:
-    """One table of all parts, a dict of datasets; a column ``split`` says the part of each row, where it has several."""
+    """One table of all parts, a dict of datasets; a column ``split`` says the part of each row, if it has several."""
     from datasets import ClassLabel, Image
 
     first = next(iter(parts.values()))
