@@ -31,7 +31,7 @@ def test_the_readme_is_one_screen_and_names_no_address() -> None:
 
 
 def test_its_commands_come_in_the_order_a_person_needs() -> None:
-    order = "transfer explain train evaluate predict explain diagnose export".split()
+    order = "doctor transfer explain train evaluate predict explain diagnose export".split()
     assert [line.split()[1] for line in COMMANDS] == order
 
 
