@@ -380,11 +380,16 @@ def test_classes_of_names_are_found_by_a_pattern(tmp_path: Path) -> None:
         load_dataset(tmp_path / "data", label_from="(")
 
 
-def test_groups_of_names_stay_on_one_side(tmp_path: Path) -> None:
+def clips(root: Path) -> None:
+    """Ten clips of six images in two classes."""
     for i in range(60):
-        path = tmp_path / "data" / ("cat", "dog")[i % 2] / f"clip{i // 6}_{i}.png"
+        path = root / ("cat", "dog")[i % 2] / f"clip{i // 6}_{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+
+
+def test_groups_of_names_stay_on_one_side(tmp_path: Path) -> None:
+    clips(tmp_path / "data")
     data = load_dataset(tmp_path / "data", group="^(clip[0-9]+)")
     side: dict[str, str] = {}
     for part, index in data.parts.items():
@@ -398,10 +403,7 @@ def test_groups_of_names_stay_on_one_side(tmp_path: Path) -> None:
 
 
 def test_groups_that_share_a_copy_stay_together(tmp_path: Path) -> None:
-    for i in range(60):
-        path = tmp_path / "data" / ("cat", "dog")[i % 2] / f"clip{i // 6}_{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+    clips(tmp_path / "data")
     for clip in range(9):  # each has an image of the next one: all are one group
         first = sorted((tmp_path / "data" / "cat").glob(f"clip{clip}_*.png"))[0]
         (tmp_path / "data" / "cat" / f"clip{clip + 1}_{90 + clip}.png").write_bytes(first.read_bytes())

@@ -25,9 +25,8 @@ SLIM = 1.6  # times longer than wide, beyond which a squash makes other things o
 class FitCosts:
     """What each fit costs of some images: shares at their median, and ``stretch`` how far a squash distorts them."""
 
-    crop_area: float
+    crop_area: float  # and what a border fills of the square
     crop_edges: float
-    pad_area: float
     stretch: float
     shapes: float  # the ratio between wide and narrow shapes: the 95th over the 5th percentile of width over height
 
@@ -56,7 +55,7 @@ def fit_costs(sizes_N2: np.ndarray, edges_N: np.ndarray) -> FitCosts:
     wide = sizes_N2[:, 0] / sizes_N2[:, 1]
     shapes = float(np.quantile(wide, 0.95) / np.quantile(wide, 0.05))
     area = float(np.median(lost))
-    return FitCosts(area, 1 - float(np.median(edges_N)), area, float(np.median(longer / shorter)), shapes)
+    return FitCosts(area, 1 - float(np.median(edges_N)), float(np.median(longer / shorter)), shapes)
 
 
 def choose_fit(unsplit: Unsplit) -> tuple[str, str]:

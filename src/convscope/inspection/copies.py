@@ -28,15 +28,11 @@ POSITIONS = [(turned, mirrored) for turned in (False, True) for mirrored in ((),
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that are copies of each other: ``alike`` is 1 for the same bytes, else the finer cosine.
-
-    ``position`` is the number in `POSITIONS` that ``second`` has to be put in to look like ``first``.
-    """
+    """Two images that are copies of each other: ``alike`` is 1 for the same bytes, else the finer cosine."""
 
     first: int
     second: int
     alike: float
-    position: int = 0
 
     @property
     def exact(self) -> bool:
@@ -149,7 +145,7 @@ def _checked(looks: Tensor, fine: Tensor, owners: Tensor, rows: Tensor, columns:
             finer = torch.cosine_similarity(steps_of(fine[a]), steps_of(placed(fine[b], position)))
             for n in (finer > ALIKE_FINE).nonzero()[:, 0].tolist():
                 first, second = sorted((int(owners[a[n]]), int(owners[b[n]])))
-                yield Pair(first, second, min(float(finer[n]), 0.9999), position)
+                yield Pair(first, second, min(float(finer[n]), 0.9999))
 
 
 def steps_of(grey_Nhw: Tensor) -> Tensor:
@@ -160,18 +156,15 @@ def steps_of(grey_Nhw: Tensor) -> Tensor:
 
 def groups_of(pairs: list[Pair]) -> list[list[int]]:
     """The images that are copies of one another, directly or by way of others, each group in order."""
-    parent: dict[int, int] = {}
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent.setdefault(i, i) != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for pair in pairs:
-        a, b = root(pair.first), root(pair.second)
-        parent[max(a, b)] = min(a, b)
-    groups: dict[int, list[int]] = {}
-    for i in sorted(parent):
-        groups.setdefault(root(i), []).append(i)
-    return [members for members in groups.values() if len(members) > 1]
+    ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
+    images, places = np.unique(ends, return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    linked = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(images), len(images)))
+    count, group = connected_components(linked, directed=False)
+    members: list[list[int]] = [[] for _ in range(count)]
+    for image, number in zip(images.tolist(), group.tolist(), strict=True):
+        members[number].append(image)
+    return members

@@ -71,7 +71,7 @@ def find_copies(survey: Survey, progress: Progress | None = None) -> Copies:
     for pair in near_pairs(survey.thumbnails, progress):
         a, b = sorted((first_of[pair.first], first_of[pair.second]))
         if a != b:  # one pair for all that have the same bytes
-            seen.setdefault((a, b), Pair(a, b, pair.alike, pair.position))
+            seen.setdefault((a, b), Pair(a, b, pair.alike))
     near = [seen[key] for key in sorted(seen)]
     sure = [pair for pair in near if pair.alike >= SURELY]
     if len(near) >= ENOUGH and len(near) > TOO_MANY * max(1, len(sure)):

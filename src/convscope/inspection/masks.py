@@ -13,7 +13,6 @@ from .findings import Finding, are, counted, first
 from .survey import Survey
 
 FEW_LEVELS = 40  # distinct grey values of a mask that was not compressed
-LOW = 64  # a mask of class numbers has no grey above; one of 0 and 255 has two values
 IN_TWO = 0.985  # the share of pixels near the two commonest greys in a mask that was compressed
 COLOURLESS = 3.0  # values that the channels of a grey image are apart, on average
 MOST = 0.8  # of a folder's images that must look like masks, and have an image of their name
@@ -58,18 +57,16 @@ def mask_folders(survey: Survey) -> list[MaskFolder]:
         inside = root is not None and path.is_relative_to(root)
         by_folder[str(path.parent.relative_to(root)) if inside and root else str(path.parent)].append(i)
     masked = looks_like_mask(survey.rows)
+    images = {
+        name: {bare(survey.unsplit.files[i].stem) for i in ins if not masked[i]} for name, ins in by_folder.items()
+    }
     found = []
     for folder, members in by_folder.items():
         mine = [i for i in members if masked[i]]
         if not mine:
             continue
         stems = {bare(survey.unsplit.files[i].stem) for i in mine}
-        others = {name: [i for i in inside if not masked[i]] for name, inside in by_folder.items()}
-        shared = {
-            name: len(stems & {bare(survey.unsplit.files[i].stem) for i in inside})
-            for name, inside in others.items()
-            if inside
-        }
+        shared = {name: len(stems & theirs) for name, theirs in images.items() if theirs}
         best = max(shared, key=lambda name: shared[name], default=None)
         if (
             best is not None

@@ -98,8 +98,7 @@ def _columns(rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 
 
 def told_apart(features_NF: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) -> list[Told]:
-    """How well each class is told from the rest by a forest on these features, cross-validated, with groups kept "
-    "whole."""
+    """How well each class is told from the rest by a forest on these features, cross-validated with whole groups."""
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
