@@ -62,7 +62,9 @@ def walk(root: Path, used: Collection[str] = ()) -> Places:
             if entry.name in _SYSTEM:
                 found.system.append(name)
             continue
-        _file(found, entry, name, stems.setdefault(folder, _stems(folder)))
+        if folder not in stems:
+            stems[folder] = _stems(folder)
+        _file(found, entry, name, stems[folder])
     found.strays = [name for folder in _above_classes(root) for name in _loose(folder, root, used)]
     inside = {os.path.dirname(path) for path in used}
     found.linked = [n for n in found.linked if not any(_within(path, os.path.join(root, n)) for path in inside)]

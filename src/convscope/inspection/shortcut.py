@@ -19,11 +19,11 @@ from .survey import Survey
 MOST_IMAGES = 4000  # that the small models see, evenly spread
 LEAST_OF_A_CLASS = 10
 FOLDS = 5
-TREES = 60
+TREES = 30
 SURE, LIKELY = 0.9, 0.75  # the area under the curve of one class against the rest, from which it is a shortcut
 STORED = ("width", "height", "orientation", "alpha", "deep", "frames", "coarseness", "bordered")
 COLOURS = ("red", "green", "blue", "colour")
-LIMIT_GAP = 3.0  # grey values that a class's darkest or brightest pixel lies off those of all others
+LIMIT_GAP = 2.0  # grey values that a class's darkest or brightest pixel lies off those of all others
 LIMIT_IMAGES = 20
 SHARED = 0.02  # of a class's images that may lie beyond its limit, by accident
 FEW_BEYOND = 1e-6  # the chance that as many images as a class has would all lie within the limit, were they as others
@@ -100,17 +100,20 @@ def _columns(rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
 def told_apart(features_NF: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) -> list[Told]:
     """How well each class is told from the rest by a forest on these features, cross-validated with whole groups."""
     from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedKFold
 
-    classes, counts = np.unique(labels_N, return_counts=True)
-    count = min(FOLDS, int(counts.max()), len(np.unique(groups_N)))
+    classes = np.unique(labels_N)
+    _, firsts, group_N = np.unique(groups_N, return_index=True, return_inverse=True)
+    count = min(FOLDS, int(np.bincount(labels_N[firsts]).max()))
     if count < 2 or (features_NF == features_NF[:1]).all():
         return []
     chance = np.zeros((len(labels_N), len(classes)))
-    folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    folds = StratifiedKFold(count, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer groups than folds
-        for train, test in folds.split(features_NF, labels_N, groups_N):
+        for _, tested in folds.split(firsts, labels_N[firsts]):
+            held_out = np.isin(group_N, tested)
+            train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
             forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, class_weight="balanced", random_state=0)
             forest.fit(features_NF[train], labels_N[train])
             columns = np.searchsorted(classes, forest.classes_)

@@ -156,7 +156,8 @@ def look_at(source: Path | bytes | Image.Image, size: int, where: str) -> tuple[
     grey = working.astype(np.float32) @ np.array(LUMA, np.float32)
     inner = without_border(working)
     drawn = [thumbnail(grey)] if inner is None else [thumbnail(grey), thumbnail(grey[inner])]
-    low, high = working.min(axis=2), working.max(axis=2)
+    red, green, blue = (np.ascontiguousarray(working[:, :, channel]) for channel in range(3))
+    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     row = (
         True,
         header.format,
@@ -170,9 +171,9 @@ def look_at(source: Path | bytes | Image.Image, size: int, where: str) -> tuple[
         header.coarseness,
         float(grey.min()),
         float(high.max()),
-        *working.mean(axis=(0, 1), dtype=np.float32).tolist(),
+        *(float(channel.mean(dtype=np.float32)) for channel in (red, green, blue)),
         float((high - low).mean(dtype=np.float32)),
-        int(np.ptp(working, axis=(0, 1)).max()),
+        max(int(np.ptp(channel)) for channel in (red, green, blue)),
         levels,
         in_two,
         edges_kept(grey),
