@@ -167,6 +167,21 @@ ADVICE: dict[str, dict[str, str]] = {
         "Did you mean": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
         "Known: {}": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
     },
+    "evaluation/adopt_command.py": {
+        "exists already: choose another --name": "test_adopting.py::test_a_name_that_is_taken_is_not_written_over",
+        "a network in memory needs its classes": "test_adopting.py::test_a_network_in_memory_is_taken_as_it_is",
+    },
+    "evaluation/adopting.py": {
+        "name their file with --weights": "test_adopting.py::test_an_adopted_network_answers_as_its_library_does",
+        "name its classes, in their order": "test_adopting.py::test_class_names_are_read_as_people_keep_them",
+        "takes its images: give": "test_adopting.py::test_nobody_knowing_how_images_are_taken_is_said",
+        "say so with --input-size": "test_adopting.py::test_an_adopted_network_answers_as_its_library_does",
+        "a classifier needs two or more": "test_adopting.py::test_names_that_name_nothing_or_two_things_are_refused",
+        "each output needs a name of its own": "test_adopting.py::test_names_that_name_nothing_or_two_things_are_refused",
+    },
+    "evaluation/cli.py": {
+        "next: convscope evaluate": "test_adopting.py::test_every_command_works_on_an_adopted_run",
+    },
     "evaluation/command.py": {
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
@@ -211,6 +226,9 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "exporting/predict_onnx.py": {
         "pip install onnxruntime": "test_exporting.py::test_the_script_says_which_library_it_lacks",
+    },
+    "images/preprocess_files.py": {
+        "Give Hugging Face's preprocessor_config.json": "test_adopting.py::test_a_hugging_face_processor_is_followed",
     },
     "inspection/class_names.py": {
         "train with --balance": "test_doctor.py::test_classes_that_are_not_balanced_are_trained_with_balance",
@@ -319,6 +337,12 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "models/library_networks.py": {
         "which is not installed: pip install {}": "test_advice_models.py::test_an_installed_library_is_all_that_was_missing",
+    },
+    "models/matching_weights.py": {
+        "answer for {} classes, and {} are named": "test_adopting.py::test_classes_that_are_not_the_outputs_are_told",
+    },
+    "models/pickled_weights.py": {
+        "write torch.save(network.state_dict()": "test_adopting.py::test_a_whole_pickled_network_is_refused_with_the_way_out",
     },
     "models/pretrained.py": {
         "read it before commercial use": "test_advice_models.py::test_a_licence_that_is_to_be_read_or_asked_for_is_shown_in_the_list",

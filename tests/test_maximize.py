@@ -745,3 +745,26 @@ def test_layers_of_a_timm_network_whose_norms_activate_too(number: int, known: b
     values = middle(maps)[:, :2]
     assert (values[:2].diagonal() > values[2:].amax(0)).all()
     assert (found.box == (0, 0, 64, 64)) == (not known)
+
+
+def test_a_network_that_asks_for_whole_images_gets_them():
+    """As transformers do: it refuses the small part of an image that a first layer's filter sees."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, bias=False)
+            nn.init.constant_(self.conv.weight, 1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[2:] == (32, 32), "another size than it was built for"
+            return self.conv(x).mean(dim=(2, 3))
+
+    network = Whole().eval()
+    layer = find_layers(network, torch.zeros(1, 3, 32, 32), None)[0]
+    found = maximize(
+        network, [neuron(layer, 0)], Preprocess(size=32), palette(np.full((2, 8, 8, 3), 77, np.uint8)), preset=SHORT
+    )
+    top, left, bottom, right = found.box
+    assert (bottom - top, right - left) == (3, 3)  # what the filter sees, marked in the whole image
+    assert found.images.shape == (1, 32, 32, 3)

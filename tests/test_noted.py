@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import convscope
 from convscope import cli
@@ -80,6 +81,13 @@ def bound(h: Home) -> Path:
     return h.folder / "bound.safetensors"
 
 
+def adopted(h: Home) -> Any:
+    network = Classifier.load(h.run / "classifier.safetensors").network
+    save_file({f"module.{n}": t.contiguous() for n, t in network.state_dict().items()}, h.folder / "w.safetensors")
+    given: dict[str, Any] = {"weights": h.folder / "w.safetensors", "classes": h.photos, "runs": h.folder / "more"}
+    return convscope.adopt("resnet20", width=4, input_size=16, mean=(0.5,) * 3, std=(0.25,) * 3, **given)
+
+
 OUTCOME = {"claim": "width", "verdict": "holds", "notes": [f"one arm of {BAD} diverged."]}
 STORE: dict[str, Any] = {"image_size": 32, "engine": "torch", "bad_images": "skip"}
 REPORTS: dict[str, Callable[[Home], Any]] = {
@@ -93,6 +101,7 @@ REPORTS: dict[str, Callable[[Home], Any]] = {
     "features": lambda h: convscope.features(h.photos, **STORE),
     "transfer": lambda h: convscope.transfer(h.photos, runs=h.folder / "more", name="t", **STORE),
     "similar": lambda h: convscope.similar(h.run, h.image, h.photos, engine="torch"),
+    "adopt": adopted,
     "export": lambda h: convscope.export(bound(h), format="safetensors", runs=h.folder / "more"),
     "study": lambda h: StudyReport(h.folder, "small", (OUTCOME,)),  # a real one takes minutes
     "models": lambda h: convscope.model_table("alexnet"),

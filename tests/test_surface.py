@@ -13,6 +13,7 @@ import convscope
 PUBLIC = [
     "__version__",
     "AUGMENTS",
+    "AdoptReport",
     "Classifier",
     "ConvscopeError",
     "DATASETS",
@@ -32,6 +33,7 @@ PUBLIC = [
     "StudyReport",
     "TrainReport",
     "TransferReport",
+    "adopt",
     "diagnose",
     "doctor",
     "evaluate",

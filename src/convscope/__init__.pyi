@@ -11,6 +11,8 @@ from .diagnosis.callback_command import trainer_callback as trainer_callback
 from .diagnosis.command import diagnose as diagnose
 from .diagnosis.report import DiagnoseReport as DiagnoseReport
 from .errors import ConvscopeError as ConvscopeError
+from .evaluation.adopt_command import AdoptReport as AdoptReport
+from .evaluation.adopt_command import adopt as adopt
 from .evaluation.command import evaluate as evaluate
 from .evaluation.command import predict as predict
 from .evaluation.command import save_example as save_example

@@ -51,6 +51,9 @@ def as_declared(name: str, value: Any, declared: Any) -> Any:
         value = value.tolist()
     if isinstance(value, classes) and (type(value) is not bool or bool in classes):
         return expanded(value) if isinstance(value, Path) else value
+    fixed = next((kind for kind in kinds if get_origin(kind) is tuple), None)
+    if fixed is not None:
+        return _tuple(name, value, fixed, declared)
     wide = next((kind for kind in kinds if get_origin(kind) in (Mapping, *SEVERAL)), None)
     named = isinstance(value, (bytes, os.PathLike)) and bool({str, Path} & {*classes})
     if wide is not None and not named:
@@ -86,6 +89,14 @@ def _several(name: str, value: Any, wide: Any, declared: Any) -> Any:
         raise _refused(name, value, declared) from None
 
 
+def _tuple(name: str, value: Any, fixed: Any, declared: Any) -> tuple[Any, ...]:
+    """Turn so many things of their kinds."""
+    inner = get_args(fixed)
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or len(values := list(value)) != len(inner):
+        raise _refused(name, value, declared)
+    return tuple(as_declared(name, one, kind) for one, kind in zip(values, inner, strict=True))
+
+
 def _one(name: str, value: Any, classes: tuple[type, ...], declared: Any) -> Any:
     """Turn one thing: text and bytes of a path, a path for a name, a device of torch's, a whole number as a float."""
     if isinstance(value, (str, bytes, os.PathLike)) and {str, Path} & {*classes}:
@@ -117,6 +128,8 @@ def _words(declared: Any) -> str:
         if get_origin(kind) in SEVERAL:
             several = True
             said += [_words(get_args(kind)[0])] if not said else []
+        elif get_origin(kind) is tuple:
+            said.append(f"{len(get_args(kind))} numbers")
         elif get_origin(kind) is Mapping:
             said.append("a mapping of names to numbers")
         elif isinstance(kind, type) and kind is not type(None):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..classifying.classifier import Classifier
 from ..datasets.dataset import Dataset
 from ..datasets.emptiness import spans
 from ..errors import DataError, UsageError
@@ -49,7 +50,7 @@ BATCH = 64  # images whose gradient is followed
 
 @with_data_and_options(DiagnoseOptions)
 def diagnose(
-    run: str | nn.Module | dict | list | Sequence[float | None],
+    run: str | nn.Module | Classifier | dict | list | Sequence[float | None],
     data: str | Path | Dataset | None,
     options: DiagnoseOptions,
 ) -> report.DiagnoseReport:
@@ -66,7 +67,7 @@ def diagnose(
         raise UsageError(f"--images {options.images} leaves nothing to measure; it must be 1 or more.")
     if isinstance(run, nn.Module):
         run = uncompiled(run)
-    elif is_curve(run) or not isinstance(run, str):
+    elif not isinstance(run, Classifier) and (is_curve(run) or not isinstance(run, str)):
         return report.write(_of_curve(run, options, began))
     subject = open_subject(run, data, options, "diagnose", as_it_began=True)
     making = _Diagnosis(subject, options)

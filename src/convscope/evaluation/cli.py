@@ -1,4 +1,4 @@
-"""`convscope evaluate`: how good a classifier is, in numbers and tables."""
+"""`convscope evaluate`, `predict` and `adopt`: how good a classifier is, what it answers, and one from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
-from .options import EvaluateOptions, PredictOptions
+from .options import AdoptOptions, EvaluateOptions, PredictOptions
 
 
 def evaluate(
@@ -141,3 +141,26 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
         then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
         table.add_row(cell(row["path"]), cell(row["label"], "bold"), cell(seen), cell(then))
     console().print(table)
+
+
+def adopt(network: str, /, *, options: Flat[AdoptOptions] = AdoptOptions(), json: Flag = False) -> None:
+    """Make a run of NETWORK, which was trained elsewhere: it is then evaluated, explained and exported like any other.
+
+    Parameters
+    ----------
+    network
+        A name of ours, timm's or torchvision's, or module.py:function, whose code is run.
+    json
+        Print one JSON object.
+    """
+    from .adopt_command import adopt as adopt_network
+
+    result = adopt_network(network, **vars(options))
+    print_json(result.summary) if json else print_adopted(result.summary)
+
+
+def print_adopted(s: dict[str, Any]) -> None:
+    """What was taken for granted, and what the run is."""
+    print_notes(s["notes"])
+    print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
+    print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA")

@@ -32,14 +32,17 @@ from .scoring import evaluate as evaluate_classifier
 
 
 @with_data_and_options(EvaluateOptions)
-def evaluate(run: str, data: str | Path | None, options: EvaluateOptions) -> report.EvaluationReport:
-    """Evaluate a RUN on a dataset's part; without ``data`` on the run's own test images. Written into the run.
+def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOptions) -> report.EvaluationReport:
+    """Evaluate a RUN, or a classifier, on a dataset's part; without ``data`` on the run's own test images.
 
     The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
-    a run's own test images is logged in it. ``views`` is a name of VIEWS: test-time views, whose mean is scored too.
+    a run's own test images is logged in it, and what was found is written there. ``views`` is a name of VIEWS: views at
+    test time, whose mean is scored too.
+
     """
     find_views(options.views)
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    run = run if isinstance(run, str) else home_of(run)
     dataset, same, change = read_data(classifier, run, data, "evaluate", options)
     notes = [*dataset.notes]
     if change and data is None:
@@ -132,7 +135,7 @@ def _find_files(pattern: str) -> list[Source]:
 
 @with_images_and_options(PredictOptions)
 def predict(
-    run: str, images: str | Path | Held | Iterable[str | Path | Held], options: PredictOptions
+    run: str | Classifier, images: str | Path | Held | Iterable[str | Path | Held], options: PredictOptions
 ) -> report.Predictions:
     """The classifier's answer for each image, one or several; those that cannot be read are named with the reason.
 

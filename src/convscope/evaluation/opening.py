@@ -30,10 +30,15 @@ ANSWER = "evaluation.json"  # in the folder of an evaluation
 
 @takes_what_is_meant
 def open_classifier(
-    run: str, runs: str | Path | None = None, model: str | None = None, weights: str | Path | None = None
+    run: str | Classifier,
+    runs: str | Path | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
 ) -> tuple[Classifier, Run | None]:
     """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
-    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``."""
+    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself."""
+    if isinstance(run, Classifier):
+        return run, None
     if run.startswith(PRETRAINED):
         return Classifier.pretrained(run.removeprefix(PRETRAINED), weights), None
     if weights is not None:
@@ -145,6 +150,8 @@ def _told(run: Run, place: str, number: int) -> bool:
     return not has_page(run) or (page.exists() and page.stat().st_mtime_ns >= answer.stat().st_mtime_ns)
 
 
-def home_of(run: str) -> str:
+def home_of(run: str | Classifier) -> str:
     """The name of the folder for what is found out about a classifier that lies in no run."""
+    if isinstance(run, Classifier):
+        return shortened(run.architecture.name.replace(":", "-").replace("/", "-"))
     return shortened(run.replace(":", "-").replace("/", "-")) if run.startswith(PRETRAINED) else folder_name(run)

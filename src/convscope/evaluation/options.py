@@ -1,11 +1,22 @@
-"""The options of evaluate and predict."""
+"""The options of evaluate, predict and adopt."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ..options import OwnCode, Part, Places, PretrainedWeights, ProgressOption, Runs, SourceOptions, Views
+from ..options import (
+    ArchitectureOptions,
+    OwnCode,
+    Part,
+    Places,
+    PretrainedWeights,
+    ProgressOption,
+    Runs,
+    SourceOptions,
+    Views,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +41,35 @@ class PredictOptions(OwnCode, PretrainedWeights, Runs):
     """none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies."""
     standard_input: Annotated[bytes | None, Parameter(parse=False)] = None
     """The bytes of the image that is called -."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopting(ArchitectureOptions, Places):
+    """A network from elsewhere as it is brought along, but for what Python may say otherwise than in files."""
+
+    weights: Path | None = None
+    """Its weights: a safetensors file, or one that torch.save wrote of a state dict (.pth, .pt)."""
+    input_size: int | None = None
+    """Side of its images in pixels (default: as the library's own weights of that name have it)."""
+    mean: tuple[float, float, float] | None = None
+    """What is taken off the red, green and blue values, of 0 to 1."""
+    std: tuple[float, float, float] | None = None
+    """What they are then divided by."""
+    fit: Literal["crop", "pad", "squash"] | None = None
+    """crop (the middle), pad (the whole image with borders) or squash: how images become square."""
+    centre: float | None = None
+    """With crop: the share of the shorter side that is looked at, such as 0.875."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """How images are resized."""
+    name: str | None = None
+    """The run's name (default: the network's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptOptions(Adopting):
+    """A network from elsewhere as the command line brings it along."""
+
+    classes: str | None = None
+    """What its outputs mean, in their order: a file with one name a line, a JSON list, a folder, or a dataset."""
+    preprocess: Path | None = None
+    """Hugging Face's preprocessor_config.json or timm's config.json: how it takes images."""

@@ -26,7 +26,7 @@ from ..storage import expanded, folder_name, shortened
 from ..tensor_files import read_foreign_tensors
 from ..training.request import data_name, read_dataset
 from ..training.runs import Run, find_run, runs_folder
-from .opening import PRETRAINED, open_classifier, read_data
+from .opening import PRETRAINED, home_of, open_classifier, read_data
 from .scoring import translation
 
 Command = Literal["explain", "diagnose"]  # which asks: a verb in sentences, and the folder of its answers
@@ -36,8 +36,8 @@ Command = Literal["explain", "diagnose"]  # which asks: a verb in sentences, and
 class Subject:
     """A classifier, the data it is looked at on with the ``labels`` in its order, where the answers go, and notes.
 
-    ``run`` is the run it lies in, if any; ``fresh`` a model whose weights are random; ``own`` a network that was handed
-    over as it is.
+    ``run`` is the run it was trained in, if any; ``fresh`` a model whose weights are random; ``own`` a network that was
+    handed over as it is.
     """
 
     classifier: Classifier
@@ -52,7 +52,7 @@ class Subject:
 
 
 def open_subject(
-    run: str | nn.Module,
+    run: str | nn.Module | Classifier,
     data: str | Path | Dataset | None,
     options: SubjectOptions,
     command: Command,
@@ -67,6 +67,8 @@ def open_subject(
     """
     if isinstance(run, nn.Module):
         return _of_module(run, _named_data("a network", data, options, command), options, command)
+    if isinstance(run, Classifier):
+        return _of_classifier(run, home_of(run), None, data, options, command)
     if is_model(run, options.runs):
         return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
     pretrained = options.weights if run.startswith(PRETRAINED) else None
@@ -79,6 +81,18 @@ def open_subject(
         if as_it_began and data is None and begun.diverged() is not None:
             return _as_it_began(begun, options, command)
         raise
+    return _of_classifier(classifier, run, found, data, options, command)
+
+
+def _of_classifier(  # noqa: PLR0913 - as open_subject, with what it found
+    classifier: Classifier,
+    run: str,
+    found: Run | None,
+    data: str | Path | Dataset | None,
+    options: SubjectOptions,
+    command: Command,
+) -> Subject:
+    """Take a classifier, of the run ``found`` if of any, on the data named or its own."""
     if isinstance(data, Dataset):
         dataset, same, change = data, False, None
     else:
@@ -88,7 +102,8 @@ def open_subject(
         notes = (*notes, f"the data changed since {run} was trained: {change}.")
     home = found.folder if found else runs_folder(options.runs) / folder_name(run)
     folder = home / command if same else home / command / shortened(dataset.name)
-    return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), found)
+    trained_here = None if found is None or found.is_adopted() else found
+    return Subject(classifier, dataset, home.name, folder, labels, (*dataset.notes, *notes), trained_here)
 
 
 def _names_again(run: str, weights: Path, runs: Path | None) -> bool:

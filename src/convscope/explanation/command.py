@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..classifying.classifier import Classifier
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
 from ..evaluation.subject import Subject, open_subject
@@ -37,7 +38,9 @@ class PageWritten:
 
 
 @with_data_and_options(ExplainOptions)
-def explain(run: str | nn.Module, data: str | Path | Dataset | None, options: ExplainOptions) -> ExplainReport:
+def explain(
+    run: str | nn.Module | Classifier, data: str | Path | Dataset | None, options: ExplainOptions
+) -> ExplainReport:
     """Write a card for every filter of every layer, and return them; a notebook shows six of each layer.
 
     ``run`` is a run's name or path, ``last``, a classifier file, the name of a model (whose weights come from the file
@@ -52,7 +55,7 @@ def explain(run: str | nn.Module, data: str | Path | Dataset | None, options: Ex
 
 @with_data_and_options(ExplainOptions)
 def explaining(
-    run: str | nn.Module, data: str | Path | Dataset | None, options: ExplainOptions
+    run: str | nn.Module | Classifier, data: str | Path | Dataset | None, options: ExplainOptions
 ) -> Iterator[PageWritten | ExplainReport]:
     """Do what ``explain`` does, and yield each page as it is written; the last event is the report."""
     _check(options)

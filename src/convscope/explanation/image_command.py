@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..classifying.classifier import Classifier
 from ..errors import UnknownName, UsageError
 from ..evaluation.opening import open_classifier
 from ..evaluation.subject import Subject, is_model, open_subject
@@ -71,7 +72,7 @@ ImageEvent = Answered | Compared | Looked | LayerCards | ImageReport
 
 @with_image_data_and_options(ImageOptions)
 def explain_image(
-    run: str,
+    run: str | Classifier,
     image: str | Path,
     data: str | Path | None,
     options: ImageOptions,
@@ -88,7 +89,7 @@ def explain_image(
 
 @with_image_data_and_options(ImageOptions)
 def explaining_image(
-    run: str, image: str | Path, data: str | Path | None, options: ImageOptions
+    run: str | Classifier, image: str | Path, data: str | Path | None, options: ImageOptions
 ) -> Iterator[ImageEvent]:
     """Do what ``explain_image`` does, and yield each answer as it is found; the last event is the report.
 
@@ -98,7 +99,9 @@ def explaining_image(
         if method not in METHODS:
             raise UnknownName("method", method, METHODS)
     subject = None
-    if is_model(run, options.runs) or options.weights is not None:  # its classes are those of the data
+    if isinstance(run, str) and (
+        is_model(run, options.runs) or options.weights is not None
+    ):  # its classes are those of the data
         subject = open_subject(run, data, options, "explain")
     classifier = subject.classifier if subject else open_classifier(run, options.runs, options.model)[0]
     network, names, target = classifier.network, classifier.class_names, options.target

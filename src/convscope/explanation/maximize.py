@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -82,6 +82,16 @@ def window_of(layer: Layer | None, side: int, margin: int) -> Window:
     return Window((start[0], start[1]), size, (place[0], place[1]), (low[0], low[1], high[0], high[1]))
 
 
+def _takes(network: nn.Module, layer: Layer, window: Window, device: torch.device) -> bool:
+    """Whether the network reaches the layer with a part of an image: some, as transformers, ask for all of it."""
+    with torch.no_grad():
+        try:
+            reach(network, torch.zeros(1, 3, *window.size, device=device), [layer.tap])
+        except Exception:  # whatever a network's own code says to another size
+            return False
+    return True
+
+
 def _middle(layer: Layer | None) -> tuple[int, int]:
     return (0, 0) if layer is None else (layer.places[0] // 2, layer.places[1] // 2)
 
@@ -114,6 +124,8 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     with evaluating(network), frozen(network), torch.inference_mode(False), torch.enable_grad():
         preset = preset or pick_preset(network, layer, preprocess.size, device)
         window = window_of(layer, preprocess.size, 0 if preset.pixels else math.ceil(preset.shift))
+        if layer is not None and not _takes(network, layer, window, device):
+            window = replace(window, start=(0, 0), size=(preprocess.size,) * 2, place=_middle(layer))
         climb = _Ascent(network, values, preprocess, colours, preset, window, device)
         names = np.asarray(range(len(objectives)) if keys is None else keys, np.uint64)
         chunk = max(1, min(LARGEST_CHUNK, CHUNK // (window.size[0] * window.size[1])))

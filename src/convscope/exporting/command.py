@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..classifying.classifier import Classifier
 from ..evaluation.opening import home_of, open_classifier
 from ..models.pretrained import licence_note
 from ..noted import Noted
@@ -30,7 +31,7 @@ class ExportReport(Noted):
 
 
 @with_options(ExportOptions)
-def export(run: str, options: ExportOptions) -> ExportReport:
+def export(run: str | Classifier, options: ExportOptions) -> ExportReport:
     """Write a RUN as ``onnx`` with a plain script beside it, or as ``safetensors``; by default into its ``export``.
 
     The file is only written when it answers 16 generated images as the network does.
@@ -41,7 +42,7 @@ def export(run: str, options: ExportOptions) -> ExportReport:
     licence = classifier.provenance.get("licence")
     bound = licence_note(home.name, licence) if licence else None
     summary = {
-        "run": run,
+        "run": run if isinstance(run, str) else home.name,
         "format": options.format,
         "files": [str(path) for path in exported.files],
         "bytes": exported.bytes,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing, Undecoded
 from ..datasets.registry import list_images
 from ..errors import UsageError
@@ -62,7 +63,9 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
 
 
 @with_image_data_and_options(SimilarOptions)
-def similar(run: str, image: str | Path, data: str | Path | None, options: SimilarOptions) -> SimilarReport:
+def similar(
+    run: str | Classifier, image: str | Path, data: str | Path | None, options: SimilarOptions
+) -> SimilarReport:
     """The images of a run's data, or of ``data``, nearest to one image by the cosine of recorded features: exact.
 
     An image that is the one asked about, pixel by pixel, is left out, which is noted. The features are those that the
@@ -72,6 +75,7 @@ def similar(run: str, image: str | Path, data: str | Path | None, options: Simil
     if count < 1:
         raise UsageError(f"--count {count} asks for no image; it must be 1 or more.")
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    run = run if isinstance(run, str) else home_of(run)
     recipe = classifier.provenance.get("recipe", {})
     own = recipe.get("data", {})
     if data is None and not own:

@@ -9,12 +9,13 @@ from ..schemas import Schema
 
 
 class RunDescription(Schema):
-    """``recipe.json``."""
+    """``recipe.json``: of a network from elsewhere without recipe and data, for nobody here knows them."""
 
-    recipe: dict[str, dict[str, Any]]
-    data: DescribedData
+    recipe: dict[str, dict[str, Any]] | None = None
+    data: DescribedData | None = None
     machine: dict[str, str | int | float | None]
     source: str | None = None
+    adopted: dict[str, str] | None = None
 
 
 class LogRow(Schema):

@@ -71,11 +71,19 @@ class Run:
         path = self.folder / "recipe.json"
         box = read_json(path)
         check_format(path, box.get("format"), "a run's description")
-        check_schema(RunDescription, box, path, "a run's description")
+        said = check_schema(RunDescription, box, path, "a run's description")
+        if said.adopted is None and (said.recipe is None or said.data is None):
+            raise DamagedFile(f"{path} is not a run's description: it lacks the recipe or the data.")
         return box
 
+    def is_adopted(self) -> bool:
+        """Whether its network was trained elsewhere, so that there is no recipe and no log."""
+        return self.description().get("adopted") is not None
+
     def recipe(self) -> Recipe:
-        """The recipe, its precision and image size resolved."""
+        """The recipe, its precision and image size resolved. UsageError for an adopted run, which has none."""
+        if self.is_adopted():
+            raise UsageError(f"the network of run {self.name!r} was trained elsewhere: there is no recipe of it here.")
         try:
             return Recipe.from_dict(self.description()["recipe"])
         except UsageError as error:
