@@ -168,8 +168,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (seen,) = answer("doctor", "shapes", "--limit", "120", "--no-labels", "--runs", runs)
     (near,) = answer("similar", "last", image, "--engine", "torch", "--runs", runs)
     (sealed,) = answer("export", "last", "--format", "safetensors", "--runs", runs)
-    there = f"adopt alexnet --width 4 --weights {trained[-1]['run']}/classifier.safetensors --classes shapes --input-size 32 --runs {runs}"
-    (adopted,) = answer(*there.split(), *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
+    weights = ["--weights", f"{trained[-1]['run']}/classifier.safetensors", "--runs", runs]
+    elsewhere = "adopt alexnet --width 4 --classes shapes --input-size 32".split()
+    (adopted,) = answer(*elsewhere, *weights, *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
