@@ -182,6 +182,11 @@ ADVICE: dict[str, dict[str, str]] = {
     "evaluation/cli.py": {
         "next: convscope evaluate": "test_adopting.py::test_every_command_works_on_an_adopted_run",
     },
+    "evaluation/compare_command.py": {
+        "a comparison needs two runs or more": "test_comparing.py::test_runs_on_different_data_are_not_compared",
+        "Name it with --data to compare on it": "test_comparing.py::test_data_that_changed_are_named_to_compare_on_them",
+        "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
+    },
     "evaluation/command.py": {
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",

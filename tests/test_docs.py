@@ -171,6 +171,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     weights = ["--weights", f"{trained[-1]['run']}/classifier.safetensors", "--runs", runs]
     elsewhere = "adopt alexnet --width 4 --classes shapes --input-size 32".split()
     (adopted,) = answer(*elsewhere, *weights, *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
+    (compared,) = answer("compare", *2 * [trained[-1]["run"]], "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
@@ -202,6 +203,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "similar": [near],
         "export": [sealed],
         "adopt": [adopted],
+        "compare": [compared],
+        "A compared run": compared["runs"],
+        "A difference": compared["differences"],
         "Pretrained networks": here,
         "The list": listed,
         "One model": [book],

@@ -16,6 +16,8 @@ from .evaluation.adopt_command import adopt as adopt
 from .evaluation.command import evaluate as evaluate
 from .evaluation.command import predict as predict
 from .evaluation.command import save_example as save_example
+from .evaluation.compare_command import CompareReport as CompareReport
+from .evaluation.compare_command import compare as compare
 from .evaluation.opening import open_classifier as open_classifier
 from .evaluation.report import EvaluationReport as EvaluationReport
 from .explanation.command import explain as explain

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..diagnosis.cli import diagnose
-from ..evaluation.cli import adopt, evaluate, predict
+from ..evaluation.cli import adopt, compare, evaluate, predict
 from ..explanation.cli import explain
 from ..exporting.cli import export
 from ..feature_store.cli import features, similar
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "transfer": transfer,
     "study": study,
     "similar": similar,
+    "compare": compare,
     "adopt": adopt,
     "export": export,
     "models": models,

@@ -11,7 +11,7 @@ from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
-from .options import AdoptOptions, EvaluateOptions, PredictOptions
+from .options import AdoptOptions, CompareOptions, EvaluateOptions, PredictOptions
 
 
 def evaluate(
@@ -164,3 +164,46 @@ def print_adopted(s: dict[str, Any]) -> None:
     print_notes(s["notes"])
     print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
     print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA")
+
+
+def compare(*runs: str, options: Flat[CompareOptions] = CompareOptions(), json: Flag = False) -> None:
+    """Compare RUNS on the same images: the first with each of the others, with a paired test.
+
+    Runs of one recipe that differ in their seeds count as one, with the spread between seeds.
+
+    Parameters
+    ----------
+    runs
+        Two or more: names or paths of runs, classifier files, or pretrained:NAME.
+    json
+        Print one JSON object.
+    """
+    from .compare_command import compare as compare_runs
+
+    with progress_bar(json) as progress:
+        result = compare_runs(runs, **vars(replace(options, progress=progress)))
+    print_json(result.summary) if json else print_comparison(result.summary, result.folder)
+
+
+def print_comparison(s: dict[str, Any], folder: Path) -> None:
+    """The table, what each difference says, and what else differs."""
+    print_notes(s["notes"])
+    doubled = s["known_duplicates"]
+    told = f", {doubled:,} of which copies were seen in training" if doubled else ""
+    print(f"{s['data']} {s['part']}: {s['n']:,} images{told}")
+    table = new_table("run", "top-1 [95 %]", "loss", "calibration error", "parameters", "training")
+    for row in s["runs"]:
+        seconds = "-" if row["training_seconds"] is None else f"{row['training_seconds']:,.0f} s"
+        figures = (percent(row, ""), f"{row['loss']:.3f}", f"{100 * row['ece']:.1f} %", f"{row['parameters']:,}")
+        table.add_row(cell(row["name"], "bold"), *figures, seconds)
+    console().print(table)
+    for sentence in s["sentences"]:
+        print(sentence)
+    for rest in s["without_duplicates"] or ():
+        figures = (100 * rest[key] for key in ("difference", "low", "high"))
+        told = "without those copies {:+.1f} points [{:+.1f}, {:+.1f}]".format(*figures)
+        print(f"{told} between {rest['a']} and {rest['b']}")
+    for name, options in s["recipes"].items():
+        told = "; ".join(f"{option} {ours} and {theirs}" for option, (ours, theirs) in options.items())
+        print(f"{s['runs'][0]['name']} and {name} were trained with: {told}" if told else f"{name}: the same recipe")
+    print(f"written: {visible(str(folder))} (comparison.json)")

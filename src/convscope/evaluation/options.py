@@ -73,3 +73,15 @@ class AdoptOptions(Adopting):
     """What its outputs mean, in their order: a file with one name a line, a JSON list, a folder, or a dataset."""
     preprocess: Path | None = None
     """Hugging Face's preprocessor_config.json or timm's config.json: how it takes images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(SourceOptions, OwnCode, Places, ProgressOption):
+    """A comparison as it is asked for."""
+
+    data: str | None = None
+    """What to compare on: a dataset, folder or table (default: the runs' own test images)."""
+    part: Part | None = None
+    """train, val, test or all; test for the data they were trained on and data that came with a test part, else all."""
+    limit: int | None = None
+    """Take so many images, stratified."""

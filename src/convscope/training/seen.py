@@ -62,6 +62,18 @@ def _blocks(index: np.ndarray) -> list[np.ndarray]:
 
 def count_seen(folder: Path, dataset: Dataset, index: np.ndarray) -> Seen | None:
     """How many of the images at ``index`` a run knows; None where the run keeps no record. Raises DamagedFile."""
+    known = which_seen(folder, dataset, index)
+    if known is None:
+        return None
+    train, val, near = known
+    return Seen(len(index), int(train.sum()), int((val & ~train).sum()), int(near.sum()))
+
+
+def which_seen(folder: Path, dataset: Dataset, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Which of the images at ``index`` (N,) a run was trained on, chosen by, or has near copies of: three bool (N,).
+
+    None where the run keeps no record. Raises DamagedFile.
+    """
     path = folder / FILE
     if not path.exists():
         return None
@@ -71,10 +83,9 @@ def count_seen(folder: Path, dataset: Dataset, index: np.ndarray) -> Seen | None
     if keys is None or part is None or keys.dtype != torch.int64 or keys.dim() != 1 or keys.shape != part.shape:
         raise DamagedFile(f"{path} is not a record of images: its tensors are not those of one.")
     known, parts = keys.numpy().view(np.uint64), part.numpy()
-    mine = dataset.keys[index]
-    copies = [np.isin(mine, known[parts == number]) for number in range(len(PARTS))]
-    near, stored = 0, tensors.get("looks")
+    train, val = (np.isin(dataset.keys[index], known[parts == number]) for number in range(len(PARTS)))
+    near, stored = np.zeros(len(index), bool), tensors.get("looks")
     if stored is not None and stored.shape == (len(known), WIDTH) and isinstance(dataset.images, np.ndarray):
-        rest = index[~(copies[0] | copies[1])]
-        near = int((near_copies(looks(dataset.images[rest]), stored.numpy()) >= 0).sum())
-    return Seen(len(index), int(copies[0].sum()), int((copies[1] & ~copies[0]).sum()), near)
+        rest = np.flatnonzero(~(train | val))
+        near[rest] = near_copies(looks(dataset.images[index[rest]]), stored.numpy()) >= 0
+    return train, val, near
