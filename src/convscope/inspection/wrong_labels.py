@@ -57,11 +57,13 @@ def out_of_fold(features_NC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndar
     """The chance of each class for each image, by a head that has not seen it, float64 (N, K); 1/K without one."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
+    from threadpoolctl import threadpool_limits
 
     classes = np.unique(labels_N)
     chance = np.full((len(labels_N), len(classes)), 1 / len(classes))
     features = _fewer(features_NC.astype(np.float32))
-    with warnings.catch_warnings():
+    # Small products: several threads would wait for one another, on a busy machine for most of the time.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # fewer groups than folds; a solver that stops early is near enough
         for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(
             features, labels_N, groups_N
