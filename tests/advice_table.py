@@ -188,9 +188,15 @@ ADVICE: dict[str, dict[str, str]] = {
         "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
     },
     "evaluation/command.py": {
+        "it must be from 0 to 1": "test_sorting.py::test_what_cannot_be_meant_is_told",
+        "call the --unknown something else": "test_sorting.py::test_below_the_least_probability_nothing_is_claimed",
+        "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
         "--top {} asks for no answer": "test_advice_looking.py::test_the_least_that_is_named_does",
+    },
+    "evaluation/sorting.py": {
+        "name a folder with --copy-to": "test_sorting.py::test_a_file_is_no_place_to_sort_into",
     },
     "evaluation/opening.py": {
         "--weights is for pretrained:NAME": "test_advice_looking.py::test_a_run_is_asked_without_weights",

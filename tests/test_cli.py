@@ -179,7 +179,7 @@ def test_predict_answers_name_the_bad_and_go_on(
     assert answers[2]["error"] == "does not exist"
     assert answers[0]["probability"] == answers[0]["top"][0]["probability"]
     assert len(answers[0]["top"]) == 5
-    code, out, _ = ask(capsys, *words, "--csv")
+    code, out, _ = ask(capsys, *words, "--csv", "-")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [bool(r["error"]) for r in rows] == [False, True, True, False]
     assert float(rows[0]["probability"]) == answers[0]["probability"]

@@ -237,7 +237,7 @@ def test_every_stream_holds_every_answer(
     """One file name that is no UTF-8, and one in another script, cost no answer; JSON is JSON."""
     for name in (b"b\xe9.png", "\u65e5\u672c.png".encode(), b"a.png"):
         shutil.copy(os.fsencode(home.image), os.fsencode(tmp_path) + b"/" + name)
-    for form in ([], ["--json"], ["--csv"]):
+    for form in ([], ["--json"], ["--csv", "-"]):
         raw = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, errors="strict"))
         assert cli.run(["predict", str(home.run), str(tmp_path), *form]) == 0

@@ -78,7 +78,7 @@ def test_hostile_names_go_through_every_command(tmp_path: Path, capfd: pytest.Ca
         ["evaluate", "r", "--json"],
         ["predict", "r", photo],
         ["predict", "r", photo, "--json"],
-        ["predict", "r", photo, "--csv"],
+        ["predict", "r", photo, "--csv", "-"],
         ["predict", "r", str(tmp_path / "none\x1b2J.png")],
         ["explain", "r", "--image", photo],
         ["explain", "r", "--layer", "conv1", "--seeds", "0", "--ablate", "0"],

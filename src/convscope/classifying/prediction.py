@@ -113,7 +113,8 @@ def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
 class Prediction:
     """One image's answer: ``top`` holds (label, probability), the likeliest first.
 
-    With test-time views ``one_view`` is the answer, (label, probability), to the image as it is; None without.
+    With test-time views ``one_view`` is the answer, (label, probability), to the image as it is; None without. Where no
+    class was likely enough, ``refused`` is true and ``label`` says so; ``probability`` is still that of the likeliest.
     """
 
     path: str
@@ -121,6 +122,7 @@ class Prediction:
     probability: float
     top: tuple[tuple[str, float], ...]
     one_view: tuple[str, float] | None = None
+    refused: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The stable JSON form."""
@@ -132,6 +134,7 @@ class Prediction:
             "probability": self.probability,
             "top": top,
             "one_view": one,
+            "refused": self.refused,
         }
 
 

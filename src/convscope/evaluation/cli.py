@@ -86,7 +86,6 @@ def predict(
     *images: str,
     options: Flat[PredictOptions] = PredictOptions(),
     json: Flag = False,
-    csv: Flag = False,
 ) -> int:
     """Ask RUN what is on each IMAGE: files, folders, globs, or - for an image on standard input.
 
@@ -100,32 +99,23 @@ def predict(
         Files, folders, globs, or -.
     json
         Print one JSON list.
-    csv
-        Print comma-separated values.
     """
     from . import command
 
     given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
-    results = command.predict(run, given, **vars(replace(options, standard_input=data)))
+    printed = options.csv is not None and str(options.csv) == STANDARD_INPUT
+    asked = replace(options, standard_input=data, csv=None if printed else options.csv)
+    results = command.predict(run, given, **vars(asked))
     print_notes(results.notes)
     rows = [r.to_json() for r in results]
     if json:
         print_json(rows)
-    elif csv:
-        print_csv(rows)
+    elif printed:
+        print(results.csv(), end="")
     else:
         print_predictions(rows)
     return ImageError.exit_code if any("error" in row for row in rows) else 0
-
-
-def print_csv(rows: list[dict[str, Any]]) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", "error"])
-    for row in rows:
-        writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
@@ -138,7 +128,8 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
         seen = f"{100 * row['probability']:.1f} %"
         if one is not None:
             seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
-        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"][1:3])
+        others = row["top"][0 if row["refused"] else 1 : 3]
+        then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in others)
         table.add_row(cell(row["path"]), cell(row["label"], "bold"), cell(seen), cell(then))
     console().print(table)
 

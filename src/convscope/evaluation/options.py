@@ -39,6 +39,16 @@ class PredictOptions(OwnCode, PretrainedWeights, Runs):
     """How many answers an image."""
     views: Views = "none"
     """none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies."""
+    min_probability: float | None = None
+    """Answer --unknown where the likeliest class has less than this probability, of 0 to 1."""
+    unknown: str = "none of these"
+    """What is answered where no class is likely enough."""
+    csv: Path | None = None
+    """Write the answers to this file as comma-separated values; - prints them."""
+    copy_to: Path | None = None
+    """Copy each image into a folder of its answer in here; nothing is moved or written over."""
+    links: Annotated[bool, Parameter(negative=())] = False
+    """With --copy-to: link images instead of copying them."""
     standard_input: Annotated[bytes | None, Parameter(parse=False)] = None
     """The bytes of the image that is called -."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +64,15 @@ class Predictions(Noted, list[Prediction | Unreadable]):
     def __init__(self, answers: Iterable[Prediction | Unreadable], notes: Iterable[str] = ()) -> None:
         super().__init__(answers)
         self.summary = {"notes": list(notes)}
+
+    def csv(self) -> str:
+        """Comma-separated values, one line an image under a header."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["path", "label", "probability", "error"])
+        for row in (answer.to_json() for answer in self):
+            writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+        return text.getvalue()
 
     def told(self) -> Iterable[tuple[str, str]]:
         """Each image, and what is on it, or why it cannot be read."""

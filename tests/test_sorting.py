@@ -1,0 +1,124 @@
+"""Daily use of answers: a least probability, a table, and images sorted by copies or links."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.classifying.prediction import Prediction, Unreadable
+from convscope.errors import UsageError
+from convscope.evaluation.sorting import sort_into
+
+TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 200}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    convscope.train("digits", name="r", runs=runs, **TINY)
+    return runs
+
+
+def drawn(folder: Path, count: int = 5) -> Path:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def answer(path: Path, label: str, **more: Any) -> Prediction:
+    return Prediction(str(path), label, 0.9, ((label, 0.9),), **more)
+
+
+def test_below_the_least_probability_nothing_is_claimed(runs: Path, tmp_path: Path):
+    folder = drawn(tmp_path / "photos")
+    plain = convscope.predict("r", folder, runs=runs)
+    middle = sorted(a.probability for a in plain)[2]
+    asked = convscope.predict("r", folder, runs=runs, min_probability=middle, unknown="other")
+    for before, after in zip(plain, asked, strict=True):
+        assert after.refused == (before.probability < middle)
+        assert after.label == ("other" if after.refused else before.label)
+        assert (after.probability, after.top) == (before.probability, before.top)
+    assert sum(a.refused for a in asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"min_probability": 80}, "no probability"),
+        ({"min_probability": 0.5, "unknown": "3"}, "call the --unknown something else"),
+        ({"links": True}, "name its folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(runs: Path, tmp_path: Path, options: dict[str, Any], match: str):
+    with pytest.raises(UsageError, match=match):
+        convscope.predict("r", drawn(tmp_path / "photos"), runs=runs, **options)
+
+
+def test_answers_are_written_as_a_table(runs: Path, tmp_path: Path):
+    folder = drawn(tmp_path / 'pho,"tos')
+    (folder / "bad.png").write_bytes(b"no image")
+    found = convscope.predict("r", folder, runs=runs, csv=tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [a.path for a in found]
+    assert [row["label"] for row in rows] == [getattr(a, "label", "") for a in found]
+    assert [bool(row["error"]) for row in rows] == [isinstance(a, Unreadable) for a in found]
+
+
+def test_images_are_copied_by_their_answers_and_stay(runs: Path, tmp_path: Path):
+    folder = drawn(tmp_path / "photos")
+    (folder / "bad.png").write_bytes(b"no image")
+    for _ in range(2):  # again changes nothing
+        found = convscope.predict("r", folder, runs=runs, copy_to=tmp_path / "sorted")
+        copies = sorted(p.relative_to(tmp_path / "sorted") for p in (tmp_path / "sorted").rglob("*.png"))
+        assert copies == sorted(Path(a.label, Path(a.path).name) for a in found if isinstance(a, Prediction))
+    assert len(list(folder.iterdir())) == 6
+    for copy in copies:
+        assert (tmp_path / "sorted" / copy).read_bytes() == (folder / copy.name).read_bytes()
+    assert any("1 that cannot be read" in note for note in found.notes)
+
+
+def test_images_of_one_name_are_kept_apart_and_none_is_written_over(tmp_path: Path):
+    one, two = drawn(tmp_path / "a", 1) / "0.png", tmp_path / "b" / "0.png"
+    two.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(two)
+    target = tmp_path / "sorted"
+    (target / "cat").mkdir(parents=True)
+    (target / "cat" / "0.png").write_bytes(b"of somebody else")
+    sort_into(target, [("", one), ("", two)], [answer(one, "cat"), answer(two, "cat")], links=False)
+    assert (target / "cat" / "0.png").read_bytes() == b"of somebody else"
+    assert (target / "cat" / "0-2.png").read_bytes() == one.read_bytes()
+    assert (target / "cat" / "0-3.png").read_bytes() == two.read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_lead_to_the_images(tmp_path: Path):
+    image = drawn(tmp_path / "a", 1) / "0.png"
+    for _ in range(2):
+        sort_into(tmp_path / "sorted", [("", image)], [answer(image, "cat")], links=True)
+    assert [p.name for p in (tmp_path / "sorted" / "cat").iterdir()] == ["0.png"]
+    assert (tmp_path / "sorted" / "cat" / "0.png").resolve() == image.resolve()
+
+
+def test_answers_that_are_no_folder_names_stay_inside_and_apart(tmp_path: Path):
+    image = drawn(tmp_path / "a", 1) / "0.png"
+    labels = ["../up", "a/b", "a:b", "..", "Cat", "cat", "x" * 300, "/etc"]
+    sort_into(tmp_path / "sorted", [("", image)] * 8, [answer(image, label) for label in labels], links=False)
+    copies = list((tmp_path / "sorted").rglob("*.png"))
+    assert len(copies) == 8
+    assert {p.parent.parent for p in copies} == {tmp_path / "sorted"}
+
+
+def test_a_file_is_no_place_to_sort_into(tmp_path: Path):
+    image = drawn(tmp_path / "a", 1) / "0.png"
+    with pytest.raises(UsageError, match="name a folder with --copy-to"):
+        sort_into(image, [("", image)], [answer(image, "cat")], links=False)
