@@ -111,7 +111,7 @@ def top_k(logits_NK: Array, labels_N: Array, k: int) -> Interval:
     """
     if k < 1:
         raise ValueError(f"top-{k}: k is at least 1")
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     columns, hits = np.arange(logits.shape[1]), 0
     for rows in _slices(len(labels)):
         own = np.take_along_axis(logits[rows], labels[rows, None], axis=1)
@@ -122,7 +122,7 @@ def top_k(logits_NK: Array, labels_N: Array, k: int) -> Interval:
 
 def cross_entropy(logits_NK: Array, labels_N: Array) -> float:
     """The mean cross-entropy in nats, in float64; the sum is exact, so the order of the images does not matter."""
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     losses: list[float] = []
     for rows in _slices(len(labels)):
         chosen = np.take_along_axis(_log_softmax(logits[rows]), labels[rows, None], axis=1)
@@ -134,7 +134,7 @@ def per_class(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> 
     """Precision, recall (with Wilson's interval) and F1 of each class; a class never guessed has precision 0."""
     from sklearn.metrics import precision_recall_fscore_support  # slow to import
 
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     if len(class_names) != logits.shape[1]:
         raise DataError(f"{len(class_names)} class names do not fit a network of {logits.shape[1]} classes")
     guesses = logits.argmax(axis=1)
@@ -157,7 +157,7 @@ def balanced_accuracy(logits_NK: Array, labels_N: Array, seed: int = 0) -> Inter
     Where every image is right, or none is, resampling shows no spread at all although a few images prove
     little; Wilson's interval over all images stands in then, and ``method`` says which it was.
     """
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     n, classes = logits.shape
     right = logits.argmax(axis=1) == labels
     if right.all() or not right.any():
@@ -174,7 +174,7 @@ def balanced_accuracy(logits_NK: Array, labels_N: Array, seed: int = 0) -> Inter
 
 def confusion(logits_NK: Array, labels_N: Array) -> np.ndarray | None:
     """Counts (K, K) int64, rows the truth and columns the guess; None above 1000 classes."""
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     classes = logits.shape[1]
     if classes > CONFUSION_LIMIT:
         return None
@@ -188,7 +188,7 @@ def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibratio
     Confidence is the softmax probability of the guess. The error is the mean over images of the distance
     between accuracy and mean confidence in the image's bin.
     """
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     confidence, right = _confidence(logits), logits.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     rows, gaps = [], []
@@ -206,7 +206,7 @@ def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibratio
 
 def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> Evaluation:
     """Everything above at once, and the 25 most confident mistakes; ``class_names`` are in the order of the logits."""
-    logits, labels = _checked(logits_NK, labels_N)
+    logits, labels = checked(logits_NK, labels_N)
     matrix = confusion(logits, labels)
     return Evaluation(
         n=len(labels),
@@ -233,7 +233,7 @@ def _mistakes(logits: np.ndarray, labels: np.ndarray) -> tuple[Mistake, ...]:
     return tuple(Mistake(*row) for row in zip(*columns, strict=True))
 
 
-def _checked(logits_NK: Array, labels_N: Array) -> tuple[np.ndarray, np.ndarray]:
+def checked(logits_NK: Array, labels_N: Array) -> tuple[np.ndarray, np.ndarray]:
     """Logits as float32 or float64 and labels as int64 arrays, or DataError in words."""
     logits, labels = _array(logits_NK), _array(labels_N).astype(np.int64)
     if logits.dtype != np.float64:

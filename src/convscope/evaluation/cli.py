@@ -51,7 +51,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         f"top-1 {percent(summary, '')}, "
         f"top-{summary['top5_k']} {100 * summary['top5']:.1f} % [{low:.1f}, {high:.1f}]\n"
         f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
-        f"calibration error {100 * summary['ece']:.1f} %"
+        f"calibration error {_calibration(summary)}"
     )
     if summary["views_top1"] is not None:
         print(
@@ -68,6 +68,19 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         times = summary["test_openings"]
         print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
     print(f"written: {visible(str(folder))} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+
+
+def _calibration(summary: dict[str, Any]) -> str:
+    """The calibration error, and what a temperature makes of it where one was fitted."""
+    plain = f"{100 * summary['ece']:.1f} %"
+    if summary["temperature"] is None:
+        return plain
+    names = ("ece_low", "ece_high", "calibrated_ece_low", "calibrated_ece_high", "calibrated_ece")
+    low, high, new_low, new_high, new = (100 * summary[name] for name in names)
+    return (
+        f"{plain} [{low:.1f}, {high:.1f}]; at temperature {summary['temperature']:.2f}, fitted on "
+        f"{summary['temperature_n']:,} validation images, {new:.1f} % [{new_low:.1f}, {new_high:.1f}]"
+    )
 
 
 def _cell(value: float | None) -> str:

@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..classifying.calibration import Calibrated
 from ..classifying.classifier import Classifier
+from ..classifying.intervals import Interval
 from ..classifying.prediction import UNMIRRORED, Prediction, Unreadable, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
@@ -73,6 +76,7 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
         **evaluated.scores.to_json(),
         "views": views,
         **_view_figures(evaluated),
+        **_calibration_figures(evaluated.calibrated),
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
@@ -100,6 +104,26 @@ def _view_figures(evaluated: Evaluated) -> dict[str, float | None]:
     scores = evaluated.view_scores
     values = (scores.top1.value, scores.top1.low, scores.top1.high, scores.loss) if scores else (None,) * 4
     return dict(zip(("views_top1", "views_low", "views_high", "views_loss"), values, strict=True))
+
+
+def _calibration_figures(found: Calibrated | None) -> dict[str, Any]:
+    """The temperature, and the calibration error with its interval before and after; null where there is none."""
+    if found is None:
+        plain = ("temperature", "temperature_n", "ece_low", "ece_high")
+        ends = (f"{name}{end}" for name in ("calibrated_ece", "ece_lowered") for end in ("", "_low", "_high"))
+        return dict.fromkeys((*plain, *ends))
+    return {
+        "temperature": found.temperature,
+        "temperature_n": found.fitted_on,
+        "ece_low": found.before.low,
+        "ece_high": found.before.high,
+        **_ends("calibrated_ece", found.after),
+        **_ends("ece_lowered", found.lowered),
+    }
+
+
+def _ends(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 Source = tuple[str, Path | bytes | Image.Image]  # an image's name, and where it is
