@@ -31,7 +31,7 @@ from ..training.seen import count_seen
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
-from .scoring import Evaluated
+from .scoring import Evaluated, calibrated
 from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
 
@@ -43,7 +43,6 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
     The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
     a run's own test images is logged in it, and what was found is written there. ``views`` is a name of VIEWS: views at
     test time, whose mean is scored too.
-
     """
     find_views(options.views)
     classifier, found = open_classifier(run, options.runs, options.model, options.weights)
@@ -76,7 +75,7 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
         **evaluated.scores.to_json(),
         "views": views,
         **_view_figures(evaluated),
-        **_calibration_figures(evaluated.calibrated),
+        **_calibration_figures(calibrated(classifier, evaluated, options.limit)),
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }

@@ -22,9 +22,7 @@ class Evaluated:
     """An evaluation with what it was made on: ``index`` (N,) into ``dataset``, logits (N, K) in the classifier's order.
 
     ``notes`` are sentences a user should read. With test-time views ``view_scores`` are the scores of the mean of
-    ``views``; ``scores`` and ``logits`` are always those of the images as they are. ``calibrated`` is what a
-    temperature fitted on validation images does to the test images' probabilities; None for other parts, and without
-    such images.
+    ``views``; ``scores`` and ``logits`` are always those of the images as they are.
     """
 
     scores: metrics.Evaluation
@@ -36,7 +34,6 @@ class Evaluated:
     notes: tuple[str, ...]
     views: str = "none"
     view_scores: metrics.Evaluation | None = None
-    calibrated: Calibrated | None = None
 
 
 def evaluate(
@@ -50,23 +47,32 @@ def evaluate(
     looks = find_views(views)
     index = dataset.subset(part, limit)
     translate = translation(classifier.class_names, dataset.class_names)
-    held_out = dataset.subset("val", limit) if part == "test" and len(dataset.parts["val"]) else None
     with computing_by(classifier.faster()):
         scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
-        fitting = (
-            None if held_out is None else logits(classifier.network, dataset.images, classifier.preprocess, held_out)
-        )
     if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
         raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
     notes = _notes(classifier, dataset, result)
     viewed = metrics.evaluate(mean, labels, classifier.class_names) if len(looks) > 1 else None
-    calibrated = None
-    if held_out is not None and fitting is not None and bool(torch.isfinite(fitting).all()):
-        temperature = fit_temperature(fitting, translate[dataset.labels[held_out]])
-        calibrated = calibrate(scores, labels, temperature, len(held_out))
-    return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed, calibrated)
+    return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed)
+
+
+def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None = None) -> Calibrated | None:
+    """What a temperature, fitted on at most ``limit`` validation images, does to the test images' probabilities.
+
+    None for other parts, and without such images.
+    """
+    dataset = evaluated.dataset
+    if evaluated.part != "test" or not len(dataset.parts["val"]):
+        return None
+    index = dataset.subset("val", limit)
+    with computing_by(classifier.faster()):
+        fitting = logits(classifier.network, dataset.images, classifier.preprocess, index)
+    if not bool(torch.isfinite(fitting).all()):
+        return None
+    labels = translation(classifier.class_names, dataset.class_names)[dataset.labels[index]]
+    return calibrate(evaluated.logits, evaluated.labels, fit_temperature(fitting, labels), len(index))
 
 
 def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:

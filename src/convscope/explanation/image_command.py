@@ -99,9 +99,8 @@ def explaining_image(
         if method not in METHODS:
             raise UnknownName("method", method, METHODS)
     subject = None
-    if isinstance(run, str) and (
-        is_model(run, options.runs) or options.weights is not None
-    ):  # its classes are those of the data
+    is_named = isinstance(run, str) and (is_model(run, options.runs) or options.weights is not None)
+    if is_named:  # a model, whose classes are those of the data
         subject = open_subject(run, data, options, "explain")
     classifier = subject.classifier if subject else open_classifier(run, options.runs, options.model)[0]
     network, names, target = classifier.network, classifier.class_names, options.target
