@@ -246,7 +246,9 @@ def test_no_table_cuts_a_name(
     label = "a-long-label" * 4
     top = [{"label": label, "probability": 0.9}]
     rows: list[dict[str, Any]] = [
-        {"path": f"{FOLDER}/{name}", "label": label, "probability": 0.9, "one_view": None, "top": top} for name in NAMES
+        {"path": f"{FOLDER}/{name}", "label": label, "probability": 0.9}
+        | {"one_view": None, "top": top, "refused": False}
+        for name in NAMES
     ]
     rows.append({"path": "/home/somebody/unreadable" + "b" * 40, "error": "truncated"})
     print_predictions(rows)
