@@ -56,7 +56,7 @@ dist: $(READY) ## sdist and wheel, into dist
 	@ls -l dist
 
 # Those that are asked about runs, by name: bench/seconds_to.py RUN, bench/convolution_accuracy.py.
-OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py
+OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py bench/unknown.py
 
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer

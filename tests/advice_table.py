@@ -180,7 +180,15 @@ ADVICE: dict[str, dict[str, str]] = {
         "each output needs a name of its own": "test_adopting.py::test_names_that_name_nothing_or_two_things_are_refused",
     },
     "evaluation/cli.py": {
+        "a least probability of {} keeps it": "test_known.py::test_the_least_probability_that_is_told_keeps_the_surer_half",
         "next: convscope evaluate": "test_adopting.py::test_every_command_works_on_an_adopted_run",
+    },
+    "evaluation/refusing.py": {
+        "it must be from 0 to 1": "test_sorting.py::test_what_cannot_be_meant_is_told",
+        "it must be over 0, up to 1": "test_known.py::test_a_coverage_is_a_share",
+        "call the --unknown something else": "test_sorting.py::test_below_the_least_probability_nothing_is_claimed",
+        "name images of that kind with --known": "test_known.py::test_what_is_familiar_may_be_named",
+        "say with --coverage how much of it to keep": "test_known.py::test_what_is_familiar_may_be_named",
     },
     "evaluation/compare_command.py": {
         "a comparison needs two runs or more": "test_comparing.py::test_runs_on_different_data_are_not_compared",
@@ -188,8 +196,6 @@ ADVICE: dict[str, dict[str, str]] = {
         "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
     },
     "evaluation/command.py": {
-        "it must be from 0 to 1": "test_sorting.py::test_what_cannot_be_meant_is_told",
-        "call the --unknown something else": "test_sorting.py::test_below_the_least_probability_nothing_is_claimed",
         "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",

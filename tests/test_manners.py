@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -304,7 +305,7 @@ def test_what_onnx_cannot_take_is_a_sentence(
     assert cli.run(["train", photos, *model, "--image-size", "16", "--epochs", "1", "--name", name]) == 0
     capfd.readouterr()
     code = cli.run(["export", name, *model])
-    _, err = capfd.readouterr()
+    err = re.sub("^still at work.*\n", "", capfd.readouterr().err, flags=re.MULTILINE)  # on a busy machine
     if code == 0:  # a later torch may take it
         return
     assert code == 2

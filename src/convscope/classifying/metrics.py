@@ -22,6 +22,7 @@ from .intervals import Interval, bootstrap, wilson
 
 CONFUSION_LIMIT = 1000  # more classes than this make a matrix that nobody can read and no JSON file should hold
 MISTAKES_KEPT = 25
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the images, the surest first
 ROWS_AT_ONCE = 4096  # float64 copies are made for this many images at a time
 
 Array = np.ndarray | torch.Tensor
@@ -60,6 +61,21 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Covered:
+    """The ``n`` surest images, a ``share`` of all: how many are right, with Wilson's interval.
+
+    ``least`` is the smallest probability among them: as a threshold it keeps them, and what is equal to the last.
+    """
+
+    share: float
+    least: float
+    n: int
+    top1: float
+    top1_low: float
+    top1_high: float
+
+
+@dataclass(frozen=True)
 class Mistake:
     """Image ``index`` of class ``truth``, taken for ``guess`` with softmax ``probability``."""
 
@@ -83,6 +99,7 @@ class Evaluation:
     scores: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...] | None
     calibration: Calibration
+    coverage: tuple[Covered, ...]
     mistakes: tuple[Mistake, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -99,6 +116,7 @@ class Evaluation:
             "classes": [asdict(score) for score in self.scores],
             "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
             "calibration": [asdict(b) for b in self.calibration.bins],
+            "coverage": [asdict(row) for row in self.coverage],
             "mistakes": [asdict(mistake) for mistake in self.mistakes],
         }
 
@@ -204,6 +222,22 @@ def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibratio
     return Calibration(math.fsum(gaps) / len(labels), tuple(rows))
 
 
+def coverage(logits_NK: Array, labels_N: Array, shares: Sequence[float] = SHARES) -> tuple[Covered, ...]:
+    """Accuracy against coverage: of the surest ``shares`` of the images, how many are right (El-Yaniv, Wiener 2010).
+
+    The surest are those with the largest softmax probability; among equal ones the earlier.
+    """
+    logits, labels = checked(logits_NK, labels_N)
+    confidence, right = _confidence(logits), logits.argmax(axis=1) == labels
+    surest = np.argsort(-confidence, kind="stable")
+    rows = []
+    for share in shares:
+        kept = surest[: max(1, math.ceil(share * len(labels) - 1e-9))]
+        found = wilson(int(right[kept].sum()), len(kept))
+        rows.append(Covered(share, float(confidence[kept[-1]]), len(kept), found.value, found.low, found.high))
+    return tuple(rows)
+
+
 def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> Evaluation:
     """Everything above at once, and the 25 most confident mistakes; ``class_names`` are in the order of the logits."""
     logits, labels = checked(logits_NK, labels_N)
@@ -219,6 +253,7 @@ def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> E
         scores=per_class(logits, labels, class_names),
         confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
         calibration=calibration(logits, labels),
+        coverage=coverage(logits, labels),
         mistakes=_mistakes(logits, labels),
     )
 

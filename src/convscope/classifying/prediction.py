@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.taps import evaluating
 from .classifier import Classifier
+from .known import Familiar, Judge, Known, judging
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
@@ -115,6 +117,7 @@ class Prediction:
 
     With test-time views ``one_view`` is the answer, (label, probability), to the image as it is; None without. Where no
     class was likely enough, ``refused`` is true and ``label`` says so; ``probability`` is still that of the likeliest.
+    ``familiar`` says how familiar the image is, where that was asked for.
     """
 
     path: str
@@ -123,9 +126,12 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     one_view: tuple[str, float] | None = None
     refused: bool = False
+    familiar: Familiar | None = None
 
     def to_json(self) -> dict[str, object]:
         """The stable JSON form."""
+        known = self.familiar
+        near = () if known is None else known.nearest
         top = [{"label": name, "probability": p} for name, p in self.top]
         one = None if self.one_view is None else {"label": self.one_view[0], "probability": self.one_view[1]}
         return {
@@ -135,6 +141,8 @@ class Prediction:
             "top": top,
             "one_view": one,
             "refused": self.refused,
+            "familiarity": None if known is None else known.familiarity,
+            "nearest": [{"origin": origin, "label": label, "cosine": cosine} for origin, label, cosine in near],
         }
 
 
@@ -151,22 +159,32 @@ class Unreadable:
 
 
 def predict(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes | Image.Image]], top: int = 5, views: str = "none"
+    classifier: Classifier,
+    sources: Sequence[tuple[str, Path | bytes | Image.Image]],
+    top: int = 5,
+    views: str = "none",
+    known: Known | None = None,
 ) -> list[Prediction | Unreadable]:
     """Answers for images given as (name, source), in order; one that cannot be read does not stop the rest.
 
-    ``views`` is a name of VIEWS. Raises UnknownName.
+    ``views`` is a name of VIEWS. With what is ``known`` each answer says how familiar its image is.
+    Raises UnknownName.
     """
-    chosen = find_views(views)
+    chosen, size = find_views(views), classifier.preprocess.size
     results: list[Prediction | Unreadable] = []
-    step = _images_a_pass(classifier.preprocess.size)
-    for start in range(0, len(sources), step):
-        results += _predict_block(classifier, sources[start : start + step], top, chosen)
+    step = _images_a_pass(size)
+    with nullcontext() if known is None else judging(known, classifier.network, size, len(chosen)) as judge:
+        for start in range(0, len(sources), step):
+            results += _predict_block(classifier, sources[start : start + step], top, chosen, judge)
     return results
 
 
 def _predict_block(
-    classifier: Classifier, sources: Sequence[tuple[str, Path | bytes | Image.Image]], top: int, views: tuple[View, ...]
+    classifier: Classifier,
+    sources: Sequence[tuple[str, Path | bytes | Image.Image]],
+    top: int,
+    views: tuple[View, ...],
+    judge: Judge | None,
 ) -> list[Prediction | Unreadable]:
     answers: list[Prediction | Unreadable | None] = []
     readable = []
@@ -180,17 +198,23 @@ def _predict_block(
     if readable:
         plain, mean = view_logits(classifier.network, np.stack(readable), classifier.preprocess, views)
         one = torch.softmax(plain.double(), dim=1) if len(views) > 1 else [None] * len(readable)
-        rows = zip(torch.softmax(mean.double(), dim=1), one, strict=True)
+        familiar = [None] * len(readable) if judge is None else judge.judged()
+        rows = zip(torch.softmax(mean.double(), dim=1), one, familiar, strict=True)
     names = classifier.class_names
-    return [a or _answer(name, *next(rows), names, top) for (name, _), a in zip(sources, answers, strict=True)]
+    return [a or _answer(name, next(rows), names, top) for (name, _), a in zip(sources, answers, strict=True)]
 
 
 def _answer(
-    path: str, probabilities_K: torch.Tensor, one_view_K: torch.Tensor | None, names: tuple[str, ...], top: int
+    path: str,
+    computed: tuple[torch.Tensor, torch.Tensor | None, Familiar | None],
+    names: tuple[str, ...],
+    top: int,
 ) -> Prediction | Unreadable:
-    if not bool(torch.isfinite(probabilities_K).all()):
+    """The answer by what was ``computed``: probabilities (K,), those of one view, and how familiar the image is."""
+    probabilities, one_view, familiar = computed
+    if not bool(torch.isfinite(probabilities).all()):
         return Unreadable(path, "the network's outputs for it are no numbers")
-    best = torch.topk(probabilities_K, min(top, len(names)))
+    best = torch.topk(probabilities, min(top, len(names)))
     pairs = tuple((names[i], float(p)) for p, i in zip(best.values, best.indices.tolist(), strict=True))
-    one = None if one_view_K is None else (names[int(one_view_K.argmax())], float(one_view_K.max()))
-    return Prediction(path, pairs[0][0], pairs[0][1], pairs, one)
+    one = None if one_view is None else (names[int(one_view.argmax())], float(one_view.max()))
+    return Prediction(path, pairs[0][0], pairs[0][1], pairs, one, familiar=familiar)

@@ -53,6 +53,9 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
         f"loss {summary['loss']:.4f}, balanced accuracy {100 * summary['balanced_accuracy']:.1f} %, "
         f"calibration error {_calibration(summary)}"
     )
+    kept = next((row for row in summary["coverage"] if row["share"] == 0.5), None)
+    if kept is not None:
+        print(f"of the surer half {percent(kept, '')} are right: a least probability of {kept['least']:.2f} keeps it")
     if summary["views_top1"] is not None:
         print(
             f"with test-time views ({summary['views']}): top-1 {percent(summary, 'views')}, "
@@ -118,8 +121,9 @@ def predict(
     given = ["-" if p == STANDARD_INPUT else p for p in images or (STANDARD_INPUT,)]
     data = sys.stdin.buffer.read() if "-" in given else None
     printed = options.csv is not None and str(options.csv) == STANDARD_INPUT
-    asked = replace(options, standard_input=data, csv=None if printed else options.csv)
-    results = command.predict(run, given, **vars(asked))
+    with progress_bar(json or printed) as progress:
+        asked = replace(options, standard_input=data, csv=None if printed else options.csv, progress=progress)
+        results = command.predict(run, given, **vars(asked))
     print_notes(results.notes)
     rows = [r.to_json() for r in results]
     if json:
@@ -143,6 +147,9 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
             seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
         others = row["top"][0 if row["refused"] else 1 : 3]
         then = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in others)
+        if row["refused"] and row["familiarity"] is not None:
+            then += f"; stranger than {100 * (1 - row['familiarity']):.1f} % of validation images; nearest: "
+            then += ", ".join(f"{near['origin']} ({near['label']})" for near in row["nearest"])
         table.add_row(cell(row["path"]), cell(row["label"], "bold"), cell(seen), cell(then))
     console().print(table)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from ..classifying.calibration import Calibrated
 from ..classifying.classifier import Classifier
 from ..classifying.intervals import Interval
-from ..classifying.prediction import UNMIRRORED, Prediction, Unreadable, find_views
+from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
@@ -31,6 +30,7 @@ from ..training.seen import count_seen
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
+from .refusing import refusing
 from .scoring import Evaluated, calibrated
 from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
@@ -166,46 +166,28 @@ def predict(
 
     ``images`` are files, folders and globs, or images in memory: Pillow's, arrays (H, W, 3), tensors (3, H, W), of
     uint8 or of floats from 0 to 1. ``views`` is a name of VIEWS: with more than one, the mean of the views is the
-    answer. Where the likeliest class has less than ``min_probability`` the answer is ``unknown``. ``csv`` is a file to
-    write them to, and ``copy_to`` a folder into which images are copied by their answers. The answers are a list with
-    ``notes``.
+    answer. Where the likeliest class has less than ``min_probability``, or the image is less familiar than a share
+    ``coverage`` of the validation images, the answer is ``unknown``. ``csv`` is a file to write them to, and
+    ``copy_to`` a folder into which images are copied by their answers. The answers are a list with ``notes``.
     """
     if options.top < 1:
         raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
-    classifier, _ = open_classifier(run, options.runs, options.model, options.weights)
-    _check_answers(classifier, options)
+    if options.links and options.copy_to is None:
+        raise UsageError("--links says how --copy-to sorts images: name its folder.")
+    classifier, home = open_classifier(run, options.runs, options.model, options.weights)
     find_views(options.views)
-    views, unmirrored = _allowed_views(classifier, options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input)
-    answers = predict_images(classifier, found, options.top, views)
-    notes = list(unmirrored)
-    if options.min_probability is not None:
-        answers = [_or_unknown(answer, options.min_probability, options.unknown) for answer in answers]
+    views, unmirrored = _allowed_views(classifier, options.views)
+    refuse = refusing(classifier, home, run if isinstance(run, str) else home_of(run), options)
+    answers = refuse.applied(predict_images(classifier, found, options.top, views, refuse.known))
+    notes = [*unmirrored, *refuse.notes]
     if options.copy_to is not None:
         notes += sort_into(expanded(options.copy_to), found, answers, options.links)
     made = report.Predictions(answers, notes)
     if options.csv is not None:
         commit_text(expanded(options.csv), made.csv())
     return made
-
-
-def _check_answers(classifier: Classifier, options: PredictOptions) -> None:
-    """UsageError for a probability that is none, and for an unknown that is called like a class."""
-    least = options.min_probability
-    if least is not None and not 0 <= least <= 1:
-        raise UsageError(f"--min-probability {least:g} is no probability: it must be from 0 to 1.")
-    if options.unknown in classifier.class_names:
-        raise UsageError(f"{options.unknown!r} is a class of its own: call the --unknown something else.")
-    if options.links and options.copy_to is None:
-        raise UsageError("--links says how --copy-to sorts images: name its folder.")
-
-
-def _or_unknown(answer: Prediction | Unreadable, least: float, unknown: str) -> Prediction | Unreadable:
-    """The answer, or that it is unknown where the likeliest class is not likely enough."""
-    if isinstance(answer, Unreadable) or answer.probability >= least:
-        return answer
-    return replace(answer, label=unknown, refused=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- demo

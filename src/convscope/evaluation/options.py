@@ -13,7 +13,6 @@ from ..options import (
     Places,
     PretrainedWeights,
     ProgressOption,
-    Runs,
     SourceOptions,
     Views,
 )
@@ -32,7 +31,7 @@ class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, Progres
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(OwnCode, PretrainedWeights, Runs):
+class PredictOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
     """A prediction as it is asked for."""
 
     top: int = 5
@@ -41,8 +40,12 @@ class PredictOptions(OwnCode, PretrainedWeights, Runs):
     """none, flip, shift or flip-shift: answer by the mean over mirrored and shifted copies."""
     min_probability: float | None = None
     """Answer --unknown where the likeliest class has less than this probability, of 0 to 1."""
-    unknown: str = "none of these"
-    """What is answered where no class is likely enough."""
+    coverage: float | None = None
+    """Answer --unknown to images that are less familiar than this share of validation images, such as 0.95."""
+    known: str | None = None
+    """For --coverage: a dataset, folder or table of images that are familiar (default: those it was trained on)."""
+    unknown: str | None = None
+    """What is answered instead of a class (default: none of these); given by itself it asks for --coverage 0.95."""
     csv: Path | None = None
     """Write the answers to this file as comma-separated values; - prints them."""
     copy_to: Path | None = None
