@@ -183,6 +183,10 @@ ADVICE: dict[str, dict[str, str]] = {
         "a least probability of {} keeps it": "test_known.py::test_the_least_probability_that_is_told_keeps_the_surer_half",
         "next: convscope evaluate": "test_adopting.py::test_every_command_works_on_an_adopted_run",
     },
+    "evaluation/page_command.py": {
+        "nothing was measured on test images yet": "test_run_page.py::test_what_a_page_lacks_is_named_and_then_there",
+        "nobody has looked through its images": "test_run_page.py::test_what_a_page_lacks_is_named_and_then_there",
+    },
     "evaluation/refusing.py": {
         "it must be from 0 to 1": "test_sorting.py::test_what_cannot_be_meant_is_told",
         "it must be over 0, up to 1": "test_known.py::test_a_coverage_is_a_share",
@@ -556,7 +560,7 @@ NO_ADVICE: dict[str, list[str]] = {
     "training/cli.py": [
         "{}: {} images of {} classes at {} x {} ({}), {}; {} in {} on {}, batches of {}, augmentation {}, run {}",
     ],
-    "training/report.py": [
+    "training/page_report.py": [
         "run {} has no finished epoch yet.",
     ],
     "training/resuming.py": [

@@ -20,6 +20,7 @@ from convscope.explanation.drawing import CardRow, card_rows, probes, sprite
 from convscope.inspection.findings import GRADES, Finding
 from convscope.studies.drawing import Quantity, claim
 from convscope.training.drawing import curves
+from convscope.training.page_report import Choice
 from convscope.transfer_learning.drawing import FilterRow, RungBar, ladder, learning_curve, path, used_filters
 
 SOURCE = Path(convscope.__file__).parent
@@ -34,6 +35,8 @@ NAMES = (
 )
 LONG = "a_run_of_sixty_letters_that_a_user_gave_without_a_single_space"
 COUNT = len(NAMES)
+CHOICES = [Choice(LONG, "images held out in turn by cross-validation", 1234), Choice("nothing", "test images", None)]
+LOOKS = [{"at": "2026-01-02T03:04:05+00:00", "n": 1234, "part": "test"}] * 2
 
 
 def images(count: int) -> np.ndarray:
@@ -67,20 +70,32 @@ def drawings() -> dict[str, Drawing]:
 def _training(drawn: dict[str, str]) -> dict[str, Any]:
     summary = dict.fromkeys("val_top1 val_low val_high val_n best_epoch epochs seconds images_per_second".split(), 0.5)
     rate = dict.fromkeys("precision recall recall_low recall_high f1".split(), 0.25)
-    figures = dict.fromkeys("top1 top1_low top1_high top5 balanced_accuracy ece".split(), 0.3)
+    names = "top1 top1_low top1_high top5 balanced_accuracy loss ece ece_low ece_high temperature"
+    figures = dict.fromkeys(f"{names} calibrated_ece calibrated_ece_low calibrated_ece_high".split(), 0.3)
+    figures |= {"temperature_n": 90, "test_openings": 2}
+    figures["coverage"] = [{"share": 0.5, "n": 617, "least": 0.9, "top1": 0.8, "top1_low": 0.7, "top1_high": 0.9}]
     figures |= {"data": NAMES[0], "part": "test", "n": 1234, "top5_k": 5, "notes": [f"{NAMES[1]} has 3 images."]}
     figures["classes"] = [{"name": name, "n": 9, **rate} for name in NAMES]
     data = {"name": LONG, "counts": {"train": {"a": 3}, "val": {"a": 2}}, "fingerprint": "0f" * 32}
-    return {
-        "run": Some(name=LONG),
+    trained = {
         "options": {"model": "alexnet", "weights": "/".join([LONG] * 3), "rate": 0.1},
-        "description": {"data": data, "machine": {"device": LONG, "threads": 2}},
         "summary": summary,
         "roofline": "roofline: 0.01 TFLOP",
         "curves": drawn["curves"],
         "augmentation": drawn["augmentation"],
-        "evaluations": [{"name": "x", "figures": figures, "images": drawn}],
-        "openings": [1, 2],
+        "command": f"convscope train {LONG} --model {LONG}",
+        "amounts": {"rotate": 3.0},
+        "own_code": f"{LONG}.py",
+    }
+    pairs = [(NAMES[0], NAMES[1], 3, 9), (NAMES[3], NAMES[6], 2, 9)]
+    return {
+        "run": Some(name=LONG),
+        "description": {"data": data, "machine": {"device": LONG, "threads": 2}},
+        "trained": trained,
+        "choices": CHOICES,
+        "evaluations": [{"name": "x", "figures": figures, "images": drawn, "pairs": pairs}],
+        "openings": LOOKS,
+        "doctor": {"verdict": f"{NAMES[6]} is dark.", "images": 99, "findings": [("fault", f"{NAMES[1]}: 3 copies")]},
     }
 
 
@@ -101,7 +116,8 @@ def _transfer(drawn: dict[str, str]) -> dict[str, Any]:
         "name": LONG,
         "roofline": "features",
         "images": drawn,
-        "openings": [1],
+        "openings": LOOKS,
+        "choices": CHOICES,
     }
 
 

@@ -43,6 +43,7 @@ def test_the_temperature_is_that_of_torchs_optimiser():
 def test_errors_are_those_of_the_metric_and_fall_where_the_network_was_too_sure():
     logits, labels = overconfident(3_000, 3.0, seed=2)
     temperature = fit_temperature(*overconfident(3_000, 3.0, seed=3))
+    assert temperature is not None
     found = calibrate(logits, labels, temperature, 3_000)
     assert found.before.value == pytest.approx(calibration(logits, labels).ece, abs=1e-12)
     assert found.after.value == pytest.approx(calibration(logits / temperature, labels).ece, abs=1e-12)
@@ -60,8 +61,6 @@ def test_the_calibration_error_is_torchmetrics():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
-def test_a_network_that_is_always_right_or_always_wrong_has_a_temperature(labels: list[int]):
+def test_a_network_that_is_always_right_or_always_wrong_has_no_best_temperature(labels: list[int]):
     logits = np.array([[3.0, 1.0], [2.0, 1.0], [5.0, 1.0]])
-    temperature = fit_temperature(logits, np.array(labels))
-    assert 0.02 <= temperature <= 50
-    assert 0 <= calibrate(logits, np.array(labels), temperature, 3).after.value <= 1
+    assert fit_temperature(logits, np.array(labels)) is None

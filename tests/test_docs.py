@@ -171,6 +171,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     weights = ["--weights", f"{trained[-1]['run']}/classifier.safetensors", "--runs", runs]
     elsewhere = "adopt alexnet --width 4 --classes shapes --input-size 32".split()
     (adopted,) = answer(*elsewhere, *weights, *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
+    (paged,) = answer("report", "last", "--runs", runs)
     (compared,) = answer("compare", *2 * [trained[-1]["run"]], "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
@@ -203,6 +204,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "similar": [near],
         "export": [sealed],
         "adopt": [adopted],
+        "report": [paged],
         "compare": [compared],
         "A compared run": compared["runs"],
         "A difference": compared["differences"],

@@ -102,6 +102,7 @@ REPORTS: dict[str, Callable[[Home], Any]] = {
     "transfer": lambda h: convscope.transfer(h.photos, runs=h.folder / "more", name="t", **STORE),
     "similar": lambda h: convscope.similar(h.run, h.image, h.photos, engine="torch"),
     "adopt": adopted,
+    "report": lambda h: convscope.report(h.run),
     "compare": lambda h: convscope.compare([str(h.run)] * 2),
     "export": lambda h: convscope.export(bound(h), format="safetensors", runs=h.folder / "more"),
     "study": lambda h: StudyReport(h.folder, "small", (OUTCOME,)),  # a real one takes minutes

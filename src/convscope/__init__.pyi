@@ -19,6 +19,8 @@ from .evaluation.command import save_example as save_example
 from .evaluation.compare_command import CompareReport as CompareReport
 from .evaluation.compare_command import compare as compare
 from .evaluation.opening import open_classifier as open_classifier
+from .evaluation.page_command import PageReport as PageReport
+from .evaluation.page_command import report as report
 from .evaluation.report import EvaluationReport as EvaluationReport
 from .explanation.command import explain as explain
 from .explanation.image_command import explain_image as explain_image

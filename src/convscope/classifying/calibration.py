@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from .intervals import Interval, bootstrap
-from .metrics import Array, checked
+from .metrics import Array, Calibration, calibration, checked
 
 BINS = 15
 COLDEST, HOTTEST = 0.02, 50.0  # temperatures that are tried
@@ -23,7 +23,8 @@ COLDEST, HOTTEST = 0.02, 50.0  # temperatures that are tried
 class Calibrated:
     """Calibration errors on the same images before and after division by ``temperature``, and how much it lowers them.
 
-    ``fitted_on`` counts the validation images. Errors are fractions, with 95 % bootstrap intervals over images.
+    ``fitted_on`` counts the validation images. Errors are fractions, with 95 % bootstrap intervals over images;
+    ``reliability`` has the bins after division.
     """
 
     temperature: float
@@ -31,21 +32,28 @@ class Calibrated:
     before: Interval
     after: Interval
     lowered: Interval
+    reliability: Calibration
 
 
-def fit_temperature(logits_NK: Array, labels_N: Array) -> float:
-    """The temperature at which the cross-entropy of logits / temperature is least. DataError as metrics raise it."""
+def fit_temperature(logits_NK: Array, labels_N: Array) -> float | None:
+    """The temperature at which the cross-entropy of logits / temperature is least. DataError as metrics raise it.
+
+    None where none is: the colder the better if all answers are right, the hotter if they are no better than chance.
+    """
     from scipy.optimize import minimize_scalar  # slow to import
 
     logits, labels = checked(logits_NK, labels_N)
     logits = logits.astype(np.float64)
+    if (logits.argmax(axis=1) == labels).all():
+        return None
 
     def loss(log_temperature: float) -> float:
         likely = log_softmax(logits / math.exp(log_temperature), axis=1)
         return -float(likely[np.arange(len(labels)), labels].mean())
 
     ends = (math.log(COLDEST), math.log(HOTTEST))
-    return math.exp(float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4}).x))
+    found = float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4}).x)
+    return math.exp(found) if ends[0] + 0.01 < found < ends[1] - 0.01 else None
 
 
 def calibrate(logits_NK: Array, labels_N: Array, temperature: float, fitted_on: int, seed: int = 0) -> Calibrated:
@@ -65,6 +73,7 @@ def calibrate(logits_NK: Array, labels_N: Array, temperature: float, fitted_on: 
         bootstrap(lambda index: error(plain, index), count, seed),
         bootstrap(lambda index: error(cooled, index), count, seed),
         bootstrap(lambda index: error(plain, index) - error(cooled, index), count, seed),
+        calibration(logits.astype(np.float64) / temperature, labels, BINS),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..diagnosis.cli import diagnose
-from ..evaluation.cli import adopt, compare, evaluate, predict
+from ..evaluation.cli import adopt, compare, evaluate, predict, report
 from ..explanation.cli import explain
 from ..exporting.cli import export
 from ..feature_store.cli import features, similar
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "similar": similar,
     "compare": compare,
     "adopt": adopt,
+    "report": report,
     "export": export,
     "models": models,
     "demo": demo,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError
-from ..options import STANDARD_INPUT, Flag, Flat
+from ..options import STANDARD_INPUT, Flag, Flat, Runs
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
 from .options import AdoptOptions, CompareOptions, EvaluateOptions, PredictOptions
@@ -218,3 +218,25 @@ def print_comparison(s: dict[str, Any], folder: Path) -> None:
         told = "; ".join(f"{option} {ours} and {theirs}" for option, (ours, theirs) in options.items())
         print(f"{s['runs'][0]['name']} and {name} were trained with: {told}" if told else f"{name}: the same recipe")
     print(f"written: {visible(str(folder))} (comparison.json)")
+
+
+def report(run: str = "last", /, *, options: Flat[Runs] = Runs(), json: Flag = False) -> None:
+    """Write the page and the model card of RUN again: one HTML file that needs no other, and README.md.
+
+    A training and an evaluation write them by themselves; an adopted network has none before it is asked for.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, or `last`.
+    json
+        Print one JSON object.
+    """
+    from .page_command import report as write_report
+
+    result = write_report(run, **vars(options))
+    if json:
+        print_json(result.summary)
+    else:
+        print_notes(result.notes)
+        print(f"written: {visible(result.summary['page'])}, and a model card: {visible(result.summary['card'])}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..images.file_names import is_image_name
 from ..images.from_memory import Held, held_images
 from ..options import with_data_and_options, with_images_and_options
 from ..storage import commit_bytes, commit_text, expanded, sweep_temporaries
-from ..training.report import has_page, write_page
+from ..training.page_report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from ..training.seen import count_seen
@@ -67,6 +68,7 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
         opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
     views, unmirrored = _allowed_views(classifier, options.views)
     evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views)
+    at_temperature = calibrated(classifier, evaluated, options.limit)
     summary = {
         "run": str(found.folder if found else run),
         "data": dataset.name,
@@ -75,12 +77,12 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
         **evaluated.scores.to_json(),
         "views": views,
         **_view_figures(evaluated),
-        **_calibration_figures(calibrated(classifier, evaluated, options.limit)),
+        **_calibration_figures(at_temperature),
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
     sweep_temporaries(target)
-    result = report.write_evaluation(evaluated, target / place, summary)
+    result = report.write_evaluation(report.EvaluationReport(evaluated, target / place, summary, at_temperature))
     if found is not None and has_page(found):
         write_page(found)
     return result
@@ -110,7 +112,7 @@ def _calibration_figures(found: Calibrated | None) -> dict[str, Any]:
     if found is None:
         plain = ("temperature", "temperature_n", "ece_low", "ece_high")
         ends = (f"{name}{end}" for name in ("calibrated_ece", "ece_lowered") for end in ("", "_low", "_high"))
-        return dict.fromkeys((*plain, *ends))
+        return dict.fromkeys((*plain, *ends, "calibrated"))
     return {
         "temperature": found.temperature,
         "temperature_n": found.fitted_on,
@@ -118,6 +120,7 @@ def _calibration_figures(found: Calibrated | None) -> dict[str, Any]:
         "ece_high": found.before.high,
         **_ends("calibrated_ece", found.after),
         **_ends("ece_lowered", found.lowered),
+        "calibrated": [asdict(row) for row in found.reliability.bins],
     }
 
 

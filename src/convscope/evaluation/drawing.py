@@ -144,10 +144,11 @@ def _colour_bar(axes: Axes, colour: LinearSegmentedColormap, norm: Normalize, ti
 
 
 @in_style()
-def calibration(cal: Calibration) -> Drawing:
+def calibration(cal: Calibration, temperature: float | None = None) -> Drawing:
     """The reliability diagram: how often guesses of each confidence are right, with Wilson's intervals.
 
-    The bars show how far a bin is from honest; the strip below shows how many images it rests on.
+    ``temperature`` is what the logits were divided by, for its title. The bars show how far a bin is from honest; the
+    strip below shows how many images it rests on.
     """
     filled = [b for b in cal.bins if b.count]
     confidence, accuracy, low, high = (
@@ -164,7 +165,8 @@ def calibration(cal: Calibration) -> Drawing:
     count = np.array([b.count for b in filled])
     leaning = float(np.sum(count * (confidence - accuracy)) / count.sum())
     verdict = f"{abs(leaning):.1f} points too {'sure' if leaning > 0 else 'modest'}"
-    upper.set_title(f"Calibration error {100 * cal.ece:.1f} %", weight="bold")
+    which = "Calibration error" if temperature is None else f"At temperature {temperature:.2f}:"
+    upper.set_title(f"{which} {100 * cal.ece:.1f} %", weight="bold")
     upper.set_title(verdict if abs(leaning) >= 0.05 else "neither too sure nor too modest", loc="right", size=9.5)
     upper.legend(loc="upper left")
     centres = (np.arange(len(cal.bins)) + 0.5) * step

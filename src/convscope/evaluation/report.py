@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing
+from ..classifying.calibration import Calibrated
 from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
 from ..noted import Noted
@@ -33,6 +34,7 @@ class EvaluationReport(Noted):
     evaluated: Evaluated
     folder: Path
     summary: dict[str, Any]
+    at_temperature: Calibrated | None = None
 
     @cached_property
     def confusion(self) -> Drawing | None:
@@ -44,6 +46,12 @@ class EvaluationReport(Noted):
     def calibration(self) -> Drawing:
         """Tell how far a probability can be believed."""
         return drawing.calibration(self.evaluated.scores.calibration)
+
+    @cached_property
+    def calibrated(self) -> Drawing | None:
+        """The same at the temperature; None where none was fitted."""
+        found = self.at_temperature
+        return drawing.calibration(found.reliability, found.temperature) if found else None
 
     @cached_property
     def mistakes(self) -> Drawing | None:
@@ -83,14 +91,14 @@ class Predictions(Noted, list[Prediction | Unreadable]):
             yield "...", f"and {len(self) - SHOWN} more"
 
 
-def write_evaluation(evaluated: Evaluated, folder: Path, summary: dict[str, Any]) -> EvaluationReport:
-    """Write one evaluation: JSON and images into ``folder``, replaced whole."""
-    report = EvaluationReport(evaluated, folder, summary)
+def write_evaluation(report: EvaluationReport) -> EvaluationReport:
+    """Write one evaluation: JSON and images into its folder, replaced whole; returns it."""
+    folder, summary = report.folder, report.summary
     sweep_temporaries(folder.parent)
     with fresh_folder(folder) as place:
         commit_json(place / ANSWER, summary)
-        images = {"confusion": report.confusion, "calibration": report.calibration, "mistakes": report.mistakes}
-        for name, image in images.items():
+        for name in ("confusion", "calibration", "calibrated", "mistakes"):
+            image = getattr(report, name)
             if image is not None:
                 write_derived(place / f"{name}.png", image.png)
     return report

@@ -61,7 +61,7 @@ def evaluate(
 def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None = None) -> Calibrated | None:
     """What a temperature, fitted on at most ``limit`` validation images, does to the test images' probabilities.
 
-    None for other parts, and without such images.
+    None for other parts, without such images, and where no temperature is the best.
     """
     dataset = evaluated.dataset
     if evaluated.part != "test" or not len(dataset.parts["val"]):
@@ -72,7 +72,8 @@ def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None =
     if not bool(torch.isfinite(fitting).all()):
         return None
     labels = translation(classifier.class_names, dataset.class_names)[dataset.labels[index]]
-    return calibrate(evaluated.logits, evaluated.labels, fit_temperature(fitting, labels), len(index))
+    temperature = fit_temperature(fitting, labels)
+    return calibrate(evaluated.logits, evaluated.labels, temperature, len(index)) if temperature else None
 
 
 def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:

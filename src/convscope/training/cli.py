@@ -49,7 +49,7 @@ def train(
 
 def show_training(session: Session, json: bool, laps: Laps | None = None) -> None:
     """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
-    from . import report
+    from . import page_report, report
 
     laps = laps or Laps()
     if not json:
@@ -68,7 +68,7 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Non
         print_json(result.summary)
         return
     folder, best = visible(str(session.run.folder)), result.summary
-    print(f"{report.roofline(best)}\n{time_line(laps.seconds)}")
+    print(f"{page_report.roofline(best)}\n{time_line(laps.seconds)}")
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"

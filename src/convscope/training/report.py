@@ -13,24 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..canvas.figures import Drawing, drawn_names
-from ..canvas.pages import page, uri
+from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid, labels_of
 from ..datasets.dataset import Dataset
-from ..errors import UsageError
 from ..images.augmentation import augment
 from ..images.preprocess import to_tensor
 from ..noted import Noted
 from ..recipes import Augment, Recipe
-from ..storage import commit_json, read_json, write_derived
+from ..storage import commit_json, write_derived
 from . import drawing
 from .estimates import RateRange
+from .page_report import SHEET, train_summary, write_page
 from .runs import Run
 
-TEMPLATE = Path(__file__).with_name("report.html")
-
-PAGE = "report.html"
-SHEET = "augment.png"
 PREVIEW = 8  # images on the augmentation sheet, and variants of each
 
 
@@ -57,43 +52,6 @@ class TrainReport(Noted):
 
     def _repr_png_(self) -> bytes:
         return self.curves.png
-
-
-def train_summary(run: Run) -> dict[str, Any]:
-    """The figures of a run so far: rates are fractions of 1, ``percent_of_peak`` is 0 to 100 (docs/json.md)."""
-    log, timing = run.log(), run.timing()
-    if not log or not timing:
-        raise UsageError(f"run {run.name!r} has no finished epoch yet.")
-    best = max(log, key=lambda row: (row["val_top1"], -row["epoch"]))
-    total = {key: sum(row[key] for row in timing) for key in timing[0] if key.endswith("seconds") or key == "gflop"}
-    images = sum(row["images"] for row in timing)
-    peak = sum(row["peak_gflop_per_second"] * row["compute_seconds"] for row in timing) / total["compute_seconds"]
-    rate = total["gflop"] / total["compute_seconds"]
-    return {
-        "run": str(run.folder),
-        "epochs": log[-1]["epoch"],
-        "best_epoch": best["epoch"],
-        **{key: best[key] for key in ("val_top1", "val_low", "val_high", "val_n", "val_loss")},
-        "images_per_second": images / (total["data_seconds"] + total["compute_seconds"]),
-        **total,
-        "gflop_per_second": rate,
-        "peak_gflop_per_second": peak,
-        "percent_of_peak": 100 * rate / peak,
-        "winograd": len(run.recipe().convolution.tiles),
-    }
-
-
-def roofline(summary: dict[str, Any]) -> str:
-    """The roofline line: what was computed, how close to the peak of this machine, and where the time went."""
-    shares = ("data", "compute", "evaluation", "saving", "compile")
-    spent = ", ".join(f"{'forward-backward' if s == 'compute' else s} {summary[f'{s}_seconds']:.1f} s" for s in shares)
-    rest = max(0.0, summary["seconds"] - sum(summary[f"{s}_seconds"] for s in shares))
-    fewer = f", of {summary['winograd']} convolutions as if they were direct," if summary["winograd"] else ""
-    return (
-        f"roofline: {summary['gflop'] / 1000:.2f} TFLOP{fewer} at {summary['gflop_per_second']:.0f} GFLOP/s, "
-        f"{summary['percent_of_peak']:.0f} % of the {summary['peak_gflop_per_second']:.0f} GFLOP/s that a matrix "
-        f"product reached in this run; {spent}, the rest {rest:.1f} s"
-    )
 
 
 def write_training(run: Run, notes: Iterable[str] = ()) -> TrainReport:
@@ -131,38 +89,3 @@ def augmentation_preview(dataset: Dataset, recipe: Augment, seed: int) -> Drawin
     names = [shown[label] for label in dataset.labels[index]]
     heading = f"Augmentation '{recipe.name}': the image, and as seven epochs show it"
     return image_grid(stacked.reshape(-1, *stacked.shape[2:]), [], PREVIEW, heading, names, note)
-
-
-def has_page(run: Run) -> bool:
-    """Whether a run has an epoch, and so a page."""
-    return bool(run.log() and run.timing())
-
-
-def _class_names(run: Run) -> list[str]:
-    return list(next(iter(run.description()["data"]["counts"].values()), ()))
-
-
-def write_page(run: Run) -> Path:
-    """Write ``report.html`` from what the run's folder holds: one file that needs no other."""
-    evaluations = []
-    for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
-        images = {n: uri(path.with_name(f"{n}.png")) for n in ("confusion", "mistakes", "calibration")}
-        evaluations.append({"name": path.parent.name, "figures": read_json(path), "images": images})
-    summary = train_summary(run)
-    names = _class_names(run)
-    html = page(
-        TEMPLATE,
-        names=names,
-        numbers=drawn_names(names)[1],
-        run=run,
-        description=run.description(),
-        options=run.recipe().flat(),
-        summary=summary,
-        roofline=roofline(summary),
-        curves=uri(run.folder / "curves.png"),
-        augmentation=uri(run.folder / SHEET),
-        evaluations=evaluations,
-        openings=run.openings(),
-    )
-    write_derived(run.folder / PAGE, html)
-    return run.folder / PAGE

@@ -20,6 +20,7 @@ from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
 from ..noted import Noted
 from ..storage import commit_json, write_derived
+from ..training.page_report import Choice
 from ..training.runs import Run
 from . import drawing
 from .begun import FINISHED, FOLDER
@@ -165,10 +166,26 @@ def write(report: TransferReport) -> TransferReport:
         roofline=report.extraction.roofline(),
         images={name: uri(folder / f"{name}.png") for name in images},
         openings=report.run.openings(),
+        choices=_choices(report),
         numbers=drawn_names(report.dataset.class_names)[1],
     )
     write_derived(report.run.folder / "report.html", html)
     return report
+
+
+def _choices(report: TransferReport) -> list[Choice]:
+    """Which images chose what."""
+    counts = {part: len(index) for part, index in report.dataset.parts.items()}
+    head = next(r for r in report.rungs if r.name == "head")
+    rows = [
+        Choice("the weights of the backbone", "those who trained it", None),
+        Choice("the weights of the head", "training images", counts["train"]),
+        Choice(f"the head's strength, of {len(head.path)}", "images held out in turn by cross-validation", head.top1.n),
+    ]
+    if any(rung.measured_by == "validation" for rung in report.rungs):
+        rows.append(Choice("the epoch of each fine-tuning", "validation images", counts["val"]))
+    rows.append(Choice("the way that is kept", f"images held out by {report.best.measured_by}", report.best.top1.n))
+    return [*rows, Choice("nothing", "test images", counts["test"])] if counts["test"] else rows
 
 
 def finish(report: TransferReport) -> TransferReport:

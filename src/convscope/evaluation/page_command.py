@@ -1,0 +1,51 @@
+"""`convscope report`: a run's page and its model card, written again from what the run's folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..noted import Noted
+from ..options import Runs, with_options
+from ..training.model_card import CARD
+from ..training.page_report import PAGE, doctors_word, has_page, write_page
+from ..training.runs import Run, find_run, runs_folder
+from .opening import ANSWER
+
+
+@dataclass(frozen=True)
+class PageReport(Noted):
+    """A page and a model card that were written; ``summary`` is printed."""
+
+    TOLD = ("run", "page", "card")
+    run: Run
+    summary: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """The page: one file that needs no other."""
+        return self.run.folder / PAGE
+
+
+@with_options(Runs)
+def report(run: str | Path, options: Runs) -> PageReport:
+    """Write ``report.html`` and ``README.md``, a model card, of a RUN, trained here or adopted; returns where they are.
+
+    UsageError for a run whose first epoch is not over, and for a transfer, which has a page of its own.
+    """
+    found = find_run(str(run), runs_folder(options.runs))
+    if not has_page(found):
+        page = found.folder / PAGE
+        own = f"a transfer writes its page itself: {page}" if page.exists() else "its first epoch is not over"
+        raise UsageError(f"there is nothing to write of run {found.name!r}: {own}.")
+    page = write_page(found)
+    notes = []
+    if not list(found.folder.glob(f"evaluate/*/{ANSWER}")):
+        notes.append(f"nothing was measured on test images yet: convscope evaluate {found.folder} does it.")
+    if not found.is_adopted() and doctors_word(found) is None:
+        data = found.recipe().data.name
+        notes.append(f"nobody has looked through its images for faults yet: convscope doctor {data} does it.")
+    summary = {"run": str(found.folder), "page": str(page), "card": str(found.folder / CARD), "notes": notes}
+    return PageReport(found, summary)

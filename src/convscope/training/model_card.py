@@ -1,0 +1,79 @@
+"""A model card in the form of Hugging Face's hub (Mitchell and others 2019, arXiv:1810.03993): Markdown under YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..visible import visible
+from .rerunning import rerun_command
+from .runs import Run
+
+CARD = "README.md"
+TEMPLATE = Path(__file__).with_name("model_card.md")
+_MARKS = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&-])")
+
+
+def card_of(run: Run, evaluations: list[dict[str, Any]]) -> str:
+    """The card of a run with these evaluations, as ``evaluation.json`` has them."""
+    from jinja2 import Environment, FileSystemLoader
+
+    description = run.description()
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters["plain"] = plain
+    classifier = _classifier(run)
+    return environment.get_template(TEMPLATE.name).render(
+        name=run.name,
+        metadata=_yaml(_metadata(run, classifier, evaluations)),
+        description=description,
+        classifier=classifier,
+        evaluations=evaluations,
+        command=None if run.is_adopted() else rerun_command(run),
+        openings=len(run.openings()),
+    )
+
+
+def plain(value: Any) -> str:
+    """A text in which Markdown finds no marks, and HTML no tags."""
+    return _MARKS.sub(r"\\\1", visible(str(value)))
+
+
+def _classifier(run: Run) -> dict[str, Any]:
+    """What the classifier's file says of itself, its tensors left unread."""
+    from ..classifying.classifier import FILE_NAME
+    from ..tensor_files import read_header
+
+    path = run.folder / FILE_NAME
+    return read_header(path).meta if path.exists() else {"classes": [], "provenance": {}}
+
+
+def _metadata(run: Run, classifier: dict[str, Any], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the hub reads: see its documentation of model cards."""
+    metadata: dict[str, Any] = {
+        "library_name": "convscope",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "convscope"],
+        "metrics": ["accuracy"],
+    }
+    if licence := classifier["provenance"].get("licence"):
+        metadata |= {"license": "other", "license_name": str(licence)}
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": e["data"], "type": "image-folder", "split": e["part"]},
+            "metrics": [{"type": "accuracy", "value": e["top1"], "name": "top-1"}],
+        }
+        for e in evaluations
+    ]
+    if results:
+        metadata["model-index"] = [{"name": run.name, "results": results}]
+    return metadata
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    """Each value as JSON, which is YAML: no text can end it."""
+    return "\n".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
