@@ -412,6 +412,16 @@ ADVICE: dict[str, dict[str, str]] = {
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "give --lr yourself": "test_advice_training.py::test_where_no_rate_lowers_the_loss_one_is_given",
     },
+    "training/command.py": {
+        "convscope.train_repeatedly takes seeds and folds": "test_repeated.py::test_one_training_takes_no_seeds",
+    },
+    "training/repeated.py": {
+        "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",
+        "is no number of trainings": "test_repeated.py::test_what_cannot_be_repeated_is_told",
+        "leave out --fold": "test_repeated.py::test_what_cannot_be_repeated_is_told",
+        "go on with all of them by": "test_repeated.py::test_what_was_stopped_goes_on_by_the_common_name",
+        "by the name they have in common": "test_repeated.py::test_what_was_stopped_goes_on_by_the_common_name",
+    },
     "training/request.py": {
         "--compile or --save-memory": "test_advice_training.py::test_one_of_two_options_is_left_out",
         "leave out --recipe {}, or --size": "test_advice_training.py::test_one_of_two_options_is_left_out",

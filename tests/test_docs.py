@@ -171,6 +171,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     weights = ["--weights", f"{trained[-1]['run']}/classifier.safetensors", "--runs", runs]
     elsewhere = "adopt alexnet --width 4 --classes shapes --input-size 32".split()
     (adopted,) = answer(*elsewhere, *weights, *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
+    repeated = answer(*"train digits --epochs 1 --width 4 --limit 100 --folds 2 --runs".split(), runs)
     (paged,) = answer("report", "last", "--runs", runs)
     (compared,) = answer("compare", *2 * [trained[-1]["run"]], "--runs", runs)
     (here,) = answer("models", "--pretrained")
@@ -180,6 +181,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
+        "Several trainings together": repeated[-1:],
         "evaluate": [score, unopened],
         "A class": score["classes"],
         "A bin of calibration": score["calibration"],

@@ -53,7 +53,15 @@ def test_sections_are_small_and_flat_names_are_unique() -> None:
 # A value for every option that is not its default; optimizer and augment replace their sections and are tested below.
 OTHERS = {
     **{"model": "vgg", "width": 7, "depth": 5, "batch_norm": False, "dropout": 0.25, "weights": "some-file"},
-    **{"data": "shapes", "image_size": 48, "fit": "pad", "limit": 100, "bad_images": "skip", "stretch": True},
+    **{
+        "data": "shapes",
+        "image_size": 48,
+        "fit": "pad",
+        "limit": 100,
+        "bad_images": "skip",
+        "stretch": True,
+        "fold": "2/5",
+    },
     **{"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0, "clip": 0.0},
     **{"label_smoothing": 0.0, "flip": "random", "translate": 0.5, "zoom": 2.0, "rotate": 180.0, "brightness": 0.5},
     **{"contrast": 0.5, "cutout": 0.5, "epochs": 3, "batch_size": 16, "patience": 2, "precision": "bfloat16"},

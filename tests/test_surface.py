@@ -56,6 +56,8 @@ PUBLIC = [
     "similar",
     "study",
     "train",
+    "train_repeatedly",
+    "RepeatedReport",
     "trainer_callback",
     "transfer",
     "watching",

@@ -43,6 +43,8 @@ from .studies.command import study as study
 from .studies.report import StudyReport as StudyReport
 from .training.command import prepare_training as prepare_training
 from .training.command import train as train
+from .training.command import train_repeatedly as train_repeatedly
+from .training.report import RepeatedReport as RepeatedReport
 from .training.report import TrainReport as TrainReport
 from .training.watching import watching as watching
 from .transfer_learning.command import transfer as transfer

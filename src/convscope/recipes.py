@@ -46,7 +46,8 @@ class Model:
 class Data:
     """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default).
 
-    ``stretch`` spreads the range of each image over all of it.
+    ``stretch`` spreads the range of each image over all of it. ``fold`` "2/5" validates on the second of five folds of
+    the training and validation images, and trains on the others.
     """
 
     name: str = "digits"
@@ -55,6 +56,7 @@ class Data:
     stretch: bool = False
     limit: Positive | None = None
     bad_images: str = "error"
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d?/[1-9]\d?$")] | None = None
 
 
 @_frozen

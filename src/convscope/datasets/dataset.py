@@ -116,9 +116,16 @@ class Listing:
         """The images at ``index``, in that order."""
         return Listing(self.unsplit.take(index), self.digests[index])
 
-    def dataset(self, images: Any, preprocess: Preprocess, notes: tuple[str, ...] = ()) -> Dataset:
-        """The Dataset with these images, uint8 (N, S, S, 3) or Undecoded, split by content. ``notes`` are added."""
+    def dataset(
+        self, images: Any, preprocess: Preprocess, notes: tuple[str, ...] = (), fold: str | None = None
+    ) -> Dataset:
+        """The Dataset with these images, uint8 (N, S, S, 3) or Undecoded, split by content. ``notes`` are added.
+
+        With a ``fold`` its images validate, and the others that are not for testing train.
+        """
         split = splits.split(self.unsplit, self.keys)
+        if fold is not None:
+            split = splits.folded(split, self.unsplit.labels, self.together, fold)
         return Dataset(
             name=self.unsplit.name,
             class_names=self.unsplit.class_names,
@@ -187,6 +194,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     progress: Progress | None = None,
     preprocess: Preprocess | None = None,
     corrections: Path | None = None,
+    fold: str | None = None,
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
@@ -200,21 +208,23 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
         fit, told = choose_fit(unsplit)
         unsplit = replace(unsplit, notes=(*unsplit.notes, *filter(None, [told])))
     wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
-    return decoded(listing(unsplit, limit, progress, corrections), wanted, preprocess is None, bad_images, progress)
+    listed = listing(unsplit, limit, progress, corrections)
+    return decoded(listed, wanted, preprocess is None, bad_images, progress, fold)
 
 
-def decoded(
+def decoded(  # noqa: PLR0913 - as assemble, of which it is the second half
     listed: Listing,
     wanted: Preprocess,
     measure: bool,
     bad_images: str = "error",
     progress: Progress | None = None,
+    fold: str | None = None,
 ) -> Dataset:
     """Decode and split what was listed; ``measure`` takes mean and std from the training images. Raises the same."""
     images, kept, notes = packed.fitted_images(listed.unsplit, listed.digests, wanted, bad_images, progress)
     if len(kept) < len(listed):
         listed = listed.take(kept)
-    data = listed.dataset(images, wanted, notes)
+    data = listed.dataset(images, wanted, notes, fold)
     train = data.parts["train"]
     if not measure or not len(train):
         return data

@@ -39,11 +39,12 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop (the
     default), pad and squash, ``stretch`` spreads the range of each image over all of it, ``limit`` at most so many
-    images, stratified, ``bad_images`` "error" (the default) or "skip". A ``preprocess`` stands for size, fit and
-    stretch, and keeps its mean and std: images as a classifier takes them. ``recorded_in`` is the run whose record
-    names ``data`` where no user did: a path is then read only if a user named it here before. ``need`` is what the
-    images are wanted for: "training", or "classes", which takes one class, classes without images and a test part
-    alone. Raises UnknownName, UsageError, DataError, StorageError or UnreachableError.
+    images, stratified, ``bad_images`` "error" (the default) or "skip", ``fold`` "2/5" to validate on the second of
+    five. A ``preprocess`` stands for size, fit and stretch, and keeps its mean and std: images as a classifier takes
+    them. ``recorded_in`` is the run whose record names ``data`` where no user did: a path is then read only if a user
+    named it here before. ``need`` is what the images are wanted for: "training", or "classes", which takes one class,
+    classes without images and a test part alone. Raises UnknownName, UsageError, DataError, StorageError or
+    UnreachableError.
     """
     return assemble(
         find_images(str(data), options),
@@ -55,6 +56,7 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
         progress=options.progress,
         preprocess=options.preprocess,
         corrections=options.corrections,
+        fold=options.fold,
     )
 
 

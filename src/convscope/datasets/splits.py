@@ -7,12 +7,14 @@ moves no other. Shares a class are therefore approximate.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import UsageError
 from ..randomness import mix
 
 if TYPE_CHECKING:
@@ -92,6 +94,33 @@ def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
     notes += _serve_missed(part, unsplit, keys, {p: movable[p] for p in cut})
     notes += _missing(part, unsplit, cut)
     return Split({name: np.flatnonzero(part == name) for name in PARTS}, tuple(notes))
+
+
+def folded(split: Split, labels: np.ndarray, sides: np.ndarray, fold: str) -> Split:
+    """The split with fold "i/k" of its training and validation images as validation, and the others for training.
+
+    Folds hold about the same share of each class, and images with one of ``sides`` (N,) are in one fold. UsageError
+    where there are not so many folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
+    one, _, count = fold.partition("/")
+    if not (one.isdigit() and count.isdigit() and 1 <= int(one) <= int(count) and int(count) >= 2):
+        raise UsageError(f"{fold!r} is no fold: it is one of so many, 2 or more, such as 2/5.")
+    pool = np.sort(np.concatenate([split.parts["train"], split.parts["val"]]))
+    apart = len(np.unique(sides[pool]))
+    if apart < int(count):
+        raise UsageError(f"{int(count)} folds need as many different images, and there are {apart}.")
+    with warnings.catch_warnings():  # a class of fewer images than folds: the sentence below says it
+        warnings.simplefilter("ignore", UserWarning)
+        order = pool[np.lexsort((pool, sides[pool]))]  # by content, so that folds do not go by the order of files
+        cuts = list(StratifiedGroupKFold(int(count)).split(order, labels[order], sides[order]))
+    train, val = (np.sort(order[rows]) for rows in cuts[int(one) - 1])
+    notes = list(split.notes)
+    few = [label for label in np.unique(labels[pool]) if label not in labels[train] or label not in labels[val]]
+    if few:
+        notes.append(f"fold {fold}: {len(few)} of the classes have images only to train on, or only to validate on.")
+    return Split({"train": train, "val": val, "test": split.parts["test"]}, tuple(notes))
 
 
 def with_validation(unsplit: Unsplit, keys: np.ndarray, count: int) -> np.ndarray:

@@ -99,6 +99,7 @@ def read_data(
             preprocess=classifier.preprocess,
             limit=limit,
             bad_images=own.get("bad_images", "error"),
+            fold=own.get("fold") if same else None,
             progress=options.progress,
             recorded_in=run if data is None else None,
             need="classes",

@@ -14,6 +14,7 @@ from ..visible import visible
 from .options import TrainOptions
 
 if TYPE_CHECKING:
+    from .report import TrainReport
     from .session import Session
 
 
@@ -42,12 +43,36 @@ def train(
         if preview is not None:
             print(command.preview(data, options, preview))
             return
-        session = command.prepare_training(data, **vars(options))
+    if options.seeds is not None or options.folds is not None:
+        _train_repeatedly(data, options, json)
+        return
+    with progress_bar(json) as progress:
+        session = command.prepare_training(data, **vars(replace(options, progress=progress)))
     laps.lap("reading and planning")
     show_training(session, json, laps)
 
 
-def show_training(session: Session, json: bool, laps: Laps | None = None) -> None:
+def _train_repeatedly(data: str, options: TrainOptions, json: bool) -> None:
+    """Train one after the other, each shown as a training is, and print what they say together."""
+    from . import command, report
+    from .repeated import repetitions
+
+    reports = []
+    asked = repetitions(data, options)
+    for number, each in enumerate(asked, 1):
+        if not json:
+            print(f"\ntraining {number} of {len(asked)}: {each.name}")
+        with progress_bar(json) as progress:
+            session = command.prepare_training(data, **vars(replace(each, progress=progress)))
+        reports.append(show_training(session, json))
+    result = report.write_repeated(reports, options.folds is not None)
+    if json:
+        print_json(result.summary)
+        return
+    print(f"\n{result.summary['sentence']}\nwritten: {visible(result.summary['written'])}")
+
+
+def show_training(session: Session, json: bool, laps: Laps | None = None) -> TrainReport:
     """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
     from . import page_report, report
 
@@ -66,7 +91,7 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Non
     laps.lap("report")
     if json:
         print_json(result.summary)
-        return
+        return result
     folder, best = visible(str(session.run.folder)), result.summary
     print(f"{page_report.roofline(best)}\n{time_line(laps.seconds)}")
     print(
@@ -74,6 +99,7 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Non
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
         f"next: convscope evaluate {folder}"
     )
+    return result
 
 
 def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:

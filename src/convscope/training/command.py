@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import UsageError
 from ..machine import pick_device
 from ..options import with_options
 from ..storage import write_derived
 from . import report
 from .options import TrainOptions
+from .repeated import is_repeated, repetitions
 from .request import read_dataset, wanted_recipe
 from .resuming import resume_training
 from .session import Session
@@ -21,6 +23,8 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
 
     Iterate ``session.events()`` to train; ``session.notes`` are sentences to show first.
     """
+    if is_repeated(options):
+        raise UsageError("this is one training: convscope.train_repeatedly takes seeds and folds.")
     if options.resume:
         session = resume_training(str(data), options)
     else:
@@ -38,6 +42,20 @@ def train(data: str | Path, options: TrainOptions) -> report.TrainReport:
 
     Options are those of the command line: ``train("digits", epochs=5, lr=0.1)``.
     """
+    return _train(str(data), options)
+
+
+@with_options(TrainOptions)
+def train_repeatedly(data: str | Path, options: TrainOptions) -> report.RepeatedReport:
+    """Train several times, with other ``seeds`` or on other ``folds``, and tell the mean and the spread.
+
+    ``train_repeatedly("digits", seeds=5)``; the other options are those of ``train``.
+    """
+    trained = [_train(str(data), each) for each in repetitions(str(data), options)]
+    return report.write_repeated(trained, options.folds is not None)
+
+
+def _train(data: str, options: TrainOptions) -> report.TrainReport:
     session = prepare_training(data, **vars(options))
     for _ in session.events():
         pass

@@ -68,6 +68,8 @@ class AugmentOptions:
 class LoopOptions:
     """Epochs, batches and arithmetic."""
 
+    fold: str | None = None
+    """Validate on one of so many folds of the training and validation images, such as 2/5, and train on the others."""
     epochs: int | None = None
     """Passes over the training images."""
     batch_size: int | None = None
@@ -102,6 +104,10 @@ class TrainOptions(
     """Minutes to train: settles the epochs by the speed measured here, and the size where no model is named."""
     memory: float | None = None
     """GB that a training step may take: --save-memory where it is needed, and a plain no where that is not enough."""
+    seeds: int | None = None
+    """Train so many times, with seeds from --seed (0) on, and tell the mean and the spread."""
+    folds: int | None = None
+    """Train so many times, each validated on another fold, so that every image but the test images is asked once."""
     watch: Flag = False
     """Look inside the network every 10th step: outputs of layers, gradients, updates, for `convscope diagnose`."""
     name: str | None = None

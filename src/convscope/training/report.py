@@ -5,7 +5,7 @@ The objects returned here show themselves as images in a notebook.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..storage import commit_json, write_derived
 from . import drawing
 from .estimates import RateRange
 from .page_report import SHEET, train_summary, write_page
+from .repeated import Together, sentence, together
 from .runs import Run
 
 PREVIEW = 8  # images on the augmentation sheet, and variants of each
@@ -52,6 +53,38 @@ class TrainReport(Noted):
 
     def _repr_png_(self) -> bytes:
         return self.curves.png
+
+
+@dataclass(frozen=True)
+class RepeatedReport(Noted):
+    """Several trainings that differ in their seeds or folds: ``reports`` of each, and what they say together."""
+
+    TOLD = ("val_top1", "val_low", "val_high", "val_n", "spread", "sentence")
+    reports: tuple[TrainReport, ...]
+    together: Together
+    summary: dict[str, Any]
+
+
+def write_repeated(reports: Sequence[TrainReport], folds: bool) -> RepeatedReport:
+    """Tell what repeated trainings say together, and write it beside their runs."""
+    found = together([one.summary for one in reports], folds)
+    stem = reports[0].run.name.rpartition("-")[0]
+    path = reports[0].folder.parent / f"{stem}s.json"
+    summary: dict[str, Any] = {
+        "runs": [str(one.folder) for one in reports],
+        "repeated": "folds" if folds else "seeds",
+        "val_top1": found.accuracy.value,
+        "val_low": found.accuracy.low,
+        "val_high": found.accuracy.high,
+        "val_n": found.accuracy.n,
+        "values": list(found.values),
+        "spread": found.spread,
+        "sentence": sentence(found, folds),
+        "written": str(path),
+    }
+    commit_json(path, summary)
+    notes = list(dict.fromkeys(note for one in reports for note in one.notes))
+    return RepeatedReport(tuple(reports), found, {**summary, "notes": notes})
 
 
 def write_training(run: Run, notes: Iterable[str] = ()) -> TrainReport:

@@ -85,6 +85,7 @@ def read_dataset(
         stretch=data.stretch,
         limit=data.limit,
         bad_images=data.bad_images,
+        fold=data.fold,
         progress=progress,
         recorded_in=recorded_in,
         **vars(recipe.source),
