@@ -10,6 +10,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "classifying/intervals.py": {
         "a paired test needs": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
+        "a spread between seeds needs": "test_repeated.py::test_the_interval_over_seeds_is_welchs_with_the_images",
     },
     "classifying/metrics.py": {
         "measure on images that are not mixed": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
@@ -49,6 +50,9 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "datasets/named_before.py": {
         "name it with {} if that is meant": "test_advice_training.py::test_weights_that_only_a_runs_record_names_are_read_once_they_are_named",
+    },
+    "datasets/splits.py": {
+        "folds need as many different images": "test_repeated.py::test_what_cannot_be_repeated_is_told",
     },
     "datasets/packing.py": {
         "Mend or remove them": "test_advice_data.py::test_images_that_cannot_be_read_are_mended_or_removed",
@@ -412,12 +416,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "give --lr yourself": "test_advice_training.py::test_where_no_rate_lowers_the_loss_one_is_given",
     },
-    "training/command.py": {
-        "convscope.train_repeatedly takes seeds and folds": "test_repeated.py::test_one_training_takes_no_seeds",
-    },
     "training/repeated.py": {
         "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",
-        "is no number of trainings": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "leave out --fold": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "go on with all of them by": "test_repeated.py::test_what_was_stopped_goes_on_by_the_common_name",
         "by the name they have in common": "test_repeated.py::test_what_was_stopped_goes_on_by_the_common_name",
