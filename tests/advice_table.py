@@ -416,6 +416,10 @@ ADVICE: dict[str, dict[str, str]] = {
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "give --lr yourself": "test_advice_training.py::test_where_no_rate_lowers_the_loss_one_is_given",
     },
+    "studies/hand_ins.py": {
+        "name those that `convscope study` wrote": "test_hand_ins.py::test_runs_and_hand_ins_are_not_compared_with_each_other",
+        "name a folder with {} at most": "test_hand_ins.py::test_too_many_files_are_not_read",
+    },
     "training/repeated.py": {
         "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "leave out --fold": "test_repeated.py::test_what_cannot_be_repeated_is_told",

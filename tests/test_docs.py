@@ -178,6 +178,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
         (judged,), (claims,) = answer(*"study toy --runs".split(), runs), answer("study", "--list")
+    (handed,) = answer("compare", f"{runs}/study")
     return {
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
@@ -208,6 +209,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "adopt": [adopted],
         "report": [paged],
         "compare": [compared],
+        "Hand-ins side by side": [handed],
         "A compared run": compared["runs"],
         "A difference": compared["differences"],
         "Pretrained networks": here,

@@ -38,6 +38,8 @@ PUBLIC = [
     "adopt",
     "report",
     "compare",
+    "compare_hand_ins",
+    "HandInReport",
     "diagnose",
     "doctor",
     "evaluate",

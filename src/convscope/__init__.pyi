@@ -40,6 +40,8 @@ from .named_recipes import RECIPES as RECIPES
 from .recipes import AUGMENTS as AUGMENTS
 from .recipes import Recipe as Recipe
 from .studies.command import study as study
+from .studies.hand_in_command import HandInReport as HandInReport
+from .studies.hand_in_command import compare_hand_ins as compare_hand_ins
 from .studies.report import StudyReport as StudyReport
 from .training.command import prepare_training as prepare_training
 from .training.command import train as train

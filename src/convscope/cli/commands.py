@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..diagnosis.cli import diagnose
-from ..evaluation.cli import adopt, compare, evaluate, predict, report
+from ..evaluation.cli import adopt, evaluate, predict, report
 from ..explanation.cli import explain
 from ..exporting.cli import export
 from ..feature_store.cli import features, similar
@@ -15,6 +15,7 @@ from ..models.cli import models
 from ..studies.cli import study
 from ..training.cli import train
 from ..transfer_learning.cli import transfer
+from .comparing import compare
 from .demo import demo
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -11,7 +11,7 @@ from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat, Runs
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
-from .options import AdoptOptions, CompareOptions, EvaluateOptions, PredictOptions
+from .options import AdoptOptions, EvaluateOptions, PredictOptions
 
 
 def evaluate(
@@ -175,25 +175,6 @@ def print_adopted(s: dict[str, Any]) -> None:
     print_notes(s["notes"])
     print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
     print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA")
-
-
-def compare(*runs: str, options: Flat[CompareOptions] = CompareOptions(), json: Flag = False) -> None:
-    """Compare RUNS on the same images: the first with each of the others, with a paired test.
-
-    Runs of one recipe that differ in their seeds count as one, with the spread between seeds.
-
-    Parameters
-    ----------
-    runs
-        Two or more: names or paths of runs, classifier files, or pretrained:NAME.
-    json
-        Print one JSON object.
-    """
-    from .compare_command import compare as compare_runs
-
-    with progress_bar(json) as progress:
-        result = compare_runs(runs, **vars(replace(options, progress=progress)))
-    print_json(result.summary) if json else print_comparison(result.summary, result.folder)
 
 
 def print_comparison(s: dict[str, Any], folder: Path) -> None:

@@ -1,0 +1,104 @@
+"""Many people's outcomes side by side: what agrees, what is odd, and what was edited."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convscope
+import toyclaim
+from convscope import cli
+from convscope.errors import DamagedFile, UsageError
+from convscope.storage import commit_json, read_json
+from convscope.studies.judging import VERDICTS
+from convscope.studies.registry import CLAIMS
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An outcome as a study wrote it."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
+        convscope.study(["toy"], runs=runs)
+    (path,) = (runs / "study").glob("*.json")
+    return read_json(path)
+
+
+@pytest.fixture
+def students(tmp_path: Path, outcome: dict[str, Any]) -> Path:
+    """Four people: two alike, one with other images and a verdict of another kind, one who copied the first."""
+    other = {
+        **outcome,
+        "verdict": VERDICTS[outcome["verdict"] == VERDICTS[0]],
+        "data": {**outcome["data"], "fingerprint": "f" * 64},
+    }
+    for name, box in (
+        ("anna", outcome),
+        ("ben", {**outcome, "training_seconds": outcome["training_seconds"] + 1}),
+        ("cleo", {**other, "training_seconds": outcome["training_seconds"] + 2}),
+        ("dan", outcome),
+    ):
+        (tmp_path / name / "study").mkdir(parents=True)
+        commit_json(tmp_path / name / "study" / "toy-small.json", box)
+    return tmp_path
+
+
+def test_verdicts_stand_side_by_side_and_what_is_odd_is_told(students: Path) -> None:
+    found = convscope.compare_hand_ins(students).summary
+    (claim,) = found["claims"]
+    assert [row["who"] for row in claim["rows"]] == ["anna", "ben", "cleo", "dan"]
+    assert not claim["agree"]
+    assert not found["refused"]
+    assert any("cleo used other images than most" in note for note in found["notes"])
+    assert any("anna, dan took the same time" in note and "one training" in note for note in found["notes"])
+    assert not any("ben" in note for note in found["notes"])
+
+
+def test_what_was_edited_is_told_by_its_seal_and_the_others_go_on(
+    students: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = students / "ben" / "study" / "toy-small.json"
+    text = path.read_text()
+    path.write_text(text.replace('"verdict": "', '"verdict": "surely ', 1))
+    box = json.loads((students / "dan" / "study" / "toy-small.json").read_text())
+    box.pop("seal")
+    (students / "dan" / "study" / "toy-small.json").write_text(json.dumps(box))
+    (students / "eve").mkdir()
+    commit_json(students / "eve" / "notes.json", {"claim": 3})
+    (students / "eve" / "broken.json").write_text("{")
+    assert cli.run(["compare", str(students), "--json"]) == DamagedFile.exit_code
+    found = json.loads(capsys.readouterr().out)
+    assert found["hand_ins"] == 2
+    assert len(found["refused"]) == 4
+    assert sum("is not what was written" in row["error"] for row in found["refused"]) == 2
+    assert cli.run(["compare", str(students)]) == DamagedFile.exit_code
+    shown = capsys.readouterr().out
+    assert "anna" in shown
+    assert "refused" in shown
+
+
+def test_files_of_one_folder_go_by_their_names(tmp_path: Path, outcome: dict[str, Any]) -> None:
+    for name in ("anna", "ben"):
+        commit_json(tmp_path / f"{name}.json", outcome)
+    found = convscope.compare_hand_ins([tmp_path / "anna.json", tmp_path / "ben.json"]).summary
+    assert [row["who"] for row in found["claims"][0]["rows"]] == ["anna", "ben"]
+
+
+def test_runs_and_hand_ins_are_not_compared_with_each_other(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["compare", str(students), "last"]) == UsageError.exit_code
+    assert "last is no JSON file of a study" in capsys.readouterr().err
+    (students / "nobody").mkdir()
+    with pytest.raises(UsageError, match="name those that"):
+        convscope.compare_hand_ins(students / "nobody")
+    convscope.compare_hand_ins([students / "anna", students / "ben"])
+
+
+def test_too_many_files_are_not_read(students: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.studies.hand_ins.MOST", 2)
+    with pytest.raises(UsageError, match="name a folder with 2 at most"):
+        convscope.compare_hand_ins(students)
+    assert convscope.compare_hand_ins([students / "anna", students / "ben"]).summary["hand_ins"] == 2
