@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,6 @@ from ..evaluation.opening import PRETRAINED
 from ..images.decoding import decode
 from ..machine import pick_device
 from ..models.pretrained import find_pretrained
-from ..options import SourceOptions
 from ..recipes import AUGMENTS
 from ..training.request import data_name
 from .engines import FeatureRequest
@@ -35,8 +34,8 @@ def with_fit(data: str, options: B) -> tuple[B, list[str]]:
     """The options with ``--fit auto`` decided by the images, and a note that says how."""
     if options.fit != AUTO:
         return options, []
-    reading = {field.name: getattr(options, field.name) for field in fields(SourceOptions)}
-    found = find_images(data_name(data), DatasetOptions(data_root=options.data_root, need="images", **reading))
+    asked = DatasetOptions(data_root=options.data_root, need="images", **options.reading())
+    found = find_images(data_name(data), asked)
     fit, told = choose_fit(found)
     return replace(options, fit=fit), [told] if told else []
 
@@ -77,7 +76,7 @@ def record(
         bad_images=options.bad_images,
         progress=options.progress,
         need=need,
-        **{field.name: getattr(options, field.name) for field in fields(SourceOptions)},
+        **options.reading(),
     )
     device = pick_device(options.device)
     found = extract(listed, classifier, stored, device, options.progress)
