@@ -459,6 +459,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "transfer_learning/command.py": {
         "no time to spend: give minutes": "test_advice_looking.py::test_minutes_that_are_above_nothing_do",
+        "leave out one of them": "test_transfer.py::test_a_quick_answer_says_what_it_left_out",
     },
     "transfer_learning/head.py": {
         "a head needs two images": "test_advice_looking.py::test_what_figures_need_is_given_to_them",

@@ -44,7 +44,7 @@ def check_free(folder: Path, name: str | None) -> None:
 
 def asked_for(options: TransferOptions, backbone: Classifier) -> dict[str, Any]:
     """What decides a transfer beside its recipe and its data."""
-    names = ("backbone", "augment", "level", "engine", "budget", "fcnn", "cards")
+    names = ("backbone", "augment", "level", "engine", "budget", "fcnn", "quick", "cards")
     asked = {name: getattr(options, name) for name in names}
     return {**asked, "weights_sha256": backbone.provenance["weights_sha256"]}
 

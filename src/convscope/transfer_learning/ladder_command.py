@@ -97,7 +97,7 @@ class Transfer:
         classifier.save(run.folder / FILE_NAME)
         point_last(run)
         self.laps.lap("saving")
-        curve = self._curve(task, self._head(rungs))
+        curve = None if self.options.quick else self._curve(task, self._head(rungs))
         test = self._open_test(run, best, classifier)
         self._tell("report")
         tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
@@ -115,13 +115,14 @@ class Transfer:
             lasting=tuple(self.notes),
             seconds=sum(self.laps.seconds.values()),
             passing=tuple(told),
+            quick=self.options.quick,
         )
         yield self._written(made)
 
     def _cheap(self, task: HeadTask, index: np.ndarray) -> Iterator[Rung]:
         """The rungs that live on features, as they were asked for."""
         for kind, climb in CHEAP.items():
-            if kind == FCNN and self.options.fcnn == "none":
+            if kind == FCNN and (self.options.quick or self.options.fcnn == "none"):
                 continue
             self._tell(kind)
             rung = climb(task, index)
