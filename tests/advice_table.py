@@ -48,6 +48,13 @@ ADVICE: dict[str, dict[str, str]] = {
         "a classifier needs two or more: ": "test_advice_data.py::test_a_folder_made_as_is_said_can_be_used",
         "save them as JPEG or PNG first": "test_advice_data.py::test_images_of_kinds_that_are_not_read_are_read_once_they_are_saved_as_said",
     },
+    "datasets/registry.py": {
+        "a classifier needs two or more": "test_renaming.py::test_a_named_dataset_is_merged_too",
+    },
+    "datasets/renamed.py": {
+        "gives it that name": "test_renaming.py::test_the_advice_is_taken",
+        "makes one class of both": "test_renaming.py::test_the_advice_is_taken",
+    },
     "datasets/named_before.py": {
         "name it with {} if that is meant": "test_advice_training.py::test_weights_that_only_a_runs_record_names_are_read_once_they_are_named",
     },
@@ -390,6 +397,10 @@ ADVICE: dict[str, dict[str, str]] = {
     "models/vgg.py": {
         "needs a depth of at least": "test_advice_models.py::test_the_least_that_is_named_is_enough",
     },
+    "renaming.py": {
+        "makes one of them": "test_renaming.py::test_the_advice_is_taken",
+        "name all its classes in one --merge": "test_renaming.py::test_the_advice_is_taken",
+    },
     "storage.py": {
         "make it again, or use the version": "test_advice_training.py::test_what_another_format_holds_is_made_again",
     },
@@ -472,6 +483,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "transfer_learning/command.py": {
         "no time to spend: give minutes": "test_advice_looking.py::test_minutes_that_are_above_nothing_do",
+        "leave out one of them": "test_transfer.py::test_a_quick_answer_says_what_it_left_out",
     },
     "transfer_learning/head.py": {
         "a head needs two images": "test_advice_looking.py::test_what_figures_need_is_given_to_them",

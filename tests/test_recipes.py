@@ -67,7 +67,7 @@ OTHERS = {
     **{"contrast": 0.5, "cutout": 0.5, "epochs": 3, "batch_size": 16, "patience": 2, "precision": "bfloat16"},
     **{"compile": True, "seed": 2**63 - 1, "stem": "small", "shortcut": "projection", "mixup": 0.2, "cutmix": 1.0},
     **{"path_column": "file", "label_column": "kind", "images": "photos", "suffix": ".jpg"},
-    **{"label_from": "^([a-z]+)", "group": "patient", "corrections": "corrections.csv"},
+    **{"label_from": "^([a-z]+)", "group": "patient", "corrections": "corrections.csv", "renamed": {"old": "new"}},
     **{"balance": True, "ema": 0.99, "save_memory": True},
     **{"convolution": "direct", "tiles": (("conv2", 4, 0, 4),), "fused": ("norm1",)},
 }

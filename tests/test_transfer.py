@@ -99,6 +99,45 @@ def test_the_fcnn_head_costs_one_training_and_six_on_request(monkeypatch: pytest
     assert full.index.tolist() == index.tolist()
 
 
+@pytest.fixture(scope="module")
+def quick(images: Path, tmp_path_factory: pytest.TempPathFactory):
+    return convscope.transfer(
+        images, name="q", runs=tmp_path_factory.mktemp("runs"), quick=True, image_size=64, merge="noise,stripes=other"
+    )
+
+
+def test_a_quick_answer_says_what_it_left_out(quick):
+    s = quick.summary
+    assert [r["name"] for r in s["rungs"]] == ["k-NN", "head"]
+    assert s["curve"] is None
+    assert s["left_out"] == [FCNN, *COSTLY, "learning curve"]
+    assert s["sentence"].endswith(f"; left out: {FCNN}, last stage, full, scratch, learning curve.")
+    assert "learning curve" not in s["spent_seconds"]
+    assert s["features"]["engine"].startswith("torch")
+    assert s["test_top1"] > 0.7
+
+
+def test_an_answer_of_all_cheap_ways_left_out_the_costly_ones(report):
+    assert report.summary["left_out"] == list(COSTLY)
+    assert "left out" not in report.summary["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"), [({"budget": 1}, "--budget"), ({"fcnn": "full"}, "--fcnn full"), ({"cards": True}, "--cards")]
+)
+def test_what_a_quick_answer_leaves_out_cannot_be_asked_of_it(asked: dict, named: str, images: Path):
+    with pytest.raises(UsageError, match=f"--quick leaves out what {named} asks for"):
+        convscope.transfer(images, quick=True, **asked)
+
+
+def test_a_transfer_remembers_how_its_labels_were_read(quick, images: Path):
+    remember(images)
+    assert quick.run.recipe().source.renamed == {"noise": "other", "stripes": "other"}
+    found = convscope.evaluate(str(quick.run.folder))
+    assert found.evaluated.scores.classes == ("checks", "other")
+    assert found.summary["top1"] == quick.summary["test_top1"]
+
+
 @pytest.mark.parametrize(("fcnn", "there"), [("none", False), ("full", True)])
 def test_the_fcnn_head_is_there_as_asked(fcnn: str, there: bool, images: Path, tmp_path: Path, report):
     monkeyed = convscope.transfer(images, name=fcnn, runs=tmp_path, fcnn=fcnn, **SMALL)
@@ -270,5 +309,5 @@ def test_flowers_reach_95_percent(flowers: Path, tmp_path: Path):
 def test_where_a_classifier_comes_from_names_nothing_that_was_not_used(report):
     """A head knows no optimizer, rate or epochs: they are not told of it."""
     told = report.run.classifier().provenance
-    assert set(told["recipe"]) == {"model", "data", "augment", "labels"}
+    assert set(told["recipe"]) == {"model", "data", "source", "augment", "labels"}
     assert told["transfer"]["rung"] == report.best.name

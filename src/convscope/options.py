@@ -10,7 +10,7 @@ inherit it elsewhere, where a name in quotes would mean nothing.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ from cyclopts import Parameter
 from .errors import UnknownName
 from .given import turn
 from .progress import Progress
+from .renaming import table_of
 
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
@@ -136,6 +137,18 @@ class SourceOptions(Corrections):
     """A regular expression that finds the class in a file's name, such as '^([a-z]+)'."""
     group: str | None = None
     """A regular expression for file names, or a table's column: images of one group stay on one side of every split."""
+    merge: Annotated[Sequence[str] | None, Parameter(consume_multiple=False)] = None
+    """glass,plastic=container makes one class of several; repeat it for other classes."""
+    rename: Annotated[Sequence[str] | None, Parameter(consume_multiple=False)] = None
+    """glas=glass gives a class another name; repeat it for other classes."""
+
+    def reading(self) -> dict[str, Any]:
+        """The fields of a recipe's source that were given, by their names, and None for the others.
+
+        UsageError where ``merge`` or ``rename`` do not fit together.
+        """
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(SourceOptions)}
+        return given | {"renamed": table_of(given.pop("merge"), given.pop("rename")) or None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,7 @@ class Source:
     ``path_column`` and ``label_column`` name columns of a table, whose paths are in the folder ``images`` and end in
     ``suffix``; ``label_from`` and ``group`` are regular expressions for the names of files, or ``group`` a column: what
     has one group stays on one side of every split. ``corrections`` is a file of images to leave out or relabel.
+    ``renamed`` is a table of classes' old names and new ones, the same for classes that are merged.
     """
 
     path_column: str | None = None
@@ -75,6 +76,7 @@ class Source:
     label_from: str | None = None
     group: str | None = None
     corrections: str | None = None
+    renamed: dict[str, str] | None = field(default=None, hash=False)
 
 
 @_frozen

@@ -125,6 +125,7 @@ def corrected(
     used: set[bytes] = set()
     changed = 0
     number = {name: i for i, name in enumerate(unsplit.class_names)}
+    number |= {old: number[new] for old, new in unsplit.called_before.items() if old not in number}
     for i, digest in enumerate(digests_N32):
         correction = by_digest.get(digest.tobytes())
         if correction is None:

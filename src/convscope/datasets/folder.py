@@ -16,6 +16,7 @@ from ..images.file_names import HEIC_EXTENSIONS, is_image_name
 from ..recipes import Source
 from .part_names import likely_part, plain_part, with_eval_told
 from .patterns import groups_of_paths, labels_of_paths
+from .renamed import renamed
 from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
@@ -51,7 +52,8 @@ class _Found:
 def load_folder(root: Path, need: Need = "training", source: Source | None = None) -> Unsplit:
     """The images under ``root``; hidden files and folders are ignored with a count.
 
-    ``source`` may say that classes stand in file names (``label_from``), and what stays on one side (``group``).
+    ``source`` may say that classes stand in file names (``label_from``), what stays on one side (``group``), and which
+    classes are merged or renamed.
 
     ``need`` says what they are wanted for: "training" raises DataError for an empty folder, a single class, an empty
     class, or a class that training does not know; "classes" takes these, with a note, and "images" takes a folder
@@ -59,6 +61,10 @@ def load_folder(root: Path, need: Need = "training", source: Source | None = Non
     """
     source = source or Source()
     unsplit = _by_names(root, source.label_from, need) if source.label_from else _by_folders(root, need)
+    unsplit = renamed(unsplit, source.renamed)
+    if need == "training":
+        _check_for_training(root, unsplit)
+    unsplit = replace(unsplit, notes=(*unsplit.notes, *map(one_or_two, alike(unsplit.class_names))))
     if source.group is None:
         return unsplit
     paths = [path.relative_to(root).as_posix() for path in unsplit.files]
@@ -224,8 +230,6 @@ def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
     if not names:
         what = "an image in class folders" if found.empty else "class folders in its train, val or test folders"
         raise DataError(f"{root} is without {what}: {LAYOUT}.")
-    if found.need == "training":
-        _check_for_training(root, found, names)
     number = {name: i for i, name in enumerate(names)}
     return Unsplit(
         name=root.resolve().name or str(root),
@@ -235,13 +239,14 @@ def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
         image_size=IMAGE_SIZE,
         files=tuple(found.files),
         root=root,
-        notes=(*notes, *_ignored(found), *map(one_or_two, alike(names))),
+        notes=(*notes, *_ignored(found)),
     )
 
 
-def _check_for_training(root: Path, found: _Found, names: tuple[str, ...]) -> None:
+def _check_for_training(root: Path, unsplit: Unsplit) -> None:
     """DataError for a class that stands in no training folder, and for a single class."""
-    trained = {c for c, p in zip(found.classes, found.parts, strict=True) if p in ("", "train")}
+    names = unsplit.class_names
+    trained = {names[label] for label in np.unique(unsplit.labels[np.isin(unsplit.given, ("", "train"))])}
     strangers = [n for n in names if n not in trained]
     if strangers:
         near = nearest(strangers[0], trained, 1)
@@ -250,10 +255,9 @@ def _check_for_training(root: Path, found: _Found, names: tuple[str, ...]) -> No
             f"class {strangers[0]!r} of {root} stands in val or test and not in train; classes go by name.{offer}"
         )
     if len(names) < 2:
-        inner = {path.relative_to(root).parts[1:-1] for path in found.files} - {()}
-        offer = (
-            f" Did you mean {root / names[0]}?" if len(inner) > 1 and not found.parts[0] else ""
-        )  # wrapped once more
+        inner = {path.relative_to(root).parts[1:-1] for path in unsplit.files} - {()}
+        wrapped = len(inner) > 1 and not unsplit.given[0] and not unsplit.called_before  # once more
+        offer = f" Did you mean {root / names[0]}?" if wrapped else ""
         raise DataError(f"{root} holds one class, {names[0]!r}; a classifier needs two or more: {LAYOUT}.{offer}")
 
 

@@ -1,9 +1,12 @@
 """The options of loading a dataset."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..images.preprocess import Preprocess
-from ..options import DataRoot, Fitting, ProgressOption, SourceOptions
+from ..options import DataRoot, Fitting, ProgressOption
 from ..recipes import Source
 from .folder import Need
 
@@ -20,8 +23,16 @@ class DatasetOptions(Fitting, DataRoot, ProgressOption):
     """The run whose record names the data where no user did: a path is then read only if a user named it before."""
     need: Need = "training"
     """What the images are wanted for: training, classes, or images."""
+    renamed: Mapping[str, str] | None = None
+    """What merge and rename say, as a table of old names and new ones."""
+
+    def reading(self) -> dict[str, Any]:
+        """How images and labels are read, with the table itself where it is given."""
+        said = super().reading()
+        return said | ({} if self.renamed is None else {"renamed": dict(self.renamed)})
 
     def source(self) -> Source:
         """How images and labels are read."""
-        said = {field.name: getattr(self, field.name) for field in fields(SourceOptions)}
-        return Source(**{name: None if value is None else str(value) for name, value in said.items()})
+        said = self.reading()
+        said |= {name: str(value) for name, value in said.items() if isinstance(value, Path)}
+        return Source(**said)

@@ -20,6 +20,7 @@ from .embedded import HUB, load_from_hub, load_parquet
 from .folder import load_folder
 from .named_before import check_named, remember
 from .options import DatasetOptions
+from .renamed import renamed
 from .shapes import load_shapes
 from .table import TABLES, load_table
 from .unsplit import Unsplit
@@ -75,7 +76,7 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     _check_recorded(data, options)
     if data in DATASETS:
         _check_plain(data, source)
-        return DATASETS[data](options.data_root, options.progress)
+        return _named(data, options, source)
     if data.startswith(HUB):
         remember(Path(data))
         return load_from_hub(data, options.need, source)
@@ -115,10 +116,18 @@ def _check_recorded(data: str, options: DatasetOptions) -> None:
             check_named(Path(path), options.recorded_in, option)
 
 
+def _named(name: str, options: DatasetOptions, source: Source) -> Unsplit:
+    """A dataset of the table, its classes merged and renamed as asked."""
+    unsplit = renamed(DATASETS[name](options.data_root, options.progress), source.renamed)
+    if len(unsplit.class_names) < 2 and options.need == "training":
+        raise DataError(f"{name} has one class now, {unsplit.class_names[0]!r}; a classifier needs two or more.")
+    return unsplit
+
+
 def _check_plain(name: str, source: Source) -> None:
     """UsageError where a named dataset is asked for what only files have."""
     for field, value in vars(source).items():
-        if value is not None and field != "corrections":
+        if value is not None and field not in ("corrections", "renamed"):
             raise UsageError(f"--{field.replace('_', '-')} is for folders and tables; {name} has its own labels.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..recipes import Source
 from .folder import IMAGE_SIZE, Need, one_or_two
 from .part_names import plain_part
 from .patterns import groups_of_paths, labels_of_paths
+from .renamed import renamed
 from .table_reading import Table, needs, read_table
 from .unsplit import Unsplit, alike
 
@@ -48,13 +50,11 @@ def images_of_table(table: Table, need: Need, source: Source, skip: bool = False
     table, notes = _labelled(table, where, what or index)
     files = _files(table, where, source, skip)
     names, labels, more = _classes(table, what, index, source, files)
-    if len(names) < 2 and need == "training":
-        raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
     part = _part_column(table)
     given = (
         [_part(path, line, cell) for line, cell in zip(table.lines, table.column(part), strict=True)] if part else []
     )
-    return Unsplit(
+    unsplit = Unsplit(
         name=path.stem,
         class_names=names,
         labels=np.array(labels, np.int64),
@@ -62,9 +62,14 @@ def images_of_table(table: Table, need: Need, source: Source, skip: bool = False
         image_size=IMAGE_SIZE,
         files=files,
         root=path.parent,
-        notes=(*table.notes, *notes, *more, *map(one_or_two, alike(names))),
+        notes=(*table.notes, *notes, *more),
         groups=_groups(table, files, source),
     )
+    unsplit = renamed(unsplit, source.renamed)
+    names = unsplit.class_names
+    if len(names) < 2 and need == "training":
+        raise DataError(f"{path} names one class, {names[0]!r}; a classifier needs two or more.")
+    return replace(unsplit, notes=(*unsplit.notes, *map(one_or_two, alike(names))))
 
 
 def _labelled(table: Table, where: str, what: str | None) -> tuple[Table, list[str]]:

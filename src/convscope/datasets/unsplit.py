@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Unsplit:
     mirror: bool = True
     notes: tuple[str, ...] = field(default=())
     groups: np.ndarray | None = None  # str (N,): images of one group stay on one side; "" is a group of its own
+    called_before: Mapping[str, str] = field(default_factory=dict)  # names that classes had, with those they have now
 
     def __post_init__(self) -> None:
         """Write out control characters in names, once for all that shows them: a folder may be called anything."""

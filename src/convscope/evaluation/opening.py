@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,14 @@ def open_classifier(
     return found.classifier(model), found
 
 
-def source_of(options: Corrections, recorded: Mapping[str, str | None] | None, record: str) -> dict[str, Any]:
+def source_of(options: Corrections, recorded: Mapping[str, Any] | None, record: str) -> dict[str, Any]:
     """How images and labels are read: as the options say, and else as the record of a training does.
 
     Files that only the record names are read if a user has named them here before.
     """
-    said: dict[str, Any] = dict.fromkeys(field.name for field in fields(SourceOptions))
-    mine = SourceOptions if isinstance(options, SourceOptions) else Corrections  # `images` may mean something else
-    said |= {field.name: getattr(options, field.name) for field in fields(mine)}
+    said = SourceOptions(corrections=options.corrections).reading()  # `images` may mean something else
+    if isinstance(options, SourceOptions):
+        said = options.reading()
     recorded = recorded or {}
     for name in ("images", "corrections"):
         path = recorded.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..feature_store.extraction import extract
 from ..feature_store.options import BackboneOptions
 from ..feature_store.recording import backbone_of, store_options
 from ..machine import pick_device
-from ..options import SourceOptions, with_options
+from ..options import with_options
 from ..progress import Laps
 from ..storage import expanded, folder_name
 from ..training.request import data_name
@@ -64,8 +63,8 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
 
 def _reading(options: DoctorOptions) -> DatasetOptions:
     """How the data are read; files that are missing from a table are told, and do not stop the doctor."""
-    said = {field.name: getattr(options, field.name) for field in fields(SourceOptions)}
-    return DatasetOptions(data_root=options.data_root, progress=options.progress, bad_images="skip", **said)
+    where = {"data_root": options.data_root, "progress": options.progress}
+    return DatasetOptions(bad_images="skip", **where, **options.reading())
 
 
 def _asked_for(unsplit: Unsplit, options: DoctorOptions) -> Unsplit:

@@ -119,4 +119,5 @@ class TrainOptions(
         """Those that were given and are fields of a recipe, by their flat names."""
         known = Recipe().flat().keys() & {field.name for field in fields(self)}
         given = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
-        return given | dict(self.amounts or {})
+        table = self.reading()["renamed"]
+        return given | dict(self.amounts or {}) | ({} if table is None else {"renamed": table})

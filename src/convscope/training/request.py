@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..models.architecture import Architecture, architecture_of, load_weight_fil
 from ..models.recomputing import recomputing
 from ..named_recipes import RECIPES, SIZES, find_recipe
 from ..progress import Progress
-from ..recipes import Model, Recipe
+from ..recipes import Model, Recipe, Source
 from ..storage import expanded
 from .options import TrainOptions
 
@@ -30,12 +31,17 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         del changes["lr"]
     if options.weights is not None:
         changes["weights"] = named_weights(options.weights)
-    for name in ("images", "corrections"):
-        if changes.get(name) is not None:
-            changes[name] = str(expanded(changes[name]).resolve())
+    changes |= recorded_source(changes)
     if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
         recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
     return recipe.with_options(changes)
+
+
+def recorded_source(said: Mapping[str, Any]) -> dict[str, Any]:
+    """How images and labels are read, as a run remembers it: the fields that were given, with paths in full."""
+    given = {name: said[name] for name in vars(Source()) if said.get(name) is not None}
+    paths = {name: str(expanded(given[name]).resolve()) for name in ("images", "corrections") if name in given}
+    return given | paths
 
 
 def named_weights(path: Path) -> str:

@@ -14,6 +14,7 @@ from ..models.architecture import Architecture, check_described, check_recorded,
 from ..models.user_network import is_own, source_hash
 from ..named_recipes import SIZES, find_recipe
 from ..recipes import Recipe
+from ..renaming import spelled
 from ..tensor_files import is_whole, read_header
 from .options import TrainOptions
 from .request import data_name, named_weights, read_dataset, starting_architecture
@@ -119,8 +120,12 @@ def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) 
     before = recipe.flat()
     for option, value in {**wanted, **given}.items():
         if option in before and before[option] != value:
-            name = option.replace("_", "-")
+            was, asked = (
+                (spelled(before[option]), spelled(value))
+                if option == "renamed"
+                else (f"--{option.replace('_', '-')} {before[option]}", value)
+            )
             raise UsageError(
-                f"run {run.name!r} was started with --{name} {before[option]} and not {value}; a resumed run keeps its "
-                "recipe, so leave the option out, or start a new run with another --name."
+                f"run {run.name!r} was started with {was} and not {asked}; a resumed run keeps its recipe, so leave "
+                "the option out, or start a new run with another --name."
             )

@@ -44,7 +44,7 @@ def check_free(folder: Path, name: str | None) -> None:
 
 def asked_for(options: TransferOptions, backbone: Classifier) -> dict[str, Any]:
     """What decides a transfer beside its recipe and its data."""
-    names = ("backbone", "augment", "level", "engine", "budget", "fcnn", "cards")
+    names = ("backbone", "augment", "level", "engine", "budget", "fcnn", "quick", "cards")
     asked = {name: getattr(options, name) for name in names}
     return {**asked, "weights_sha256": backbone.provenance["weights_sha256"]}
 
@@ -55,7 +55,9 @@ def command_of(data: str, options: TransferOptions, name: str) -> str:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name not in ("name", "progress") and value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            option = f"--{field.name.replace('_', '-')}"
+            several = value if isinstance(value, (list, tuple)) else [value]
+            words += [word for one in several for word in (option, *([] if one is True else [str(one)]))]
     return shlex.join(words)
 
 

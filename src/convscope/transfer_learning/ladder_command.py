@@ -22,7 +22,7 @@ from ..machine import describe, pick_device, pick_precision
 from ..progress import Laps
 from ..recipes import Recipe
 from ..training.loop import Step
-from ..training.request import data_name
+from ..training.request import data_name, recorded_source
 from ..training.runs import Run, data_description, point_last, runs_folder
 from ..training.seen import save_seen
 from . import report
@@ -37,7 +37,7 @@ from .used_filters import ClassFilters, pooled_layer, used_filters
 
 MINUTE = 60.0
 
-DECIDES = ("model", "data", "augment", "labels")  # what of a recipe a transfer uses: no optimizer, no epochs
+DECIDES = ("model", "data", "source", "augment", "labels")  # what of a recipe a transfer uses: no optimizer, no epochs
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -97,7 +97,7 @@ class Transfer:
         classifier.save(run.folder / FILE_NAME)
         point_last(run)
         self.laps.lap("saving")
-        curve = self._curve(task, self._head(rungs))
+        curve = None if self.options.quick else self._curve(task, self._head(rungs))
         test = self._open_test(run, best, classifier)
         self._tell("report")
         tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
@@ -115,13 +115,14 @@ class Transfer:
             lasting=tuple(self.notes),
             seconds=sum(self.laps.seconds.values()),
             passing=tuple(told),
+            quick=self.options.quick,
         )
         yield self._written(made)
 
     def _cheap(self, task: HeadTask, index: np.ndarray) -> Iterator[Rung]:
         """The rungs that live on features, as they were asked for."""
         for kind, climb in CHEAP.items():
-            if kind == FCNN and self.options.fcnn == "none":
+            if kind == FCNN and (self.options.quick or self.options.fcnn == "none"):
                 continue
             self._tell(kind)
             rung = climb(task, index)
@@ -175,6 +176,7 @@ class Transfer:
                 "stretch": self.backbone.preprocess.stretch,
                 "limit": self.options.limit,
                 "bad_images": self.options.bad_images or "error",
+                **recorded_source(self.options.reading()),
                 "augment": "none",
                 "balance": self.options.balance,
                 "seed": self.options.seed,

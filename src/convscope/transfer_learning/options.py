@@ -15,6 +15,8 @@ class TransferOptions(BackboneOptions, Runs):
     """Minutes for fine-tuning and training from scratch; without it only the cheap ways are tried."""
     fcnn: Literal["quick", "full", "none"] = "quick"
     """The small fully connected network: measured on one fold, full (on every fold, six times as long), or none."""
+    quick: Flag = False
+    """A first answer: k-NN and a head on recorded features only; what is left out is said."""
     balance: Flag = False
     """Weigh the classes so that rare ones count as much as frequent ones."""
     cards: Flag = False

@@ -24,7 +24,7 @@ from ..training.page_report import Choice
 from ..training.runs import Run
 from . import drawing
 from .begun import FINISHED, FOLDER
-from .ladder import SIGNIFICANT, Rung
+from .ladder import COSTLY, FCNN, SIGNIFICANT, Rung
 from .learning_curve import LearningCurve
 from .used_filters import ClassFilters
 
@@ -53,6 +53,7 @@ class TransferReport(Noted):
     lasting: tuple[str, ...]  # notes, and
     seconds: float
     passing: tuple[str, ...] = ()  # those on this call, which are not kept
+    quick: bool = False
     spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they were spent on: all of them
 
     @property
@@ -77,6 +78,7 @@ class TransferReport(Noted):
             "test_low": top1.low if top1 else None,
             "test_high": top1.high if top1 else None,
             "test_n": top1.n if top1 else None,
+            "left_out": self.left_out,
             "seconds": self.seconds,
             "spent_seconds": dict(self.spent),
             "rungs": [rung.to_json() for rung in self.rungs],
@@ -88,6 +90,13 @@ class TransferReport(Noted):
             "sentence": self.sentence(),
             "notes": [*self.passing, *self.lasting],
         }
+
+    @property
+    def left_out(self) -> list[str]:
+        """What a transfer can do, and this one did not."""
+        climbed = {rung.name for rung in self.rungs}
+        missing = [name for name in (FCNN, *COSTLY) if name not in climbed]
+        return [*missing, *(["learning curve"] if self.curve is None else [])]
 
     def sentence(self) -> str:
         """The answer: how good, how fast, whether fine-tuning or more images would help."""
@@ -106,6 +115,8 @@ class TransferReport(Noted):
                 f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}] "
                 f"to {'the head' if self.best is not head else 'it'}"
             )
+        if self.quick:
+            said.append(f"left out: {', '.join(self.left_out)}")
         return "; ".join(said) + "."
 
     @cached_property
