@@ -71,7 +71,7 @@ def judge(results: Results) -> Judgement:
 
 CLAIM = Claim(
     name="dropout-ensemble",
-    sentence="it forces the procedure to learn an ensemble of bad networks that work pretty well once averaged",
+    sentence="it forces the procedure to learn an ensemble of bad networks",
     question="Is one network thinned by dropout worse than the average of 30, and is the whole network, scaled, as "
     "good as that average, within 2 points?",
     expected="holds: both",

@@ -67,10 +67,10 @@ def judge(results: Results) -> Judgement:
 CLAIM = Claim(
     name="features-memory",
     sentence="This is still very memory intensive. ... we do have to compute the feature maps for all of the images!",
-    question="Do the last feature maps of an image, recorded in float32, take more bytes than the image?",
+    question="Recorded in float32, are the last feature maps of an image larger than the image?",
     expected="holds for maps; the vector behind global average pooling takes less than the image",
     needs=("shapes",),
-    minutes={"small": 0.5, "medium": 5, "large": 30},
+    minutes={"small": 0.4, "medium": 5, "large": 30},
     plans=plan,
     judge=judge,
 )

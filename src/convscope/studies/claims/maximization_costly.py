@@ -70,7 +70,7 @@ CLAIM = Claim(
     question=f"Does the image that excites one filter most cost more time than {MANY} predictions?",
     expected="holds: hundreds of passes forward and backward",
     needs=("shapes",),
-    minutes={"small": 1, "medium": 15, "large": 120},
+    minutes={"small": 0.5, "medium": 15, "large": 120},
     plans=plan,
     judge=judge,
 )
