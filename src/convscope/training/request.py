@@ -21,6 +21,8 @@ from ..recipes import Model, Recipe
 from ..storage import expanded
 from .options import TrainOptions
 
+PLACES = ("images", "corrections")  # the options beside DATA that say where something lies
+
 
 def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
     """The recipe asked for, its "auto" rate left at the recipe's own until it is found out."""
@@ -30,12 +32,16 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         del changes["lr"]
     if options.weights is not None:
         changes["weights"] = named_weights(options.weights)
-    for name in ("images", "corrections"):
-        if changes.get(name) is not None:
-            changes[name] = str(expanded(changes[name]).resolve())
+    changes |= named_places(options)
     if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
         recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
     return recipe.with_options(changes)
+
+
+def named_places(options: TrainOptions) -> dict[str, str]:
+    """Where images and corrections are said to lie, in full, so that it means the same from another folder."""
+    said = {name: getattr(options, name) for name in PLACES}
+    return {name: str(expanded(path).resolve()) for name, path in said.items() if path is not None}
 
 
 def named_weights(path: Path) -> str:
