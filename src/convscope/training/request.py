@@ -16,6 +16,7 @@ from ..errors import UnknownName, UsageError
 from ..models.architecture import Architecture, architecture_of, load_weight_file
 from ..models.recomputing import recomputing
 from ..named_recipes import RECIPES, SIZES, find_recipe
+from ..options import SourceOptions
 from ..progress import Progress
 from ..recipes import Model, Recipe
 from ..storage import expanded
@@ -38,10 +39,16 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
     return recipe.with_options(changes)
 
 
-def named_places(options: TrainOptions) -> dict[str, str]:
+def named_places(options: SourceOptions) -> dict[str, str]:
     """Where images and corrections are said to lie, in full, so that it means the same from another folder."""
     said = {name: getattr(options, name) for name in PLACES}
     return {name: str(expanded(path).resolve()) for name, path in said.items() if path is not None}
+
+
+def named_source(options: SourceOptions) -> dict[str, str]:
+    """How images and labels are read, as a run remembers it: what was said of it, places in full."""
+    said = {field.name: getattr(options, field.name) for field in dataclasses.fields(SourceOptions)}
+    return {name: value for name, value in said.items() if value is not None} | named_places(options)
 
 
 def named_weights(path: Path) -> str:

@@ -22,7 +22,7 @@ from ..machine import describe, pick_device, pick_precision
 from ..progress import Laps
 from ..recipes import Recipe
 from ..training.loop import Step
-from ..training.request import data_name
+from ..training.request import data_name, named_source
 from ..training.runs import Run, data_description, point_last, runs_folder
 from ..training.seen import save_seen
 from . import report
@@ -37,7 +37,7 @@ from .used_filters import ClassFilters, pooled_layer, used_filters
 
 MINUTE = 60.0
 
-DECIDES = ("model", "data", "augment", "labels")  # what of a recipe a transfer uses: no optimizer, no epochs
+DECIDES = ("model", "data", "source", "augment", "labels")  # what of a recipe a transfer uses: no optimizer, no epochs
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -179,6 +179,7 @@ class Transfer:
                 "balance": self.options.balance,
                 "seed": self.options.seed,
                 "precision": "float32",
+                **named_source(self.options),
             }
         )
 
