@@ -68,7 +68,8 @@ ADVICE: dict[str, dict[str, str]] = {
     "datasets/corrections.py": {
         "needs the columns hash, action and label": "test_corrections.py::test_what_does_not_do_is_named",
         "relabel needs a label": "test_corrections.py::test_what_does_not_do_is_named",
-        "keep one line of it": "test_corrections.py::test_what_does_not_do_is_named",
+        "keep one of them": "test_corrections.py::test_what_does_not_do_is_named",
+        "if it was moved, name it": "test_corrections.py::test_a_run_goes_on_with_its_corrections_named_from_here_or_moved",
     },
     "datasets/choosing_fit.py": {
         "--fit auto takes": "test_choosing_fit.py::test_the_fit_is_what_costs_least",
@@ -86,7 +87,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "Did you mean {}?": "test_table.py::test_columns_and_places_may_be_named",
         "rename one": "test_table.py::test_a_table_that_does_not_do_names_the_line",
         "within one needs quotes": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
-        "is empty: it nee": "test_table.py::test_a_table_that_does_not_do_names_the_line",
+        "is empty: its fir": "test_table.py::test_a_table_that_does_not_do_names_the_line",
     },
     "datasets/table.py": {
         "name their folder with --images": "test_table.py::test_columns_and_places_may_be_named",

@@ -48,7 +48,7 @@ def test_a_note_says_how_many_are_not_here(tmp_path: Path) -> None:
     root = clean(tmp_path / "data")
     write_corrections(tmp_path / "c.csv", [Correction(HASH, "leave-out")])
     data = load_dataset(root, corrections=tmp_path / "c.csv")
-    assert "0 left out, 0 relabelled; 1 are of images that are not here" in data.notes[0]
+    assert "0 left out, 0 relabelled; 1 is of an image not here" in data.notes[0]
     assert data.fingerprint == load_dataset(root).fingerprint
 
 
@@ -62,12 +62,12 @@ def test_a_spreadsheet_may_have_saved_it(sign: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "it is empty"),
+        ("", "is empty"),
         ("path,label\na,b\n", "needs the columns hash, action and label, and has path, label"),
         ("hash,action\nzz,leave-out\n", "line 2: 'zz' is no SHA-256"),
         (f"hash,action\n{HASH},remove\n", "line 2: action 'remove' is neither leave-out nor relabel"),
         (f"hash,action,label\n{HASH},relabel,\n", "line 2: relabel needs a label"),
-        (f"hash,action,label\n{HASH},relabel,a\n{HASH},leave-out,\n", "asks for two things of the image abab"),
+        (f"hash,action,label\n{HASH},relabel,a\n{HASH},leave-out,\n", "ask for two things of one image"),
     ],
 )
 def test_what_does_not_do_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -143,6 +143,46 @@ def test_a_class_that_is_emptied_is_gone_and_a_single_one_is_refused(tmp_path: P
     write_corrections(tmp_path / "c.csv", [*all_ants, *rest])
     with pytest.raises(DataError, match="leaves images of one class only, 'bees'"):
         load_dataset(root, corrections=tmp_path / "c.csv")
+
+
+def test_a_run_goes_on_with_its_corrections_named_from_here_or_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = clean(tmp_path / "data", each=8)
+    corrections(root, tmp_path / "c.csv")
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "data", "--name", "r", "--runs", "runs", "--device", "cpu", "--json"]
+    small = ["--epochs", "1", "--width", "8", "--image-size", "16", "--batch-size", "8", "--corrections", "c.csv"]
+    assert cli.run([*words, *small]) == 0
+    assert cli.run([*words, *small, "--resume"]) == 0
+    (tmp_path / "c.csv").rename(tmp_path / "moved.csv")
+    assert cli.run([*words, "--corrections", "moved.csv", "--resume"]) == 0
+    write_corrections(tmp_path / "moved.csv", [])
+    assert cli.run([*words, "--corrections", "moved.csv", "--resume"]) == 65
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_spreadsheets_do_to_a_file_is_borne(end: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    rows = ["hash\taction\tlabel\t\t", f"{HASH}\trelabel\tbees \t\t", "\t\t\t\t", ""]
+    path.write_bytes(end.join(rows).encode(encoding))
+    assert read_corrections(path) == [Correction(HASH, "relabel", "bees ")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (f'{HASH},leave-out,"of a wasp\n{HASH[::-1]},leave-out,\n', "line 3: unexpected end of data"),
+        (f"{HASH},relabel,bees,wasps\n", "line 2: 4 cells under 3 columns"),
+        (f"{HASH},leave-out,\n\n{HASH},relabel,bees\n", "lines 2 and 4, ask for two things of one image"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_named(lines: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(f"hash,action,label\n{lines}")
+    with pytest.raises(DataError, match=told):
+        read_corrections(path)
 
 
 @pytest.mark.parametrize("before", ["sep=;\r\n", "\n", "\r\n\r\n"])

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import convscope
 import planted_folders
 from convscope import cli
+from convscope.datasets.corrections import read_corrections
 from convscope.datasets.registry import load_dataset
-from convscope.errors import ConvscopeError, DataError, UsageError
+from convscope.errors import ConvscopeError, DataError, StorageError, UsageError
 from convscope.inspection.command import doctor
 from convscope.inspection.report import DoctorReport
 from planted_folders import CLASSES, FAULTS, clean, in_parts, pattern
@@ -333,6 +335,39 @@ def test_a_corrections_file_in_use_or_edited_is_never_written_over(tmp_path: Pat
     assert again.corrections == first.with_name("corrections-2.csv")
     assert first.read_text() == "".join(lines[:3])
     assert examined(root, tmp_path).corrections == again.corrections  # its own is written over
+
+
+def test_a_corrections_file_of_a_run_is_kept(tmp_path: Path) -> None:
+    root = planted("saved-again", tmp_path)
+    first = examined(root, tmp_path).corrections
+    assert first is not None
+    small = {"epochs": 1, "width": 8, "image_size": 16, "device": "cpu", "runs": first.parent.parent.parent}
+    convscope.train(root, name="r", corrections=first, **small)
+    before = first.read_bytes()
+    next((root / "ants").iterdir()).unlink()
+    assert examined(root, tmp_path).corrections != first
+    assert first.read_bytes() == before
+
+
+def test_new_corrections_stand_beside_those_in_use(tmp_path: Path) -> None:
+    root = planted("truncated", tmp_path)
+    first = examined(root, tmp_path).corrections
+    assert first is not None
+    next((root / "bees").iterdir()).write_bytes(b"no image")
+    again = examined(root, tmp_path, corrections=first)
+    assert again.corrections == first.with_name("corrections-2.csv")
+    assert read_corrections(again.corrections)[:-1] == read_corrections(first)
+    assert not examined(root, tmp_path, corrections=again.corrections).found.survey.reasons
+
+
+def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = clean(tmp_path / "data", each=4)
+    monkeypatch.setattr("convscope.inspection.command.examine", lambda *_: pytest.fail("images were read"))
+    (tmp_path / "runs").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write"):
+        doctor(root, runs=tmp_path / "runs")
 
 
 @pytest.mark.parametrize(("classes", "each"), [(30, 3), (2, 2), (3, 12)])

@@ -106,7 +106,7 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is empty: it needs the columns path and label"),
+        ("", "is empty: its first line should name the columns"),
         ("\n\n", "is empty"),
         ("path,colour\na,b\n", "no label .say which with --label-column.. It has: path, colour"),
         ("what,label\na,b\n", "no path .say which with --path-column.. It has: what, label"),
@@ -296,3 +296,13 @@ def test_what_is_for_tables_is_refused_of_folders_and_names(option: str, folder:
     for data in (folder, "digits"):
         with pytest.raises(UsageError, match="--" + option.replace("_", "-")):
             load_dataset(data, **{option: "x"})
+
+
+@pytest.mark.parametrize(
+    "text", ["sep=;\r\npath;label\r\n{a};ants\r\n{b};bees\r\n", "path,label,,\n{a},ants,,\n{b},bees,,\n"]
+)
+def test_what_spreadsheets_add_is_passed_over(text: str, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text("\ufeff" + text.format(a="a.png", b="b.png"))
+    assert load_dataset(tmp_path / "t.csv").class_names == ("ants", "bees")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from PIL import Image
 import convscope
 from convscope import cli
 from convscope.classifying.classifier import Classifier
+from convscope.datasets.corrections import Correction, write_corrections
 from convscope.datasets.named_before import remember
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, LockedError, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
+from convscope.storage import file_hash
 from convscope.training.runs import Run
 from convscope.transfer_learning.ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare, fcnn_rung
 
@@ -184,6 +187,19 @@ def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
         convscope.similar(run, image, count=0)
     with pytest.raises(UsageError, match="name the data"):
         convscope.similar("pretrained:lite0", image)
+
+
+def test_how_its_data_were_read_is_remembered(images: Path, tmp_path: Path):
+    """Corrections, and a table's folder and endings: the run opens its own test images without being told again."""
+    rows = [f"{p.parent.name}/{p.stem},{p.parent.name},{p.parent.parent.name}" for p in sorted(images.rglob("*.png"))]
+    for part in ("train", "test"):
+        shutil.copytree(images / part, tmp_path / "all" / part)
+    (tmp_path / "t.csv").write_text("id,label,split\n" + "".join(f"{r.rsplit(',', 1)[1]}/{r}\n" for r in rows))
+    write_corrections(tmp_path / "c.csv", [Correction(file_hash(images / "test" / "noise" / "0.png"), "leave-out")])
+    how = {"images": tmp_path / "all", "suffix": ".png", "corrections": tmp_path / "c.csv"}
+    made = convscope.transfer(tmp_path / "t.csv", name="t", runs=tmp_path / "runs", **how, **SMALL)
+    again = convscope.evaluate("t", runs=tmp_path / "runs").summary
+    assert again["n"] == made.test.top1.n == 17
 
 
 @pytest.mark.parametrize("name", CHEAP)

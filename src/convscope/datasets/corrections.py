@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from ..errors import DataError, UnknownName
 from ..storage import commit_text
 from ..visible import visible
+from .table_reading import read_table
 from .unsplit import Unsplit
 
 COLUMNS = ("hash", "action", "label", "reason", "image")
@@ -49,67 +48,31 @@ def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
 
 
 def read_corrections(path: Path) -> list[Correction]:
-    """The corrections in a file. Raises DataError naming the line that does not fit."""
-    text = _text(path)
-    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
-    found: list[Correction] = []
-    header: list[str] = []
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = _header(path, [cell.strip().lower() for cell in cells])
-                continue
-            found.append(_correction(path, reader.line_num, header, cells))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not header:
-        raise DataError(f"{path} is no corrections file: it is empty.")
-    twice = [digest for digest, count in Counter(c.digest for c in found).items() if count > 1]
-    for digest in twice:
-        asked = {(c.action, c.label) for c in found if c.digest == digest}
-        if len(asked) > 1:
-            raise DataError(f"{path} asks for two things of the image {digest[:12]}...: keep one line of it.")
-    return found
-
-
-def _text(path: Path) -> str:
-    """What stands in the file, without what a spreadsheet puts before the header."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}, the corrections, does not exist.") from None
-    except OSError as error:
-        raise DataError(f"{path}, the corrections, cannot be read: {error.strerror or error}.") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("cp1252", errors="replace")  # as a spreadsheet saves it
-    return re.sub(r"^\s*(sep=.[ \t]*\r?\n\s*)?", "", text)
-
-
-def _delimiter(text: str) -> str:
-    """What stands between cells: a spreadsheet may have saved the table with semicolons or tabs."""
-    first = text.split("\n", 1)[0]
-    return max(",;\t", key=first.count)
-
-
-def _header(path: Path, header: list[str]) -> list[str]:
-    if "hash" not in header or "action" not in header:
-        told = ", ".join(header) or "none"
+    """The corrections in a file, one for each content. Raises DataError naming the line that does not fit."""
+    if not path.exists():
+        raise DataError(f"{path}, the corrections, does not exist; if it was moved, name it with --corrections.")
+    table = read_table(path, blanks=True)
+    names = [name.lower() for name in table.header]
+    if not {"hash", "action"} <= set(names):
+        told = ", ".join(table.header)
         raise DataError(f"{path} is no corrections file: it needs the columns hash, action and label, and has {told}.")
-    return header
+    found: dict[str, tuple[int, Correction]] = {}
+    for line, cells in zip(table.lines, table.rows, strict=True):
+        correction = _correction(path, line, dict(zip(names, cells, strict=True)))
+        first, before = found.setdefault(correction.digest, (line, correction))
+        if (before.action, before.label) != (correction.action, correction.label):
+            raise DataError(f"{path}, lines {first} and {line}, ask for two things of one image: keep one of them.")
+    return [correction for _, correction in found.values()]
 
 
-def _correction(path: Path, line: int, header: list[str], cells: list[str]) -> Correction:
-    row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-    digest, action = row.get("hash", "").lower(), row.get("action", "").lower()
+def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
+    row = {name: cell.strip() for name, cell in cells.items()}
+    digest, action = row["hash"].lower(), row["action"].lower()
     if len(digest) != 64 or not set(digest) <= HEX:
         raise DataError(f"{path}, line {line}: {digest[:40]!r} is no SHA-256 of 64 hexadecimal digits.")
     if action not in ACTIONS:
         raise DataError(f"{path}, line {line}: action {action[:40]!r} is neither {' nor '.join(ACTIONS)}.")
-    label = dict(zip(header, cells, strict=False)).get("label", "") if row.get("label") else ""
+    label = cells["label"] if row.get("label") else ""  # a class may have a blank at an end of its name
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")
     return Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
@@ -144,7 +107,7 @@ def corrected(
         raise DataError(f"{source} leaves out every image of {unsplit.name}.")
     note = f"corrections: {int((~kept).sum()):,} left out, {changed:,} relabelled"
     strange = len(by_digest) - len(used)
-    note += f"; {strange:,} are of images that are not here" if strange else ""
+    note += f"; {strange:,} {'is of an image' if strange == 1 else 'are of images'} not here" if strange else ""
     index = np.flatnonzero(kept)
     found = replace(unsplit, labels=labels, notes=(*unsplit.notes, f"{note} ({source})."))
     return _without_emptied(found.take(index), unsplit, source), digests_N32[index]

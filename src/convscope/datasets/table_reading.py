@@ -94,30 +94,29 @@ def _mostly_paths(cells: Sequence[str]) -> bool:
     return sum(bool(_LOOKS_LIKE_PATH.search(cell)) for cell in some) > len(some) / 2
 
 
-def read_table(path: Path) -> Table:
-    """Read a table from a text file. Raises DataError naming the line that does not fit."""
+def read_table(path: Path, blanks: bool = False) -> Table:
+    """Read a table from a text file; ``blanks`` around cells may be kept. DataError naming the line that does not fit.
+
+    Empty columns at the end, as spreadsheets leave them, are none.
+    """
     text, notes = _text(path)
     sign = _sign(text)
-    header: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = []
-    lines: list[int] = []
-    for line, cells in _cells(path, text, sign):
-        if not header:
-            header = _header(path, cells)
-            if header[0] != "1":
-                continue
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; a {_WORDS[sign]} within one "
-                "needs quotes."
-            )
-        rows.append(tuple(cells))
-        lines.append(line)
-    if not header:
-        raise DataError(f"{path} is empty: it needs the columns path and label (or class_index).")
+    read = list(_cells(path, text, sign, blanks=blanks))
+    width = max((i for _, cells in read for i, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    if not width:
+        raise DataError(f"{path} is empty: its first line should name the columns.")
+    header = _header(path, [cell.strip() for cell in read[0][1][:width]])
     if header[0] == "1":
         notes = (*notes, f"{path.name} has no header: its columns are taken by what they hold.")
-    return Table(path, header, rows, lines, notes)
+    else:
+        del read[0]
+    for line, cells in read:
+        if len(cells[:width]) != len(header):
+            told = "1 column" if len(header) == 1 else f"{len(header)} columns"
+            raise DataError(
+                f"{path}, line {line}: {len(cells)} cells under {told}; a {_WORDS[sign]} within one needs quotes."
+            )
+    return Table(path, header, [tuple(cells[:width]) for _, cells in read], [line for line, _ in read], notes)
 
 
 _WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
@@ -133,16 +132,21 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
         raise DataError(f"{path} cannot be read as a table: {error.strerror or error}.") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
-            return raw.decode("utf-16"), ()
+            return _without_sign(raw.decode("utf-16")), ()
         except UnicodeDecodeError as error:
             raise DataError(f"{path} cannot be read as a table: {error}.") from None
     if b"\0" in raw[:4096]:
         raise DataError(f"{path} cannot be read as a table: it is no text.")
     try:
-        return raw.decode("utf-8-sig"), ()
+        return _without_sign(raw.decode("utf-8-sig")), ()
     except UnicodeDecodeError:
         told = f"{path.name} is no UTF-8: it is read as Latin-1 (Windows-1252)."
-        return raw.decode("cp1252", errors="replace"), (told,)
+        return _without_sign(raw.decode("cp1252", errors="replace")), (told,)
+
+
+def _without_sign(text: str) -> str:
+    """The text with its first line empty where a spreadsheet wrote the sign between cells there: "sep=;"."""
+    return re.sub(r"\A(\s*)sep=.(?=[ \t]*[\r\n])", r"\1", text)
 
 
 def _sign(text: str) -> str:
@@ -159,19 +163,21 @@ def _sign(text: str) -> str:
     return found
 
 
-def _cells(path: Path, text: str, sign: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """The line each row ends on, and its cells; blank lines are no rows."""
+def _cells(
+    path: Path, text: str, sign: str, strict: bool = True, blanks: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """The line each row ends on, and its cells; lines without any are no rows."""
     if sign == " ":
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 yield number, _between_blanks(line)
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=strict, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=strict, skipinitialspace=not blanks)
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
-                yield reader.line_num, stripped
+                yield reader.line_num, cells if blanks else stripped
     except csv.Error as error:
         if strict:
             raise DataError(f"{path}, line {reader.line_num}: {error}.") from None

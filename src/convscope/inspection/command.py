@@ -19,7 +19,7 @@ from ..feature_store.recording import backbone_of, store_options
 from ..machine import pick_device
 from ..options import with_options
 from ..progress import Laps
-from ..storage import expanded, folder_name
+from ..storage import expanded, folder_name, make_folder
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report
@@ -45,6 +45,8 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     notes = list(unsplit.notes)
     unsplit = _asked_for(unsplit, options)
     notes += [note for note in unsplit.notes if note not in notes]
+    folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
+    make_folder(folder)  # before the images are read: it may be refused
     place = expanded(name)
     found = examine(unsplit, refused, options.progress, place if place.is_dir() else None)
     laps.lap("reading images")
@@ -54,11 +56,10 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     else:
         found = _with_labels(found, options)
         laps.lap("labels")
-    folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
     summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
     used = None if options.corrections is None else expanded(options.corrections)
     summary["corrections_file"] = report.corrections_file(folder, used)
-    return report.write(DoctorReport(folder, found, summary))
+    return report.write(DoctorReport(folder, found, summary), () if used is None else read_corrections(used))
 
 
 def _reading(options: DoctorOptions) -> DatasetOptions:

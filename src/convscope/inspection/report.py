@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from ..canvas.pages import page
-from ..datasets.corrections import write_corrections
+from ..datasets.corrections import Correction, write_corrections
 from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
@@ -64,13 +65,18 @@ def verdict(found: Examination) -> str:
     return f"{counted(faults, 'fault')} to mend{more}. {told}"
 
 
-def write(report: DoctorReport) -> DoctorReport:
-    """Write ``doctor.json``, ``corrections.csv`` and ``index.html``; returns the report."""
+def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorReport:
+    """Write ``doctor.json``, ``corrections.csv`` and ``index.html``; returns the report.
+
+    ``before`` are the corrections in use: new ones are added to them, so that one file holds all.
+    """
     make_folder(report.folder)
     sweep_temporaries(report.folder)
     found = report.found
     if report.corrections is not None:
-        write_corrections(report.corrections, found.corrections())
+        rows = [*before, *found.corrections()]
+        report.summary["corrections"] = len(rows)
+        write_corrections(report.corrections, rows)
         report.summary["corrections_hash"] = file_hash(report.corrections)
     commit_json(report.folder / "doctor.json", finite(report.summary))
     shown = {
@@ -86,7 +92,7 @@ def write(report: DoctorReport) -> DoctorReport:
 
 
 def corrections_file(folder: Path, used: Path | None) -> str:
-    """A name for the corrections: never that of a file that the user has edited, or uses now.
+    """A name for the corrections: never that of a file that the user has edited, or uses, now or in a run beside.
 
     The file of the last examination is written over where it still is what that wrote, and removed where there is none
     to write any more.
@@ -95,7 +101,8 @@ def corrections_file(folder: Path, used: Path | None) -> str:
     with suppress(DamagedFile):
         before = read_json(folder / "doctor.json")
         path = folder / str(before.get("corrections_file") or NAME)
-        if path.is_file() and file_hash(path) == before.get("corrections_hash") and not _same(path, used):
+        ours_still = path.is_file() and file_hash(path) == before.get("corrections_hash")
+        if ours_still and not _same(path, used) and not _remembered(path, folder.parent.parent):
             ours = path.name
             path.unlink()
     if ours:
@@ -106,6 +113,12 @@ def corrections_file(folder: Path, used: Path | None) -> str:
 
 def _same(path: Path, used: Path | None) -> bool:
     return used is not None and path.resolve() == used.resolve()
+
+
+def _remembered(path: Path, runs: Path) -> bool:
+    """Whether the record of a run says that it was made with this file."""
+    said = json.dumps(str(path.resolve()))
+    return any(said in record.read_text("utf-8", "replace") for record in runs.glob("*/*.json"))
 
 
 def _pairs(found: Examination) -> list[dict[str, Any]]:

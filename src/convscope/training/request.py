@@ -17,10 +17,13 @@ from ..errors import UnknownName, UsageError
 from ..models.architecture import Architecture, architecture_of, load_weight_file
 from ..models.recomputing import recomputing
 from ..named_recipes import RECIPES, SIZES, find_recipe
+from ..options import SourceOptions
 from ..progress import Progress
 from ..recipes import Model, Recipe, Source
 from ..storage import expanded
 from .options import TrainOptions
+
+PLACES = ("images", "corrections")  # the options beside DATA that say where something lies
 
 
 def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
@@ -31,17 +34,25 @@ def wanted_recipe(data: str, options: TrainOptions) -> Recipe:
         del changes["lr"]
     if options.weights is not None:
         changes["weights"] = named_weights(options.weights)
-    changes |= recorded_source(changes)
+    changes |= named_places(options)
     if changes.get("model", recipe.model.name) != recipe.model.name:  # what it says of another network is left out
         recipe = dataclasses.replace(recipe, model=Model(recipe.model.name))
     return recipe.with_options(changes)
 
 
 def recorded_source(said: Mapping[str, Any]) -> dict[str, Any]:
-    """How images and labels are read, as a run remembers it: the fields that were given, with paths in full."""
+    """How images and labels are read, as a run remembers it: the fields that were given, with places in full."""
     given = {name: said[name] for name in vars(Source()) if said.get(name) is not None}
-    paths = {name: str(expanded(given[name]).resolve()) for name in ("images", "corrections") if name in given}
-    return given | paths
+    return given | _in_full(given)
+
+
+def named_places(options: SourceOptions) -> dict[str, str]:
+    """Where images and corrections are said to lie, in full, so that it means the same from another folder."""
+    return _in_full(vars(options))
+
+
+def _in_full(said: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(expanded(said[name]).resolve()) for name in PLACES if said.get(name) is not None}
 
 
 def named_weights(path: Path) -> str:

@@ -17,7 +17,7 @@ from ..recipes import Recipe
 from ..renaming import spelled
 from ..tensor_files import is_whole, read_header
 from .options import TrainOptions
-from .request import data_name, named_weights, read_dataset, starting_architecture
+from .request import PLACES, data_name, named_places, named_weights, read_dataset, starting_architecture
 from .runs import (
     Run,
     checkpoints,
@@ -51,7 +51,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
             )
     before, recipe = run.description(), _named_recipe(run, options)
     _refuse_changes(run, recipe, data, options)
-    here = recipe.with_options({"data": data_name(data)})
+    here = recipe.with_options({"data": data_name(data), **named_places(options)})
     dataset = read_dataset(here, options.data_root, options.progress)
     difference = data_difference(before["data"], data_description(dataset))
     if difference:
@@ -108,10 +108,10 @@ def footing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) -> None:
     """A resumed run keeps its recipe: what is asked for beside --resume must be what the run was started with."""
-    given = {k: v for k, v in options.of_recipe().items() if v != "auto"}
+    given = {k: v for k, v in options.of_recipe().items() if v != "auto" and k not in PLACES}
     if options.weights is not None:
         given["weights"] = named_weights(options.weights)
-    wanted: dict[str, Any] = {}  # the data may lie elsewhere now: their content is compared
+    wanted: dict[str, Any] = {}  # data and corrections may lie elsewhere now: their content is compared
     recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:
         own = {"precision", "image_size", "batch_size", "flip", "tiles", "fused"}  # that a run may find for itself
