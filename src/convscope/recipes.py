@@ -46,7 +46,8 @@ class Model:
 class Data:
     """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default).
 
-    ``stretch`` spreads the range of each image over all of it.
+    ``stretch`` spreads the range of each image over all of it. ``sides`` are parts of images, by the first 8 bytes of
+    their hash in hexadecimal: those that are not where they would be if they were split anew.
     """
 
     name: str = "digits"
@@ -55,6 +56,7 @@ class Data:
     stretch: bool = False
     limit: Positive | None = None
     bad_images: str = "error"
+    sides: dict[str, str] | None = field(default=None, hash=False)
 
 
 @_frozen

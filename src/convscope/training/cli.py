@@ -49,7 +49,7 @@ def train(
 
 def show_training(session: Session, json: bool, laps: Laps | None = None) -> None:
     """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
-    from . import report
+    from . import command, report
 
     laps = laps or Laps()
     if not json:
@@ -62,13 +62,15 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Non
         timing = session.timing[-1]
         print_json(row) if json else print(epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
     laps.lap("training")
-    result = report.write_training(session.run, session.notes)
+    result = command.finish_training(session)
     laps.lap("report")
     if json:
         print_json(result.summary)
         return
     folder, best = visible(str(session.run.folder)), result.summary
     print(f"{report.roofline(best)}\n{time_line(laps.seconds)}")
+    if best["continued"] is not None:
+        print(best["continued"]["sentence"])
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"

@@ -24,6 +24,7 @@ from ..noted import Noted
 from ..recipes import Augment, Recipe
 from ..storage import commit_json, read_json, write_derived
 from . import drawing
+from .continuing import CONTINUED
 from .estimates import RateRange
 from .runs import Run
 
@@ -80,6 +81,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         "peak_gflop_per_second": peak,
         "percent_of_peak": 100 * rate / peak,
         "winograd": len(run.recipe().convolution.tiles),
+        "continued": read_json(run.folder / CONTINUED) if (run.folder / CONTINUED).exists() else None,
     }
 
 
