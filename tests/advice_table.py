@@ -423,6 +423,15 @@ ADVICE: dict[str, dict[str, str]] = {
     "training/cli.py": {
         "next: convscope evaluate": "test_advice_training.py::test_what_is_said_to_come_next_does",
     },
+    "training/continuation.py": {
+        "is for runs of train": "test_continuing.py::test_transfers_and_adopted_networks_are_told_apart",
+        "give --lr a number": "test_continuing.py::test_what_the_run_has_already_may_be_said_again",
+        "keeps that run's network and recipe: leave out": "test_continuing.py::test_what_contradicts_the_run_is_refused",
+        "so leave the option out": "test_continuing.py::test_what_contradicts_the_run_is_refused",
+    },
+    "training/continuing.py": {
+        "train it again, without": "test_continuing.py::test_a_run_without_a_record_of_its_images_is_refused",
+    },
     "training/estimates.py": {
         "a --batch-size of {} fits": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",

@@ -22,7 +22,7 @@ from convscope.training import schedules
 from convscope.training.options import Size, TrainOptions
 
 # The dial --augment sets these together; they are in the recipe so that a run says what was done.
-BEHIND_THE_DIAL = {*OPERATIONS, "tiles", "fused"}
+BEHIND_THE_DIAL = {*OPERATIONS, "tiles", "fused", "sides"}
 AS_ONE_TABLE = {"renamed"}  # of the options merge and rename
 ONLY_TYPED = {"json", "preview", "csv", "html", "list", "fix"}  # how an answer is shown is for the command line alone
 IN_PYTHON = {

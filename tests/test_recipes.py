@@ -68,6 +68,7 @@ OTHERS = {
     **{"compile": True, "seed": 2**63 - 1, "stem": "small", "shortcut": "projection", "mixup": 0.2, "cutmix": 1.0},
     **{"path_column": "file", "label_column": "kind", "images": "photos", "suffix": ".jpg"},
     **{"label_from": "^([a-z]+)", "group": "patient", "corrections": "corrections.csv", "renamed": {"old": "new"}},
+    "sides": {"0" * 16: "test"},
     **{"balance": True, "ema": 0.99, "save_memory": True},
     **{"convolution": "direct", "tiles": (("conv2", 4, 0, 4),), "fused": ("norm1",)},
 }

@@ -47,7 +47,8 @@ class Data:
     """Which images, and how they are fitted: ``image_size`` in pixels (None: the dataset's own default).
 
     ``stretch`` spreads the range of each image over all of it. ``fold`` "2/5" validates on the second of five folds of
-    the training and validation images, and trains on the others.
+    the training and validation images, and trains on the others. ``sides`` are parts of images, by the first 8 bytes of
+    their hash in hexadecimal: those that are not where they would be if they were split anew.
     """
 
     name: str = "digits"
@@ -57,6 +58,7 @@ class Data:
     limit: Positive | None = None
     bad_images: str = "error"
     fold: Annotated[str, Field(pattern=r"^[1-9]\d?/[1-9]\d?$")] | None = None
+    sides: dict[str, str] | None = field(default=None, hash=False)
 
 
 @_frozen

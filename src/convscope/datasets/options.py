@@ -26,6 +26,9 @@ class DatasetOptions(Fitting, DataRoot, ProgressOption):
     renamed: Mapping[str, str] | None = None
     """What merge and rename say, as a table of old names and new ones."""
 
+    sides: Mapping[str, str] | None = None
+    """Parts of images, by the first 8 bytes of their hash in hexadecimal, that stand above how they would be split."""
+
     def reading(self) -> dict[str, Any]:
         """How images and labels are read, with the table itself where it is given."""
         said = super().reading()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, UnknownName, UsageError
@@ -48,7 +49,7 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
     UnreachableError.
     """
     return assemble(
-        find_images(str(data), options),
+        _on_sides(data, options),
         image_size=options.image_size,
         fit="crop" if options.fit is None else options.fit,
         stretch=bool(options.stretch),
@@ -67,7 +68,11 @@ def list_images(data: str | Path, options: DatasetOptions) -> Listing:
 
     ``need`` "images" takes a folder without classes too.
     """
-    return listing(find_images(str(data), options), options.limit, options.progress, options.corrections)
+    return listing(_on_sides(data, options), options.limit, options.progress, options.corrections)
+
+
+def _on_sides(data: str | Path, options: DatasetOptions) -> Unsplit:
+    return replace(find_images(str(data), options), sides=options.sides or {})
 
 
 def find_images(data: str, options: DatasetOptions) -> Unsplit:

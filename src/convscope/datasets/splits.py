@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
 
     Images given as "test" or "val" stay there; the undecided (and, where no validation was given, the "train" ones)
     are decided by u. A copy of a test image is left out of validation, a copy of either out of training, and said so.
+    The ``sides`` that a record gives stand above all that.
     """
     keys = together(unsplit, contents)
     part = unsplit.given.astype("U5")
@@ -92,6 +93,7 @@ def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
     cut = ["train"] * (cuts_val or cuts_test) + ["val"] * cuts_val + ["test"] * cuts_test
     movable = {"train": own, "val": own & ~shared, "test": undecided & ~shared}
     notes += _serve_missed(part, unsplit, keys, {p: movable[p] for p in cut})
+    _keep_sides(part, contents, unsplit.sides)
     notes += _missing(part, unsplit, cut)
     return Split({name: np.flatnonzero(part == name) for name in PARTS}, tuple(notes))
 
@@ -121,6 +123,20 @@ def folded(split: Split, labels: np.ndarray, sides: np.ndarray, fold: str) -> Sp
     if few:
         notes.append(f"fold {fold}: {len(few)} of the classes have images only to train on, or only to validate on.")
     return Split({"train": train, "val": val, "test": split.parts["test"]}, tuple(notes))
+
+
+def hexadecimal(keys: np.ndarray) -> list[str]:
+    """Keys (N,) as text, as records name images."""
+    return [f"{key:016x}" for key in keys.tolist()]
+
+
+def _keep_sides(part: np.ndarray, contents: np.ndarray, sides: Mapping[str, str]) -> None:
+    """Put images where a record says that they were; what is left out of every part stays out."""
+    if not sides:
+        return
+    kept = [sides.get(key, "") for key in hexadecimal(contents)]
+    for name in PARTS:
+        part[(np.array(kept) == name) & np.isin(part, PARTS)] = name
 
 
 def with_validation(unsplit: Unsplit, keys: np.ndarray, count: int) -> np.ndarray:

@@ -30,6 +30,7 @@ class Unsplit:
     mirror: bool = True
     notes: tuple[str, ...] = field(default=())
     groups: np.ndarray | None = None  # str (N,): images of one group stay on one side; "" is a group of its own
+    sides: Mapping[str, str] = field(default_factory=dict)  # parts of images by key, in hexadecimal, however they split
     called_before: Mapping[str, str] = field(default_factory=dict)  # names that classes had, with those they have now
 
     def __post_init__(self) -> None:

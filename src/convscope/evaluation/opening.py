@@ -102,6 +102,7 @@ def read_data(
             progress=options.progress,
             recorded_in=run if data is None else None,
             need="classes",
+            sides=own.get("sides"),
             **source,
         )
 

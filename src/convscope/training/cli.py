@@ -74,7 +74,7 @@ def _train_repeatedly(data: str, options: TrainOptions, json: bool) -> None:
 
 def show_training(session: Session, json: bool, laps: Laps | None = None) -> TrainReport:
     """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
-    from . import page_report, report
+    from . import command, page_report
 
     laps = laps or Laps()
     if not json:
@@ -87,13 +87,15 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Tra
         timing = session.timing[-1]
         print_json(row) if json else print(epoch_line(row, timing, session.recipe.loop.epochs), flush=True)
     laps.lap("training")
-    result = report.write_training(session.run, session.notes)
+    result = command.finish_training(session)
     laps.lap("report")
     if json:
         print_json(result.summary)
         return result
     folder, best = visible(str(session.run.folder)), result.summary
     print(f"{page_report.roofline(best)}\n{time_line(laps.seconds)}")
+    if best["continued"] is not None:
+        print(best["continued"]["sentence"])
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"

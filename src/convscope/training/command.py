@@ -9,6 +9,7 @@ from ..machine import pick_device
 from ..options import with_options
 from ..storage import write_derived
 from . import report
+from .continuation import compare_with_before, plan_continuation
 from .options import TrainOptions
 from .repeated import is_repeated, repetitions
 from .request import read_dataset, wanted_recipe
@@ -28,7 +29,8 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
     if options.resume:
         session = resume_training(str(data), options)
     else:
-        planned = plan_training(str(data), options)
+        plan = plan_training if options.continue_from is None else plan_continuation
+        planned = plan(str(data), options)
         if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
             report.write_rates(planned.session.run, planned.rates)
         session = planned.begin()
@@ -59,6 +61,13 @@ def _train(data: str, options: TrainOptions) -> report.TrainReport:
     session = prepare_training(data, **vars(options))
     for _ in session.events():
         pass
+    return finish_training(session)
+
+
+def finish_training(session: Session) -> report.TrainReport:
+    """Compare with the run that this one goes on from, if any, and write what a training writes last."""
+    if session.before is not None:
+        compare_with_before(session, session.before)
     return report.write_training(session.run, session.notes)
 
 

@@ -112,6 +112,8 @@ class TrainOptions(
     """Look inside the network every 10th step: outputs of layers, gradients, updates, for `convscope diagnose`."""
     name: str | None = None
     """The run's name; with --resume, the run to go on with (default: the last)."""
+    continue_from: str | None = None
+    """A run to go on from with more images: network, preprocess and split stay; at the end both are compared."""
     resume: Flag = False
     """Go on with a run that was stopped, bit for bit."""
 

@@ -15,6 +15,7 @@ from ..canvas.figures import drawn_names
 from ..canvas.pages import page, uri
 from ..errors import DamagedFile, UsageError
 from ..storage import folder_name, read_json, write_derived
+from .continuing import CONTINUED
 from .model_card import CARD, card_of
 from .rerunning import own_code, rerun_command, set_in_python
 from .runs import Run
@@ -56,6 +57,7 @@ def train_summary(run: Run) -> dict[str, Any]:
         "peak_gflop_per_second": peak,
         "percent_of_peak": 100 * rate / peak,
         "winograd": len(run.recipe().convolution.tiles),
+        "continued": read_json(run.folder / CONTINUED) if (run.folder / CONTINUED).exists() else None,
     }
 
 

@@ -8,6 +8,13 @@ from ..classifying.description import DescribedData
 from ..schemas import Schema
 
 
+class Continuation(Schema):
+    """What a run remembers of the one that it goes on from, in ``recipe.json``."""
+
+    run: str
+    preprocess: dict[str, Any]
+
+
 class RunDescription(Schema):
     """``recipe.json``: of a network from elsewhere without recipe and data, for nobody here knows them."""
 
@@ -16,6 +23,7 @@ class RunDescription(Schema):
     machine: dict[str, str | int | float | None]
     source: str | None = None
     adopted: dict[str, str] | None = None
+    continued: Continuation | None = None
 
 
 class LogRow(Schema):

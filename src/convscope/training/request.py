@@ -14,6 +14,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
 from ..datasets.registry import DATASETS, load_dataset
 from ..errors import UnknownName, UsageError
+from ..images.preprocess import Preprocess
 from ..models.architecture import Architecture, architecture_of, load_weight_file
 from ..models.recomputing import recomputing
 from ..named_recipes import RECIPES, SIZES, find_recipe
@@ -90,9 +91,13 @@ def data_name(data: str) -> str:
 
 
 def read_dataset(
-    recipe: Recipe, data_root: Path | None, progress: Progress | None, recorded_in: str | None = None
+    recipe: Recipe,
+    data_root: Path | None,
+    progress: Progress | None,
+    recorded_in: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Dataset:
-    """The dataset of a recipe, as it is trained on; ``recorded_in`` as ``load_dataset`` has it."""
+    """The dataset of a recipe, as it is trained on; ``recorded_in`` and ``preprocess`` as ``load_dataset`` has them."""
     data = recipe.data
     return load_dataset(
         data.name,
@@ -105,6 +110,8 @@ def read_dataset(
         fold=data.fold,
         progress=progress,
         recorded_in=recorded_in,
+        preprocess=preprocess,
+        sides=data.sides,
         **vars(recipe.source),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
+from ..images.preprocess import Preprocess
 from ..machine import describe, pick_device
 from ..models.architecture import Architecture, check_described, check_recorded, named_again
 from ..models.user_network import is_own, source_hash
@@ -16,6 +17,7 @@ from ..named_recipes import SIZES, find_recipe
 from ..recipes import Recipe
 from ..renaming import spelled
 from ..tensor_files import is_whole, read_header
+from .continuing import open_recorded
 from .options import TrainOptions
 from .request import PLACES, data_name, named_places, named_weights, read_dataset, starting_architecture
 from .runs import (
@@ -44,15 +46,17 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
 def resume_training(data: str, options: TrainOptions) -> Session:
     """Go on with a run that was stopped. UsageError or DataError where recipe, data or code are not what they were."""
     run = find_run(options.name or "last", runs_folder(options.runs))
-    for option in ("minutes", "memory"):
-        if getattr(options, option) is not None:
-            raise UsageError(
-                f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
-            )
+    asked = {"minutes": options.minutes, "memory": options.memory, "continue-from": options.continue_from}
+    for option in (name for name, value in asked.items() if value is not None):
+        raise UsageError(
+            f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
+        )
     before, recipe = run.description(), _named_recipe(run, options)
     _refuse_changes(run, recipe, data, options)
     here = recipe.with_options({"data": data_name(data), **named_places(options)})
-    dataset = read_dataset(here, options.data_root, options.progress)
+    continued = before.get("continued")
+    preprocess = None if continued is None else Preprocess.from_dict(continued["preprocess"])
+    dataset = read_dataset(here, options.data_root, options.progress, preprocess=preprocess)
     difference = data_difference(before["data"], data_description(dataset))
     if difference:
         raise DataError(
@@ -60,6 +64,9 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         )
     _check_network(run, recipe, dataset)
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
+    earlier = None if continued is None else open_recorded(continued["run"], run.name, options.model)
+    if earlier is not None and not checkpoints(run):
+        initial = earlier.grown(architecture, dataset.class_names, recipe.loop.seed)
     device = pick_device(options.device)
     notes = [*dataset.notes, *footing(before["machine"], describe(device))]
     if options.watch and recipe.convolution.fused:
@@ -75,6 +82,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         initial=initial,
         notes=notes,
         watch=EVERY * options.watch,
+        before=earlier,
     )
 
 
@@ -114,7 +122,15 @@ def _refuse_changes(run: Run, recipe: Recipe, data: str, options: TrainOptions) 
     wanted: dict[str, Any] = {}  # data and corrections may lie elsewhere now: their content is compared
     recipe_name = SIZES.get(options.size or "", options.recipe)
     if recipe_name is not None:
-        own = {"precision", "image_size", "batch_size", "flip", "tiles", "fused"}  # that a run may find for itself
+        own = {
+            "precision",
+            "image_size",
+            "batch_size",
+            "flip",
+            "tiles",
+            "fused",
+            "sides",
+        }  # what a run finds for itself
         named = find_recipe(recipe_name).recipe.flat()
         wanted |= {k: v for k, v in named.items() if k not in own | {"data"}}
     before = recipe.flat()

@@ -1,4 +1,4 @@
-"""Which images a run was trained on and chosen by, kept in it: so they are known again, wherever they lie now."""
+"""Which images a run was trained on, chosen by and tested on, kept in it: they are known again, wherever they lie."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from ..schemas import Schema, check_schema
 from ..tensor_files import commit_tensors, read_tensors
 
 FILE = "seen.safetensors"  # in a run
-PARTS = ("train", "val")
+PARTS = ("train", "val", "test")
+
+
+TEST = PARTS.index("test")
 
 
 class _Meta(Schema):
@@ -42,18 +45,51 @@ class Seen:
 
 
 def save_seen(folder: Path, dataset: Dataset) -> None:
-    """Write what the training and the validation part hold into a run's folder, where it is not there yet.
+    """Write what the parts hold, and under which labels, into a run's folder, where it is not there yet.
 
-    Their looks too, unless the images are decoded only when asked for. Raises StorageError.
+    The looks of training and validation images too, unless these are decoded only when asked for. Raises StorageError.
     """
     if (folder / FILE).exists():
         return
     index = np.concatenate([dataset.parts[part] for part in PARTS])
     chosen = np.concatenate([np.full(len(dataset.parts[part]), n, np.uint8) for n, part in enumerate(PARTS)])
     tensors = {"keys": torch.from_numpy(dataset.keys[index].view(np.int64)), "part": torch.from_numpy(chosen)}
+    tensors["label"] = torch.from_numpy(dataset.labels[index].astype(np.int64))
     if isinstance(dataset.images, np.ndarray):
+        index = index[chosen < TEST]
         tensors["looks"] = torch.from_numpy(np.concatenate([looks(dataset.images[some]) for some in _blocks(index)]))
     commit_tensors(folder / FILE, tensors, {"kind": "seen"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """The images of a run: their ``keys`` uint64 (N,), the number of each one's ``part`` in PARTS, and its ``labels``.
+
+    ``labels`` are numbers of the run's classes; None in a record of an older version, which has no test images either.
+    """
+
+    keys: np.ndarray
+    part: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_known(folder: Path) -> Known | None:
+    """The images that a run was trained on, chosen by and tested on; None without a record. Raises DamagedFile."""
+    found = _read(folder / FILE)
+    return None if found is None else found[0]
+
+
+def _read(path: Path) -> tuple[Known, torch.Tensor | None] | None:
+    """What stands in a record, and the looks in it."""
+    if not path.exists():
+        return None
+    tensors, meta = read_tensors(path)
+    check_schema(_Meta, meta, path, "a record of images")
+    keys, part, labels = tensors.get("keys"), tensors.get("part"), tensors.get("label")
+    if keys is None or part is None or keys.dtype != torch.int64 or keys.dim() != 1 or keys.shape != part.shape:
+        raise DamagedFile(f"{path} is not a record of images: its tensors are not those of one.")
+    numbers = None if labels is None or labels.shape != keys.shape else labels.numpy()
+    return Known(keys.numpy().view(np.uint64), part.numpy(), numbers), tensors.get("looks")
 
 
 def _blocks(index: np.ndarray) -> list[np.ndarray]:
@@ -74,18 +110,13 @@ def which_seen(folder: Path, dataset: Dataset, index: np.ndarray) -> tuple[np.nd
 
     None where the run keeps no record. Raises DamagedFile.
     """
-    path = folder / FILE
-    if not path.exists():
+    found = _read(folder / FILE)
+    if found is None:
         return None
-    tensors, meta = read_tensors(path)
-    check_schema(_Meta, meta, path, "a record of images")
-    keys, part = tensors.get("keys"), tensors.get("part")
-    if keys is None or part is None or keys.dtype != torch.int64 or keys.dim() != 1 or keys.shape != part.shape:
-        raise DamagedFile(f"{path} is not a record of images: its tensors are not those of one.")
-    known, parts = keys.numpy().view(np.uint64), part.numpy()
-    train, val = (np.isin(dataset.keys[index], known[parts == number]) for number in range(len(PARTS)))
-    near, stored = np.zeros(len(index), bool), tensors.get("looks")
-    if stored is not None and stored.shape == (len(known), WIDTH) and isinstance(dataset.images, np.ndarray):
+    known, stored = found
+    train, val = (np.isin(dataset.keys[index], known.keys[known.part == number]) for number in range(TEST))
+    near, count = np.zeros(len(index), bool), int((known.part < TEST).sum())
+    if stored is not None and stored.shape == (count, WIDTH) and isinstance(dataset.images, np.ndarray):
         rest = np.flatnonzero(~(train | val))
         near[rest] = near_copies(looks(dataset.images[index[rest]]), stored.numpy()) >= 0
     return train, val, near

@@ -29,6 +29,7 @@ from ..models.fast_convolutions import convolving
 from ..recipes import Recipe
 from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
+from .continuing import Before
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .seen import save_seen
@@ -91,6 +92,7 @@ class Session:
     frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
     watch: int = 0  # look inside the network every so many steps; 0: never
     keep_memory: bool = True  # from step to step, where it need not be saved
+    before: Before | None = None  # the run that this one goes on from, with more images
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """Train to the end, yielding every Step, and after each epoch its log row.

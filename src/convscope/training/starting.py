@@ -22,6 +22,7 @@ from ..models.user_network import is_own
 from ..progress import Progress
 from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
+from .continuing import Before
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
 from .loop import prepare
 from .options import Size, TrainOptions
@@ -39,7 +40,7 @@ WORTH_TIMING = 5e11  # multiplications of all convolutions in all passes: less t
 
 
 @dataclass
-class _Start:
+class Start:
     """The start of a training: ``recipe`` has nothing left open but what ``_plan`` still finds out."""
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class _Start:
     device: torch.device
     notes: list[str]
     rates: RateRange | None = None
+    before: Before | None = None  # the run that this one goes on from, with more images
 
     def network(self) -> torch.nn.Module:
         """The network as training begins with it, on a throw-away copy."""
@@ -81,42 +83,56 @@ class Planned:
 
 def plan_training(data: str, options: TrainOptions) -> Planned:
     """Read the data, settle the recipe: everything before the run is made."""
-    folder = runs_folder(options.runs)
+    check_free(data, options)
     recipe = wanted_recipe(data, options)
-    if options.name is not None and (folder / check_name(options.name) / "recipe.json").exists():
-        raise LockedError(_taken(Run(folder / options.name), data, options))
     options_of(recipe.model.name)  # an unknown model is told before images are read
     dataset = read_dataset(recipe, options.data_root, options.progress)
     device = pick_device(options.device)
-    _check_trainable(dataset)
-    start = _plan(data, options, dataset, device)
-    recipe = start.recipe
+    check_trainable(dataset)
+    return make_plan(data, options, _plan(data, options, dataset, device))
+
+
+def make_plan(data: str, options: TrainOptions, start: Start) -> Planned:
+    """The training that begins so: its network built, its run named and described."""
+    folder, recipe, dataset, before = runs_folder(options.runs), start.recipe, start.dataset, start.before
     if options.watch or recipe.loop.save_memory:  # both go from layer to layer
         recipe = recipe.with_options({"fused": ()})
     architecture, initial = starting_architecture(recipe, dataset)
+    if before is not None:
+        initial = before.grown(architecture, dataset.class_names, recipe.loop.seed)
     if options.watch and recipe.loop.compile:
         raise UsageError("a compiled network has no layers to look into: --compile or --watch.")
     name = options.name or free_name(folder, f"{dataset.name}-{_stem(recipe.model.name)}")
     description = {
         "recipe": recipe.to_dict(),
         "data": data_description(dataset),
-        "machine": describe(device),
+        "machine": describe(start.device),
         "source": architecture.source,
     }
+    if before is not None:
+        description["continued"] = before.record()
     run = Run(folder / check_name(name))
     session = Session(
         run=run,
         recipe=recipe,
         dataset=dataset,
         architecture=architecture,
-        device=device,
+        device=start.device,
         resume_command=resume_command(run, data, options),
         initial=initial,
         notes=start.notes,
         watch=EVERY * options.watch,
         keep_memory=options.memory is None,
+        before=before,
     )
     return Planned(session, description, start.rates)
+
+
+def check_free(data: str, options: TrainOptions) -> None:
+    """LockedError where a run has the name already: told before images are read."""
+    folder = runs_folder(options.runs)
+    if options.name is not None and (folder / check_name(options.name) / "recipe.json").exists():
+        raise LockedError(_taken(Run(folder / options.name), data, options))
 
 
 def _taken(run: Run, data: str, options: TrainOptions) -> str:
@@ -138,7 +154,7 @@ def _stem(model: str) -> str:
     return Path(model.split(":")[0]).stem if is_own(model) else model.split(":")[-1]
 
 
-def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.device) -> _Start:
+def _plan(data: str, options: TrainOptions, dataset: Dataset, device: torch.device) -> Start:
     """The start, with what has to be measured settled: size and epochs by time, memory, learning rate."""
     start = settle_recipe(wanted_recipe(data, options), dataset, device, options.progress)
     start.notes += [*filter(None, [left_out(data, options)]), *_tried(start.recipe, dataset)]
@@ -177,7 +193,7 @@ def _tried(recipe: Recipe, dataset: Dataset) -> list[str]:
     ]
 
 
-def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
+def _within_minutes(data: str, options: TrainOptions, start: Start) -> Start:
     """The largest size of which enough epochs fit in the time; where something else was named, its epochs only."""
     minutes = options.minutes
     assert minutes is not None
@@ -210,7 +226,7 @@ def _within_minutes(data: str, options: TrainOptions, start: _Start) -> _Start:
     )
 
 
-def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None = None) -> _Start:
+def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progress: Progress | None = None) -> Start:
     """The recipe with nothing left open, and what was decided, in sentences."""
     precision = pick_precision(recipe.loop.precision, device)
     settled: dict[str, Any] = {"precision": precision, "image_size": dataset.preprocess.size}
@@ -225,7 +241,7 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
     recipe = recipe.with_options(settled)
     chosen, said = _faster(recipe, dataset, device, progress)
-    return _Start(recipe.with_options(chosen), dataset, device, notes + said)
+    return Start(recipe.with_options(chosen), dataset, device, notes + said)
 
 
 def _faster(
@@ -265,7 +281,7 @@ def _batch_size(images: int, most: int) -> int:
     return size
 
 
-def _check_trainable(dataset: Dataset) -> None:
+def check_trainable(dataset: Dataset) -> None:
     counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
     if counts["train"] < 2 or not counts["val"]:
         raise DataError(
