@@ -77,6 +77,7 @@ def test_the_page_says_which_images_chose_what(run: Run) -> None:
         {"optimizer": "muon", "schedule": "cosine", "clip": 2.0},
         {"optimizer": "adamw", "weight_decay": 0.1, "flip": "none", "balance": True, "mixup": 0.2},
         {"model": "vgg", "depth": 11, "dropout": 0.2, "batch_norm": True, "stretch": True, "fit": "pad"},
+        {"merge": ("circle,ring=round", "cross,plus=lines"), "rename": (r"square=box\, old",)},
         {"group": "^(a|b)", "corrections": Path("a b.csv"), "limit": 7, "bad_images": "skip"},
     ],
 )
@@ -95,6 +96,13 @@ def test_the_command_is_one_line_that_is_taken(run: Run, capsys: pytest.CaptureF
     again = find_run("again", run.folder.parent)
     assert again.recipe() == run.recipe()
     assert again.log() == run.log()
+
+
+def test_a_run_that_went_on_goes_on_again(run: Run, tmp_path: Path) -> None:
+    more = convscope.train(run.recipe().data.name, continue_from="r", name="more", epochs=2, runs=tmp_path / "runs").run
+    words = shlex.split(rerun_command(more))
+    assert cli.run([*words[1:], "--name", "again", "--runs", str(tmp_path / "runs")]) == 0
+    assert find_run("again", tmp_path / "runs").log() == more.log()
 
 
 def test_amounts_that_only_python_takes_are_told(tmp_path: Path, shapes_folder: Path) -> None:

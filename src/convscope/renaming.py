@@ -65,12 +65,20 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 def spelled(table: Mapping[str, str] | None) -> str:
     """The table as options that say the same, or words for an empty one."""
-    if not table:
-        return "all classes as they are"
+    said = [f"--{option} {text}" for option, texts in options_of(table).items() for text in texts]
+    return " ".join(said) or "all classes as they are"
+
+
+def options_of(table: Mapping[str, str] | None) -> dict[str, tuple[str, ...]]:
+    """The options that say the same as a table: what is typed behind each --merge and --rename."""
     groups: dict[str, list[str]] = {}
-    for old, new in table.items():
+    for old, new in (table or {}).items():
         groups.setdefault(new, []).append(old)
-    return " ".join(f"{'--merge' if len(old) > 1 else '--rename'} {as_typed(old, new)}" for new, old in groups.items())
+    said = {
+        "merge": tuple(as_typed(old, new) for new, old in groups.items() if len(old) > 1),
+        "rename": tuple(as_typed(old, new) for new, old in groups.items() if len(old) == 1),
+    }
+    return {option: texts for option, texts in said.items() if texts}
 
 
 def as_typed(old: Iterable[str], new: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipes import OPERATIONS, Recipe
+from ..renaming import options_of
 from .options import TrainOptions
 from .request import named_recipe
 from .runs import Run
@@ -17,9 +18,12 @@ def rerun_command(run: Run) -> str:
     """The command, ready to be pasted into a shell; UsageError for a network that was trained elsewhere."""
     recipe = run.recipe()
     words = ["convscope", "train", recipe.data.name]
+    if before := run.description().get("continued"):
+        words += ["--continue-from", before["run"]]
     for name, value in rerun_options(recipe).items():
         option = f"--{name.replace('_', '-')}"
-        words += [option] if value is True else [option, str(value)]
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option] if one is True else [option, str(one)]
     return shlex.join(words)
 
 
@@ -33,7 +37,7 @@ def rerun_options(recipe: Recipe) -> dict[str, Any]:
             given[name] = asked[name]
     plain = usual.with_options(given).flat()
     given |= {n: v for n, v in asked.items() if n in known and v != plain[n] and v is not None and v is not False}
-    return given
+    return given | options_of(recipe.source.renamed)
 
 
 def set_in_python(recipe: Recipe) -> dict[str, float]:
