@@ -7,7 +7,7 @@ moves no other. Shares a class are therefore approximate.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,17 @@ def _lowest(values: np.ndarray, of: np.ndarray) -> np.ndarray:
     least = np.full(place.max() + 1 if len(place) else 0, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, place, values)
     return least[place]
+
+
+def too_few(name: str, parts: Mapping[str, np.ndarray]) -> str:
+    """Why images in such parts cannot be trained on, in a sentence; empty where they can."""
+    images, train, val = sum(map(len, parts.values())), len(parts["train"]), len(parts["val"])
+    if train >= 2 and val:
+        return ""
+    return (
+        f"{name} has {images} images: {train} to train on, {val} to validate with; a class needs at least two "
+        "different images, better fifty."
+    )
 
 
 def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
