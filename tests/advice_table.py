@@ -71,6 +71,12 @@ ADVICE: dict[str, dict[str, str]] = {
         "keep one of them": "test_corrections.py::test_what_does_not_do_is_named",
         "if it was moved, name it": "test_corrections.py::test_a_run_goes_on_with_its_corrections_named_from_here_or_moved",
     },
+    "datasets/registry.py": {
+        "is an archive: unpack it": "test_doctor.py::test_an_archive_is_to_be_unpacked",
+    },
+    "datasets/splits.py": {
+        "better fifty": "test_advice_training.py::test_a_class_of_two_images_and_more_is_trained",
+    },
     "datasets/choosing_fit.py": {
         "--fit auto takes": "test_choosing_fit.py::test_the_fit_is_what_costs_least",
     },
@@ -271,6 +277,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "add some, or no": "test_doctor.py::test_what_the_advice_says_mends_it[missing-from-test]",
         "give both one name": "test_doctor.py::test_what_the_advice_says_mends_it[trailing-blank]",
         "fifty a class are a beginning": "test_doctor.py::test_a_class_of_few_images_is_filled",
+        "if the inner ones are the classes": "test_doctor.py::test_folders_within_classes_are_told_and_moved_up_or_grouped",
         "take the classes from there": "test_doctor.py::test_classes_in_names_are_taken_from_there",
     },
     "inspection/cli.py": {
@@ -287,6 +294,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "the corrections file leaves": "test_doctor.py::test_the_corrections_file_mends_what_it_says[near-across-parts]",
     },
     "inspection/kinds.py": {
+        "name the folder they are in with --images": "test_doctor.py::test_files_that_a_table_names_and_that_are_missing",
         "see --stretch": "test_advice_verdict.py::test_images_that_hold_little_are_stretched",
         "the corrections file leaves them out": "test_doctor.py::test_the_corrections_file_mends_what_it_says[truncated]",
         "other programs may fail: rename it": "test_doctor.py::test_what_the_advice_says_mends_it[wrong-ending]",
@@ -294,7 +302,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "leave them out: they show nothing": "test_doctor.py::test_what_the_advice_says_mends_it[blank]",
     },
     "inspection/masks.py": {
-        "move that folder out of the data": "test_doctor.py::test_what_the_advice_says_mends_it[masks-beside]",
+        "move them out of the data.": "test_doctor.py::test_what_the_advice_says_mends_it[masks-beside]",
+        "the corrections file leaves them out": "test_doctor.py::test_the_corrections_file_mends_what_it_says[masks-within]",
     },
     "inspection/places.py": {
         "move them away": "test_doctor.py::test_what_the_advice_says_mends_it[pipe]",
@@ -478,7 +487,6 @@ ADVICE: dict[str, dict[str, str]] = {
         "--compile or --watch": "test_advice_training.py::test_one_of_two_options_is_left_out",
         "leave out --epochs, or --minutes": "test_advice_training.py::test_one_of_two_options_is_left_out",
         "is no time to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
-        "better fifty": "test_advice_training.py::test_a_class_of_two_images_and_more_is_trained",
         "is no number of GB to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
     },
     "transfer_learning/begun.py": {

@@ -158,6 +158,51 @@ def annotations(root: Path) -> None:
         path.with_suffix(".xml").write_text("<annotation><object/></annotation>")
 
 
+def masks_in_colour(root: Path) -> None:
+    """Photographs, and for each an outline in three colours, as a data set of street scenes has them."""
+    shutil.rmtree(root)
+    for i in range(12):
+        for folder, image in (
+            ("frames", pattern(i)),
+            ("SegmentationClass", pattern(700 + i).quantize(3).convert("RGB")),
+        ):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image.save(root / folder / f"{i:03}.png")
+
+
+def labels_of_boxes(root: Path) -> None:
+    """One folder of images and one of text files, as a detector is trained on."""
+    shutil.rmtree(root)
+    for i in range(12):
+        for folder in ("images", "labels"):
+            (root / folder / "train").mkdir(parents=True, exist_ok=True)
+        pattern(i).save(root / "images" / "train" / f"{i:03}.png")
+        (root / "labels" / "train" / f"{i:03}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+
+
+def boxes_in_one_file(root: Path) -> None:
+    (root / "_annotations.coco.json").write_text("{}")
+
+
+def folders_in_classes(root: Path) -> None:
+    for name in CLASSES:
+        for i, path in enumerate(sorted((root / name).glob("*.png"))):
+            (root / name / f"{name} {i % 2}").mkdir(exist_ok=True)
+            path.rename(root / name / f"{name} {i % 2}" / path.name)
+
+
+def one_image_a_class(root: Path) -> None:
+    for name in CLASSES:
+        for path in sorted((root / name).glob("*.png"))[1:]:
+            path.unlink()
+
+
+def unseen_sign(root: Path) -> None:
+    (root / "an\u200bts").mkdir()
+    for path in _first(root, 12):
+        path.rename(root / "an\u200bts" / path.name)
+
+
 def trailing_blank(root: Path) -> None:
     (root / "train" / "ants ").mkdir()
     for path in _first(root / "train", 8):
@@ -300,6 +345,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "blank": (blank_image, "blank", False),
     "masks-beside": (masks_beside, "masks", False),
     "masks-within": (masks_within, "masks", False),
+    "masks-in-colour": (masks_in_colour, "masks", False),
+    "labels-of-boxes": (labels_of_boxes, "annotations", False),
+    "boxes-in-one-file": (boxes_in_one_file, "annotations", False),
+    "folders-in-classes": (folders_in_classes, "folders-in-classes", False),
+    "one-image-a-class": (one_image_a_class, "refused", False),
+    "unseen-sign": (unseen_sign, "names-alike", False),
     "annotations": (annotations, "annotations", False),
     "trailing-blank": (trailing_blank, "names-alike", True),
     "other-case": (other_case, "names-alike", True),

@@ -139,7 +139,14 @@ def test_what_the_advice_says_mends_it(fault: str, tmp_path: Path) -> None:
     assert FAULTS[fault][1] not in kinds(examined(root, tmp_path))
 
 
-MENDED_BY_CORRECTIONS = ("truncated", "exact-across-labels", "near-across-parts", "near-across-labels", "saved-again")
+MENDED_BY_CORRECTIONS = (
+    "truncated",
+    "masks-within",
+    "exact-across-labels",
+    "near-across-parts",
+    "near-across-labels",
+    "saved-again",
+)
 
 
 @pytest.mark.parametrize("fault", MENDED_BY_CORRECTIONS)
@@ -297,7 +304,7 @@ def test_a_named_dataset_and_a_table_are_examined(tmp_path: Path) -> None:
     rows = [f"{p.relative_to(root)},{p.parent.name}" for p in sorted(root.rglob("*.png"))]
     (root / "table.csv").write_text("\n".join(["path,label", *rows, "ants/none.png,ants"]))
     report = examined(root / "table.csv", tmp_path)
-    assert any(f.kind == "unreadable" and "does not exist" in f.sentence for f in report.findings)
+    assert any(f.kind == "missing-files" for f in report.findings)
 
 
 @pytest.mark.slow
@@ -381,6 +388,41 @@ def test_few_images_a_class_or_few_groups_end_in_no_error(classes: int, each: in
     examined(root, tmp_path, group="^(clip[0-9])")
     report = doctor(root, labels=True, runs=tmp_path / "runs", limit=classes * 2) if classes == 2 else None
     assert report is None or not report.summary["labels_checked"]
+
+
+def test_folders_within_classes_are_told_and_moved_up_or_grouped(tmp_path: Path) -> None:
+    root = planted("folders-in-classes", tmp_path)
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "folders-in-classes"]
+    assert finding.count == 2 * len(CLASSES)
+    grouped = examined(root, tmp_path, group=finding.advice.split("'")[1])
+    assert "folders-in-classes" not in kinds(grouped)
+    groups = grouped.found.survey.unsplit.groups
+    assert groups is not None
+    assert set(groups) == {f"{name} {i}" for name in CLASSES for i in range(2)}
+    for inner in sorted(root.glob("*/*")):
+        inner.rename(root / inner.name)
+    for name in CLASSES:
+        (root / name).rmdir()
+    after = examined(root, tmp_path)
+    assert "folders-in-classes" not in kinds(after)
+    assert after.summary["classes"] == 2 * len(CLASSES)
+
+
+def test_files_that_a_table_names_and_that_are_missing(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    rows = [f"{p.relative_to(root)},{p.parent.name}" for p in sorted(root.rglob("*.png"))]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    report = examined(tmp_path / "t.csv", tmp_path)
+    assert "missing-files" in kinds(report)
+    assert report.corrections is None  # a training would miss them all the same
+    assert "missing-files" not in kinds(examined(tmp_path / "t.csv", tmp_path, images=root))
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", root)
+    with pytest.raises(DataError, match="unpack it"):
+        doctor(packed, runs=tmp_path / "runs")
 
 
 def test_a_table_is_not_judged_by_what_lies_beside_it(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ DATASETS: dict[str, Loader] = {
     "shapes": lambda data_root, progress: load_shapes(),
 }
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
+
 
 @with_options(DatasetOptions)
 def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
@@ -97,18 +99,25 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
         _check_folder(source)
         return load_folder(path, options.need, source)
     if is_file:
-        if path.suffix.lower() in TABLES:
-            return load_table(path, options.need, source, options.bad_images == "skip")
-        if path.suffix.lower() == ".parquet":
-            return load_parquet(path, options.need, source, options.bad_images == "skip")
-        raise DataError(
-            f"{path} is a file; a dataset is a folder of images, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
-        )
+        return _images_of_file(path, options, source)
     if "/" in data or path.suffix:
         raise DataError(
             f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
         )
     raise UnknownName("dataset, folder or table", data, DATASETS)
+
+
+def _images_of_file(path: Path, options: DatasetOptions, source: Source) -> Unsplit:
+    """The images that a table names or holds."""
+    if path.suffix.lower() in TABLES:
+        return load_table(path, options.need, source, options.bad_images == "skip")
+    if path.suffix.lower() == ".parquet":
+        return load_parquet(path, options.need, source, options.bad_images == "skip")
+    if path.suffix.lower() in ARCHIVES:
+        raise DataError(f"{path} is an archive: unpack it, and name the folder it makes.")
+    raise DataError(
+        f"{path} is a file; a dataset is a folder of images, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
+    )
 
 
 def _check_recorded(data: str, options: DatasetOptions) -> None:

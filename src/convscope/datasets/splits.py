@@ -64,6 +64,17 @@ def _lowest(values: np.ndarray, of: np.ndarray) -> np.ndarray:
     return least[place]
 
 
+def too_few(name: str, parts: Mapping[str, np.ndarray]) -> str:
+    """Why images in such parts cannot be trained on, in a sentence; empty where they can."""
+    images, train, val = sum(map(len, parts.values())), len(parts["train"]), len(parts["val"])
+    if train >= 2 and val:
+        return ""
+    return (
+        f"{name} has {images} images: {train} to train on, {val} to validate with; a class needs at least two "
+        "different images, better fifty."
+    )
+
+
 def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
     """Split by what was given and by content, or by groups where there are some.
 

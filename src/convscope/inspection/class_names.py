@@ -20,6 +20,7 @@ COVERED = 0.9  # of the file names that a pattern must fit
 _NUMBERED = re.compile(r"(?P<word>.*?)[\s_.-]*\(?\d+\)?$")
 # Ways in which two names can be the same to a reader, from what hides best.
 _SAME = (
+    ("a sign that cannot be seen", lambda name: "".join(c for c in name if unicodedata.category(c) != "Cf")),
     ("a blank at the end or within", lambda name: " ".join(name.split())),
     ("how an accent is written", lambda name: unicodedata.normalize("NFC", name)),
     ("letter case", str.casefold),
@@ -94,7 +95,7 @@ def part_findings(unsplit: Unsplit, parts: Mapping[str, np.ndarray]) -> Iterator
         yield Finding(
             "missing-class",
             grade,
-            f"{told}{some(lacking)}.",
+            f"{told}{some([*map(repr, lacking)])}.",
             len(lacking),
             advice,
             first(lacking),
@@ -111,7 +112,7 @@ def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
     ratio = whole[most] / whole[least]
     names = unsplit.class_names
     told = (
-        f"every class has {whole[most]:,} images."
+        f"every class has {counted(int(whole[most]), 'image')}."
         if ratio == 1
         else f"the largest class, {names[most]!r}, has {whole[most]:,} images, the smallest, {names[least]!r}, "
         f"{whole[least]:,}: {ratio:.1f} times fewer."
@@ -121,7 +122,7 @@ def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
     yield Finding("balance", grade, told, len(filled), advice, (), {"ratio": round(float(ratio), 2)})
     few = [names[c] for c in filled if whole[c] < FEW]
     if few:
-        told = f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} images: {some(few)}."
+        told = f"{counted(len(few), 'class', 'classes')} with fewer than {FEW} images: {some([*map(repr, few)])}."
         yield Finding("few-images", "doubt", told, len(few), "add images: fifty a class are a beginning.", first(few))
 
 
@@ -148,6 +149,28 @@ def group_findings(unsplit: Unsplit) -> Iterator[Finding]:
         told = f"the file names begin with {len(by_word)} words ({some(sorted(by_word))}): they look like classes."
         advice = f"take the classes from there: --label-from '{LABEL_PATTERN}'"
         yield Finding("classes-in-names", "fault", told, len(by_word), advice, first(sorted(by_word)))
+
+
+def folder_findings(unsplit: Unsplit) -> Iterator[Finding]:
+    """Classes whose images lie in several folders of their own, which may be the classes that are meant."""
+    if unsplit.root is None or not unsplit.files or unsplit.groups is not None:
+        return
+    depth = 2 if (unsplit.given != "").any() else 1  # of the class folder under the root
+    inner: dict[str, set[str]] = defaultdict(set)
+    for path, label in zip(unsplit.files, unsplit.labels, strict=True):
+        folders = path.parent.relative_to(unsplit.root).parts if path.is_relative_to(unsplit.root) else ()
+        name = unsplit.class_names[label]
+        if len(folders) > depth and folders[depth - 1] == name:
+            inner[name].add("/".join(folders[depth - 1 :]))
+    found = sorted(folder for folders in inner.values() if len(folders) > 1 for folder in folders)
+    if not found:
+        return
+    told = (
+        f"{counted(len(found), 'folder')} within class folders ({some(found)}): their images count as the outer class."
+    )
+    pattern = "^" + "[^/]+/" * depth + "(.+)/[^/]+$"
+    advice = f"if the inner ones are the classes, move them up; if patients, days or videos: --group '{pattern}'"
+    yield Finding("folders-in-classes", "doubt", told, len(found), advice, first(found))
 
 
 LABEL_PATTERN = r"^([^\W\d]+)"

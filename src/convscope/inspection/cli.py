@@ -39,6 +39,8 @@ def doctor(
 
 def print_doctor(result: DoctorReport) -> None:
     """The verdict, then each finding with its next step, the gravest first."""
+    from .findings import counted
+
     summary = result.summary
     print_notes(summary["notes"])
     print(summary["verdict"])
@@ -46,7 +48,7 @@ def print_doctor(result: DoctorReport) -> None:
         advice = f" {finding.advice[0].upper()}{finding.advice[1:]}" if finding.advice else ""
         print(f"{finding.grade:<5} {finding.kind}: {finding.sentence}{advice}")
     if result.corrections is not None:
-        lines = summary["corrections"]
-        print(f"corrections: {visible(str(result.corrections))} ({lines} lines; strike out, then --corrections FILE)")
+        lines = counted(summary["corrections"], "line")
+        print(f"corrections: {visible(str(result.corrections))} ({lines}; strike out, then --corrections FILE)")
     spent = sum(summary["seconds"].values())
     print(f"{summary['images']:,} images in {spent:.0f} s: {visible(str(result.folder / 'index.html'))}")

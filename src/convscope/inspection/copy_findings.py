@@ -27,7 +27,7 @@ _COUNTER = re.compile(r"\d+(?=\D*$)")
 
 ADVICE = {
     ("labels", True): "decide which label is right; the corrections file leaves both out.",
-    ("labels", False): "decide which label is right; the corrections file leaves the second of each out.",
+    ("labels", False): "decide which label is right; the corrections file leaves one of each out.",
     ("parts", True): "here they are left out of training by themselves; remove them for other programs.",
     ("parts", False): "what is tested was trained on: the corrections file leaves them out of training.",
 }
@@ -146,7 +146,7 @@ def _near(survey: Survey, copies: Copies, part_of: np.ndarray) -> Iterator[Findi
     sentence += f", {straddling:,} of them between training, validation and test." if straddling else "."
     told = [_pair_words(survey, pair) for pair in copies.near]
     details = {"pairs": [_pair_json(survey, pair) for pair in copies.near], "between_parts": int(straddling)}
-    advice = "look at the pairs in the page; the corrections file leaves the second of each out."
+    advice = "look at the pairs in the page; the corrections file leaves one of each out."
     yield Finding("near-copies", "doubt", sentence, len(copies.near), advice, first(told), details)
 
 

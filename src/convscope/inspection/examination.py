@@ -14,16 +14,16 @@ from ..datasets.folder import IMAGE_SIZE, hidden_name
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import keys
 from ..datasets.registry import find_images
-from ..datasets.splits import split, with_validation
+from ..datasets.splits import split, too_few, with_validation
 from ..datasets.unsplit import Unsplit
 from ..errors import DataError
 from ..images.file_names import is_image_name
 from ..progress import Progress
-from .class_names import group_findings, name_findings, part_findings
+from .class_names import folder_findings, group_findings, name_findings, part_findings
 from .copy_findings import Copies, copy_findings, extra_copies, find_copies, same_group
 from .findings import Finding, in_order
 from .kinds import ending_findings, file_findings, image_findings
-from .masks import mask_findings
+from .masks import mask_findings, mask_folders
 from .places import place_findings, walk
 from .shortcut import shortcut_findings
 from .survey import Survey, survey
@@ -54,7 +54,11 @@ class Examination:
             rows.setdefault(i, Correction(digest, action, label, reason, seen.unsplit.origin(i)))
 
         for i, reason in seen.reasons.items():
-            put(i, LEAVE_OUT, f"cannot be read: {reason}")
+            if not seen.is_gone(i):
+                put(i, LEAVE_OUT, f"cannot be read: {reason}")
+        for folder in mask_folders(seen):
+            for i in folder.index if folder.within and folder.named else ():
+                put(i, LEAVE_OUT, "a mask of an image beside it")
         for i, reason in extra_copies(seen, self.copies, seen.unsplit.given.tolist()):
             put(i, LEAVE_OUT, reason)
         check = self.labels
@@ -125,7 +129,7 @@ def examine(
         seen = replace(seen, unsplit=unsplit)
     parts = split(unsplit, keys(seen.digests)).parts
     copies = find_copies(seen, progress) if len(seen.good) else Copies([], [])
-    found = Examination(seen, copies, parts, ())
+    found = Examination(seen, copies, parts, tuple(refused))
     return replace(found, findings=in_order([*refused, *_findings(found, folder)]))
 
 
@@ -133,12 +137,16 @@ def _findings(found: Examination, folder: Path | None) -> Iterator[Finding]:
     seen = found.survey
     unsplit = seen.unsplit
     yield from file_findings(seen)
+    told = too_few(unsplit.name, found.parts) if len(seen.good) and not found.findings else ""
+    if told:
+        yield Finding("refused", "fault", told, 1, "training stops there.")
     if folder is not None:
         yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files}))
     masks = list(mask_findings(seen))
     yield from masks
     yield from name_findings(unsplit)
     yield from group_findings(unsplit)
+    yield from folder_findings(unsplit)
     yield from part_findings(unsplit, found.parts)
     yield from copy_findings(seen, found.copies, found.parts)
     if not any(finding.grade == "fault" for finding in masks):

@@ -33,9 +33,15 @@ MODES = {"L": "grey", "1": "black and white", "LA": "grey", "CMYK": "CMYK", "P":
 
 def file_findings(survey: Survey) -> Iterator[Finding]:
     """What cannot be read, by reason, and what is named for another format than it has."""
+    gone = [i for i in survey.reasons if survey.is_gone(i)]
+    if gone:
+        told = f"{len(gone):,} of the {len(survey):,} files that are named do not exist: {some(survey.names(gone))}."
+        advice = "name the folder they are in with --images, or take their lines out of the table."
+        yield Finding("missing-files", "fault", told, len(gone), advice, first(survey.names(gone)))
     reasons: dict[str, list[int]] = {}
     for i, reason in survey.reasons.items():
-        reasons.setdefault(_kind_of(reason), []).append(i)
+        if not survey.is_gone(i):
+            reasons.setdefault(_kind_of(reason), []).append(i)
     for reason, index in sorted(reasons.items(), key=lambda item: -len(item[1])):
         names = survey.names(index)
         yield Finding(

@@ -1,4 +1,4 @@
-"""Folders that hold masks, which are no images to classify: one of few grey values for each image of another folder."""
+"""Folders that hold masks, which are no images to classify: one of few values for each image of another folder."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ _ADDED = re.compile(
 
 _CALLED = re.compile(r"mask|truth|annot|label|segment|(^|[\W_])(gt|seg|mattes?|alphas?)([\W_]|$)", re.IGNORECASE)
 
+ADVICE = {
+    True: "move them out of the data; the corrections file leaves them out.",
+    False: "move them out of the data.",
+}
+
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """A folder of masks, and the folder whose images they are of: ``paired`` of its ``count`` have an image there.
+    """A folder of masks, and the folder whose images they are of: ``paired`` of those at ``index`` have one there.
 
     ``named`` says whether names call them masks too: black and white scans may have the numbers of photographs.
     """
 
     masks: str
     images: str
-    count: int
+    index: tuple[int, ...]
     paired: int
     named: bool
 
+    @property
+    def count(self) -> int:
+        return len(self.index)
+
+    @property
+    def within(self) -> bool:
+        """Whether the masks lie among the images they are of."""
+        return self.masks == self.images
+
 
 def looks_like_mask(rows: np.ndarray) -> np.ndarray:
-    """Which rows of a survey are of an image with few grey values and no colour, bool (N,)."""
+    """Which rows of a survey are of an image with few values, as no photograph has, bool (N,)."""
     grey = rows["colour"] < COLOURLESS
-    palette = (rows["mode"] == "P") & (rows["levels"] <= FEW_LEVELS)
+    flat = (rows["levels"] <= FEW_LEVELS) & ~np.isin(rows["format"], ("JPEG", "WEBP", "AVIF", "HEIC"))
     few = rows["levels"] <= FEW_LEVELS
-    return rows["readable"] & ((grey & (few | (rows["in_two"] >= IN_TWO))) | palette)
+    return rows["readable"] & ((grey & (few | (rows["in_two"] >= IN_TWO))) | flat)
 
 
 def mask_folders(survey: Survey) -> list[MaskFolder]:
@@ -73,7 +87,7 @@ def mask_folders(survey: Survey) -> list[MaskFolder]:
             and shared[best] >= MOST * len(stems)
             and len(mine) >= MOST * _expected(members, mine, best == folder)
         ):
-            found.append(MaskFolder(folder, best, len(mine), shared[best], _is_called(folder, survey, mine)))
+            found.append(MaskFolder(folder, best, tuple(mine), shared[best], _is_called(folder, survey, mine)))
     return found
 
 
@@ -96,7 +110,7 @@ def bare(stem: str) -> str:
 def mask_findings(survey: Survey) -> Iterator[Finding]:
     """A sentence for each folder of masks."""
     for folder in mask_folders(survey):
-        own = folder.masks == folder.images
+        own = folder.within
         place = f"in {folder.masks!r}" if own else f"{folder.masks!r} holds masks of the images in {folder.images!r}"
         told = (
             f"{counted(folder.count, 'image')} {place} {are(folder.count)} masks of others there"
@@ -106,9 +120,9 @@ def mask_findings(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "masks",
             "fault" if folder.named else "doubt",
-            f"{told} (few grey values, no colour).",
+            f"{told} (few values, as no photograph has).",
             folder.count,
-            "a mask is no image to classify: if they are masks, move that folder out of the data.",
+            f"a mask is no image to classify: if they are masks, {ADVICE[own and folder.named]}",
             first([folder.masks, folder.images]),
             {"masks": folder.masks, "images": folder.images, "paired": folder.paired},
         )

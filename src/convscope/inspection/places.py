@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..datasets.folder import UNREAD
 from ..datasets.part_names import plain_part
+from ..datasets.registry import ARCHIVES
 from ..images.file_names import is_image_name
 from ..visible import visible
 from .findings import Finding, Grade, first, some
 
 # Ends of names by what such files are, beside those of images.
 _ANNOTATIONS = {".xml": "VOC", ".json": "JSON", ".txt": "text"}
+_COCO = re.compile(r"^(instances|captions|person_keypoints)_.*|.*annotations?\.coco", re.IGNORECASE)
+PARALLEL = 5  # files of a folder that are named as images elsewhere are
 _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepart", ".opdownload")
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _SYSTEM = ("Thumbs.db", "desktop.ini", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".thumbnails", "@eaDir")
 MAX_ENTRIES = 5_000_000
 _Told = tuple[str, Grade, str, list[str], str]  # kind, grade, what, the names, advice
@@ -65,6 +69,7 @@ def walk(root: Path, used: Collection[str] = ()) -> Places:
         if folder not in stems:
             stems[folder] = _stems(folder)
         _file(found, entry, name, stems[folder])
+    _parallel(found, set().union(*stems.values()))
     found.strays = [name for folder in _above_classes(root) for name in _loose(folder, root, used)]
     inside = {os.path.dirname(path) for path in used}
     found.linked = [n for n in found.linked if not any(_within(path, os.path.join(root, n)) for path in inside)]
@@ -134,7 +139,7 @@ def _file(found: Places, entry: os.DirEntry, name: str, stems: set[str]) -> None
         (entry.name.startswith("."), found.hidden),
         (is_image_name(entry.name), []),  # an image, which is looked at elsewhere
         (end in UNREAD, found.unread.setdefault(UNREAD.get(end, ""), [])),
-        (end in _ARCHIVES, found.archives),
+        (end in ARCHIVES, found.archives),
         (_is_annotation(end, entry.name, stems), found.annotations.setdefault(_ANNOTATIONS.get(end, ""), [])),
         (not end, found.nameless),
         (True, found.others),
@@ -143,7 +148,20 @@ def _file(found: Places, entry: os.DirEntry, name: str, stems: set[str]) -> None
 
 
 def _is_annotation(end: str, name: str, stems: set[str]) -> bool:
-    return end in _ANNOTATIONS and Path(name).stem in stems
+    stem = Path(name).stem
+    return end in _ANNOTATIONS and (stem in stems or (end == ".json" and _COCO.fullmatch(stem) is not None))
+
+
+def _parallel(found: Places, stems: set[str]) -> None:
+    """Take files that are named as images of other folders are for annotations: labels/1.txt of images/1.jpg."""
+    folders: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in found.others:
+        folders[os.path.dirname(name), Path(name).suffix.lower()].append(name)
+    for (_, end), names in folders.items():
+        if end in _ANNOTATIONS and len(names) >= PARALLEL and all(Path(name).stem in stems for name in names):
+            found.annotations.setdefault(_ANNOTATIONS[end], []).extend(names)
+    told = {name for names in found.annotations.values() for name in names}
+    found.others = [name for name in found.others if name not in told]
 
 
 def place_findings(found: Places) -> Iterator[Finding]:
@@ -159,7 +177,7 @@ def place_findings(found: Places) -> Iterator[Finding]:
         what = f"images of a kind that is not read ({kind}), left out"
         told.append(("unread", "fault", what, names, "save them as JPEG."))
     for kind, names in found.annotations.items():
-        what = f"{kind} files beside images of the same name, which look like annotations of boxes or outlines"
+        what = f"{kind} files that look like annotations of boxes or outlines"
         advice = "classification cannot use them: it takes one class for each image, by folder or table."
         told.append(("annotations", "doubt", what, names, advice))
     more: list[_Told] = [

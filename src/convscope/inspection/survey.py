@@ -6,6 +6,7 @@ Kept are some 600 bytes an image: a row of numbers and one or two tiny grey thum
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,6 +87,10 @@ class Survey:
     def names(self, index: Iterable[int]) -> list[str]:
         """Where the images at ``index`` came from."""
         return [self.unsplit.origin(int(i)) for i in index]
+
+    def is_gone(self, i: int) -> bool:
+        """Whether there is no such file, nor a link of its name: a table may name what is not there."""
+        return i in self.reasons and bool(self.unsplit.files) and not os.path.lexists(self.unsplit.files[i])
 
     def label(self, i: int) -> str:
         """The class of image ``i``, by name."""

@@ -12,6 +12,7 @@ import torch
 from ..convolution.timing import is_possible
 from ..datasets.dataset import Dataset
 from ..datasets.registry import DATASETS
+from ..datasets.splits import too_few
 from ..errors import DamagedFile, DataError, LockedError, UsageError
 from ..machine import describe, pick_device, pick_precision
 from ..models.architecture import architecture_of
@@ -282,9 +283,6 @@ def _batch_size(images: int, most: int) -> int:
 
 
 def check_trainable(dataset: Dataset) -> None:
-    counts = {part: len(dataset.parts[part]) for part in ("train", "val")}
-    if counts["train"] < 2 or not counts["val"]:
-        raise DataError(
-            f"{dataset.name} has {len(dataset)} images: {counts['train']} to train on, {counts['val']} to validate "
-            "with; a class needs at least two different images, better fifty."
-        )
+    told = too_few(dataset.name, dataset.parts)
+    if told:
+        raise DataError(told)
