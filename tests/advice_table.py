@@ -49,6 +49,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "save them as JPEG or PNG first": "test_advice_data.py::test_images_of_kinds_that_are_not_read_are_read_once_they_are_saved_as_said",
     },
     "datasets/registry.py": {
+        "is an archive: unpack it": "test_doctor.py::test_an_archive_is_to_be_unpacked",
         "a classifier needs two or more": "test_renaming.py::test_a_named_dataset_is_merged_too",
     },
     "datasets/renamed.py": {
@@ -60,6 +61,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "datasets/splits.py": {
         "folds need as many different images": "test_repeated.py::test_what_cannot_be_repeated_is_told",
+        "better fifty": "test_advice_training.py::test_a_class_of_two_images_and_more_is_trained",
     },
     "datasets/packing.py": {
         "Mend or remove them": "test_advice_data.py::test_images_that_cannot_be_read_are_mended_or_removed",
@@ -70,12 +72,6 @@ ADVICE: dict[str, dict[str, str]] = {
         "relabel needs a label": "test_corrections.py::test_what_does_not_do_is_named",
         "keep one of them": "test_corrections.py::test_what_does_not_do_is_named",
         "if it was moved, name it": "test_corrections.py::test_a_run_goes_on_with_its_corrections_named_from_here_or_moved",
-    },
-    "datasets/registry.py": {
-        "is an archive: unpack it": "test_doctor.py::test_an_archive_is_to_be_unpacked",
-    },
-    "datasets/splits.py": {
-        "better fifty": "test_advice_training.py::test_a_class_of_two_images_and_more_is_trained",
     },
     "datasets/choosing_fit.py": {
         "--fit auto takes": "test_choosing_fit.py::test_the_fit_is_what_costs_least",
