@@ -63,7 +63,7 @@ def test_the_next_step_removes_the_mistake(key: str) -> None:
     assert words in verdict.findings[0].then
     after = planted.train(replace(mended, seed=3))
     assert found(after, fault) is None
-    assert np.mean(after.losses[-10:]) < 0.7
+    assert np.mean(after.losses[-10:]) < 0.9  # half of the loss of guessing one of six
 
 
 def test_dropout_that_lets_nothing_through_is_made_half() -> None:

@@ -77,7 +77,7 @@ def ending(last: type[nn.Module], **options: int) -> Callable[[int], nn.Module]:
 
 SIGMOID = short("vanishing")
 TANH = replace(BASE, network=stack(4, 16, 6, nn.Tanh), rate=0.02, spoil=planted.scaled(30.0))
-DEEP = replace(BASE, network=planted.net("plain56", 6, width=4), rate=0.02, steps=40, batch_size=16)
+DEEP = replace(BASE, network=planted.net("plain56", 6, width=4), rate=0.02, steps=120, batch_size=16)
 TOO_HIGH, TOO_LOW = short("rate-too-high"), short("rate-too-low")
 LOUD = replace(BASE, rate=0.9, clip=10.0)
 

@@ -174,7 +174,8 @@ def test_predict_answers_name_the_bad_and_go_on(
     code, out, _ = ask(capsys, *words, "--json")
     answers = json.loads(out)
     assert code == 65
-    answered, failed = {"path", "label", "probability", "top", "one_view", "refused"}, {"path", "error"}
+    answered = {"path", "label", "probability", "top", "one_view", "refused", "familiarity", "nearest"}
+    failed = {"path", "error"}
     assert [set(a) for a in answers] == [answered, failed, failed, answered]
     assert answers[2]["error"] == "does not exist"
     assert answers[0]["probability"] == answers[0]["top"][0]["probability"]

@@ -24,6 +24,11 @@ class PageReport(Noted):
     summary: dict[str, Any]
 
     @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
+
+    @property
     def page(self) -> Path:
         """The page: one file that needs no other."""
         return self.run.folder / PAGE
