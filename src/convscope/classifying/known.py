@@ -4,7 +4,7 @@ A softmax must choose a class, and is often sure of images that are of none. Two
 rank among validation images: the energy of the logits (Liu and others 2020, arXiv:2010.03759), low where no class
 answers; and the Mahalanobis distance of the first convolution's feature maps, their mean and standard deviation over
 the places of the image, from those of training images (after Lee and others 2018, arXiv:1807.03888, who take deeper
-layers), large for noise and for pictures of another kind. The worse of the two ranks counts.
+layers), large for noise and for images of another kind. The worse of the two ranks counts.
 """
 
 from __future__ import annotations
