@@ -14,7 +14,7 @@ HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-floors coverage check docs dist bench clean
+.PHONY: help demo test test-all test-browser test-floors coverage check docs dist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: $(READY) ## the tests, without the slow ones
 
 test-all: $(READY) ## all the tests
 	$(BIN)/python -m pytest $(WORKERS) --durations=10 -m "" $(ARGS)
+
+test-browser: $(READY) ## the page in Chromium, where that is installed
+	$(BIN)/python -m pytest -n 0 -m browser --durations=5 $(ARGS) tests/test_page_in_browser.py || test $$? -eq 5
 
 # Old releases beside the newest of their own dependencies warn, so a warning is no error here. Gigabytes: not for CI.
 FLOORS := .venv-floors
@@ -55,8 +58,8 @@ dist: $(READY) ## sdist and wheel, into dist
 	$(BIN)/python -m build
 	@ls -l dist
 
-# Those that are asked about runs, by name: bench/seconds_to.py RUN, bench/convolution_accuracy.py.
-OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py bench/unknown.py
+# Those that are asked about runs, or train hundreds, by name: bench/seconds_to.py RUN, bench/equal_recipes.py.
+OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py bench/unknown.py bench/equal_recipes.py bench/page.py bench/segmentation.py
 
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer

@@ -26,17 +26,12 @@ NOISE = 0.99
 TEST = 2000  # images
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="a finished run of CIFAR-10")
-    parser.add_argument("flowers", help="a folder of images that are of no class")
-    parser.add_argument("--coverage", type=float, default=0.95)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    classifier = find_run(options.run, runs_folder(None)).classifier()
+def refused(run: str, flowers: str, coverage: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind of images, which of them we refuse, bool (N,), and which the largest probability refuses."""
+    classifier = find_run(run, runs_folder(None)).classifier()
     preprocess = classifier.preprocess
     own = load_dataset(classifier.provenance["recipe"]["data"]["name"], preprocess=preprocess)
-    others = load_dataset(options.flowers, preprocess=preprocess)
+    others = load_dataset(flowers, preprocess=preprocess)
     known, _ = find_known(classifier, own, None)
 
     def asked(images: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,17 +42,28 @@ def main() -> None:
         return known.familiarity(energies, edges), scores.double().softmax(1).max(1).values.numpy()
 
     _, sure = asked(own.images, own.subset("val", 2000))
-    least = np.quantile(sure, 1 - options.coverage)
-    counts = {}
+    least = np.quantile(sure, 1 - coverage)
     noise = noise_images(preprocess.size)
-    for name, images, index in (
-        ("noise", noise, np.arange(len(noise))),
-        ("flowers", others.images, np.arange(len(others))),
-        ("test", own.images, own.subset("test", TEST)),
-    ):
+    kinds = {
+        "noise": (noise, np.arange(len(noise))),
+        "flowers": (others.images, np.arange(len(others))),
+        "test": (own.images, own.subset("test", TEST)),
+    }
+    found = {}
+    for name, (images, index) in kinds.items():
         familiar, largest = asked(images, index)
-        ours, peers = np.array([refuses(share, options.coverage) for share in familiar]), largest < least
-        counts[name] = (ours, peers)
+        found[name] = np.array([refuses(share, coverage) for share in familiar]), largest < least
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="a finished run of CIFAR-10")
+    parser.add_argument("flowers", help="a folder of images that are of no class")
+    parser.add_argument("--coverage", type=float, default=0.95)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    counts = refused(options.run, options.flowers, options.coverage)
     test = paired_test(*counts["flowers"])
     shares = {
         f"{name}_{who}": vars(wilson(int(row.sum()), len(row)))

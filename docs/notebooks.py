@@ -18,7 +18,7 @@ def _cell(kind: str, text: str, number: int) -> dict[str, Any]:
 
 
 def notebook(script: str) -> str:
-    """A script's notebook: its docstring, the import, and a cell for each paragraph of ``main``."""
+    """A script's notebook: its docstring, the imports, and a cell for each paragraph of ``main``."""
     tree = ast.parse(script)
     (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     lines = script.splitlines()[main.body[0].lineno - 1 : main.end_lineno]
@@ -26,7 +26,10 @@ def notebook(script: str) -> str:
     body = re.sub(
         r"= .+ if len\(sys\.argv\).* else (.+?)(  #.*)?$", r"= \1", textwrap.dedent("\n".join(lines)), flags=re.M
     )
-    paragraphs = ["import convscope", *re.split(r"\n\n(?=\S)", body)]
+    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    lines = script.splitlines()[imports[0].lineno - 1 : imports[-1].end_lineno]
+    needed = "\n".join(line for line in lines if line not in ("import sys", "from pathlib import Path"))
+    paragraphs = [needed.strip(), *re.split(r"\n\n(?=\S)", body)]
     title = (ast.get_docstring(tree) or "").split(" Usage:")[0]
     cells = [_cell("markdown", title, 0), *(_cell("code", text, n) for n, text in enumerate(paragraphs, 1))]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}

@@ -21,12 +21,69 @@ ADVICE: dict[str, dict[str, str]] = {
         "try a smaller": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
         "end other programs": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
     },
+    "cli/reporting.py": {
+        "add --site FOLDER": "test_page.py::test_the_pages_of_several_runs_are_a_site",
+    },
     "cli/demo.py": {
         "(convscope train digits)": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
         "(convscope evaluate": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
         "(convscope predict": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
         "(convscope explain": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
         "convscope train FOLDER": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
+    },
+    "given.py": {
+        "a function (what, done, total) that is told how far the work is": "test_prediction.py::test_a_network_that_saw_no_mirrored_images_is_shown_none",
+    },
+    "datasets/asked.py": {
+        "; --task says otherwise": "test_advice_tasks.py::test_a_task_that_was_told_wrongly_is_said",
+        "--masks is for the task segmentation": "test_advice_tasks.py::test_masks_are_named_where_they_are_not_told",
+        "name the masks with --masks": "test_advice_tasks.py::test_masks_are_named_where_they_are_not_told",
+    },
+    "datasets/label_columns.py": {
+        "say which holds the number with --label-column": "test_advice_tasks.py::test_columns_are_said_where_they_cannot_be_told",
+        "(say which with --path-column)": "test_advice_tasks.py::test_columns_are_said_where_they_cannot_be_told",
+        "with --task classification it is": "test_advice_tasks.py::test_one_label_an_image_is_one_class_of_several",
+    },
+    "datasets/mask_coding.py": {
+        "each class needs its own": "test_masks.py::test_a_list_that_does_not_tell_classes_apart_is_refused",
+        "are blurred: save the masks as PNG": "test_masks.py::test_colours_of_a_jpeg_are_refused_and_read_from_a_png",
+        "save the masks as PNG.": "test_masks.py::test_greys_of_a_jpeg_that_do_not_stand_apart_are_refused",
+    },
+    "datasets/mask_folders.py": {
+        "say with --masks which file is meant": "test_mask_folders.py::test_a_file_of_outlines_a_part",
+        "name one folder of images": "test_mask_folders.py::test_names_that_nothing_tells_apart_are_refused",
+    },
+    "datasets/mask_loading.py": {
+        "Mend or remove them; --bad-images skip": "test_advice_tasks.py::test_masks_that_cannot_be_used_are_mended_or_skipped",
+    },
+    "datasets/polygons.py": {
+        "each needs its own name": "test_advice_tasks.py::test_outlines_are_saved_as_polygons_or_runs_under_names_of_their_own",
+        "save polygons or uncompressed ones": "test_advice_tasks.py::test_outlines_are_saved_as_polygons_or_runs_under_names_of_their_own",
+    },
+    "evaluation/task_compare_command.py": {
+        "Name it with --data to compare on it": "test_task_compare.py::test_data_that_changed_are_named_to_compare_on_them",
+        "name images that neither has seen, with --data": "test_task_compare.py::test_networks_of_other_images_are_compared_on_named_ones",
+    },
+    "evaluation/task_command.py": {
+        "--views {} is for the task classification": "test_advice_tasks.py::test_what_is_evaluated_on_is_named",
+        "Name it to evaluate on it as it is": "test_advice_tasks.py::test_what_is_evaluated_on_is_named",
+    },
+    "evaluation/task_scoring.py": {
+        "the classifier is for the task {}. Known: {}": "test_advice_tasks.py::test_what_is_evaluated_on_is_named",
+    },
+    "images/placing.py": {
+        "choose pad or squash": "test_advice_tasks.py::test_fits_that_cut_are_left_for_pad_or_squash",
+    },
+    "models/pixel_network.py": {
+        "take timm:NAME": "test_advice_tasks.py::test_a_backbone_of_timm_gives_maps",
+    },
+    "tasks/regression.py": {
+        "are too few for intervals: {} % need {}": "test_advice_tasks.py::test_nine_validation_images_have_an_interval",
+    },
+    "transfer_learning/task_ladder_command.py": {
+        "leave out one of them": "test_advice_tasks.py::test_options_that_contradict_each_other_are_left_out",
+        "choose pad or squash": "test_advice_tasks.py::test_fits_that_cut_are_left_for_pad_or_squash",
+        "it must be a multiple of 32": "test_advice_tasks.py::test_fits_that_cut_are_left_for_pad_or_squash",
     },
     "datasets/cifar.py": {
         "name it with --data-root DIR": "test_advice_data.py::test_cifar10_is_found_where_it_is_said_to_be_put",
@@ -214,6 +271,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
     },
     "evaluation/command.py": {
+        "--masks is for the task segmentation": "test_advice_tasks.py::test_masks_are_left_out_for_a_network_of_classes",
         "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
@@ -223,6 +281,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name a folder with --copy-to": "test_sorting.py::test_a_file_is_no_place_to_sort_into",
     },
     "evaluation/opening.py": {
+        "convscope evaluate, predict, compare and export take": "test_advice_tasks.py::test_commands_that_take_such_a_run_do",
         "--weights is for pretrained:NAME": "test_advice_looking.py::test_a_run_is_asked_without_weights",
         "name a dataset to {} it on": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
     },
@@ -251,6 +310,13 @@ ADVICE: dict[str, dict[str, str]] = {
     "explanation/command.py": {
         "must be {} or more, and is": "test_advice_looking.py::test_the_least_that_is_named_does",
     },
+    "explanation/localize_command.py": {
+        "--threshold is from 0 to 1": "test_localizing.py::test_what_cannot_be_localized_is_said",
+        "convscope predict --masks-to writes its own masks": "test_localizing.py::test_what_cannot_be_localized_is_said",
+    },
+    "explanation/localizing.py": {
+        "say with --object which of": "test_localizing.py::test_the_masks_class_of_the_maps_name_is_the_object",
+    },
     "explanation/layers.py": {
         "Layers that work": "test_advice_looking.py::test_a_layer_that_works_is_taken",
     },
@@ -264,6 +330,12 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "images/preprocess_files.py": {
         "Give Hugging Face's preprocessor_config.json": "test_adopting.py::test_a_hugging_face_processor_is_followed",
+    },
+    "inspection/asked_data.py": {
+        "--task classification looks at them so": "test_doctor.py::test_masks_are_looked_at_as_classes_where_that_is_said",
+        "draw their masks, or move them away": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[image-alone]",
+        "add their images, or move them away": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[mask-alone]",
+        "write numbers there, or leave the cells empty": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[no-number]",
     },
     "inspection/class_names.py": {
         "train with --balance": "test_doctor.py::test_classes_that_are_not_balanced_are_trained_with_balance",
@@ -297,9 +369,32 @@ ADVICE: dict[str, dict[str, str]] = {
         "look at them: they show little": "test_doctor.py::test_tiny_images_are_told",
         "leave them out: they show nothing": "test_doctor.py::test_what_the_advice_says_mends_it[blank]",
     },
+    "inspection/mask_findings.py": {
+        "mend or remove them; --bad-images skip": "test_doctor_tasks.py::test_masks_that_cannot_be_used_are_left_out_by_an_option[broken-mask]",
+        "draw them again on these images; --bad-images skip": "test_doctor_tasks.py::test_masks_that_cannot_be_used_are_left_out_by_an_option[other-shape]",
+        "name each value in the list of classes": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[unnamed-value]",
+        "draw them, or remove them": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[void-mask]",
+        "take them off the list of classes": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[no-such-class]",
+        "it can be learned or tested, not both: add images": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[class-once]",
+        "add images: fifty a class are a beginning": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[rare-class]",
+        "look whether they were drawn at all": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[mostly-empty]",
+        "name other masks with --masks, or draw a second class": "test_doctor_tasks.py::test_a_list_of_classes_of_which_one_is_drawn",
+    },
     "inspection/masks.py": {
         "move them out of the data.": "test_doctor.py::test_what_the_advice_says_mends_it[masks-beside]",
         "the corrections file leaves them out": "test_doctor.py::test_the_corrections_file_mends_what_it_says[masks-within]",
+    },
+    "inspection/target_findings.py": {
+        "take the columns out": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[label-of-none]",
+        "take them out: they tell nothing": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[label-of-all]",
+        "look whether they were labelled at all": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[no-labels]",
+        "use --task classification": "test_doctor_tasks.py::test_one_label_an_image_is_a_class",
+        "keep one of each pair": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[labels-together]",
+        "read the figures by label": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[rare-label]",
+        "add images: fifty a label": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[rare-label]",
+        "name another column with --label-column": "test_doctor_tasks.py::test_a_constant_is_left_for_another_column",
+        "leave these cells empty": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[minus-one-for-none]",
+        "look whether a point or a unit is wrong": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[outlier]",
     },
     "inspection/places.py": {
         "move them away": "test_doctor.py::test_what_the_advice_says_mends_it[pipe]",
@@ -403,6 +498,41 @@ ADVICE: dict[str, dict[str, str]] = {
     "models/vgg.py": {
         "needs a depth of at least": "test_advice_models.py::test_the_least_that_is_named_is_enough",
     },
+    "page/asking.py": {
+        "not kept any more: give it again": "test_asking.py::test_an_image_is_asked_again_by_its_key_and_forgotten_in_time",
+    },
+    "page/changes.py": {
+        "must be a number": "test_asking.py::test_a_change_that_is_no_number_is_refused",
+    },
+    "page/cli.py": {
+        "stop it with Ctrl-C": "test_serving.py::test_the_page_is_served_until_it_is_stopped",
+    },
+    "page/run_view.py": {
+        "convscope evaluate {}": "test_worst_page.py::test_an_evaluation_without_small_images_offers_to_make_them",
+        " DATA --part {}": "test_worst_page.py::test_an_evaluation_without_small_images_offers_to_make_them",
+        "looks at them again": "test_page_kinds.py::test_what_is_lost_is_told_on_its_page_and_leaves_the_site_whole",
+        "are not there: convscope evaluate": "test_page_kinds.py::test_what_is_lost_is_told_on_its_page_and_leaves_the_site_whole",
+    },
+    "page/command.py": {
+        "it must be from 0 to 65,535": "test_serving.py::test_a_port_that_is_none_is_refused_and_a_free_one_is_found",
+        "pip install 'convscope[page]'": "test_serving.py::test_without_its_libraries_the_page_names_the_extra",
+    },
+    "page/guard.py": {
+        "open its address by hand": "test_guard.py::test_an_address_that_is_typed_or_followed_within_is_answered",
+        "load the page again": "test_guard.py::test_the_token_that_a_loaded_page_holds_is_taken",
+    },
+    "page/interactive.py": {
+        "close some of the pages": "test_jobs.py::test_what_is_over_says_so_and_readers_have_a_number",
+    },
+    "page/jobs.py": {
+        "a comparison needs two runs": "test_jobs.py::test_only_known_names_reach_a_command",
+    },
+    "page/stepping.py": {
+        "stop it first, or let it end": "test_stepping.py::test_the_page_starts_a_training_and_tells_it_what_to_do",
+    },
+    "page/site.py": {
+        "name another folder": "test_page.py::test_a_site_of_files_leads_nowhere_else",
+    },
     "renaming.py": {
         "makes one of them": "test_renaming.py::test_the_advice_is_taken",
         "name all its classes in one --merge": "test_renaming.py::test_the_advice_is_taken",
@@ -429,10 +559,17 @@ ADVICE: dict[str, dict[str, str]] = {
         "next: convscope evaluate": "test_advice_training.py::test_what_is_said_to_come_next_does",
     },
     "training/continuation.py": {
-        "is for runs of train": "test_continuing.py::test_transfers_and_adopted_networks_are_told_apart",
+        "made by transfer: convscope transfer DATA": "test_transfer_continuing.py::test_it_tells_what_is_new_and_whether_that_helped",
         "give --lr a number": "test_continuing.py::test_what_the_run_has_already_may_be_said_again",
         "keeps that run's network and recipe: leave out": "test_continuing.py::test_what_contradicts_the_run_is_refused",
         "so leave the option out": "test_continuing.py::test_what_contradicts_the_run_is_refused",
+    },
+    "training/command.py": {
+        "that --continue-from names: give that too": "test_kept_epochs.py::test_what_makes_no_sense_is_refused_and_what_is_advised_works",
+    },
+    "training/kept_epochs.py": {
+        "1 keeps every one, 5 every fifth": "test_kept_epochs.py::test_only_some_are_kept_and_the_best_is_there_in_any_run",
+        "A training keeps more with --keep-epochs": "test_kept_epochs.py::test_only_some_are_kept_and_the_best_is_there_in_any_run",
     },
     "training/continuing.py": {
         "train it again, without": "test_continuing.py::test_a_run_without_a_record_of_its_images_is_refused",
@@ -463,6 +600,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "so leave the option out": "test_advice_training.py::test_a_resumed_run_keeps_its_recipe",
     },
     "training/runs.py": {
+        "the same command goes on with it": "test_kills.py::test_a_transfer_without_a_name_goes_on_with_its_own",
         "go on with it by --resume": "test_advice_training.py::test_a_run_made_meanwhile_is_gone_on_with_or_left",
         "MiB free; this run needs": "test_advice_training.py::test_a_disk_with_the_room_that_is_named_is_enough",
         "there is no last run in": "test_advice_training.py::test_the_last_run_is_trained_or_found_where_runs_are",
@@ -484,6 +622,12 @@ ADVICE: dict[str, dict[str, str]] = {
         "leave out --epochs, or --minutes": "test_advice_training.py::test_one_of_two_options_is_left_out",
         "is no time to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
         "is no number of GB to train in": "test_advice_training.py::test_a_number_of_minutes_or_of_gigabytes_does",
+    },
+    "transfer_learning/continuing.py": {
+        "made by train: convscope train DATA": "test_transfer_continuing.py::test_runs_of_another_kind_are_told_apart",
+        "its own command again finishes it": "test_transfer_continuing.py::test_runs_of_another_kind_are_told_apart",
+        "give the same --weights": "test_transfer_continuing.py::test_other_weights_are_told_apart",
+        "ask for the same, so that only": "test_transfer_continuing.py::test_it_tells_what_is_new_and_whether_that_helped",
     },
     "transfer_learning/begun.py": {
         "exists already: choose another --name": "test_advice_looking.py::test_the_name_of_a_transfer_is_not_taken_again",
@@ -607,7 +751,7 @@ NO_ADVICE: dict[str, list[str]] = {
         "run {}",
     ],
     "training/runs.py": [
-        "run {} has no classifier yet: its first epoch is not over.",
+        "run {} has no classifier yet: {}.",
     ],
     "training/session.py": [
         "run {}",

@@ -13,10 +13,11 @@ import convscope
 from convscope.canvas.figures import Drawing, drawn_names
 from convscope.canvas.pages import page
 from convscope.canvas.sheets import image_grid, labels_of
+from convscope.canvas.sprites import sprite
 from convscope.classifying.metrics import Mistake
 from convscope.diagnosis.drawing import Way, factors
 from convscope.evaluation.drawing import confusion, mistakes
-from convscope.explanation.drawing import CardRow, card_rows, probes, sprite
+from convscope.explanation.drawing import CardRow, card_rows, probes
 from convscope.inspection.findings import GRADES, Finding
 from convscope.studies.drawing import Quantity, claim
 from convscope.training.drawing import curves
@@ -67,8 +68,7 @@ def drawings() -> dict[str, Drawing]:
     }
 
 
-def _training(drawn: dict[str, str]) -> dict[str, Any]:
-    summary = dict.fromkeys("val_top1 val_low val_high val_n best_epoch epochs seconds images_per_second".split(), 0.5)
+def _evaluations(drawn: dict[str, str]) -> list[dict[str, Any]]:
     rate = dict.fromkeys("precision recall recall_low recall_high f1".split(), 0.25)
     names = "top1 top1_low top1_high top5 balanced_accuracy loss ece ece_low ece_high temperature"
     figures = dict.fromkeys(f"{names} calibrated_ece calibrated_ece_low calibrated_ece_high".split(), 0.3)
@@ -76,6 +76,12 @@ def _training(drawn: dict[str, str]) -> dict[str, Any]:
     figures["coverage"] = [{"share": 0.5, "n": 617, "least": 0.9, "top1": 0.8, "top1_low": 0.7, "top1_high": 0.9}]
     figures |= {"data": NAMES[0], "part": "test", "n": 1234, "top5_k": 5, "notes": [f"{NAMES[1]} has 3 images."]}
     figures["classes"] = [{"name": name, "n": 9, **rate} for name in NAMES]
+    pairs = [(NAMES[0], NAMES[1], 3, 9), (NAMES[3], NAMES[6], 2, 9)]
+    return [{"name": "x", "figures": figures, "images": drawn, "pairs": pairs}]
+
+
+def _training(drawn: dict[str, str]) -> dict[str, Any]:
+    summary = dict.fromkeys("val_top1 val_low val_high val_n best_epoch epochs seconds images_per_second".split(), 0.5)
     data = {"name": LONG, "counts": {"train": {"a": 3}, "val": {"a": 2}}, "fingerprint": "0f" * 32}
     trained = {
         "options": {"model": "alexnet", "weights": "/".join([LONG] * 3), "rate": 0.1},
@@ -87,13 +93,12 @@ def _training(drawn: dict[str, str]) -> dict[str, Any]:
         "amounts": {"rotate": 3.0},
         "own_code": f"{LONG}.py",
     }
-    pairs = [(NAMES[0], NAMES[1], 3, 9), (NAMES[3], NAMES[6], 2, 9)]
     return {
         "run": Some(name=LONG),
         "description": {"data": data, "machine": {"device": LONG, "threads": 2}},
         "trained": trained,
         "choices": CHOICES,
-        "evaluations": [{"name": "x", "figures": figures, "images": drawn, "pairs": pairs}],
+        "evaluations": _evaluations(drawn),
         "openings": LOOKS,
         "doctor": {"verdict": f"{NAMES[6]} is dark.", "images": 99, "findings": [("fault", f"{NAMES[1]}: 3 copies")]},
     }
@@ -113,9 +118,34 @@ def _transfer(drawn: dict[str, str]) -> dict[str, Any]:
     return {
         "summary": summary | {"filters": filters, "filters_decide": False},
         "leading": [1],
+        "evaluations": _evaluations(drawn),
         "name": LONG,
         "roofline": "features",
         "images": drawn,
+        "openings": LOOKS,
+        "choices": CHOICES,
+    }
+
+
+def _task_transfer(drawn: dict[str, str]) -> dict[str, Any]:
+    name = "a way " * 9
+    score = Some(figure=Some(n=999))
+    rung = Some(name=name, score=score, seconds=3.2, parameters=1_234_567, chosen="C = 0.0032, 40 epochs")
+    paired = {name: {"difference": -0.01, "low": -0.02, "high": 0.001, "p": 0.0123}}
+    test = {"half_width": 1.5, "coverage": 0.91, "coverage_low": 0.8, "coverage_high": 0.97, "aimed_coverage": 0.9}
+    vote = {"layer": LONG, "filter": 1279, "adds": 0.25, "part": 0.123}
+    filters = [{"name": n, "filters": [vote] * 5, "by_absence": 0.5, "images": 16} for n in NAMES]
+    summary = {"sentence": f"{NAMES[6]}: 90.9 %.", "test_n": 51, "best": name, "paired": paired, "test": test}
+    summary |= {"filters": filters, "filters_of": "linear"}
+    return {
+        "summary": summary | {"notes": [f"{NAMES[0]}, {NAMES[1]} are few."]},
+        "called": "mean intersection over union",
+        "shown": [(rung, "90.9 % [80.1, 95.2]")] * 2,
+        "test_words": "90.9 % [80.1, 95.2]",
+        "asks": "the class of each pixel",
+        "name": LONG,
+        "roofline": "features",
+        "images": dict.fromkeys(("classes", "worst", "filters-0"), drawn["mistakes"]) | {"numbers": drawn["factors"]},
         "openings": LOOKS,
         "choices": CHOICES,
     }
@@ -126,7 +156,7 @@ def _layer(drawn: dict[str, str]) -> dict[str, Any]:
     card = {
         "exemplars": [exemplar] * 9,
         "least": [exemplar] * 9,
-        "sentences": [f"it feeds {NAMES[0]} +0.23, {NAMES[1]} -0.22, {NAMES[3]} +0.10."],
+        "sentences": [f"On the mean it raises {NAMES[0]} by 0.23, and lowers {NAMES[1]} by 0.22 (logits)."],
         "classes": [{"name": name, "count": 2} for name in NAMES],
         "built_from": [{"layer": LONG, "channel": 3, "weight": 0.5}],
         "twins": [(1, 0.9)],
@@ -134,17 +164,17 @@ def _layer(drawn: dict[str, str]) -> dict[str, Any]:
     }
     summary = dict.fromkeys("median_ratio most_lost effective_field".split(), 3.0)
     summary |= {"layer": LONG, "filters": 3, "places": (8, 8), "field": (7, 7), "images": 90, "of": 100, "dead": [2]}
-    sheet = sprite([list(images(11))] * 9, 32)
+    sheet = base64.b64encode(sprite([list(images(11))] * 6, 32, 11)).decode("ascii")
     return {
         "name": NAMES[0],
         "data": NAMES[1],
         "summary": summary | {"duplicates": [(0, 1)], "unbelieved": [1], "most_used": 0},
         "cards": [card | {"filter": k} for k in range(3)],
         "others": [Some(name=LONG, file=LONG), Some(name="conv2", file="conv2")],
-        "sheet": base64.b64encode(sheet).decode("ascii"),
+        "sheets": [sheet, sheet],
+        "heights": [6, 3],
         "shown": 64,
         "columns": 11,
-        "rows": 9,
         "strips": 3,
         "leading": 2,
         "lead": "the image that gradient ascent made, and the filter itself",
@@ -219,7 +249,8 @@ def _doctor(drawn: dict[str, str]) -> dict[str, Any]:
 VALUES = {
     "inspection/report.html": _doctor,
     "training/report.html": _training,
-    "transfer_learning/report.html": _transfer,
+    "training/transferred.html": _transfer,
+    "transfer_learning/task_report.html": _task_transfer,
     "explanation/layer.html": _layer,
     "explanation/index.html": _index,
     "diagnosis/report.html": _diagnosis,

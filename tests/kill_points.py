@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop|^seal$")  # keys: what it cost, when it was, their seal
-CALLS = {"made", "kept", "computed"}  # keys: what this call did, and what it found done
+CALLS = {"made", "kept", "computed", "roofline"}  # keys: what this call did, and what it found done
 HOLDERS = {".lock", ".lock-holder"}
 
 
@@ -35,20 +35,24 @@ HOLDERS = {".lock", ".lock-holder"}
 class Moments:
     """Counts the moments of writing, and ends this process at the ``last`` one, as a kill does.
 
-    ``last`` may be the end of a path too: then it is the moment after the rename that puts such a file in its place.
+    ``last`` may be the end of a path too: then it is the moment after the rename that puts such a file in its place,
+    the second time if " x2" stands behind.
     ``turns`` are the moments before and after a rename or an appending: at any other moment a kill leaves what it
     leaves at one of these, but for a part of a temporary file.
     """
 
     def __init__(self, last: int | str) -> None:
         self.last, self.count = last, 0
+        end, _, times = str(last).partition(" x")
+        self.end, self.times = end if isinstance(last, str) else None, int(times or 1)
         self.turns: list[int] = []
 
     def pass_one(self, target: str = "", turn: bool = False) -> None:
         self.count += 1
         if turn:
             self.turns.append(self.count)
-        if self.count == self.last or (isinstance(self.last, str) and target.endswith(self.last)):
+        self.times -= self.end is not None and target.endswith(self.end)
+        if self.count == self.last or self.times == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, function: Callable[..., Any], turn: bool = True) -> Callable[..., Any]:

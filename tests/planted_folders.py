@@ -35,6 +35,16 @@ def clean(root: Path, seed: int = 0, each: int = 25, classes: tuple[str, ...] = 
     return root
 
 
+def grown_copy(earlier: tuple[Path, Path], place: Path) -> Path:
+    """Copies of a folder and its runs in ``place``: 5 ants more, a bee gone, a new class; returns the folder."""
+    for old, name in zip(earlier, ("data", "runs"), strict=True):
+        shutil.copytree(old, place / name)
+    for i in range(5):
+        pattern(777_000 + i).save(place / "data" / "ants" / f"more{i}.png")
+    (place / "data" / "bees" / "bees000.png").unlink()
+    return clean(place / "data", seed=9, classes=("moths",), each=12)
+
+
 def in_parts(root: Path, seed: int = 0, each: int = 25) -> Path:
     """The same with train and test folders above."""
     clean(root / "train", seed, each)

@@ -273,20 +273,37 @@ def test_a_pickle_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_class_names_are_read_as_people_keep_them(tmp_path: Path, file: str, content: str):
     (tmp_path / file).write_text(content, encoding="utf-8", newline="")
-    assert read_classes(str(tmp_path / file)) == ("cat", "dog")
+    assert read_classes(str(tmp_path / file)) == (("cat", "dog"), ())
 
 
 def test_class_names_are_those_of_a_dataset_or_a_folder(tmp_path: Path):
     from PIL import Image
 
-    assert read_classes("digits")[3] == "3"
+    assert read_classes("digits")[0][3] == "3"
     for name in ("b", "a"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
-    assert read_classes(str(tmp_path)) == ("a", "b")
+    assert read_classes(str(tmp_path)) == (("a", "b"), ())
 
 
-@pytest.mark.parametrize("content", ["cat\ncat\n", "cat\n\ndog\n", "cat\n", "", '{"0": "a", "2": "b"}', '{"a": {}}'])
+def test_names_that_stand_twice_get_their_numbers(tmp_path: Path):
+    """ImageNet has two classes named crane: the bird and the machine."""
+    path = tmp_path / "classes.txt"
+    path.write_text("crane\nhen\ncrane\n", encoding="utf-8")
+    names, (note,) = read_classes(str(path))
+    assert names == ("crane (0)", "hen", "crane (2)")
+    assert note.endswith("told apart by their numbers: 'crane (0)', 'crane (2)'.")
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    found = convscope.adopt(
+        network, classes=["crane", "hen", "crane"], preprocess=convscope.Preprocess(size=8, **USUAL)
+    )
+    assert found.classifier.class_names == names
+    assert any("'crane (0)', 'crane (2)'" in one for one in found.summary["notes"])
+
+
+@pytest.mark.parametrize(
+    "content", ["crane\ncrane\ncrane (0)\n", "cat\n\ndog\n", "cat\n", "", '{"0": "a", "2": "b"}', '{"a": {}}']
+)
 def test_names_that_name_nothing_or_two_things_are_refused(tmp_path: Path, content: str):
     path = tmp_path / ("a.json" if content.startswith("{") else "a.txt")
     path.write_text(content, encoding="utf-8")
@@ -436,3 +453,38 @@ def test_a_network_in_memory_is_taken_as_it_is(tmp_path: Path):
     assert convscope.export(adopted.classifier, output=tmp_path / "out").summary["classes"] == 10
     with pytest.raises(UsageError, match=r"\(1, 10\).* 3 classes"):
         convscope.adopt(network, classes=["a", "b", "c"], preprocess=preprocess)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [(2, "bilinear"), (3, "bicubic"), ("bicubic", "bicubic"), (None, "bilinear")],
+)
+def test_resampling_is_read_by_number_and_by_name(asked: object, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(HF | {"size": {"height": 32, "width": 32}, "resample": asked}))
+    assert read_preprocess(path).interpolation == found
+    timm = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.2] * 3}
+    path.write_text(json.dumps(timm))
+    assert read_preprocess(path).interpolation == "bicubic"
+    path.write_text(json.dumps(timm | {"interpolation": found}))
+    assert read_preprocess(path).interpolation == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (0, "nearest"), (1, "lanczos"), (4, "box"), (5, "hamming"), (9, "9"), (-1, "-1"), ("lanczos", '"lanczos"'),
+        ("random", '"random"'), ([3], r"\[3\]"), (3.5, "3.5"),
+    ],
+)  # fmt: skip
+def test_another_resampling_is_named(asked: object, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    for box in (
+        HF | {"size": {"height": 32, "width": 32}, "resample": asked},
+        {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": asked},
+    ):
+        path.write_text(json.dumps(box))
+        with pytest.raises(
+            DataError, match=f"asks for {named} resampling, and images are resized by bilinear or bicubic"
+        ):
+            read_preprocess(path)

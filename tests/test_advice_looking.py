@@ -21,6 +21,7 @@ import toyclaim
 from convscope import locks
 from convscope.classifying import intervals, metrics
 from convscope.classifying.classifier import Classifier
+from convscope.datasets.dataset import Dataset
 from convscope.datasets.named_before import remember
 from convscope.diagnosis.chain import find_chain, logits_of
 from convscope.errors import ConvscopeError
@@ -540,10 +541,21 @@ def test_smaller_batches_and_images_take_less_memory() -> None:
     assert step_bytes(network, recipe, 16)[1] < 0.5 * an_image
 
 
-@pytest.mark.parametrize("asked", ["train photos --name r --resume", "diagnose r --images 1"])
-def test_a_folder_that_is_in_use_is_waited_for(asked: str, here: Path) -> None:
-    folder = here / "runs" / "r" / ("diagnose" if asked.startswith("diagnose") else "")
-    with locks.lock(folder, "it"):
+@pytest.mark.parametrize(
+    ("asked", "folder"),
+    [
+        ("train photos --name r --resume", "r"),
+        ("diagnose r --images 1", "r/diagnose"),
+        ("explain r --seeds 0 --layer conv1", "r/explain"),
+        ("explain r --seeds 0 --filter 0", "r/explain/filters"),
+        ("transfer photos --name t --image-size 64 --engine torch --quick", "t"),
+    ],
+)
+def test_a_folder_that_is_in_use_is_waited_for(
+    asked: str, folder: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, locks.lock(here / "runs" / folder, "it"):
+        patched.delattr(Dataset, "__init__")  # it is said before images are read, which takes long
         assert re.search(r"in use by process \d+ on .*; wait, or stop it\.$", refused(*asked.split()))
     works(*asked.split())
 

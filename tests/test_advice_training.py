@@ -325,11 +325,11 @@ def test_a_stopped_training_goes_on_by_the_command_that_is_printed(
 
     whole = Session._train
 
-    def stopped(self: Session, caught: list[int]) -> Iterator[Any]:
-        for number, event in enumerate(whole(self, caught)):
+    def stopped(self: Session) -> Iterator[Any]:
+        for number, event in enumerate(whole(self)):
             yield event
             if number == 0:
-                caught.append(signal.SIGTERM)
+                self.stopping.append(signal.SIGTERM)
 
     tiny = TINY[:-4] if "--augment" in more else TINY
     with monkeypatch.context() as patch:

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from convscope.classifying.calibration import calibrate, fit_temperature
+from convscope.classifying.classifier import Classifier
 from convscope.classifying.metrics import calibration
+from convscope.datasets.dataset import assemble
+from convscope.datasets.shapes import load_shapes
+from convscope.evaluation.scoring import calibrated, evaluate
+from convscope.models.architecture import Architecture
 
 
 def overconfident(n: int, temperature: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,6 +64,25 @@ def test_the_calibration_error_is_torchmetrics():
     logits, labels = overconfident(2_000, 2.0, seed=4)
     wanted = float(metrics.multiclass_calibration_error(torch.softmax(logits, 1), labels, 10, n_bins=15))
     assert calibration(logits, labels).ece == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_temperature_is_fitted_on_the_validation_images():
+    data = assemble(load_shapes(200))
+    linear = nn.Linear(3 * 32 * 32, 6)
+    network = nn.Sequential(nn.Flatten(), linear)
+    flat = data.preprocess.normalise(torch.from_numpy(data.images).permute(0, 3, 1, 2)).flatten(1)
+    train, index = data.parts["train"], data.parts["val"]
+    with torch.no_grad():  # the nearest mean of a class
+        for k in range(6):
+            mean = flat[train][data.labels[train] == k].mean(0)
+            linear.weight[k], linear.bias[k] = mean / 100, -mean @ mean / 200
+        scores = network(flat[index])
+    classifier = Classifier(network, data.class_names, data.preprocess, Architecture("x", 32))
+    found = calibrated(classifier, evaluate(classifier, data, "test"))
+    assert found is not None
+    wanted = fit_temperature(scores, data.labels[index])
+    assert (found.temperature, found.fitted_on) == (pytest.approx(wanted, rel=1e-3), len(index))
+    assert calibrated(classifier, evaluate(classifier, data, "val")) is None
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])

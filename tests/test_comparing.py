@@ -1,17 +1,20 @@
-"""Comparisons: statsmodels' and scipy's figures are the oracle, and trainings whose difference is known."""
+"""Comparisons: scipy's figures are the oracle, and trainings whose difference is known."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 import convscope
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.comparing import Group, compare_groups, grouped, recipe_difference
+from convscope.training.runs import Run
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 300}
 
@@ -25,24 +28,78 @@ def test_two_runs_are_compared_by_mcnemars_test():
     random = np.random.default_rng(0)
     a, b = random.random(400) < 0.8, random.random(400) < 0.7
     found = compare_groups(group("a", a), group("b", b))
-    wanted = stats.binomtest(int((a & ~b).sum()), int((a ^ b).sum())).pvalue
-    assert found.p == pytest.approx(wanted)
+    n = int((a ^ b).sum())
+    likely = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    assert found.p == pytest.approx(likely[likely <= likely[int((a & ~b).sum())] * (1 + 1e-9)].sum())
     assert found.difference == pytest.approx(a.mean() - b.mean())
+    assert (found.method, found.n) == ("mcnemar", 400)
 
 
-def test_without_a_spread_between_images_seeds_are_compared_by_welchs_test():
-    """Two recipes on images that every run of a seed has all right or all wrong alike: only seeds vary."""
-    random = np.random.default_rng(1)
-    share = [0.80, 0.82, 0.84, 0.79, 0.83], [0.70, 0.75, 0.73, 0.71, 0.72, 0.74]
-    n = 100_000
-    # Each run is right on images of its own choice, so that a mean over runs varies little from image to image.
-    groups = [np.stack([random.permutation(n) < s * n for s in shares]) for shares in share]
-    found = compare_groups(group("a", groups[0]), group("b", groups[1]))
-    wanted = stats.ttest_ind(groups[0].mean(1), groups[1].mean(1), equal_var=False)
-    interval = wanted.confidence_interval()
-    assert found.difference == pytest.approx(0.816 - 0.725)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-3)
-    assert found.p == pytest.approx(wanted.pvalue, rel=0.2)
+def shared_out(random: np.random.Generator, seeds: int, n: int) -> np.ndarray:
+    """Bool (R, N): every image is right by just one run, so that a mean over runs is the same for each image."""
+    owner = random.choice(seeds, n, p=random.dirichlet(np.full(seeds, 20)))
+    return owner == np.arange(seeds)[:, None]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_a_spread_between_images_seeds_are_compared_by_welchs_test(seed: int):
+    random = np.random.default_rng(seed)
+    a, b = shared_out(random, 3, 500), shared_out(random, 6, 500)
+    found = compare_groups(group("a", a), group("b", b))
+    wanted = stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False)
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval()))
+    alone, interval = group("a", a).accuracy(), stats.ttest_1samp(a.mean(1), 0).confidence_interval()
+    assert (alone.low, alone.high) == pytest.approx((max(0, interval.low), interval.high))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_a_spread_between_seeds_images_are_compared_by_students_test(seed: int):
+    random = np.random.default_rng(seed)
+    a, b = random.random(50) < 0.8, random.random(50) < 0.6
+    found = compare_groups(group("a", np.tile(a, (4, 1))), group("b", np.tile(b, (3, 1))))
+    wanted = stats.ttest_rel(a.astype(float), b.astype(float))
+    assert (found.p, found.method) == (pytest.approx(wanted.pvalue), "t")
+    assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval()))
+    alone, interval = (
+        group("a", np.tile(a, (4, 1))).accuracy(),
+        stats.ttest_1samp(a.astype(float), 0).confidence_interval(),
+    )
+    assert (alone.low, alone.high) == pytest.approx((interval.low, min(1, interval.high)))
+
+
+@pytest.mark.parametrize(("runs_a", "runs_b"), [(2, 2), (5, 3), (4, 1), (1, 6)])
+def test_where_seeds_and_images_vary_t_is_that_of_a_sum_of_mean_squares(runs_a: int, runs_b: int):
+    """Scipy's standard errors of either alone, squared and added, with Satterthwaite's degrees of freedom."""
+    random = np.random.default_rng(runs_a)
+    a, b = random.random((runs_a, 80)) < 0.7, random.random((runs_b, 80)) < 0.6
+    means = [[sum(row.tolist()) / 80 for row in rows] for rows in (a, b)]
+    spreads = [stats.tvar(own) if len(own) > 1 else None for own in means]
+    known = [s for s in spreads if s is not None]
+    terms = [(stats.sem(a.mean(0) - b.mean(0)) ** 2, 79)]
+    for own, spread in zip(means, spreads, strict=True):
+        freedom = max(len(own), 1 if spread is not None else max(runs_a, runs_b)) - 1
+        terms.append(((np.mean(known) if spread is None else spread) / len(own), freedom))
+    total = sum(v for v, _ in terms)
+    freedom = total**2 / sum(v * v / f for v, f in terms)
+    difference = np.mean(means[0]) - np.mean(means[1])
+    found = compare_groups(group("a", a), group("b", b))
+    assert found.difference == pytest.approx(difference)
+    assert found.p == pytest.approx(2 * stats.t.cdf(-abs(difference) / total**0.5, freedom))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, freedom, difference, total**0.5))
+
+
+def test_a_few_images_prove_little_however_many_seeds_agree():
+    right, wrong = group("a", np.ones((9, 1), bool)), group("b", np.zeros((9, 1), bool))
+    found = compare_groups(right, wrong)
+    assert (found.difference, found.low, found.high) == (1.0, -1.0, 1.0)
+    assert found.p > 0.3
+    right, wrong = group("a", np.ones((9, 4), bool)), group("b", np.zeros((9, 4), bool))
+    found = compare_groups(right, wrong)
+    assert (found.p, found.method) == (pytest.approx(2 / 2**4), "mcnemar")
+    for one, value in ((right, 1.0), (wrong, 0.0)):
+        accuracy = one.accuracy()
+        assert (accuracy.value, accuracy.high - accuracy.low > 0.4) == (value, True)
 
 
 def simulated(random: np.random.Generator, gain: float) -> list[Group]:
@@ -107,6 +164,22 @@ def test_seeds_of_one_recipe_are_one_row(home: Path):
     assert len(found.summary["runs"][0]["by_seed"]) == 2
     alone = convscope.compare(["a", "b"], runs=home)
     assert [row["name"] for row in alone.summary["runs"]] == ["a", "b"]
+
+
+def test_a_row_is_the_mean_of_what_each_run_says_alone(home: Path):
+    row = convscope.compare(["a", "c", "b"], runs=home).summary["runs"][0]
+    alone = [convscope.evaluate(name, runs=home).summary for name in ("a", "b")]
+    assert row["by_seed"] == [one["top1"] for one in alone]
+    for figure in ("top1", "loss", "ece"):
+        assert row[figure] == pytest.approx((alone[0][figure] + alone[1][figure]) / 2)
+    runs = [Run(home / name) for name in ("a", "b")]
+    classifier = runs[0].classifier()
+    assert row["parameters"] == sum(map(torch.numel, classifier.network.parameters()))
+    assert row["image_size"] == classifier.preprocess.size == 16
+    seconds = [
+        json.loads(line)["seconds"] for run in runs for line in (run.folder / "timing.jsonl").read_text().splitlines()
+    ]
+    assert row["training_seconds"] == pytest.approx(sum(seconds))
 
 
 def test_each_look_at_the_test_images_is_counted(home: Path):

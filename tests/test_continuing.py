@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from convscope.storage import commit_json, read_json
 from convscope.tensor_files import commit_tensors
 from convscope.training.continuing import Before, Helped, growth, helped, open_before, sides_of
 from convscope.training.runs import Run, runs_folder
-from convscope.training.seen import FILE, Known, read_known
-from planted_folders import CLASSES, clean, pattern
+from convscope.training.seen import FILE, RunImages, read_run_images
+from planted_folders import CLASSES, clean, grown_copy
 
 TINY = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "batch_size": 16, "augment": "none"}
 
@@ -39,15 +38,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def grown(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the folder: 5 images more of the ants, one gone, one relabelled, and a new class."""
-    root, runs = trained
-    shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.setenv("CONVSCOPE_RUNS", str(tmp_path / "runs"))
-    shutil.copytree(root, tmp_path / "data")
-    for i in range(5):
-        pattern(777_000 + i).save(tmp_path / "data" / "ants" / f"more{i}.png")
-    (tmp_path / "data" / "bees" / "bees000.png").unlink()
-    (tmp_path / "data" / "bees" / "bees001.png").rename(tmp_path / "data" / "wasps" / "moved.png")
-    return clean(tmp_path / "data", seed=9, classes=("moths",), each=12)
+    root = grown_copy(trained, tmp_path)
+    (root / "bees" / "bees001.png").rename(root / "wasps" / "moved.png")
+    return root
 
 
 def before() -> Before:
@@ -56,7 +50,7 @@ def before() -> Before:
 
 def test_a_run_knows_its_images_their_parts_and_labels(trained: tuple[Path, Path]) -> None:
     root, runs = trained
-    data, known = load_dataset(root, image_size=16), read_known(runs / "old")
+    data, known = load_dataset(root, image_size=16), read_run_images(runs / "old")
     assert known is not None
     assert known.labels is not None
     for number, part in enumerate(("train", "val", "test")):
@@ -70,15 +64,17 @@ def test_what_is_new_is_counted_by_content(grown: Path) -> None:
     assert sum(found.new.values()) == 17
     assert (found.gone, found.relabelled) == (1, 1)
     assert (found.new_classes, found.gone_classes) == (("moths",), ())
+    assert found.new_by_class == {"moths": 12, "ants": 5}
     assert "17 new images (" in found.sentence()
-    assert "1 gone, 1 relabelled, new class 'moths'; the others stay in their parts" in found.sentence()
+    assert "; 12 of 'moths', 5 of 'ants'), 1 gone" in found.sentence()
+    assert "1 relabelled, new class 'moths'; the others stay in their parts" in found.sentence()
 
 
 def test_images_stay_on_their_side_and_bring_their_group_along(trained: tuple[Path, Path]) -> None:
     data = load_dataset(trained[0], image_size=16)
     now = {int(data.keys[i]): part for part, index in data.parts.items() for i in index}
     trains = data.keys[data.parts["train"]]
-    known = Known(trains[:2], np.array([2, 1], np.uint8), np.zeros(2, np.int64))
+    known = RunImages(trains[:2], np.array([2, 1], np.uint8), np.zeros(2, np.int64))
     assert sides_of(known, data) == {f"{trains[0]:016x}": "test", f"{trains[1]:016x}": "val"}
     read = load_dataset(trained[0], image_size=16, sides=sides_of(known, data))
     moved = {int(read.keys[i]): part for part, index in read.parts.items() for i in index}
@@ -87,7 +83,7 @@ def test_images_stay_on_their_side_and_bring_their_group_along(trained: tuple[Pa
     paired = np.arange(len(data), dtype=np.uint64)
     first, second = np.flatnonzero(np.isin(data.keys, trains[:2]))
     paired[second] = paired[first]
-    one = Known(data.keys[[first]], np.array([2], np.uint8), np.zeros(1, np.int64))
+    one = RunImages(data.keys[[first]], np.array([2], np.uint8), np.zeros(1, np.int64))
     grouped = Dataset(**{**vars(data), "groups": paired})
     assert sides_of(one, grouped) == {f"{data.keys[i]:016x}": "test" for i in (first, second)}
 
@@ -114,10 +110,11 @@ def test_the_head_grows_by_name(trained: tuple[Path, Path]) -> None:
         (
             60,
             90,
-            r"the new network is better by 30\.0 points \[.*\], p under 0\.001, n = 100, on the test images of run",
+            r"^on the test images of run 'old': the new network is better than the old one by 30\.0 points \[.*\] "
+            r"\(p under 0\.001, n = 100\)\.$",
         ),
-        (90, 60, r"is worse by 30\.0 points \[\d.*, \d.*\], p under 0\.001"),
-        (60, 61, r"does not differ: \+1\.0 points \[-.*, \+.*\], p = 1, n = 100"),
+        (90, 60, r"the old one is better than the new network by 30\.0 points \[\d.*, \d.*\] \(p under 0\.001"),
+        (60, 61, r"do not differ \(p = 1, n = 100\): \+1\.0 points \[-.*, \+.*\]"),
     ],
 )
 def test_one_sentence_says_whether_it_helped(old: int, new: int, said: str, trained: tuple[Path, Path]) -> None:
@@ -134,13 +131,12 @@ def test_a_training_goes_on_and_is_compared(grown: Path, capsys: pytest.CaptureF
     old, new = (Run(runs_folder() / name) for name in ("old", "new"))
     data = load_dataset(grown, image_size=16)
     found = summary["continued"]
-    known = before().known
+    known = before().images
     tested = set(known.keys[known.part == 2].tolist())
     assert found["n"] == len(tested & set(data.keys.tolist()))
     assert found["only_new_knows"] == ["moths"]
     assert "seal" not in found
-    assert found["sentence"].startswith("the new network ")
-    assert "of the classes that both know" in found["sentence"]
+    assert found["sentence"].startswith("on the test images of run 'old', of the classes that both know: ")
     assert any("17 new images" in note for note in summary["notes"])
     assert new.classifier().class_names == ("ants", "bees", "moths", "wasps")
     assert new.classifier().preprocess == old.classifier().preprocess
@@ -156,9 +152,9 @@ def test_a_side_that_would_change_is_kept_by_every_command(grown: Path) -> None:
     earlier = before()
     data = load_dataset(grown, image_size=16)
     image = data.keys[data.parts["train"]][0]
-    part = np.where(earlier.known.keys == image, 2, earlier.known.part).astype(np.uint8)
-    tensors = {"keys": torch.from_numpy(earlier.known.keys.view(np.int64)), "part": torch.from_numpy(part)}
-    commit_tensors(path, tensors | {"label": torch.from_numpy(earlier.known.labels)}, {"kind": "seen"})
+    part = np.where(earlier.images.keys == image, 2, earlier.images.part).astype(np.uint8)
+    tensors = {"keys": torch.from_numpy(earlier.images.keys.view(np.int64)), "part": torch.from_numpy(part)}
+    commit_tensors(path, tensors | {"label": torch.from_numpy(earlier.images.labels)}, {"kind": "seen"})
     convscope.train(grown, name="new", continue_from="old", epochs=1)
     assert Run(runs_folder() / "new").recipe().data.sides == {f"{image:016x}": "test"}
     found = convscope.evaluate("new").evaluated
@@ -210,7 +206,7 @@ def test_a_run_without_a_record_of_its_images_is_refused(grown: Path) -> None:
 
 
 def test_without_any_test_image_nobody_knows_whether_it_helped(grown: Path) -> None:
-    known = before().known
+    known = before().images
     data = load_dataset(grown, image_size=16)
     for i in np.flatnonzero(np.isin(data.keys, known.keys[known.part == 2])):
         (grown / data.origins(int(i))).unlink()
@@ -222,7 +218,7 @@ def test_without_any_test_image_nobody_knows_whether_it_helped(grown: Path) -> N
 def test_transfers_and_adopted_networks_are_told_apart(grown: Path) -> None:
     old = Run(runs_folder() / "old").classifier()
     replace(old, provenance={**old.provenance, "transfer": {}}).save(runs_folder() / "old" / "classifier.safetensors")
-    with pytest.raises(UsageError, match="made by transfer, and --continue-from is for runs of train"):
+    with pytest.raises(UsageError, match="made by transfer: convscope transfer DATA --continue-from"):
         convscope.train(grown, continue_from="old")
     old.save(runs_folder() / "old" / "classifier.safetensors")
     assert convscope.prepare_training(grown, continue_from="old", epochs=1)

@@ -36,6 +36,8 @@ from convscope.named_recipes import RECIPES
 from convscope.recipes import AUGMENTS, Recipe
 from convscope.studies.registry import CLAIMS
 from convscope.transfer_learning.ladder import CHEAP, COSTLY
+from page_twins import twins, worst_twins
+from small_targets import discs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
@@ -132,11 +134,44 @@ def misfits(value: dict[str, Any], heading: str) -> list[str]:
     for key in value.keys() & documented.keys():
         item, (types, meaning) = value[key], documented[key]
         wanted = tuple(TYPES[t] for t in types)
-        if isinstance(item, bool) != (wanted == (bool,)) or not isinstance(item, wanted):
+        if not isinstance(item, wanted) or (isinstance(item, bool) and bool not in wanted):
             wrong.append(f"{key} is {item!r}")
         if isinstance(item, float) and "fraction" in meaning and not 0 <= item <= 1:
             wrong.append(f"{key} is {item} and no fraction")
     return wrong
+
+
+def asked(data: Path, runs: str) -> dict[str, list[Any]]:
+    """What is printed of small transfers to masks, labels and numbers, and of what these answer."""
+    made, rungs, looks, answers = [], [], [], {}
+    for name in ("", "tags.csv", "sizes.csv"):
+        words = [
+            str(data / name),
+            *"--quick --engine torch --image-size 64 --name".split(),
+            f"of-{name}",
+            "--runs",
+            runs,
+        ]
+        (*some, last) = answer("transfer", *words)
+        (look,) = answer("evaluate", last["run"])
+        ((answers[last["task"]],),) = answer("predict", last["run"], str(data / "images" / "0.png"))
+        rungs, made, looks = [*rungs, *some, *last["rungs"]], [*made, last], [*looks, look]
+    tests = {one["task"]: one["test"] for one in made}
+    return {
+        **worst_twins(Path(runs), [Path(one["run"]).name for one in made]),
+        "A transfer to a task": [{k: v for k, v in one.items() if k != one["metric"]} for one in made],
+        "The filters of a class": [found for one in made for found in one["filters"]],
+        "A rung of a task": rungs,
+        "A task": [{k: v for k, v in one.items() if k == "n" or k not in tests[one["task"]]} for one in looks],
+        "Figures of masks": [tests["segmentation"]],
+        "A class of masks": tests["segmentation"]["classes"],
+        "Figures of labels": [tests["multi_label"]],
+        "A label": tests["multi_label"]["labels"],
+        "Figures of numbers": [tests["regression"]],
+        "An answer of a mask": [answers["segmentation"]],
+        "An answer of labels": [answers["multi_label"]],
+        "An answer of a number": [answers["regression"]],
+    }
 
 
 def answer(*words: str, code: int = 0) -> list[Any]:
@@ -159,6 +194,11 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     (explained,) = answer(*"explain last --layer conv1 --ablate 50 --least --runs".split(), runs)
     cards = json.loads((Path(explained["folder"]) / "conv1.json").read_text(encoding="utf-8"))["cards"]
     (taken,) = answer("explain", "last", "--image", image, "--method", "grad-cam", "--sanity", "--runs", runs)
+    marked = str(discs(tmp_path_factory.mktemp("marked") / "discs", 12))
+    localized = [
+        *answer("localize", "last", "--limit", "8", "--runs", runs),
+        *answer("localize", "last", marked, "--runs", runs),
+    ]
     ((*listed,), (book,)) = *answer("models"), answer("models", "alexnet")
     recorded = "shapes --limit 120 --image-size 32 --engine torch".split()  # an ONNX engine takes seconds to build
     with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +219,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)
         (judged,), (claims,) = answer(*"study toy --runs".split(), runs), answer("study", "--list")
     (handed,) = answer("compare", f"{runs}/study")
+    run = Path(trained[-1]["run"])
     return {
+        **asked(discs(tmp_path_factory.mktemp("data") / "discs"), runs),
+        **twins(run.parent, run.name, Path(image).read_bytes()),
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
         "Several trainings together": repeated[-1:],
@@ -192,6 +235,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "An explained layer": explained["layers"],
         "A card": cards,
         "One image": [taken],
+        "localize": localized,
+        "Scored maps": [localized[1]["scored"]],
+        "A way to find objects": localized[1]["scored"]["ways"],
         "A rung": [*rungs, *moved["rungs"]],
         "transfer": [moved],
         "features": [features, moved["features"] | {k: features[k] for k in ("data", "backbone", "notes")}],
@@ -237,7 +283,7 @@ def test_the_share_of_the_peak_is_in_percent(printed: dict[str, list[Any]]) -> N
 
 def test_every_table_of_the_json_page_is_held(printed: dict[str, list[Any]]) -> None:
     headings = re.findall(r"^#+ (.+)$", PAGES["json"], re.M)
-    assert {h for h in headings if schema(h)} == set(printed)
+    assert {h for h in headings if schema(h)} == set(printed) | {"Runs of a task compared"}  # test_task_compare.py
 
 
 def test_an_answer_has_a_label_or_an_error(printed: dict[str, list[Any]]) -> None:
@@ -300,7 +346,7 @@ def test_the_python_of_the_readme_runs(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("1797 ")
     assert any(line.startswith("Prediction(path='photo.jpg', label=") for line in shown)
-    assert "Fires at" in shown[-1]
+    assert "It is above 0 at" in shown[-1]
 
 
 def test_the_index_leads_to_every_page() -> None:
@@ -343,6 +389,7 @@ EXAMPLES = [
         marks=SLOW,
     ),
     pytest.param("04_transfer.py", ["twice the images", "test: 0.9", "near: ", "features: (600, 1280)"], marks=SLOW),
+    pytest.param("05_segment.py", ["intersection over union", "test: IoU 0.", "mask: (80, 96) background"], marks=SLOW),
 ]
 
 

@@ -444,6 +444,18 @@ def test_images_loose_in_a_part_are_told(tmp_path: Path) -> None:
     assert finding.where == ("train/loose.png",)
 
 
+def test_masks_are_looked_at_as_classes_where_that_is_said(tmp_path: Path) -> None:
+    root = planted("masks-beside", tmp_path)
+    found = {}
+    for task in (None, "classification"):
+        report = examined(root, tmp_path, task=task)
+        (found[task], *_) = [f for f in report.findings if f.kind == "masks"]
+        assert report.summary["task"] == (task or "segmentation")
+    assert found[None].grade == "note"
+    assert "--task classification" in found[None].advice
+    assert found["classification"].grade == "fault"
+
+
 def test_scans_and_photographs_of_the_same_numbers_may_be_classes(tmp_path: Path) -> None:
     for i in range(20):
         for name, image in (

@@ -17,6 +17,7 @@ from convscope.canvas.figures import Drawing
 from convscope.canvas.sheets import image_grid
 from convscope.classifying import metrics
 from convscope.diagnosis.drawing import NormImage, Way, factors, norm, watched
+from convscope.evaluation import drawing
 from convscope.evaluation.drawing import calibration, confusion
 from convscope.explanation.drawing import CardRow, attributions, card_rows, map_summary, probes, stacked
 from convscope.studies.drawing import Quantity, claim, profiles
@@ -156,8 +157,17 @@ def test_curves_leave_out_what_is_missing():
 @pytest.mark.parametrize("k", [1, 2, 15, 60, 100, 120])
 def test_confusion_of_any_size(k):
     image = opened(confusion(metrics.confusion(*scored(k)), [f"species number {i}" for i in range(k)]))
-    assert k * 15 * (k <= 100) < image.width < 1900
+    assert min(k, 40 if k > 100 else k) * 15 < image.width < 1900
     assert image.height < 1900
+
+
+def test_of_very_many_classes_the_confusion_shows_those_with_most_mistakes():
+    matrix = 5 * np.eye(1000, dtype=int)
+    matrix[[700, 700, 3], [12, 901, 900]] = 9, 2, 1
+    assert drawing.most_mistaken(matrix, 3).tolist() == [12, 700, 901]
+    assert drawing.most_mistaken(matrix, 5).tolist() == [3, 12, 700, 900, 901]
+    grey = np.asarray(opened(confusion(matrix, [f"class {i}" for i in range(1000)])).convert("RGB")).astype(int)
+    assert (abs(grey - [213, 94, 0]).max(2) < 60).sum() > 300  # a mistake is as large as in any other matrix
 
 
 def test_confusion_shows_a_mistake_in_a_hundred():

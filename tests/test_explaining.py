@@ -110,7 +110,7 @@ def test_both_reach_the_known_optimum_and_say_so(cards: LayerCards, data: Datase
         assert verdict.reached == pytest.approx(optimum, rel=0.01)
         assert verdict.ratio > 1
         assert verdict.noise < verdict.best_real
-        assert verdict.words.startswith(f"{verdict.ratio:.1f}x the best exemplar")
+        assert f"reaches {verdict.ratio:.1f} times the best real one" in verdict.words
         assert "2 of 2 seeds agree" in verdict.words
 
 
@@ -180,7 +180,7 @@ def test_what_is_interrupted_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch,
     assert [s["layer"] for s in cut.summary["layers"]] == ["conv1", "conv2", "conv3"]
     resumed_overview = (run / "explain" / "overview.png").read_bytes()
     resumed = {n: (run / "explain" / f"{n}.json").read_bytes() for n in ("conv1", "conv2", "conv3")}
-    for path in (run / "explain").glob("*"):
+    for path in filter(Path.is_file, (run / "explain").rglob("*")):
         path.unlink()
     convscope.explain(str(run), count=2, ablate=0, seeds=1)
     assert {n: (run / "explain" / f"{n}.json").read_bytes() for n in resumed} == resumed

@@ -138,7 +138,12 @@ NOT_MEANT: list[tuple[Any, Any, str]] = [
     (Sequence[str] | None, [3], r"not \[3\]\.$"),
     (Mapping[str, float] | None, 3, r"^option takes a mapping of names to numbers, not 3\.$"),
     (Mapping[str, float] | None, {"rotate": "far"}, r"^option\['rotate'\] takes a number, not 'far'\.$"),
-    (Progress | None, 3, "not 3"),
+    (
+        Progress | None,
+        False,
+        r"^option takes a function \(what, done, total\) that is told .*, not False\.$",
+    ),
+    (Callable[[int], int] | None, 3, r"^option takes a function, not 3\.$"),
     (str | Path, object(), r"not an object of type object\.$"),
 ]
 

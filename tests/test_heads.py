@@ -51,6 +51,14 @@ def test_votes_are_those_of_scikit_learn():
     assert np.allclose(ours.numpy(), 0.999 * oracle.predict_proba(asked) + 0.001 / 3, atol=1e-6)
 
 
+def test_neighbours_tell_how_many_images_were_asked():
+    generator = torch.Generator().manual_seed(0)
+    told: list[tuple[int, int]] = []
+    features, fold = torch.randn(40, 6, generator=generator), torch.arange(40) // 8
+    choose_neighbours(features, torch.arange(40) % 2, fold, 2, lambda *counts: told.append(counts))
+    assert told == [(8, 40), (16, 40), (24, 40), (32, 40), (40, 40)]
+
+
 def test_neighbours_are_asked_of_other_folds_only():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(40, 6, generator=generator)

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -149,8 +150,138 @@ def test_a_terminal_has_a_bar_and_no_beat(monkeypatch: pytest.MonkeyPatch) -> No
     assert not screen.getvalue()
 
 
-def test_work_that_begins_anew_is_measured_anew() -> None:
+def test_a_line_said_within_a_bar_goes_where_the_streams_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys, "stderr", screen)
+    clock = iter(range(0, 10_000, 2))
+    with (tmp_path / "answers").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        with guarded_output():
+            for _ in range(2):  # two bars one after another are of one command
+                with progress_bar(json=False) as progress:
+                    assert progress is not None
+                    with monkeypatch.context() as patch:
+                        patch.setattr(heartbeat.time, "monotonic", lambda: float(next(clock)))
+                        for done in range(1, 6):
+                            progress("features, a block", done, 50)
+                    sys.stdout.write("an answer\n")
+    assert (tmp_path / "answers").read_text() == "an answer\n" * 2
+    said = "features: about 90 seconds for 50 images"
+    assert screen.getvalue().count(said) == 1
+    assert f"\x1b[2K{said}\n" in screen.getvalue()  # on a line that was wiped, and is its own
+
+
+def test_the_estimate_is_said_before_any_silence_and_not_within_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = piped(monkeypatch)
+    monkeypatch.setattr(heartbeat, "QUIET", 30.0)
+    clock = iter(range(0, 10_000, 2))
+    with guarded_output(), progress_bar(json=True) as progress:
+        assert progress is not None
+        sys.stdout.write("half")
+        with monkeypatch.context() as patch:
+            patch.setattr(heartbeat.time, "monotonic", lambda: float(next(clock)))
+            for done in range(5):
+                progress("features", done, 5000)
+        time.sleep(0.05)
+        assert pipe.getvalue() == "half"
+        sys.stdout.write(" a line\n")
+        assert _within(20, lambda: pipe.getvalue().endswith("features: about 6 hours for 5,000 images\n"))
+        time.sleep(0.05)
+    assert pipe.getvalue().count("about") == 1
+
+
+def test_what_is_over_before_its_estimate_was_said_is_not_promised() -> None:
+    said: list[str] = []
+    beat = Heartbeat(said.append)
+    beat._estimates.append("features: about 3 minutes")
+    beat.forget()
+    assert not beat._due()
+
+
+def steps(seconds: list[float], *, first: int = 0) -> list[tuple[float, int]]:
+    """(when, how many are done): before the first step, and after each."""
+    return [(sum(seconds[:n]), first + n) for n in range(len(seconds) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("what", "total", "moves", "said", "at"),
+    [
+        ("features", 50_000, steps([0.004] * 5000), "features: about 3 minutes for 50,000 images", 3.0),
+        ("training 20 epochs, epoch 1", 14_400, steps([0.05] * 100), "training 20 epochs: about 12 minutes", 3.0),
+        ("Jacobians, conv1", 9, steps([4.0] * 9), "Jacobians: about 30 seconds left", 8.0),
+        ("decoding", 1000, steps([0.004] * 1000), "", 0.0),  # short
+        ("decoding", 1000, steps([0.04] * 100), "decoding: about 40 seconds for 1,000 images", 3.0),
+        ("decoding", 1000, steps([60.0] + [0.04] * 200), "decoding: about 40 seconds for 1,000 images", 63.0),
+        ("decoding", 1000, steps([60.0] + [0.004] * 999), "", 0.0),  # slow in its first step only
+        ("decoding", 1000, steps([0.04, 20.0] + [0.04] * 200), "decoding: about 40 seconds for 1,000 images", 23.1),
+        ("features", 1000, steps([0.0625] * 90, first=600), "features: about 20 seconds left for 352 images", 3.0),
+        ("study", 40, steps([0.01] * 12 + [30.0] * 9), "study: about 12 minutes left", 90.1),  # 12 were done before
+        ("study", 40, steps([2.0, 8.0] * 9), "study: about 4 minutes", 20.0),  # never alike: the mean of all
+        ("study", 99, steps([0.1] * 20 + [90.0] + [0.1] * 70), "", 0.0),  # slow once, later: nothing is promised of it
+        ("study", 40, steps([2.0**n for n in range(8)]), "", 0.0),  # slower and slower: nobody knows
+        ("cards", 1, steps([30.0]), "", 0.0),
+        ("cards", 0, steps([30.0] * 4), "", 0.0),  # nobody knows how many
+        ("cards", 2, steps([30.0] * 2), "", 0.0),  # nothing is left once it is measured
+    ],
+)  # fmt: skip
+def test_how_long_it_takes_is_said_once_and_early_where_it_is_long(  # noqa: PLR0913 - pytest fills the last
+    what: str, total: int, moves: list[tuple[float, int]], said: str, at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now)
+    pace, heard = Pace(), []
+    for now, done in moves:
+        estimate = pace.move(what, done, total)[1]
+        heard += [(estimate, pytest.approx(now, abs=0.1))] if estimate else []
+    assert heard == ([(said, at)] if said else [])
+
+
+def test_an_estimate_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the pace, what is said is what the rest takes, as far as rounding goes."""
+    now = 0.0
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now)
+    units = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
+    for seconds in (0.02, 0.07, 0.3, 2.0, 9.0, 100.0):
+        pace = Pace()
+        for done in range(1000):
+            now = seconds * done
+            if estimate := pace.move("work", done, 1000)[1]:
+                amount, unit = estimate.split("about ")[1].split()[:2]
+                assert float(amount) * units[unit] == pytest.approx(seconds * (1000 - done), rel=0.25)
+                break
+        else:
+            raise AssertionError(f"{seconds} s a step were not told")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(11, "10 seconds"), (94, "90 seconds"), (96, "2 minutes"), (5000, "83 minutes"), (7200, "2 hours"),
+     (100_000, "28 hours"), (172_800, "2 days")],
+)  # fmt: skip
+def test_a_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
+    assert heartbeat.in_words(seconds) == said
+
+
+def test_each_stage_is_told_once_and_another_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now)
+    pace, heard = Pace(), []
+    for total in (100, 100, 200):  # the second time it is the same again, the third time it is more
+        for done in range(1, 50):
+            now += 1.0
+            heard.append(pace.move("decoding", done, total)[1])
+    assert list(filter(None, heard)) == [
+        "decoding: about 2 minutes for 100 images",
+        "decoding: about 3 minutes for 200 images",
+    ]
+
+
+def test_work_that_begins_anew_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 10.0, 30.0])
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
     pace = Pace()
-    pace.left("decoding", 500, 1000)
-    assert pace.left("decoding", 3, 1000) == ""
-    assert pace.first["decoding"][0] == 3
+    left = [pace.move("decoding", done, 1000)[0] for done in (500, 600, 3, 23)]
+    assert left == ["", "0:04 left", "", "16:17 left"]

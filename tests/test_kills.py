@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from kill_points import Ended, Killer, killing, remains
+from small_targets import discs
 
 KILLED = -9
 TRAIN = "--width 4 --image-size 16 --epochs 2"
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, int]] = {
     "transfer without a name": ("", TRANSFER, 2),
     "transfer with cards": ("", f"{TRANSFER} --name t --cards", 2),
     "transfer with a budget": ("", f"{TRANSFER} --name t --budget 5", 5),
+    "transfer to masks": ("", "transfer MASKED --image-size 64 --engine torch --name t --budget 5", 5),
 }
 
 
@@ -46,8 +48,9 @@ def killer() -> Iterator[Killer]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 small images of two classes, with an own test folder."""
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    """24 small images of two classes, with an own test folder; beside them as many with masks."""
+    root, rng = tmp_path_factory.mktemp("data") / "images", np.random.default_rng(0)
+    discs(root.parent / "masked", 24)
     for part, count in (("train", 8), ("test", 4)):
         for name in ("checks", "stripes"):
             (root / part / name).mkdir(parents=True)
@@ -91,7 +94,9 @@ def undisturbed(killer: Killer, images: Path, tmp_path_factory: pytest.TempPathF
 
 
 def _words(name: str, images: Path) -> list[list[str]]:
-    return [[word.replace("IMAGES", str(images)) for word in line.split()] for line in COMMANDS[name][:2]]
+    places = {"IMAGES": str(images), "MASKED": str(images.parent / "masked")}
+    lines = [line.split() for line in COMMANDS[name][:2]]
+    return [[next((w.replace(k, p) for k, p in places.items() if k in w), w) for w in line] for line in lines]
 
 
 def kill_and_go_on(killer: Killer, whole: Undisturbed, folder: Path, last: int | str) -> Ended:
@@ -125,6 +130,9 @@ def kill_and_go_on(killer: Killer, whole: Undisturbed, folder: Path, last: int |
         ("explain", "explain/conv3.json"),
         ("transfer", "t/classifier.safetensors"),
         ("transfer", "t/transfer/test.json"),
+        ("transfer to masks", "transfer/last-stage.safetensors x2"),  # after its first epoch
+        ("transfer to masks", "transfer/full.safetensors x2"),
+        ("transfer to masks", "t/transfer/test.json"),
     ],
 )
 def test_killed_after_a_file_it_goes_on(killer: Killer, undisturbed, tmp_path: Path, name: str, file: str) -> None:

@@ -63,6 +63,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "diagnose, run as path": lambda h: convscope.diagnose(any_kind(h / "runs" / "r"), h / "photos"),
     "explain, run as path": lambda h: convscope.explain(any_kind(h / "runs" / "r"), h / "photos", **LITTLE),
     "explain an image": lambda h: convscope.explain_image(any_kind(h / "runs" / "r"), h / IMAGE, h / "photos"),
+    "localize, run as path": lambda h: convscope.localize(any_kind(h / "runs" / "r"), text(h / "photos"), target="ant"),
     "similar, paths": lambda h: convscope.similar(any_kind(h / "runs" / "r"), h / IMAGE, h / "photos", engine="torch"),
     "similar, text": lambda h: convscope.similar(
         str(h / "runs" / "r"), str(h / IMAGE), str(h / "photos"), engine="torch"

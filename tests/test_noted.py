@@ -28,6 +28,7 @@ from convscope.datasets.named_before import remember
 from convscope.noted import Noted
 from convscope.storage import LONGEST_NAME, commit_bytes, commit_json, folder_name, read_json, shortened
 from convscope.studies.report import StudyReport
+from small_targets import discs
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "flip": "none"}
 LITTLE: dict[str, Any] = {"layer": "conv1", "seeds": 0, "ablate": 0}
@@ -88,6 +89,15 @@ def adopted(h: Home) -> Any:
     return convscope.adopt("resnet20", width=4, input_size=16, mean=(0.5,) * 3, std=(0.25,) * 3, **given)
 
 
+def masked(h: Home) -> Any:
+    """A transfer to masks, one of which cannot be read."""
+    root = discs(h.folder / "masked", 24)
+    shutil.copy(root / "images" / "0.png", root / "images" / f"{BAD}.png")
+    (root / "masks" / f"{BAD}.png").write_bytes(b"")
+    return convscope.transfer(root, runs=h.folder / "more", name="m", quick=True, **{**STORE, "image_size": 64})
+
+
+NAMING_BAD = "train evaluate explain explain_image diagnose features transfer transfer_to_masks study".split()
 OUTCOME = {"claim": "width", "verdict": "holds", "notes": [f"one arm of {BAD} diverged."]}
 STORE: dict[str, Any] = {"image_size": 32, "engine": "torch", "bad_images": "skip"}
 REPORTS: dict[str, Callable[[Home], Any]] = {
@@ -96,10 +106,12 @@ REPORTS: dict[str, Callable[[Home], Any]] = {
     "predict": lambda h: convscope.predict(h.run, h.image, views="flip"),
     "explain": lambda h: convscope.explain(h.run, **LITTLE),
     "explain_image": lambda h: convscope.explain_image(h.run, h.image, methods="cam"),
+    "localize": lambda h: convscope.localize(h.run, h.photos),
     "diagnose": lambda h: convscope.diagnose(h.run, images=1),
     "doctor": lambda h: convscope.doctor(h.photos, labels=False, runs=h.folder / "more"),
     "features": lambda h: convscope.features(h.photos, **STORE),
     "transfer": lambda h: convscope.transfer(h.photos, runs=h.folder / "more", name="t", **STORE),
+    "transfer_to_masks": masked,
     "similar": lambda h: convscope.similar(h.run, h.image, h.photos, engine="torch"),
     "adopt": adopted,
     "report": lambda h: convscope.report(h.run),
@@ -111,7 +123,7 @@ REPORTS: dict[str, Callable[[Home], Any]] = {
 
 
 def test_no_command_is_forgotten() -> None:
-    assert REPORTS.keys() - {"explain_image"} == COMMANDS.keys() - {"demo"}
+    assert REPORTS.keys() - {"explain_image", "transfer_to_masks"} == COMMANDS.keys() - {"demo", "serve"}
 
 
 @pytest.mark.parametrize("command", REPORTS)
@@ -127,7 +139,18 @@ def test_a_report_holds_its_notes_and_a_notebook_shows_them(home: Home, command:
     assert len(shown) < 2_000_000
     words = re.sub("<[^>]*>", " ", shown)
     assert sum(c.isdigit() for c in words) > 0 or command in ("study", "models")
-    if command in ("train", "evaluate", "explain", "explain_image", "diagnose", "features", "transfer", "study"):
+    if command in (
+        "train",
+        "evaluate",
+        "explain",
+        "explain_image",
+        "localize",
+        "diagnose",
+        "features",
+        "transfer",
+        "transfer_to_masks",
+        "study",
+    ):
         assert BAD in " ".join(report.notes)
     if command not in ("predict", "models"):
         assert "written to" in shown

@@ -30,6 +30,7 @@ IN_PYTHON = {
     "evaluate",
     "predict",
     "explain",
+    "localize",
     "diagnose",
     "doctor",
     "features",

@@ -7,17 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
 import convscope
 from convscope.classifying.classifier import Classifier
-from convscope.classifying.prediction import UNMIRRORED, VIEWS, find_views, logits, predict, view_logits
+from convscope.classifying.intervals import wilson
+from convscope.classifying.prediction import (
+    PIXEL_BATCH,
+    UNMIRRORED,
+    VIEWS,
+    each_pass,
+    find_views,
+    logits,
+    predict,
+    view_logits,
+)
 from convscope.datasets.dataset import assemble
 from convscope.datasets.shapes import load_shapes
 from convscope.errors import UnknownName
 from convscope.evaluation.scoring import evaluate
 from convscope.images.preprocess import Preprocess, to_tensor
 from convscope.models.architecture import Architecture
+from convscope.models.pixel_network import PixelNetwork
 
 PREPROCESS = Preprocess(32, "crop", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -89,6 +101,13 @@ def test_both_numbers_are_told() -> None:
     assert plain.view_scores is None
     assert both.view_scores is not None
     assert both.scores == plain.scores, "the first number does not depend on the views"
+    images = data.preprocess.normalise(torch.from_numpy(data.images[both.index]).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        mean = (network(images) + network(images.flip(3))) / 2
+    labels = both.labels.numpy()
+    assert both.view_scores.loss == pytest.approx(log_loss(labels, mean.double().softmax(1), labels=range(6)), rel=1e-5)
+    right = round(accuracy_score(labels, mean.argmax(1)) * len(labels))
+    assert both.view_scores.top1 == wilson(right, len(labels))
     assert both.view_scores.loss != both.scores.loss
     with pytest.raises(UnknownName, match=r"no views named 'flop'\. Did you mean 'flip'"):
         evaluate(classifier, data, "all", views="flop")
@@ -102,6 +121,9 @@ def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, images: n
     classifier = Classifier(network, ("a", "b", "c"), PREPROCESS, Architecture("x", 32))
     source = [("p", tmp_path / "p.png")]
     (plain,), (viewed,) = predict(classifier, source), predict(classifier, source, views="flip")
+    told: list[tuple[int, int]] = []
+    predict(classifier, 70 * source, progress=lambda *at: told.append(at))
+    assert told == [(64, 70), (70, 70)]
     assert plain.to_json()["one_view"] is None
     assert viewed.to_json()["one_view"] == {"label": plain.label, "probability": plain.probability}
     assert viewed.probability != plain.probability
@@ -110,8 +132,25 @@ def test_a_prediction_tells_the_answer_to_one_view_too(tmp_path: Path, images: n
 def test_a_network_that_saw_no_mirrored_images_is_shown_none(tmp_path: Path) -> None:
     options = {"limit": 120, "width": 4, "epochs": 1}
     run = convscope.train("digits", runs=tmp_path, **options).run
-    summary = convscope.evaluate(str(run.folder), views="flip-shift").summary
+    told: list[tuple[str, int, int]] = []
+    made = convscope.evaluate(str(run.folder), views="flip-shift", progress=lambda *at: told.append(at))
+    summary = made.summary
+    assert ("evaluating", summary["n"], summary["n"]) in told
     assert summary["views"] == "shift"
     assert any("trained without mirrored images" in note for note in summary["notes"])
     assert summary["views_low"] <= summary["views_top1"] <= summary["views_high"]
     assert convscope.evaluate(str(run.folder)).summary["views_top1"] is None
+
+
+def test_a_network_that_answers_for_pixels_sees_fewer_images_at_once():
+    images, seen = np.zeros((40, 32, 32, 3), np.uint8), []
+
+    def act(here: np.ndarray, inputs: torch.Tensor) -> None:
+        seen.append((here.tolist(), len(inputs)))
+
+    each_pass(PixelNetwork(nn.Identity(), nn.Identity()), images, PREPROCESS, np.arange(40), act)
+    assert [count for _, count in seen] == [PIXEL_BATCH, PIXEL_BATCH, 40 - 2 * PIXEL_BATCH]
+    assert [i for here, _ in seen for i in here] == list(range(40))
+    seen.clear()
+    each_pass(nn.Identity(), images, PREPROCESS, np.arange(40), act)
+    assert [count for _, count in seen] == [40]

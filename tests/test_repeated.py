@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from convscope import cli
 from convscope.classifying.intervals import over_seeds, wilson
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, LockedError, UsageError
+from convscope.training import cli as training_cli
 from convscope.training.runs import find_run
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 200}
@@ -85,6 +87,20 @@ def test_what_was_stopped_goes_on_by_the_common_name(tmp_path: Path, capsys: pyt
     assert find_run("d-seed-2", tmp_path).recipe().loop.seed == 2
 
 
+def test_the_bar_tells_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(training_cli, "progress_bar", lambda json: nullcontext(lambda *at: told.append(at)))
+    options = "--model resnet20 --width 4 --image-size 16 --epochs 2 --limit 200 --batch-size 32".split()
+    assert cli.run(["train", "digits", *options, "--seeds", "2", "--runs", str(tmp_path)]) == 0
+    steps = [(done, total) for what, done, total in told if what.startswith("2 trainings of 2 epochs, number ")]
+    assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
+    assert {total for _, total in steps} == {len(steps)}
+    told.clear()
+    assert cli.run(["train", "digits", *options, "--patience", "9", "--runs", str(tmp_path)]) == 0
+    assert told[-1] == (told[-1][0], len(steps) // 2, len(steps) // 2)
+    assert told[-1][0].startswith("training up to 2 epochs, epoch 2, loss ")
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -121,7 +137,8 @@ def test_the_interval_over_seeds_is_welchs_with_the_images() -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
     with pytest.raises(DataError):
         over_seeds([0.5], 10)
-    assert over_seeds([1.0, 1.0], 10).value == 1.0
+    for value in (0.0, 1.0):  # that all are right is no certainty
+        assert over_seeds([value, value], 10) == wilson(round(10 * value), 10)
 
 
 def test_the_interval_over_seeds_holds_the_truth() -> None:

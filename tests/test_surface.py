@@ -33,6 +33,11 @@ PUBLIC = [
     "PageReport",
     "SimilarReport",
     "StudyReport",
+    "Labels",
+    "Mask",
+    "Number",
+    "TaskEvaluationReport",
+    "TaskReport",
     "TrainReport",
     "TransferReport",
     "adopt",
@@ -50,6 +55,8 @@ PUBLIC = [
     "keras_callback",
     "lightning_callback",
     "load_dataset",
+    "localize",
+    "LocalizeReport",
     "model_table",
     "open_classifier",
     "predict",
@@ -63,6 +70,7 @@ PUBLIC = [
     "trainer_callback",
     "transfer",
     "watching",
+    "write_site",
 ]
 
 

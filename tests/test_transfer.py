@@ -15,12 +15,16 @@ from PIL import Image
 import convscope
 from convscope import cli
 from convscope.classifying.classifier import Classifier
+from convscope.classifying.intervals import wilson
 from convscope.datasets.corrections import Correction, write_corrections
 from convscope.datasets.named_before import remember
 from convscope.datasets.registry import load_dataset
-from convscope.errors import DataError, LockedError, UsageError
+from convscope.errors import DataError, LockedError, Untrained, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
+from convscope.page.network_view import network_page
+from convscope.page.run_view import run_page
+from convscope.page.served import Served
 from convscope.storage import file_hash
 from convscope.training.runs import Run
 from convscope.transfer_learning.ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare, fcnn_rung
@@ -65,6 +69,20 @@ def test_the_summary_answers_what_was_asked(report):
     assert "twice the images" in s["sentence"]
     assert {f["name"] for f in s["filters"]} == {"checks", "noise", "stripes"}
     assert s["filters"][0]["layer"] == "conv_head"
+
+
+def test_the_summarys_shares_are_counted_again(report, images: Path):
+    s = report.summary
+    answers = convscope.predict(report.run, images / "test")
+    right = [Path(answer["path"]).parent.name == answer["label"] for answer in (one.to_json() for one in answers)]
+    wanted = wilson(sum(right), 18)
+    assert (s["test_top1"], s["test_low"], s["test_high"], s["test_n"]) == (*vars(wanted).values(),)[:4]
+    best = next(rung for rung in report.rungs if rung.name == s["best"])
+    wanted = wilson(sum(best.correct.tolist()), len(best.correct))
+    assert (s["val_top1"], s["val_low"], s["val_high"], s["val_n"]) == (*vars(wanted).values(),)[:4]
+    wide = len(report.features[np.arange(1)][0])
+    counts = {rung["name"]: rung["parameters"] for rung in s["rungs"]}
+    assert (counts["k-NN"], counts["head"]) == (0, 3 * (wide + 1))
 
 
 def test_every_second_is_said(report):
@@ -166,6 +184,43 @@ def test_the_test_images_score_the_same_by_the_one_evaluation_pass(report, image
     assert again.summary["top1"] == report.summary["test_top1"]
     assert again.summary["loss"] == pytest.approx(report.test.loss, abs=1e-3)
     assert len(report.run.openings()) == 2
+
+
+def test_its_page_shows_an_evaluation_as_that_of_a_training_does(report, images: Path, tmp_path: Path):
+    shutil.copytree(report.run.folder, tmp_path / "t", ignore=shutil.ignore_patterns("evaluate"))
+    convscope.evaluate("t", images, runs=tmp_path)
+    page, card = ((tmp_path / "t" / name).read_text(encoding="utf-8") for name in ("report.html", "README.md"))
+    for shown in ("The ladder", "confusion matrix", "reliability diagram of the", "Answer only the surest images"):
+        assert shown in page
+    assert ("The most confident mistakes" in page) == (report.summary["test_top1"] < 1)
+    assert "How far its probabilities can be believed" not in page, "that is for a run nobody has evaluated"
+    assert "the way that is kept" in page
+    assert "epoch that is kept" not in page
+    assert "convscope train" not in card
+    served = run_page(Served(tmp_path), "t")
+    assert [found["figures"]["part"] for found in served["evaluations"]] == ["test"]
+    assert "calibration" in served["evaluations"][0]["drawings"]
+    assert served["recipe"] is None
+    assert next(row["what"] for row in served["choices"]) == "the weights of the backbone"
+    before = (tmp_path / "t" / "report.html").read_bytes()
+    assert convscope.report("t", runs=tmp_path).page.read_bytes() == before
+
+
+def test_why_a_transfers_page_cannot_be_written_is_said(report, tmp_path: Path):
+    run = Run(shutil.copytree(report.run.folder, tmp_path / "t"))
+    (run.folder / "transfer" / "page.json").unlink()
+    with pytest.raises(UsageError, match=r"left its page, .*report\.html, and not what that was written from"):
+        convscope.report(run.folder)
+    served = run_page(Served(tmp_path), "t")
+    assert served["recipe"] is None
+    assert next(row["what"] for row in served["choices"]) == "the weights of the backbone"
+    (run.folder / "transfer" / "transfer.json").unlink()
+    with pytest.raises(UsageError, match="its transfer is not finished, and the same command goes on with it"):
+        convscope.report(run.folder)
+    (run.folder / "classifier.safetensors").unlink()
+    with pytest.raises(Untrained, match="its transfer is not finished"):
+        run.classifier()
+    assert "its transfer is not finished" in network_page(Served(tmp_path), "t")["problem"]
 
 
 def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):

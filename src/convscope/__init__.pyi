@@ -22,8 +22,14 @@ from .evaluation.opening import open_classifier as open_classifier
 from .evaluation.page_command import PageReport as PageReport
 from .evaluation.page_command import report as report
 from .evaluation.report import EvaluationReport as EvaluationReport
+from .evaluation.task_answers import Labels as Labels
+from .evaluation.task_answers import Mask as Mask
+from .evaluation.task_answers import Number as Number
+from .evaluation.task_report import TaskEvaluationReport as TaskEvaluationReport
 from .explanation.command import explain as explain
 from .explanation.image_command import explain_image as explain_image
+from .explanation.localize_command import localize as localize
+from .explanation.localize_report import LocalizeReport as LocalizeReport
 from .explanation.report import ExplainReport as ExplainReport
 from .exporting.command import ExportReport as ExportReport
 from .exporting.command import export as export
@@ -37,6 +43,7 @@ from .inspection.report import DoctorReport as DoctorReport
 from .models.command import model_table as model_table
 from .models.registry import MODELS as MODELS
 from .named_recipes import RECIPES as RECIPES
+from .page.site import write_site as write_site
 from .recipes import AUGMENTS as AUGMENTS
 from .recipes import Recipe as Recipe
 from .studies.command import study as study
@@ -51,4 +58,5 @@ from .training.report import TrainReport as TrainReport
 from .training.watching import watching as watching
 from .transfer_learning.command import transfer as transfer
 from .transfer_learning.report import TransferReport as TransferReport
+from .transfer_learning.task_report import TaskReport as TaskReport
 from .version import __version__ as __version__

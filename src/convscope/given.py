@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError
+from .progress import Progress
 from .storage import expanded
 
 P = ParamSpec("P")
 R = TypeVar("R")
-WORDS = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "True or False"}
+WORDS: dict[Any, str] = {
+    str: "a string",
+    Path: "a path",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    Progress: "a function (what, done, total) that is told how far the work is",
+}
 SEVERAL = (Sequence, Iterable)  # collections.abc's, as they are declared
 
 
@@ -132,6 +140,8 @@ def _words(declared: Any) -> str:
             said.append(f"{len(get_args(kind))} numbers")
         elif get_origin(kind) is Mapping:
             said.append("a mapping of names to numbers")
+        elif get_origin(kind) is Callable:
+            said.append(WORDS.get(kind, "a function"))
         elif isinstance(kind, type) and kind is not type(None):
             said.append(WORDS.get(kind, kind.__name__))
     said = [*dict.fromkeys(said), *(["several of these"] if several else [])]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import LockedError
-from .storage import commit_text, discard, make_folder, storage_error
+from .storage import commit_text, discard, is_alive, make_folder, storage_error
+
+_HOLDER = re.compile(r"process (\d+) on (.+)")
 
 # --------------------------------------------------------------------------------------------------------- locks
 
@@ -37,6 +40,22 @@ def lock(folder: Path, what: str) -> Iterator[None]:
     finally:
         discard(holder)
         guard.release()
+
+
+def check_unheld(folder: Path, what: str) -> None:
+    """LockedError where another process holds ``folder``: told before work that would only come to that."""
+    if holder(folder) is not None:  # a process's number may be another's by now: the lock itself says
+        with lock(folder, what):
+            pass
+
+
+def holder(folder: Path) -> str | None:
+    """Who works in ``folder`` now, in words; None where nobody does. Nothing is locked to find out."""
+    told = _read_holder(folder / ".lock-holder")
+    found = _HOLDER.fullmatch(told)
+    if found is None or (found[2] == socket.gethostname() and not is_alive(int(found[1]))):
+        return None
+    return told
 
 
 def _read_holder(path: Path) -> str:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 Progress = Callable[[str, int, int], None]  # (what is done, how many are done, of how many)
+Counted = Callable[[int, int], None]  # the same, of work that does not know its own name
+
+
+def counted(progress: Progress | None, what: str) -> Counted | None:
+    """A Progress for work that is named by whoever calls it; None where nobody listens."""
+    return partial(progress, what) if progress else None
 
 
 class Laps:

@@ -294,13 +294,14 @@ def sweep_temporaries(folder: Path) -> int:
     removed = 0
     for path in folder.glob(".*.tmp-*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not _alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             discard(path)
             removed += 1
     return removed
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine; where that cannot be asked, True."""
     if os.name == "nt":  # there os.kill ends a process, whatever the signal
         return True
     try:

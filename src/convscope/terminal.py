@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import InterruptedRun, StorageError
-from .heartbeat import Heartbeat, Pace
+from .heartbeat import BEAT, Heartbeat, Pace
 from .storage import finite
 from .visible import visible, visible_lines
 
@@ -45,6 +45,7 @@ class Output:
         self.stream = stream
         self.lost: OSError | None = None
         self.heartbeat: Heartbeat | None = None
+        self.pace = Pace()  # of the bars that are shown here one after another
         with suppress(AttributeError, ValueError, OSError):  # a stream of a notebook's, or one that is closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
 
@@ -128,7 +129,13 @@ def _heartbeat(streams: list[Output | None]) -> Iterator[None]:
     if errors is None or console(stderr=True).is_terminal:
         yield
         return
-    beat = Heartbeat(errors.write)
+
+    def say(line: str) -> None:
+        errors.write(line)
+        if BEAT in os.environ and isinstance(errors.lost, BrokenPipeError):
+            os.kill(os.getpid(), signal.SIGTERM)  # who began it and showed it is gone, and nobody else can end it
+
+    beat = Heartbeat(say)
     for stream in filter(None, streams):
         stream.heartbeat = beat
     with beat.beating():
@@ -139,6 +146,13 @@ def command_seconds() -> float | None:
     """Seconds since the command began, its start-up with them; None where none is running, as in a notebook."""
     beat = getattr(sys.stderr, "heartbeat", None)
     return time.monotonic() - beat.began if beat else None
+
+
+def rest() -> None:
+    """Say nothing more of how far the work is: what follows has no end to wait for."""
+    beat = getattr(sys.stderr, "heartbeat", None)
+    if beat:
+        beat.rest()
 
 
 def console(*, stderr: bool = False, **options: Any) -> Console:
@@ -176,7 +190,7 @@ def print_notes(notes: Iterable[str]) -> None:
         print(f"note: {visible(note)}", file=sys.stderr)
 
 
-def percent(row: dict[str, Any], prefix: str) -> str:
+def percent(row: Mapping[str, Any], prefix: str) -> str:
     value = row[f"{prefix}_top1"] if prefix else row["top1"]
     low, high = (row[f"{prefix}_{end}"] if prefix else row[f"top1_{end}"] for end in ("low", "high"))
     return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
@@ -203,12 +217,15 @@ def progress_bar(json: bool) -> Iterator[Moving | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=shown, transient=True) as bars:
+    pace = sys.stderr.pace if isinstance(sys.stderr, Output) else Pace()
+    both = console().is_terminal  # else what goes to a file would go to the terminal, above the bar
+    with Progress(*columns, console=shown, transient=True, redirect_stdout=both) as bars:
         task = bars.add_task("", total=None, left="")
-        pace = Pace()
 
         def move(what: str, done: int, total: int) -> None:
-            left = pace.left(what, done, total)
+            left, said = pace.move(what, done, total)
+            if said:
+                bars.console.print(visible(said), markup=False, highlight=False, soft_wrap=True)
             bars.update(task, description=visible(what), completed=done, total=total or None, left=left)
 
         yield move

@@ -21,7 +21,7 @@ def page(template: Path, names: Sequence[str] = (), **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     folders = FileSystemLoader([template.parent, Path(__file__).parent])
-    environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=_shown)
+    environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=visible_value)
     leftward = sorted({name for name in names if figures.leftward(name)}, key=len, reverse=True)
     environment.filters["told"] = functools.partial(_told, leftward)
     return environment.get_template(template.name).render(values)
@@ -35,7 +35,7 @@ def _told(names: Sequence[str], text: str) -> Any:
     return Markup("").join(shown)
 
 
-def _shown(value: Any) -> Any:
+def visible_value(value: Any) -> Any:
     """What a page shows of a value: of a text, its control characters written out."""
     return visible_lines(value) if type(value) is str else value
 

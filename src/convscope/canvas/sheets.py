@@ -57,11 +57,13 @@ def image_grid(  # noqa: PLR0913 - what stands around the images, each by its na
     heading: str | None = None,
     row_labels: Sequence[str] | None = None,
     note: str = "",
+    cell: int | None = None,
 ) -> Drawing:
     """A sheet of images (N, H, W, 1 or 3) uint8, row by row, each under its title (N of them, or none at all).
 
     Small images are enlarged a whole number of times without smoothing. A title takes two lines at most and is
-    broken after an arrow or a space; a row without titles leaves no room for them. A ``note`` stands below all.
+    broken after an arrow or a space; a row without titles leaves no room for them. A ``note`` stands below all. An
+    image's longer side is about ``cell`` pixels, by default TITLED or UNTITLED.
     ValueError: shapes that do not fit.
     """
     images = np.asarray(images_NHWC)
@@ -72,7 +74,7 @@ def image_grid(  # noqa: PLR0913 - what stands around the images, each by its na
     if len(titles) not in (0, n) or len(row_labels or ()) not in (0, rows):
         raise ValueError(f"{len(titles)} titles, {len(row_labels or ())} row labels, {n} images, {rows} rows")
     figure, margin, gap, line = new_figure(100, 100), 12, 10, 18
-    cells = [_enlarge(image, TITLED if any(titles) else UNTITLED) for image in images]
+    cells = [_enlarge(image, cell or (TITLED if any(titles) else UNTITLED)) for image in images]
     high, wide = cells[0].shape[:2]
     texts = [two_lines(figure, plain(title), wide) for title in titles] or [""] * n
     label_texts = [plain(label) for label in row_labels or ()]

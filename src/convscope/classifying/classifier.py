@@ -23,17 +23,24 @@ from ..visible import visible
 from .description import check_description
 
 FILE_NAME = "classifier.safetensors"
+CLASSES = "classification"  # the task of one class of several an image
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What ``save`` writes and ``load`` reads. ``network`` maps (N, 3, S, S) to logits (N, K)."""
+    """What ``save`` writes and ``load`` reads. ``network`` maps (N, 3, S, S) to logits (N, K).
+
+    What is asked of an image may be another ``task`` than its one class: then ``class_names`` are those of what is
+    told, ``settings`` turn outputs into answers, and the outputs may be (N, K, S, S), a class for each pixel.
+    """
 
     network: torch.nn.Module
     class_names: tuple[str, ...]
     preprocess: Preprocess
     architecture: Architecture
     provenance: dict[str, Any] = field(default_factory=dict)
+    task: str = CLASSES
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def faster(self) -> Forwards:
         """What computes for layers instead (see ``taps.computing_by``), as its training found faster.
@@ -59,6 +66,7 @@ class Classifier:
             "classes": list(self.class_names),
             "preprocess": self.preprocess.to_dict(),
             "provenance": self.provenance,
+            **({} if self.task == CLASSES else {"task": self.task, "settings": self.settings}),
         }
         commit_tensors(path, self.network.state_dict(), meta)
         commit_json(path.with_suffix(".json"), meta)
@@ -109,4 +117,6 @@ class Classifier:
             preprocess=preprocess,
             architecture=architecture,
             provenance=described["provenance"],
+            task=meta.task,
+            settings=meta.settings,
         )

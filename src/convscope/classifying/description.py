@@ -35,7 +35,7 @@ class DescribedData(Schema):
 class DescribedSeal(Schema):
     """The parity seal's logits."""
 
-    logits: list[list[float]]
+    logits: list[list[float]] | list[list[list[list[float]]]]
 
 
 class DescribedOrigin(Schema):
@@ -59,6 +59,8 @@ class DescribedClassifier(Schema):
     classes: Annotated[list[str], Field(min_length=1)]
     preprocess: dict[str, Any]
     provenance: DescribedOrigin
+    task: Annotated[str, Field(max_length=100)] = "classification"
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 def check_description(meta: dict[str, Any], path: Path) -> DescribedClassifier:

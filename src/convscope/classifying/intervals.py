@@ -10,6 +10,8 @@ import numpy as np
 
 from ..errors import DataError
 
+SURE = 0.05  # the chance of such a difference between equals, below which two are said to differ
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,6 +36,35 @@ class PairedTest:
     low: float
     high: float
     p: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The accuracy of ``a`` minus that of ``b`` on the same ``n`` images, its interval, and the test it rests on."""
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    method: str
+
+    def sentence(self) -> str:
+        """What the difference says."""
+        p = f"p = {self.p:.2g}" if self.p >= 0.001 else "p under 0.001"
+        if self.p >= SURE:
+            return (
+                f"{self.a} and {self.b} do not differ ({p}, n = {self.n:,}): "
+                f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]."
+            )
+        better, worse = (self.a, self.b) if self.difference > 0 else (self.b, self.a)
+        low, high = (self.low, self.high) if self.difference > 0 else (-self.high, -self.low)
+        return (
+            f"{better} is better than {worse} by {100 * abs(self.difference):.1f} points "
+            f"[{100 * low:.1f}, {100 * high:.1f}] ({p}, n = {self.n:,})."
+        )
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -66,7 +97,7 @@ def over_seeds(accuracies: Sequence[float], n: int) -> Interval:
 
     Its variance is that between seeds over R, plus p (1 - p) / n of the images, which seeds do not average away; t has
     Satterthwaite's degrees of freedom. A little too wide rather than too narrow: networks of other seeds do not all
-    miss the same images. DataError for fewer than two.
+    miss the same images. Where all images are right, or none is, it is Wilson's. DataError for fewer than two.
     """
     from scipy.stats import t  # slow to import
 
@@ -76,7 +107,9 @@ def over_seeds(accuracies: Sequence[float], n: int) -> Interval:
     mean = float(values.mean())
     seeds, images = float(values.var(ddof=1)) / len(values), mean * (1 - mean) / n
     total = seeds + images
-    freedom = total**2 / (seeds**2 / (len(values) - 1) + images**2 / max(1, n - 1)) if total else 1.0
+    if not total:
+        return wilson(round(mean * n), n)
+    freedom = total**2 / (seeds**2 / (len(values) - 1) + images**2 / max(1, n - 1))
     reach = float(t.ppf(0.975, freedom)) * math.sqrt(total)
     return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach), n, method="t")
 
@@ -98,6 +131,12 @@ def paired_test(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
     low, high = _newcombe(both, a_only, b_only, neither)
     p = float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0
     return PairedTest(len(a), a_only, b_only, (a_only - b_only) / len(a), low, high, p)
+
+
+def difference_of(a: tuple[str, np.ndarray], b: tuple[str, np.ndarray]) -> Difference:
+    """The difference between two classifiers, each with its name and which images it answers right, by paired_test."""
+    found = paired_test(a[1], b[1])
+    return Difference(a[0], b[0], found.n, found.difference, found.low, found.high, found.p, "mcnemar")
 
 
 def _newcombe(both: int, a_only: int, b_only: int, neither: int) -> tuple[float, float]:

@@ -254,15 +254,16 @@ def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> E
         confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
         calibration=calibration(logits, labels),
         coverage=coverage(logits, labels),
-        mistakes=_mistakes(logits, labels),
+        mistakes=mistakes_of(logits, labels),
     )
 
 
-def _mistakes(logits: np.ndarray, labels: np.ndarray) -> tuple[Mistake, ...]:
+def mistakes_of(logits: np.ndarray, labels: np.ndarray, most: int = MISTAKES_KEPT) -> tuple[Mistake, ...]:
+    """The ``most`` confident mistakes of logits (N, K) and labels (N,), the most confident first."""
     guesses = logits.argmax(axis=1)
     wrong = np.flatnonzero(guesses != labels)
     probability = _confidence(logits[wrong])
-    worst = np.argsort(-probability, kind="stable")[:MISTAKES_KEPT]
+    worst = np.argsort(-probability, kind="stable")[:most]
     picks = wrong[worst]
     columns = (picks.tolist(), labels[picks].tolist(), guesses[picks].tolist(), probability[worst].tolist())
     return tuple(Mistake(*row) for row in zip(*columns, strict=True))

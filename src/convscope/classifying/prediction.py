@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,15 @@ from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
 from ..machine import device_of
+from ..models.pixel_network import PixelNetwork
 from ..models.taps import evaluating
+from ..progress import Counted
 from .classifier import Classifier
 from .known import Familiar, Judge, Known, judging
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
+PIXEL_BATCH = 16  # images that get an answer for each pixel: their large maps stand in memory together
 
 
 @dataclass(frozen=True)
@@ -77,24 +80,44 @@ def view_logits(  # noqa: PLR0913 - as logits, with the views
     views: tuple[View, ...],
     index: np.ndarray | None = None,
     device: torch.device | None = None,
+    progress: Counted | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, as of ``logits``, of the images as they are, and the weighted mean of those of all ``views``."""
     index = np.arange(len(images)) if index is None else index
-    device = device or device_of(network)
     plain, means = [], []
-    with evaluating(network), torch.inference_mode():
-        step = _images_a_pass(preprocess.size)
-        for start in range(0, len(index), step):
-            block = to_tensor(images[index[start : start + step]]).to(device)
-            inputs = preprocess.normalise(block)
-            scores = [network(_seen(inputs, view)).float().cpu() for view in views]
-            plain.append(scores[0])
-            means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
+
+    def keep(_: np.ndarray, inputs: torch.Tensor) -> None:
+        scores = [network(_seen(inputs, view)).float().cpu() for view in views]
+        plain.append(scores[0])
+        means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
+
+    each_pass(network, images, preprocess, index, keep, device, progress)
     return torch.cat(plain), torch.cat(means)
 
 
-def _images_a_pass(size: int) -> int:
-    return max(1, min(BATCH, BATCH_PIXELS // size**2))
+def each_pass(  # noqa: PLR0913 - as view_logits, with what is done
+    network: torch.nn.Module,
+    images: np.ndarray,
+    preprocess: Preprocess,
+    index: np.ndarray,
+    act: Callable[[np.ndarray, torch.Tensor], None],
+    device: torch.device | None = None,
+    progress: Counted | None = None,
+) -> None:
+    """Call ``act(index_B, inputs_BCHW)`` for each block of the images at ``index``, the network evaluating."""
+    device = device or device_of(network)
+    step = _images_a_pass(network, preprocess.size)
+    with evaluating(network), torch.inference_mode():
+        for start in range(0, len(index), step):
+            here = index[start : start + step]
+            act(here, preprocess.normalise(to_tensor(images[here]).to(device)))
+            if progress:
+                progress(min(start + step, len(index)), len(index))
+
+
+def _images_a_pass(network: torch.nn.Module, size: int) -> int:
+    most = PIXEL_BATCH if isinstance(network, PixelNetwork) else BATCH
+    return max(1, min(most, BATCH_PIXELS // size**2))
 
 
 def _seen(images_BCHW: torch.Tensor, view: View) -> torch.Tensor:
@@ -158,12 +181,13 @@ class Unreadable:
         return {"path": self.path, "error": self.error}
 
 
-def predict(
+def predict(  # noqa: PLR0913 - what is asked, and who is told how far it is
     classifier: Classifier,
     sources: Sequence[tuple[str, Path | bytes | Image.Image]],
     top: int = 5,
     views: str = "none",
     known: Known | None = None,
+    progress: Counted | None = None,
 ) -> list[Prediction | Unreadable]:
     """Answers for images given as (name, source), in order; one that cannot be read does not stop the rest.
 
@@ -172,10 +196,12 @@ def predict(
     """
     chosen, size = find_views(views), classifier.preprocess.size
     results: list[Prediction | Unreadable] = []
-    step = _images_a_pass(size)
+    step = _images_a_pass(classifier.network, size)
     with nullcontext() if known is None else judging(known, classifier.network, size, len(chosen)) as judge:
         for start in range(0, len(sources), step):
             results += _predict_block(classifier, sources[start : start + step], top, chosen, judge)
+            if progress:
+                progress(len(results), len(sources))
     return results
 
 

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from ..diagnosis.cli import diagnose
-from ..evaluation.cli import adopt, evaluate, predict, report
-from ..explanation.cli import explain
+from ..evaluation.cli import adopt, evaluate, predict
+from ..explanation.cli import explain, localize
 from ..exporting.cli import export
 from ..feature_store.cli import features, similar
 from ..inspection.cli import doctor
 from ..models.cli import models
+from ..page.cli import serve
 from ..studies.cli import study
 from ..training.cli import train
 from ..transfer_learning.cli import transfer
 from .comparing import compare
 from .demo import demo
+from .reporting import report
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": doctor,
@@ -24,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "localize": localize,
     "diagnose": diagnose,
     "features": features,
     "transfer": transfer,
@@ -32,6 +35,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "adopt": adopt,
     "report": report,
+    "serve": serve,
     "export": export,
     "models": models,
     "demo": demo,

@@ -25,6 +25,7 @@ from . import splits
 from .choosing_fit import AUTO, choose_fit
 from .corrections import corrected, read_corrections
 from .emptiness import emptiness_notes
+from .targets import Targets
 from .unsplit import Unsplit
 
 PARTS = splits.PARTS
@@ -54,6 +55,7 @@ class Dataset:
     test_given: bool = False
     notes: tuple[str, ...] = ()
     groups: np.ndarray | None = None  # uint64 (N,), where there are some: see ``together``
+    targets: Targets | None = None  # what is asked of each image, where that is not its one class
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +66,9 @@ class Dataset:
         return self.keys if self.groups is None else self.groups
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Tell how many images of each class each part holds: ``{part: {class name: n}}``."""
+        """Tell how many images of each class each part holds: ``{part: {class name: n}}``; or of each target."""
+        if self.targets is not None:
+            return {part: self.targets.counts(index) for part, index in self.parts.items()}
         return {
             part: {c: int(n) for c, n in zip(self.class_names, self._bincount(index), strict=True)}
             for part, index in self.parts.items()
@@ -140,6 +144,7 @@ class Listing:
             test_given=bool((self.unsplit.given == "test").any()),
             notes=self.unsplit.notes + notes + split.notes,
             groups=None if self.unsplit.groups is None else self.together,
+            targets=self.unsplit.targets,
         )
 
 
@@ -244,7 +249,11 @@ def _fingerprint(unsplit: Unsplit, digests: np.ndarray, parts: dict[str, np.ndar
     part_of = np.full(len(digests), 3, np.uint8)
     for number, part in enumerate(PARTS):
         part_of[parts[part]] = number
-    rows = np.concatenate([digests, part_of[:, None], unsplit.labels.astype("<u4")[:, None].view(np.uint8)], axis=1)
+    asked = (
+        unsplit.labels.astype("<u4")[:, None].view(np.uint8) if unsplit.targets is None else unsplit.targets.digests()
+    )
+    rows = np.concatenate([digests, part_of[:, None], asked], axis=1)
     rows = rows[np.lexsort(rows.T[::-1])]
-    text = "\0".join(unsplit.class_names).encode(errors="surrogatepass")  # a folder's name may be no text
+    names = unsplit.class_names if unsplit.targets is None else unsplit.targets.names
+    text = "\0".join(names).encode(errors="surrogatepass")  # a folder's name may be no text
     return hashlib.sha256(text + b"\0\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()

@@ -80,7 +80,7 @@ def _on_sides(data: str | Path, options: DatasetOptions) -> Unsplit:
 def find_images(data: str, options: DatasetOptions) -> Unsplit:
     """The images that ``data`` names, neither hashed nor split. Raises as ``load_dataset`` does."""
     source = options.source()
-    _check_recorded(data, options)
+    check_recorded(data, options)
     if data in DATASETS:
         _check_plain(data, source)
         return _named(data, options, source)
@@ -120,7 +120,7 @@ def _images_of_file(path: Path, options: DatasetOptions, source: Source) -> Unsp
     )
 
 
-def _check_recorded(data: str, options: DatasetOptions) -> None:
+def check_recorded(data: str, options: DatasetOptions) -> None:
     """UsageError where a run's record, and nobody here, names a file that would be read."""
     if options.recorded_in is None:
         return

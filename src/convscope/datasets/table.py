@@ -48,22 +48,18 @@ def images_of_table(table: Table, need: Need, source: Source, skip: bool = False
     if where is None or missing:
         raise needs(path, table.header, missing)
     table, notes = _labelled(table, where, what or index)
-    files = _files(table, where, source, skip)
+    files = table_files(table, where, source, skip)
     names, labels, more = _classes(table, what, index, source, files)
-    part = _part_column(table)
-    given = (
-        [_part(path, line, cell) for line, cell in zip(table.lines, table.column(part), strict=True)] if part else []
-    )
     unsplit = Unsplit(
         name=path.stem,
         class_names=names,
         labels=np.array(labels, np.int64),
-        given=np.array(given or [""] * len(files), "U5"),
+        given=table_parts(table),
         image_size=IMAGE_SIZE,
         files=files,
         root=path.parent,
         notes=(*table.notes, *notes, *more),
-        groups=_groups(table, files, source),
+        groups=table_groups(table, files, source),
     )
     unsplit = renamed(unsplit, source.renamed)
     names = unsplit.class_names
@@ -110,7 +106,7 @@ def _classes(
     return names, [number[text] for text in raw], ()
 
 
-def _groups(table: Table, files: Sequence[Path], source: Source) -> np.ndarray | None:
+def table_groups(table: Table, files: Sequence[Path], source: Source) -> np.ndarray | None:
     """What stays on one side: a column of that name, or what a pattern finds in the paths."""
     if source.group is None:
         return None
@@ -125,7 +121,7 @@ def _groups(table: Table, files: Sequence[Path], source: Source) -> np.ndarray |
 # --------------------------------------------------------------------------------------------------------- the files
 
 
-def _files(table: Table, where: str, source: Source, skip: bool) -> tuple[Path, ...]:
+def table_files(table: Table, where: str, source: Source, skip: bool) -> tuple[Path, ...]:
     """The file of each line; DataError naming those that are missing."""
     base = table.path.parent if source.images is None else Path(source.images).expanduser()
     if not base.is_dir():
@@ -219,6 +215,14 @@ def told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of classes, those that stand there twice with their number behind."""
     count = Counter(names)
     return tuple(f"{name} ({i})" if count[name] > 1 else name for i, name in enumerate(names))
+
+
+def table_parts(table: Table) -> np.ndarray:
+    """The part that each line gives its image, str (N,); "" where it gives none."""
+    part = _part_column(table)
+    cells = zip(table.lines, table.column(part), strict=True) if part else ()
+    given = [_part(table.path, line, cell) for line, cell in cells]
+    return np.array(given or [""] * len(table.rows), "U5")
 
 
 def _part_column(table: Table) -> str | None:

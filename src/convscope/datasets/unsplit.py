@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..visible import visible
+from .targets import Targets
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Unsplit:
     groups: np.ndarray | None = None  # str (N,): images of one group stay on one side; "" is a group of its own
     sides: Mapping[str, str] = field(default_factory=dict)  # parts of images by key, in hexadecimal, however they split
     called_before: Mapping[str, str] = field(default_factory=dict)  # names that classes had, with those they have now
+    targets: Targets | None = None  # what is asked of each image, where that is not its one class
 
     def __post_init__(self) -> None:
         """Write out control characters in names, once for all that shows them: a folder may be called anything."""
@@ -52,6 +54,7 @@ class Unsplit:
             files=tuple(self.files[i] for i in index) if self.files else (),
             origins=lambda i: origins(int(index[i])),
             groups=None if self.groups is None else self.groups[index],
+            targets=None if self.targets is None else self.targets.take(index),
         )
 
     def origin(self, i: int) -> str:

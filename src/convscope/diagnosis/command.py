@@ -18,7 +18,7 @@ from ..classifying.classifier import Classifier
 from ..datasets.dataset import Dataset
 from ..datasets.emptiness import spans
 from ..errors import DataError, UsageError
-from ..evaluation.subject import Subject, open_subject
+from ..evaluation.subject import Subject, check_answers_unheld, open_subject
 from ..images.preprocess import to_tensor
 from ..locks import lock
 from ..models.followed import uncompiled
@@ -69,6 +69,7 @@ def diagnose(
         run = uncompiled(run)
     elif not isinstance(run, Classifier) and (is_curve(run) or not isinstance(run, str)):
         return report.write(_of_curve(run, options, began))
+    check_answers_unheld(run, data, options.runs, "diagnose", "the diagnosis")
     subject = open_subject(run, data, options, "diagnose", as_it_began=True)
     making = _Diagnosis(subject, options)
     make_folder(subject.folder)

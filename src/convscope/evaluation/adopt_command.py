@@ -46,12 +46,13 @@ def adopt(network: str | nn.Module, options: AdoptInPython) -> AdoptReport:
     memory as it is. ``classes`` are its K classes in their order. Raises UsageError, UnknownName, DataError or
     DamagedFile for weights, classes or a preprocess that do not fit it.
     """
-    names = None
+    names: tuple[str, ...] | None = None
+    told: tuple[str, ...] = ()
     if options.classes is not None:
-        given = options.classes
-        names = read_classes(given, options.data_root) if isinstance(given, str) else checked_names(given, "classes")
+        given, root = options.classes, options.data_root
+        names, told = read_classes(given, root) if isinstance(given, str) else checked_names(given, "classes")
     if isinstance(network, nn.Module):
-        return _report(_of_module(network, names, options), None)
+        return _report(_of_module(network, names, options), None, told)
     folder = runs_folder(options.runs)
     stem = network.split("/")[-1].split(":")[0].removesuffix(".py") if ".py:" in network else network
     name = check_name(options.name) if options.name is not None else free_name(folder, stem.replace(":", "-"))
@@ -69,7 +70,7 @@ def adopt(network: str | nn.Module, options: AdoptInPython) -> AdoptReport:
     }
     run = create_run(folder, name, description)
     point_last(run)
-    return _report(made, run)
+    return _report(made, run, told)
 
 
 def _of_module(network: nn.Module, names: tuple[str, ...] | None, options: AdoptInPython) -> Adopted:
@@ -83,7 +84,7 @@ def _of_module(network: nn.Module, names: tuple[str, ...] | None, options: Adopt
     return adopt_module(network, names, options.preprocess)
 
 
-def _report(made: Adopted, run: Run | None) -> AdoptReport:
+def _report(made: Adopted, run: Run | None, told: tuple[str, ...]) -> AdoptReport:
     classifier = made.classifier
     summary = {
         "run": str(run.folder) if run else None,
@@ -93,6 +94,6 @@ def _report(made: Adopted, run: Run | None) -> AdoptReport:
         "parameters": sum(p.numel() for p in classifier.network.parameters()),
         "preprocess": classifier.preprocess.to_dict(),
         "weights_sha256": classifier.provenance["weights_sha256"],
-        "notes": list(made.notes),
+        "notes": [*told, *made.notes],
     }
     return AdoptReport(classifier, run, summary)

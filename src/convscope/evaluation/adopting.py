@@ -13,6 +13,7 @@ from ..classifying.classifier import Classifier
 from ..datasets.imagenet import CLASSES, class_names
 from ..datasets.options import DatasetOptions
 from ..datasets.registry import DATASETS, find_images
+from ..datasets.table import told_apart
 from ..errors import DataError, UsageError
 from ..images.preprocess import Preprocess
 from ..images.preprocess_files import read_preprocess
@@ -106,14 +107,14 @@ def _imagenet(full: str, network: str) -> tuple[tuple[str, ...], tuple[str, ...]
     return class_names(CLASSES), ("no classes were named: its outputs are taken for ImageNet's 1000.",)
 
 
-def read_classes(source: str, data_root: Path | None = None) -> tuple[str, ...]:
-    """The names of outputs in their order: of a text or JSON file, or of the classes of a folder or dataset.
+def read_classes(source: str, data_root: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of outputs in their order, and notes: of a text or JSON file, or the classes of a folder or dataset.
 
-    DataError for names that are empty or stand there twice.
+    DataError for names that are empty, or fewer than two.
     """
     path = expanded(source)
     if source in DATASETS or not path.is_file() or path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        return find_images(source, DatasetOptions(data_root=data_root, need="classes")).class_names
+        return find_images(source, DatasetOptions(data_root=data_root, need="classes")).class_names, ()
     with open_regular(path) as handle:
         data = handle.read(MAX_NAMES + 1)
     try:
@@ -124,17 +125,24 @@ def read_classes(source: str, data_root: Path | None = None) -> tuple[str, ...]:
     return checked_names(found, str(path))
 
 
-def checked_names(found: Sequence[str], source: str) -> tuple[str, ...]:
-    """The names as they are shown; DataError where one is empty or stands twice, or there are fewer than two."""
+def checked_names(found: Sequence[str], source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names as they are shown, and notes: those that stand twice, as "crane" does in ImageNet, get their numbers.
+
+    DataError where one is empty, or two are alike with their numbers too, or there are fewer than two.
+    """
     names = tuple(visible(name.strip()) for name in found)
     if len(names) < 2:
         raise DataError(f"{source} names {len(names)} classes; a classifier needs two or more.")
     if "" in names:
         raise DataError(f"{source}: class {names.index('') + 1} has no name.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    apart = told_apart(names)
+    twice = [name for name, count in Counter(apart).items() if count > 1]
     if twice:
         raise DataError(f"{source} names the class {twice[0]!r} twice: each output needs a name of its own.")
-    return names
+    changed = [repr(name) for name, before in zip(apart, names, strict=True) if name != before]
+    shown = ", ".join(changed[:4]) + (", ..." if len(changed) > 4 else "")
+    note = f"{source} names several classes alike; they are told apart by their numbers: {shown}."
+    return apart, (note,) if changed else ()
 
 
 def _of_lines(text: str) -> tuple[str, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
-from ..options import STANDARD_INPUT, Flag, Flat, Runs
+from ..options import STANDARD_INPUT, Flag, Flat
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
 from .options import AdoptOptions, EvaluateOptions, PredictOptions
+
+if TYPE_CHECKING:
+    from .report import Predictions
 
 
 def evaluate(
@@ -39,11 +43,41 @@ def evaluate(
         result = command.evaluate(run, data, **vars(replace(options, progress=progress)))
     if json:
         print_json(result.summary)
-        return
-    print_evaluation(result.summary, result.folder)
+    elif "task" in result.summary:
+        print_task_evaluation(result.summary, result.folder)
+    else:
+        print_evaluation(result.summary, result.folder)
 
 
-def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
+def print_task_evaluation(s: Mapping[str, Any], folder: Path) -> None:
+    """The figures of another task than one class an image."""
+    print_notes(s["notes"])
+    print(f"{s['data']} {s['part']}: {s['n']:,} images, task {s['task']}")
+    scale, unit = (1, "") if s["metric"] == "mae" else (100, " %")
+    figures = " ".join(f"{scale * s[key]:.4g}{unit}" for key in (s["metric"],))
+    print(f"{s['metric']} {figures} [{scale * s['low']:.4g}, {scale * s['high']:.4g}]")
+    for name in ("pixel_accuracy", "exact_match", "hamming_loss", "coverage"):
+        if s.get(name) is not None:
+            print(f"{name.replace('_', ' ')} {100 * s[name]:.1f} %")
+    for name in ("r2", "rmse", "mean_mae"):
+        if s.get(name) is not None:
+            print(f"{name.replace('_', ' ')} {s[name]:.4g}")
+    rows = s.get("classes") or s.get("labels") or []
+    if rows:
+        key = "iou" if "classes" in s else "ap"
+        table = new_table("class" if key == "iou" else "label", f"{key} [95 %]", "precision", "recall")
+        for row in rows[:100]:
+            ends = "-" if row[key] is None else f"{100 * row[key]:.1f} % " + _ends(row, key)
+            table.add_row(cell(row["name"]), ends, _cell(row["precision"]), _cell(row["recall"]))
+        console().print(table)
+    print(f"written: {visible(str(folder))} (evaluation.json, worst.png)")
+
+
+def _ends(row: Mapping[str, Any], key: str) -> str:
+    return f"[{100 * row[f'{key}_low']:.1f}, {100 * row[f'{key}_high']:.1f}]"
+
+
+def print_evaluation(summary: Mapping[str, Any], folder: Path) -> None:
     print_notes(summary["notes"])
     print(f"{summary['data']} {summary['part']}: {summary['n']:,} images")
     low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
@@ -73,7 +107,7 @@ def print_evaluation(summary: dict[str, Any], folder: Path) -> None:
     print(f"written: {visible(str(folder))} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
 
 
-def _calibration(summary: dict[str, Any]) -> str:
+def _calibration(summary: Mapping[str, Any]) -> str:
     """The calibration error, and what a temperature makes of it where one was fitted."""
     plain = f"{100 * summary['ece']:.1f} %"
     if summary["temperature"] is None:
@@ -126,13 +160,23 @@ def predict(
         results = command.predict(run, given, **vars(asked))
     print_notes(results.notes)
     rows = [r.to_json() for r in results]
-    if json:
+    if any("label" not in row and "error" not in row for row in rows) and not json and not printed:
+        print_answers(results)
+    elif json:
         print_json(rows)
     elif printed:
         print(results.csv(), end="")
     else:
         print_predictions(rows)
     return ImageError.exit_code if any("error" in row for row in rows) else 0
+
+
+def print_answers(results: Predictions) -> None:
+    """The answers of another task than one class an image."""
+    table = new_table("image", "answer")
+    for path, words in results.told():
+        table.add_row(cell(path), cell(words))
+    console().print(table)
 
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
@@ -180,6 +224,9 @@ def print_adopted(s: dict[str, Any]) -> None:
 def print_comparison(s: dict[str, Any], folder: Path) -> None:
     """The table, what each difference says, and what else differs."""
     print_notes(s["notes"])
+    if "task" in s:
+        print_task_comparison(s, folder)
+        return
     doubled = s["known_duplicates"]
     told = f", {doubled:,} of which copies were seen in training" if doubled else ""
     print(f"{s['data']} {s['part']}: {s['n']:,} images{told}")
@@ -201,23 +248,14 @@ def print_comparison(s: dict[str, Any], folder: Path) -> None:
     print(f"written: {visible(str(folder))} (comparison.json)")
 
 
-def report(run: str = "last", /, *, options: Flat[Runs] = Runs(), json: Flag = False) -> None:
-    """Write the page and the model card of RUN again: one HTML file that needs no other, and README.md.
-
-    A training and an evaluation write them by themselves; an adopted network has none before it is asked for.
-
-    Parameters
-    ----------
-    run
-        A run's name or path, or `last`.
-    json
-        Print one JSON object.
-    """
-    from .page_command import report as write_report
-
-    result = write_report(run, **vars(options))
-    if json:
-        print_json(result.summary)
-    else:
-        print_notes(result.notes)
-        print(f"written: {visible(result.summary['page'])}, and a model card: {visible(result.summary['card'])}")
+def print_task_comparison(s: dict[str, Any], folder: Path) -> None:
+    """The same of runs of another task than one class an image."""
+    print(f"{s['data']} {s['part']}: {s['n']:,} images, task {s['task']}")
+    table = new_table("run", f"{s['metric']} [95 %]", "parameters")
+    for row in s["runs"]:
+        figure = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+        table.add_row(cell(row["name"], "bold"), figure, f"{row['parameters']:,}")
+    console().print(table)
+    for sentence in s["sentences"]:
+        print(sentence)
+    print(f"written: {visible(str(folder))} (comparison.json)")

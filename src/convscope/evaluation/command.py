@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..classifying.calibration import Calibrated
-from ..classifying.classifier import Classifier
+from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.intervals import Interval
 from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
@@ -23,6 +23,7 @@ from ..given import takes_what_is_meant
 from ..images.file_names import is_image_name
 from ..images.from_memory import Held, held_images
 from ..options import with_data_and_options, with_images_and_options
+from ..progress import counted
 from ..storage import commit_bytes, commit_text, expanded, sweep_temporaries
 from ..training.page_report import has_page, write_page
 from ..training.request import data_name
@@ -35,10 +36,14 @@ from .refusing import refusing
 from .scoring import Evaluated, calibrated
 from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
+from .task_command import answer, evaluate_asked
+from .task_report import TaskEvaluationReport
 
 
 @with_data_and_options(EvaluateOptions)
-def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOptions) -> report.EvaluationReport:
+def evaluate(
+    run: str | Classifier, data: str | Path | None, options: EvaluateOptions
+) -> report.EvaluationReport | TaskEvaluationReport:
     """Evaluate a RUN, or a classifier, on a dataset's part; without ``data`` on the run's own test images.
 
     The part is "test" for the data it was trained on and for data that came with a test part, else "all". Looking at
@@ -46,8 +51,12 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
     test time, whose mean is scored too.
     """
     find_views(options.views)
-    classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
     run = run if isinstance(run, str) else home_of(run)
+    if classifier.task != CLASSES:
+        return evaluate_asked(classifier, found, run, data, options)
+    if options.masks is not None:
+        raise UsageError(f"--masks is for the task segmentation, and {run} tells one class an image.")
     dataset, same, change = read_data(classifier, run, data, "evaluate", options)
     notes = [*dataset.notes]
     if change and data is None:
@@ -67,7 +76,8 @@ def evaluate(run: str | Classifier, data: str | Path | None, options: EvaluateOp
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
         opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
     views, unmirrored = _allowed_views(classifier, options.views)
-    evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views)
+    told = counted(options.progress, "evaluating")
+    evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views, told)
     at_temperature = calibrated(classifier, evaluated, options.limit)
     summary = {
         "run": str(found.folder if found else run),
@@ -177,16 +187,33 @@ def predict(
         raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
     if options.links and options.copy_to is None:
         raise UsageError("--links says how --copy-to sorts images: name its folder.")
-    classifier, home = open_classifier(run, options.runs, options.model, options.weights)
+    classifier, home = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input)
+    if classifier.task != CLASSES or options.tile or options.masks_to is not None:
+        return _asked(classifier, found, options)
     views, unmirrored = _allowed_views(classifier, options.views)
     refuse = refusing(classifier, home, run if isinstance(run, str) else home_of(run), options)
-    answers = refuse.applied(predict_images(classifier, found, options.top, views, refuse.known))
+    told = counted(options.progress, "predicting")
+    answers = refuse.applied(predict_images(classifier, found, options.top, views, refuse.known, told))
     notes = [*unmirrored, *refuse.notes]
     if options.copy_to is not None:
         notes += sort_into(expanded(options.copy_to), found, answers, options.links)
+    made = report.Predictions(answers, notes)
+    if options.csv is not None:
+        commit_text(expanded(options.csv), made.csv())
+    return made
+
+
+def _asked(classifier: Classifier, found: list[Source], options: PredictOptions) -> report.Predictions:
+    """The answers of a network of another task than one class an image. UsageError for options that are for classes."""
+    if classifier.task != CLASSES:
+        for name in ("min_probability", "coverage", "known", "unknown", "copy_to"):
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} is for the task classification, not {classifier.task}.")
+    answers, notes = answer(classifier, found, options.tile, options.masks_to)
     made = report.Predictions(answers, notes)
     if options.csv is not None:
         commit_text(expanded(options.csv), made.csv())

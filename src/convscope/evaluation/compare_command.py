@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..classifying.classifier import Classifier
+from ..classifying.classifier import CLASSES, Classifier
 from ..errors import DataError, UsageError
 from ..noted import Noted
 from ..options import with_options
+from ..progress import counted
 from ..recipes import Recipe
 from ..storage import commit_json, make_folder, shortened
 from ..training.runs import Run, runs_folder
@@ -22,6 +23,7 @@ from .opening import home_of, open_classifier, read_data
 from .options import CompareOptions, EvaluateOptions
 from .scoring import Evaluated
 from .scoring import evaluate as evaluate_classifier
+from .task_compare_command import compare_tasks
 
 ANSWER = "comparison.json"
 
@@ -66,7 +68,11 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
     """
     if isinstance(compared, str) or len(compared) < 2:
         raise UsageError("a comparison needs two runs or more: convscope compare RUN RUN.")
-    asked = [_ask(run, options) for run in compared]
+    opened = [_opened(run, options) for run in compared]
+    if any(classifier.task != CLASSES for _, classifier, _ in opened):
+        found = compare_tasks(opened, options)
+        return CompareReport((), found.pop("folder"), found)
+    asked = [_ask(run, *found, options) for run, found in zip(compared, opened, strict=True)]
     _check_same(asked)
     groups = _groups(asked)
     first = asked[0].evaluated
@@ -90,9 +96,15 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
     return CompareReport(tuple(groups), folder, summary)
 
 
-def _ask(run: str | Classifier, options: CompareOptions) -> _Asked:
-    classifier, found = open_classifier(run, options.runs, options.model)
-    name = found.name if found else home_of(run)
+def _opened(run: str | Classifier, options: CompareOptions) -> tuple[str, Classifier, Run | None]:
+    """A run's name, its classifier, and the run itself where it lies in one."""
+    classifier, found = open_classifier(run, options.runs, options.model, any_task=True)
+    return found.name if found else home_of(run), classifier, found
+
+
+def _ask(
+    run: str | Classifier, name: str, classifier: Classifier, found: Run | None, options: CompareOptions
+) -> _Asked:
     shared = {f.name: getattr(options, f.name) for f in fields(CompareOptions) if f.name != "data"}
     dataset, same, change = read_data(
         classifier, run if isinstance(run, str) else name, options.data, "compare", EvaluateOptions(**shared)
@@ -102,7 +114,8 @@ def _ask(run: str | Classifier, options: CompareOptions) -> _Asked:
     part = options.part or ("test" if same or dataset.test_given else "all")
     if found is not None and same and part in ("test", "all"):  # before the pass: looking cannot be undone
         found.log_opening({"part": part, "n": len(dataset.subset(part, options.limit)), "place": "compare"})
-    evaluated = evaluate_classifier(classifier, dataset, part, options.limit)
+    told = counted(options.progress, f"evaluating {name}")
+    evaluated = evaluate_classifier(classifier, dataset, part, options.limit, progress=told)
     recipe = classifier.provenance.get("recipe")
     flat = Recipe.from_dict(recipe).flat() if recipe is not None and "transfer" not in classifier.provenance else None
     return _Asked(name, classifier, found, evaluated, flat)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..classifying.intervals import Interval, paired_test, wilson
+from ..classifying.intervals import Difference, Interval, difference_of, wilson
 
-SURE = 0.05  # the chance of such a difference between equals, below which two are said to differ
 APART = ("seed",)  # options in which runs of one group differ
+ROUNDING = 1e-12  # a spread below it is none
 
 
 @dataclass(frozen=True)
@@ -25,45 +25,16 @@ class Group:
     right: np.ndarray
 
     def accuracy(self) -> Interval:
-        """The mean accuracy with its interval: Wilson's of one run, else over seeds and images together."""
+        """The mean accuracy with its interval: over seeds and images together.
+
+        Wilson's of one run, and where all runs have every image right or every image wrong: no spread is no certainty.
+        """
         runs, n = self.right.shape
-        if runs == 1:
-            return wilson(int(self.right.sum()), n)
+        if runs == 1 or self.right.all() or not self.right.any():
+            return wilson(int(self.right[0].sum()), n)
         value, variances, freedoms = float(self.right.mean()), *_spread(self.right.mean(0), [self.right.mean(1)])
         reach = _reach(variances, freedoms)
         return Interval(value, max(0.0, value - reach), min(1.0, value + reach), n, method="t")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The accuracy of ``a`` minus that of ``b`` on the same ``n`` images, its interval, and the test it rests on."""
-
-    a: str
-    b: str
-    n: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    method: str
-
-    def sentence(self) -> str:
-        """What the difference says."""
-        if self.p >= SURE:
-            return (
-                f"{self.a} and {self.b} do not differ (p = {_rounded(self.p)}, n = {self.n:,}): "
-                f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]."
-            )
-        better, worse = (self.a, self.b) if self.difference > 0 else (self.b, self.a)
-        low, high = (self.low, self.high) if self.difference > 0 else (-self.high, -self.low)
-        return (
-            f"{better} is better than {worse} by {100 * abs(self.difference):.1f} points "
-            f"[{100 * low:.1f}, {100 * high:.1f}] (p = {_rounded(self.p)}, n = {self.n:,})."
-        )
-
-
-def _rounded(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.001 else "under 0.001"
 
 
 def compare_groups(a: Group, b: Group) -> Difference:
@@ -71,27 +42,32 @@ def compare_groups(a: Group, b: Group) -> Difference:
 
     Of two runs it is McNemar's exact test with Newcombe's interval. Where seeds were repeated, the variance of the
     mean difference is that between seeds of either plus that between images, and t has Satterthwaite's degrees of
-    freedom (Welch 1947); a run that stands alone is taken to vary between seeds as the other does.
+    freedom (Welch 1947); a run that stands alone is taken to vary between seeds as the other does. Where nothing
+    varies t would be certain: then it is McNemar's test of the first run of each.
     """
     n = a.right.shape[1]
     if len(a.right) == len(b.right) == 1:
-        found = paired_test(a.right[0], b.right[0])
-        return Difference(a.name, b.name, n, found.difference, found.low, found.high, found.p, "mcnemar")
+        return difference_of((a.name, a.right[0]), (b.name, b.right[0]))
     from scipy.stats import t  # slow to import
 
     by_image = a.right.mean(0) - b.right.mean(0)
     seeds = [group.right.mean(1) for group in (a, b)]
     variances, freedoms = _spread(by_image, seeds)
-    value, reach = float(by_image.mean()), _reach(variances, freedoms)
     spread = math.sqrt(sum(variances))
-    p = float(2 * t.sf(abs(value) / spread, _freedom(variances, freedoms))) if spread else float(value == 0)
+    if spread < ROUNDING:
+        return difference_of((a.name, a.right[0]), (b.name, b.right[0]))
+    value, reach = float(by_image.mean()), _reach(variances, freedoms)
+    p = float(2 * t.sf(abs(value) / spread, _freedom(variances, freedoms)))
     return Difference(a.name, b.name, n, value, max(-1.0, value - reach), min(1.0, value + reach), p, "t")
 
 
 def _spread(by_image: np.ndarray, seeds: Sequence[np.ndarray]) -> tuple[list[float], list[int]]:
-    """The variance of a mean between images, and between the seeds of each, with their degrees of freedom."""
+    """The variance of a mean between images, and between the seeds of each, with their degrees of freedom.
+
+    One image says nothing of others: then it is the largest that there is.
+    """
     n = len(by_image)
-    variances, freedoms = [float(by_image.var(ddof=1)) / n if n > 1 else 0.0], [max(1, n - 1)]
+    variances, freedoms = [float(by_image.var(ddof=1)) / n if n > 1 else 1.0], [max(1, n - 1)]
     known = [float(s.var(ddof=1)) for s in seeds if len(s) > 1]
     for accuracies in seeds:
         alone = len(accuracies) == 1

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # metrics imports torch, which drawing can do without
     from ..classifying.metrics import Calibration, Mistake
 
 NAME = 170  # px of a class's name beside a matrix
+MOST, WORST = 100, 40  # classes that one matrix shows; of more those with the most mistakes
 
 
 @in_style()
@@ -43,13 +44,19 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
 
     Colour is the share of a row's images. The diagonal has its own colour, and the mistakes have their own scale,
     of the root of the share, so that a few in a hundred show. A class without images is a grey row. Counts are
-    written up to 15 classes, names up to 100. ValueError: not K by K counts for K names.
+    written up to 15 classes. Of more than 100 classes the 40 with the most mistakes are shown, each of whose rows may
+    not add up then. ValueError: not K by K counts for K names.
     """
     matrix = np.asarray(matrix_KK, dtype=np.int64)
-    k = len(names)
-    if k == 0 or matrix.shape != (k, k):
-        raise ValueError(f"a confusion of shape {matrix.shape} does not fit {k} names")
-    total, cell = matrix.sum(axis=1, keepdims=True), _cell_pixels(k)
+    if not len(names) or matrix.shape != (len(names), len(names)):
+        raise ValueError(f"a confusion of shape {matrix.shape} does not fit {len(names)} names")
+    n, right_ones, total = int(matrix.sum()), int(np.trace(matrix)), matrix.sum(axis=1, keepdims=True)
+    headline = f"{n:,} images, {100 * right_ones / n:.1f} % right" if n else "no images"
+    if len(names) > MOST:
+        worst = most_mistaken(matrix, WORST)
+        headline += f"; the {WORST} of {len(names):,} classes with the most mistakes"
+        matrix, total, names = matrix[np.ix_(worst, worst)], total[worst], [names[i] for i in worst]
+    k, cell = len(names), _cell_pixels(len(names))
     shares = matrix / np.maximum(total, 1)
     mistakes = np.where(np.eye(k, dtype=bool), 0, shares)
     right = (_fade(BLUE), Normalize(0, 1))
@@ -60,11 +67,11 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     size = min(9.5, 0.8 * cell * 72 / DPI)
     drawn, numbers = numbered(names)
     figure = new_figure(100, 100)
-    labels = cut_apart(figure, drawn, NAME, size) if k <= 100 else [""] * k
+    labels = cut_apart(figure, drawn, NAME, size)
     widest = max(text_width(figure, label, size) for label in labels)
     turn = 0 if widest < 0.9 * cell else 45 if k <= 30 else 90  # the names of columns, as level as there is room
     depth = {0: 14, 45: 0.71 * widest + 14, 90: widest}[turn]
-    note = 20 if numbers and k <= 100 else 0
+    note = 20 if numbers else 0
     left, below, side = int(widest) + 52, int(depth) + 46 + note, k * cell
     width, height = max(left + side + 150, 420), below + side + 48
     figure.set_size_inches(width / DPI, height / DPI)
@@ -73,8 +80,6 @@ def confusion(matrix_KK: np.ndarray | Sequence[Sequence[int]], names: Sequence[s
     _confusion_names(axes, labels, size, turn)
     if k <= 15:
         _confusion_counts(axes, matrix, colours)
-    n = int(matrix.sum())
-    headline = f"{n:,} images, {100 * np.trace(matrix) / n:.1f} % right" if n else "no images"
     figure.text(12 / width, 1 - 14 / height, headline, size=11, weight="bold", va="top")
     if note:
         figure.text(12 / width, 7 / height, NUMBERED, size=8, color=GREY)
@@ -96,7 +101,13 @@ def mistakes(images_NHWC: np.ndarray, found: Sequence[Mistake], names: Sequence[
 def _cell_pixels(k: int) -> int:
     if k <= 4:
         return 100
-    return 64 if k <= 15 else max(960 // k, 15 if k <= 100 else 2)
+    return 64 if k <= 15 else max(960 // k, 15)
+
+
+def most_mistaken(matrix: np.ndarray, count: int) -> np.ndarray:
+    """The classes that are in the most mistakes, as the truth or as the answer, in their own order."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    return np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:count])
 
 
 def _round_up(share: float) -> float:

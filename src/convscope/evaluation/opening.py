@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..classifying.classifier import Classifier
+from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
@@ -33,9 +33,30 @@ def open_classifier(
     runs: str | Path | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
+    any_task: bool = False,
 ) -> tuple[Classifier, Run | None]:
     """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
-    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself."""
+    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself.
+
+    UsageError for one of another task than one class an image, unless ``any_task`` will do."""
+    classifier, home = _open(run, runs, model, weights)
+    if not any_task:
+        check_classes(classifier, home.name if home else home_of(run))
+    return classifier, home
+
+
+def check_classes(classifier: Classifier, name: str) -> None:
+    """UsageError for a network that is asked another thing than the one class of an image."""
+    if classifier.task != CLASSES:
+        raise UsageError(
+            f"{name} was trained for the task {classifier.task}, and this is for the task classification, one class an "
+            f"image; convscope evaluate, predict, compare and export take {name}."
+        )
+
+
+def _open(
+    run: str | Classifier, runs: str | Path | None, model: str | None, weights: str | Path | None
+) -> tuple[Classifier, Run | None]:
     if isinstance(run, Classifier):
         return run, None
     if run.startswith(PRETRAINED):
@@ -70,6 +91,20 @@ def source_of(options: Corrections, recorded: Mapping[str, Any] | None, record: 
     return {name: value if value is not None else recorded.get(name) for name, value in said.items()}
 
 
+def data_asked(
+    classifier: Classifier, run: str, data: str | Path | None, purpose: str
+) -> tuple[str, Mapping[str, Any], bool]:
+    """The name of the data, those given or a classifier's own; what its recipe says of its own; whether they are these.
+
+    UsageError where none is known.
+    """
+    own = classifier.provenance.get("recipe", {}).get("data", {})
+    if data is None and not own:
+        raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
+    name = own["name"] if data is None else data_name(str(data))
+    return name, own, name == own.get("name")
+
+
 def read_data(
     classifier: Classifier,
     run: str,
@@ -82,13 +117,8 @@ def read_data(
 
     Its own are those with the same content, under whatever path, and those under the path it was trained on.
     """
-    recipe = classifier.provenance.get("recipe", {})
-    own = recipe.get("data", {})
-    if data is None and not own:
-        raise UsageError(f"{run} does not say what it was trained on; name a dataset to {purpose} it on.")
-    name = own["name"] if data is None else data_name(str(data))
-    same = name == own.get("name")
-    before = classifier.provenance.get("data", {})
+    name, own, same = data_asked(classifier, run, data, purpose)
+    before, recipe = (classifier.provenance.get(key, {}) for key in ("data", "recipe"))
     source = source_of(options, recipe.get("source") if same else None, run)
 
     def load(limit: int | None) -> Dataset:
@@ -127,22 +157,23 @@ def place_of(home: Path, dataset: Dataset, part: str) -> str:
     return f"evaluate/{name}-{dataset.fingerprint[:6]}-{part}" if taken else place
 
 
-def log_look(run: Run, part: str, n: int, place: str) -> int:
+def log_look(run: Run, part: str, n: int, place: str, answer: str = ANSWER) -> int:
     """Note that a part's images are looked at for what is written to ``place``; returns how often that has happened.
 
-    A look that was cut short before all of it was written is the same look when it is made again.
+    A look that was cut short before all of it was written, the file ``answer`` last, is the same look when it is made
+    again.
     """
     rows = run.openings()
     number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == place), None)
     asked = {"part": part, "n": n, "place": place}
-    if number and asked.items() <= rows[number - 1].items() and not _told(run, place, number):
+    if number and asked.items() <= rows[number - 1].items() and not _told(run, f"{place}/{answer}", number):
         return number
     return run.log_opening(asked)
 
 
-def _told(run: Run, place: str, number: int) -> bool:
+def _told(run: Run, file: str, number: int) -> bool:
     """Whether the answer of a look was written, and after it the run's page, which tells of it."""
-    answer, page = run.folder / place / ANSWER, run.folder / PAGE
+    answer, page = run.folder / file, run.folder / PAGE
     try:
         if read_json(answer)["test_openings"] != number:
             return False

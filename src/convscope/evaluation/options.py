@@ -28,6 +28,8 @@ class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, Progres
     """Take so many images, stratified."""
     views: Views = "none"
     """none, flip, shift or flip-shift: score the mean over mirrored and shifted copies too."""
+    masks: Path | None = None
+    """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,10 @@ class PredictOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
     """Copy each image into a folder of its answer in here; nothing is moved or written over."""
     links: Annotated[bool, Parameter(negative=())] = False
     """With --copy-to: link images instead of copying them."""
+    masks_to: Path | None = None
+    """Segmentation: write each mask, and the image under its mask, into this folder."""
+    tile: Annotated[bool, Parameter(negative=())] = False
+    """Segmentation: look at an image larger than the network's input in overlapping tiles of that size."""
     standard_input: Annotated[bytes | None, Parameter(parse=False)] = None
     """The bytes of the image that is called -."""
 

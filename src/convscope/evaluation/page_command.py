@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..noted import Noted
 from ..options import Runs, with_options
 from ..training.model_card import CARD
-from ..training.page_report import PAGE, doctors_word, has_page, write_page
+from ..training.page_report import PAGE, doctors_word, lacks, write_page
 from ..training.runs import Run, find_run, runs_folder
 from .opening import ANSWER
 
@@ -36,15 +36,14 @@ class PageReport(Noted):
 
 @with_options(Runs)
 def report(run: str | Path, options: Runs) -> PageReport:
-    """Write ``report.html`` and ``README.md``, a model card, of a RUN, trained here or adopted; returns where they are.
+    """Write ``report.html`` and ``README.md``, a model card, of a RUN; returns where they are.
 
-    UsageError for a run whose first epoch is not over, and for a transfer, which has a page of its own.
+    UsageError for a run whose first epoch is not over, for a transfer that is not finished, and for one that left only
+    the page itself.
     """
     found = find_run(str(run), runs_folder(options.runs))
-    if not has_page(found):
-        page = found.folder / PAGE
-        own = f"a transfer writes its page itself: {page}" if page.exists() else "its first epoch is not over"
-        raise UsageError(f"there is nothing to write of run {found.name!r}: {own}.")
+    if (lacking := lacks(found)) is not None:
+        raise UsageError(f"there is nothing to write of run {found.name!r}: {lacking}.")
     page = write_page(found)
     notes = []
     if not list(found.folder.glob(f"evaluate/*/{ANSWER}")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing
+from ..canvas.sprites import fitted, sprite
 from ..classifying.calibration import Calibrated
+from ..classifying.metrics import mistakes_of
 from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
 from ..noted import Noted
@@ -21,8 +23,11 @@ from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
+from .task_answers import Answer, Labels, Mask, Number, task_csv
 
 MISTAKES = 20  # images on the sheet of mistakes
+WRONG, ACROSS = 1024, 32  # mistakes that a page shows, and how many in a row of their file
+SIDE = 64  # px of such an image
 SHOWN = 50  # answers that a notebook shows
 
 
@@ -66,10 +71,10 @@ class EvaluationReport(Noted):
         return (self.confusion or self.calibration).png
 
 
-class Predictions(Noted, list[Prediction | Unreadable]):
+class Predictions(Noted, list[Prediction | Answer]):
     """The answers to images, in their order, with ``notes``; a notebook shows the likeliest class of each."""
 
-    def __init__(self, answers: Iterable[Prediction | Unreadable], notes: Iterable[str] = ()) -> None:
+    def __init__(self, answers: Iterable[Prediction | Answer], notes: Iterable[str] = ()) -> None:
         super().__init__(answers)
         self.summary = {"notes": list(notes)}
 
@@ -77,6 +82,8 @@ class Predictions(Noted, list[Prediction | Unreadable]):
         """Comma-separated values, one line an image under a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
+        if any(isinstance(answer, (Labels, Number, Mask)) for answer in self):
+            return task_csv(self)
         writer.writerow(["path", "label", "probability", "error"])
         for row in (answer.to_json() for answer in self):
             writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
@@ -85,8 +92,12 @@ class Predictions(Noted, list[Prediction | Unreadable]):
     def told(self) -> Iterable[tuple[str, str]]:
         """Each image, and what is on it, or why it cannot be read."""
         for answer in self[:SHOWN]:
-            unread = isinstance(answer, Unreadable)
-            yield answer.path, answer.error if unread else f"{answer.label} {100 * answer.probability:.1f} %"
+            if isinstance(answer, Unreadable):
+                yield answer.path, answer.error
+            elif isinstance(answer, Prediction):
+                yield answer.path, f"{answer.label} {100 * answer.probability:.1f} %"
+            else:
+                yield answer.path, answer.words()
         if len(self) > SHOWN:
             yield "...", f"and {len(self) - SHOWN} more"
 
@@ -97,8 +108,22 @@ def write_evaluation(report: EvaluationReport) -> EvaluationReport:
     sweep_temporaries(folder.parent)
     with fresh_folder(folder) as place:
         commit_json(place / ANSWER, summary)
+        _write_wrong(report.evaluated, place)
         for name in ("confusion", "calibration", "calibrated", "mistakes"):
             image = getattr(report, name)
             if image is not None:
                 write_derived(place / f"{name}.png", image.png)
     return report
+
+
+def _write_wrong(evaluated: Evaluated, folder: Path) -> None:
+    """The mistakes, as many as a page shows, and small images of them: what the cells of the confusion open."""
+    found = mistakes_of(evaluated.logits.numpy(), evaluated.labels.numpy(), WRONG)
+    dataset, index = evaluated.dataset, evaluated.index
+    rows = [asdict(mistake) | {"origin": dataset.origins(int(index[mistake.index]))} for mistake in found]
+    commit_json(folder / "wrong.json", {"across": ACROSS, "mistakes": rows})
+    if found:
+        side = max(SIDE // 2, min(SIDE, dataset.preprocess.size))
+        images = [fitted(np.asarray(dataset.images[index[mistake.index]]), side) for mistake in found]
+        lines = [images[i : i + ACROSS] for i in range(0, len(images), ACROSS)]
+        write_derived(folder / "wrong.jpg", sprite(lines, side, ACROSS))

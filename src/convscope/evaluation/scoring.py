@@ -15,6 +15,7 @@ from ..classifying.prediction import find_views, logits, view_logits
 from ..datasets.dataset import Dataset
 from ..errors import DataError
 from ..models.taps import computing_by
+from ..progress import Counted
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Evaluated:
     view_scores: metrics.Evaluation | None = None
 
 
-def evaluate(
-    classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, views: str = "none"
+def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
+    classifier: Classifier,
+    dataset: Dataset,
+    part: str,
+    limit: int | None = None,
+    views: str = "none",
+    progress: Counted | None = None,
 ) -> Evaluated:
     """Evaluate on a part ("train", "val", "test" or "all") of a dataset, at most ``limit`` images, stratified.
 
@@ -48,7 +54,9 @@ def evaluate(
     index = dataset.subset(part, limit)
     translate = translation(classifier.class_names, dataset.class_names)
     with computing_by(classifier.faster()):
-        scores, mean = view_logits(classifier.network, dataset.images, classifier.preprocess, looks, index)
+        scores, mean = view_logits(
+            classifier.network, dataset.images, classifier.preprocess, looks, index, progress=progress
+        )
     if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
         raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])

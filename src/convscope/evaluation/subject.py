@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.named_before import remember
 from ..datasets.registry import load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
+from ..locks import check_unheld
 from ..machine import device_of
 from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
@@ -82,6 +84,19 @@ def open_subject(
             return _as_it_began(begun, options, command)
         raise
     return _of_classifier(classifier, run, found, data, options, command)
+
+
+def check_answers_unheld(
+    run: str | nn.Module | Classifier, data: str | Path | Dataset | None, runs: Path | None, folder: str, what: str
+) -> None:
+    """LockedError, before anything is read, where another process writes ``what`` of a run into that ``folder`` of it.
+
+    Answers on data that is named lie in a folder whose name is known later, and the lock is met then.
+    """
+    if isinstance(run, str) and data is None:
+        with suppress(UnknownName):  # a file, or what is told of later
+            found = find_run(run, runs_folder(runs))
+            check_unheld(found.folder / folder, f"{what} of {found.name}")
 
 
 def _of_classifier(  # noqa: PLR0913 - as open_subject, with what it found

@@ -26,6 +26,7 @@ from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.taps import computing_by, evaluating
 from ..models.tracing import Call, tracing
+from ..progress import Counted
 from .layers import Layer
 
 IMAGES = 1_000  # of the validation images
@@ -74,7 +75,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled images needs
     layer: Layer,
     index: np.ndarray,
     filters: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Counted | None = None,
 ) -> Ablated:
     """Silence each filter of a layer in turn, on uint8 images (M, H, W, 3) with labels (M,), those at ``index``."""
     chosen = list(range(layer.filters)) if filters is None else list(filters)

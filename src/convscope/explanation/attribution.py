@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
 from numpy.polynomial.legendre import leggauss
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..errors import UnknownName, UsageError
 from ..models.taps import Recording, evaluating, leaves, observe, record
+from .maps import upsampled
 
 POINTS_A_BATCH = 32  # of the path of integrated gradients, each with a backward pass
 WINDOWS_A_BATCH = 64  # of occlusion, forward only
@@ -312,9 +312,8 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def _upsampled(method: str, target: int, coarse_hw: Tensor, layer: str, image_1CHW: Tensor) -> Attribution:
-    size = image_1CHW.shape[2:]
-    map_HW = F.interpolate(coarse_hw[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-    return Attribution(method, target, map_HW, layer, coarse_hw)
+    height, width = image_1CHW.shape[2:]
+    return Attribution(method, target, upsampled(coarse_hw, (height, width)), layer, coarse_hw)
 
 
 def _no_layer(method: str, layer: str | None) -> None:

@@ -21,6 +21,7 @@ from ..kept_memory import keeping_memory
 from ..machine import device_of
 from ..models.fast_norms import Forwards
 from ..models.taps import computing_by, evaluating, reach
+from ..progress import counted
 from ..randomness import order, seed_of
 from .ablation import Ablated, ablate
 from .cards import Belief, Card, ClassImages, Exemplar, LayerCards, crops_of, parts_of, twins_of, usage_of, verdicts
@@ -256,8 +257,9 @@ class CardMaker:
         index = self.held_out[order(self.options.seed, 2, material.dataset.keys[self.held_out])]
         index = np.sort(index[: self.options.ablate])
         return ablate(
-            material.network, material.dataset.images, material.labels, material.preprocess, layer, index, filters
-        )
+            material.network, material.dataset.images, material.labels, material.preprocess, layer, index, filters,
+            counted(self.options.progress, f"{layer.name}: ablation"),
+        )  # fmt: skip
 
     def _maximize(
         self, found: Exemplars, filters: list[int], colours: Palette

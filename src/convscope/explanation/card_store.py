@@ -20,6 +20,7 @@ from .layers import Layer
 SAVE_EVERY = 10.0  # seconds between two savings of a pass
 STREAM = "exemplars.safetensors"
 LAST = "explain.json"  # written when all else is there
+VERSION = 2  # of what is written of a card: with another one it is written anew
 OF_THE_CALL = ("made", "kept")  # in a summary: what one call did, of several perhaps
 
 
@@ -75,5 +76,5 @@ def key_of(making: CardMaker) -> str:
              "seeds": options.seeds, "limit": options.limit, "from_exemplar": options.from_exemplar,
              "seed": options.seed}  # fmt: skip
     layers = [layer.name for layer in making.layers]
-    parts = [asked, layers, material.dataset.fingerprint, weights_hash(material.network)]
+    parts = [VERSION, asked, layers, material.dataset.fingerprint, weights_hash(material.network)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

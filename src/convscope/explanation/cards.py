@@ -107,28 +107,30 @@ class Card:
         said = self._answers_to()
         if self.colours:
             said.append("Colours: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.colours) + ".")
-        said.append(f"Fires at {100 * self.firing:.1f} % of all places.")
+        said.append(f"It is above 0 at {100 * self.firing:.1f} % of all places of all images.")
         if self.maximized is not None:
-            said.append(f"Maximization: {self.maximized.words}.")
+            said.append(f"Gradient ascent: {self.maximized.words}.")
         if self.usage is not None:
-            said.append(_usage_sentence(self.usage))
+            said += _usage_sentences(self.usage)
         if self.twins and self.twins[0][1] >= DUPLICATE:
-            said.append(f"A duplicate of filter {self.twins[0][0]} (correlation {self.twins[0][1]:.2f}).")
+            twin, alike = self.twins[0]
+            said.append(f"Does the same as filter {twin}: their answers correlate by {alike:.2f}.")
         return said
 
     def _answers_to(self) -> list[str]:
-        said = []
-        if self.rule is not None:
-            area = f"AUROC {self.rule.auroc:.2f} on held-out images"
-            simple = self.rule.kind != "none"
-            words = f"Answers to: {self.rule.words} ({area})." if simple else f"Nothing simple in common ({area})."
-            said.append(words)
+        said, top = [], self.classes[0] if self.classes else None
+        mostly = top is not None and top.count > 1 and top.lift >= 2
+        if self.rule is not None and self.rule.kind != "none":
+            said.append(f"Answers to: {self.rule.words} (AUROC {self.rule.auroc:.2f} on held-out images).")
+        if top is not None and mostly:
+            share = f"{top.count} of its {top.of} exemplars are {top.name}"
+            said.append(f"{share}, {top.lift:.1f} times as many as by chance.")
+        if self.rule is not None and self.rule.kind == "none":
+            told = f"AUROC {self.rule.auroc:.2f} on held-out images, where 0.5 is guessing"
+            said.append(f"No simple words fit what excites it: the best reach {told}.")
         if self.weights is not None:
             said.append(f"By its weights: {self.weights.words}.")
-        if self.classes and self.classes[0].count > 1 and self.classes[0].lift >= 2:
-            top = self.classes[0]
-            said.append(f"{top.count} of {top.of} exemplars are {top.name} ({top.lift:.1f} times chance).")
-        elif self.classes:
+        if top is not None and not mostly:
             said.append(f"Its exemplars are of {len(self.classes)} classes.")
         return said
 
@@ -137,10 +139,14 @@ class Card:
         return {**asdict(self), "sentences": self.sentences()}
 
 
-def _usage_sentence(usage: Usage) -> str:
-    lost = f"{usage.broken} of {usage.images:,} answers become wrong without it, and {usage.mended} right"
-    feeds = [f"{name} {value:+.2f}" for name, value in usage.feeds if abs(value) >= 0.005]
-    return f"{lost}{'; it feeds ' + ', '.join(feeds) if feeds else ''}."
+def _usage_sentences(usage: Usage) -> list[str]:
+    changes = f"{usage.broken} of {usage.images:,} answers become wrong and {usage.mended} right"
+    silent = f"With this filter set to 0, {changes}."
+    raised, lowered = (
+        " and ".join(f"{name} by {abs(v):.2f}" for name, v in usage.feeds if sign * v >= 0.005) for sign in (1, -1)
+    )
+    pushed = [f"{verb} {names}" for verb, names in (("raises", raised), ("lowers", lowered)) if names]
+    return [silent, f"On the mean it {', and '.join(pushed)} (logits)."] if pushed else [silent]
 
 
 @dataclass(frozen=True)
@@ -258,10 +264,12 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 def _verdict_words(ratio: float | None, noise: float | None, gaining: bool, seeds: int, agree: int) -> str:
     if ratio is None or noise is None:
         return "no real image fires it, so there is nothing to compare with"
-    words = f"{ratio:.1f}x the best exemplar" if ratio > 1 else f"did not converge: {ratio:.2f}x the best exemplar"
-    words += f" (noise reaches {max(0.0, noise):.1f}x)"
-    words += f", {agree} of {seeds} seeds agree" if seeds > 1 else ""
-    return words + (", still gaining" if gaining and ratio > 1 else "")
+    times = f"{ratio:.1f} times" if ratio > 1 else f"only {ratio:.2f} times"
+    words = f"an image made to excite it reaches {times} the best real one"
+    words += " (it did not converge)" if ratio <= 1 else ""
+    words += f"; noise alone reaches {max(0.0, noise):.1f} times"
+    words += f"; {agree} of {seeds} seeds agree" if seeds > 1 else ""
+    return words + ("; it was still gaining" if gaining and ratio > 1 else "")
 
 
 def usage_of(ablated: Ablated, row: int, class_names: Sequence[str]) -> Usage:

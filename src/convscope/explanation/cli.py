@@ -1,4 +1,4 @@
-"""`convscope explain`: a line a layer as its cards are written, or one image taken apart."""
+"""`convscope explain`: a line a layer as its cards are written, or one image taken apart; and `convscope localize`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import Flag, Flat
-from ..terminal import keeping, print_json, print_notes, progress_bar
+from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
 from ..visible import visible
-from .options import ExplainOptions, MapOptions
+from .options import ExplainOptions, LocalizeOptions, MapOptions
 
 if TYPE_CHECKING:
     from .command import PageWritten
@@ -151,3 +151,53 @@ def print_image(summary: dict[str, Any]) -> None:
     print_notes(summary["notes"])
     looks = "looks.png, " if summary["methods"] else ""
     print(f"written: {visible(summary['folder'])} (evidence.png, {looks}maps.png)")
+
+
+def localize(
+    run: str = "last",
+    data: str | None = None,
+    /,
+    *,
+    options: Flat[LocalizeOptions] = LocalizeOptions(),
+    json: Flag = False,
+) -> None:
+    """Turn RUN's class maps into masks and boxes for the images of DATA, and score them where DATA has masks.
+
+    Parameters
+    ----------
+    run
+        A run's name or path, `last`, a classifier file, or pretrained:NAME.
+    data
+        A folder of images, of classes or with masks, or a dataset (default: what it was trained on).
+    json
+        Print one JSON object.
+    """
+    from . import localize_command
+
+    with progress_bar(json) as progress:
+        result = localize_command.localize(run, data, **vars(replace(options, progress=progress)))
+    print_json(result.summary) if json else print_localized(result.summary)
+
+
+def print_localized(s: dict[str, Any]) -> None:
+    """Tell what the boxes are worth, and where they lie."""
+    print_notes(s["notes"])
+    print(f"{s['data']}: maps of {s['images']:,} images by {s['method']}, of classes from their {s['classes_from']}")
+    scored = s["scored"]
+    if scored is None:
+        print(f"not scored: there are no masks. A pixel counts from {s['mask_threshold']:g} of the map's range.")
+    else:
+        print(f"thresholds were chosen by {scored['chosen_by']} ({scored['chosen_n']:,} images)")
+        table = new_table("way", "IoU [95 %]", "box finds an object", "best threshold on these images")
+        for way in scored["ways"]:
+            best = f"{100 * way['iou_best_here']:.1f} %, {100 * way['box_accuracy_best_here']:.1f} %"
+            table.add_row(way["way"], _ends(way, "iou"), _ends(way, "box_accuracy"), best)
+        console().print(table)
+        for sentence in scored["sentences"]:
+            print(sentence)
+    print(f"written: {visible(s['folder'])} (localize.json, boxes.csv, overlays.png)")
+
+
+def _ends(row: dict[str, Any], key: str) -> str:
+    value, low, high = (100 * row[f"{key}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"

@@ -13,7 +13,7 @@ from torch import nn
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Dataset
 from ..errors import UsageError
-from ..evaluation.subject import Subject, open_subject
+from ..evaluation.subject import Subject, check_answers_unheld, open_subject
 from ..locks import lock
 from ..options import with_data_and_options
 from ..storage import make_folder, sweep_temporaries
@@ -59,6 +59,7 @@ def explaining(
 ) -> Iterator[PageWritten | ExplainReport]:
     """Do what ``explain`` does, and yield each page as it is written; the last event is the report."""
     _check(options)
+    check_answers_unheld(run, data, options.runs, "explain/filters" if options.filter else "explain", "the explanation")
     subject = open_subject(run, data, options, "explain")
     if options.filter:  # a folder of its own: the pages of all filters stay whole
         subject = replace(subject, folder=subject.folder / "filters")

@@ -29,8 +29,8 @@ from ..canvas.figures import (
     text_width,
     wrapped,
 )
+from ..canvas.sprites import fitted, sprite
 
-QUALITY = 90  # of the JPEG sheets
 LINE, GAP, MARGIN = 17, 6, 12  # px
 WORDS, TITLE, NAME = 400, 150, 160  # px of a line beside images, of a row's title and of a class's name, at most
 ACROSS = 16  # maps in a row of a grid
@@ -45,22 +45,6 @@ class CardRow:
     lines: Sequence[str] = ()
 
 
-def sprite(rows: Sequence[Sequence[np.ndarray | None]], cell: int) -> bytes:
-    """Rows of images uint8 (h, w, 3), each fitted to ``cell`` x ``cell`` pixels, as the bytes of one JPEG file.
-
-    Images lie without borders, so that a page can cut them out again; None leaves a place empty.
-    """
-    columns = max(len(row) for row in rows)
-    sheet = np.full((len(rows) * cell, columns * cell, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            if image is not None:
-                sheet[i * cell : (i + 1) * cell, j * cell : (j + 1) * cell] = fitted(image, cell)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
 def stacked(sheets: Sequence[bytes]) -> Drawing:
     """PNG files below each other on white."""
     images = [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in sheets]
@@ -72,15 +56,6 @@ def stacked(sheets: Sequence[bytes]) -> Drawing:
     buffer = io.BytesIO()
     whole.save(buffer, "PNG")
     return Drawing(buffer.getvalue())
-
-
-def fitted(image_HWC: np.ndarray, side: int) -> np.ndarray:
-    """An image as ``side`` x ``side`` pixels: enlarged without smoothing, made smaller with."""
-    if image_HWC.shape[:2] == (side, side):
-        return image_HWC
-    image = Image.fromarray(np.ascontiguousarray(image_HWC))
-    method = Image.Resampling.NEAREST if max(image_HWC.shape[:2]) <= side else Image.Resampling.LANCZOS
-    return np.asarray(image.resize((side, side), method))
 
 
 def outlined(image_HWC: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -218,7 +193,7 @@ def map_grid(maps_CHW: np.ndarray) -> bytes:
     """All maps of a layer side by side, in the order of the filters, 16 in a row, as a JPEG: the raw image."""
     cell = max(32, min(96, 2 * max(maps_CHW.shape[1:])))
     images = [_shaded(m, float(np.abs(maps_CHW).max())) for m in maps_CHW]
-    return sprite([images[i : i + ACROSS] for i in range(0, len(images), ACROSS)], cell)
+    return sprite([images[i : i + ACROSS] for i in range(0, len(images), ACROSS)], cell, min(len(images), ACROSS))
 
 
 # --- where it looks ----------------------------------------------------------------------------------------------

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..images.preprocess import Preprocess
 from ..models.taps import evaluating, tapping
 from .layers import Layer
+
+
+def upsampled(coarse_hw: Tensor, size: tuple[int, int]) -> Tensor:
+    """A coarse map at ``size`` (height, width), bilinear."""
+    return F.interpolate(coarse_hw[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def filter_images(weight: Tensor) -> np.ndarray:

@@ -1,12 +1,13 @@
-"""The options of an explanation: of a network's filters, and of its answer to one image."""
+"""The options of an explanation: of a network's filters, of its answer to one image, and of where it looks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..options import Flag, SubjectOptions
+from ..options import Corrections, Flag, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,21 @@ class MapOptions:
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(MapOptions, LayerChoice, SubjectOptions):
     """One image's answer taken apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizeOptions(Corrections, PretrainedWeights, OwnCode, Places, ProgressOption):
+    """Masks and boxes out of class maps, as they are asked for."""
+
+    target: Annotated[str | None, Parameter(name=("--target", "--class"))] = None
+    """The class whose map is made (default: the label that an image has, else the network's first answer)."""
+    masks: Path | None = None
+    """The folder of masks, or a COCO file, to score against, where it cannot be told from the data."""
+    object: Sequence[str] | None = None
+    """The masks' class that is the object; more than one by repeating it. Default: all but the background."""
+    threshold: float | None = None
+    """Of 0 to 1: what a pixel of the scaled map reaches that counts (default: chosen by masks, without them 0.2)."""
+    limit: int | None = None
+    """Take so many images."""
+    masks_to: Path | None = None
+    """Write each mask, and the image under it, into this folder."""

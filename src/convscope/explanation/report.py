@@ -17,10 +17,11 @@ import numpy as np
 from ..canvas.figures import Drawing, drawn_names, in_words
 from ..canvas.pages import page, uri
 from ..canvas.sheets import image_grid, titles_of
+from ..canvas.sprites import sprite
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
 from ..noted import Noted
-from ..storage import commit_json, read_json, write_derived
+from ..storage import commit_json, make_folder, read_json, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
 from .crops import Crops
@@ -32,6 +33,9 @@ OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
 OVERVIEW_EXEMPLARS = 6
 SHOWN = 64  # px: side of a small image on a page
 SMALLEST_CELL = 32  # px: in a sheet
+BLOCK = 16  # filters whose small images are one file: a JPEG has at most 65,500 rows, and a reader decodes it whole
+ACROSS = 32  # small images in a row of the file that shows two of each filter
+CELLS = "cells"  # the folder of these files
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,10 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
     cell = max(SMALLEST_CELL, min(SHOWN, dataset.preprocess.size))
     whole = _sees_a_part(found, dataset)
     rows = [strip for i in range(len(found.cards)) for strip in _strips(found, i, dataset, whole)]
-    sheet = drawing.sprite(rows, cell)
     strips = len(rows) // len(found.cards)
+    blocks = [rows[i : i + strips * BLOCK] for i in range(0, len(rows), strips * BLOCK)]
+    columns = max(map(len, rows))
+    sheets = [sprite(block, cell, columns) for block in blocks]
     leading = len(_leading(found, 0, crop=True))
     summary = found.summary()
     html = page(
@@ -120,18 +126,30 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
         summary=summary,
         cards=[card.to_json() for card in found.cards],
         others=[layer for layer in heading.layers if _has_page(layer, folder, heading)],
-        sheet=base64.b64encode(sheet).decode("ascii"),
+        sheets=[base64.b64encode(sheet).decode("ascii") for sheet in sheets],
+        heights=[len(block) for block in blocks],
         shown=SHOWN,
-        columns=max(len(row) for row in rows),
-        rows=len(rows),
+        columns=columns,
         strips=strips,
         leading=leading,
         lead=_lead_words(found),
         whole=whole,
     )
-    write_derived(folder / f"{found.layer.file}.png", six(found, dataset).png)
+    cells = {"columns": columns, "strips": strips, "block": BLOCK, "across": ACROSS, "leading": leading}
+    cells |= {"lead": _lead_words(found), "whole": whole}
+    make_folder(folder / CELLS)
+    for number, sheet in enumerate([_first_cells(rows[::strips], leading, cell), *sheets]):
+        write_derived(folder / CELLS / f"{found.layer.file}-{number}.jpg", sheet)
+    write_derived(folder / f"{found.layer.file}.png", most_missed(found, dataset).png)
     write_derived(folder / f"{found.layer.file}.html", html)
-    commit_json(folder / f"{found.layer.file}.json", {"key": heading.key, **found.to_json()})
+    commit_json(folder / f"{found.layer.file}.json", {"key": heading.key, **found.to_json(), "cells": cells})
+
+
+def _first_cells(rows: Sequence[Sequence[np.ndarray | None]], leading: int, cell: int) -> bytes:
+    """What a grid shows of each filter: the first of what stands before its exemplars, and the first of them."""
+    shown = [*dict.fromkeys((0, leading))]
+    firsts = [row[column] if column < len(row) else None for row in rows for column in shown]
+    return sprite([firsts[i : i + ACROSS] for i in range(0, len(firsts), ACROSS)], cell, ACROSS)
 
 
 def _has_page(layer: Layer, folder: Path, heading: Heading) -> bool:
@@ -193,10 +211,10 @@ def card_row(found: LayerCards, i: int, dataset: Dataset, exemplars: int = 9) ->
     return CardRow(f"{card.layer} {card.filter}", groups, in_words(card.sentences(), dataset.class_names))
 
 
-def six(found: LayerCards, dataset: Dataset) -> Drawing:
-    """Six filters of a layer, the most missed first, with what is known of them."""
+def most_missed(found: LayerCards, dataset: Dataset, count: int = OVERVIEW_FILTERS) -> Drawing:
+    """The filters of a layer that are missed most, the first of them first, with what is known of them."""
     missed = [-(c.usage.accuracy_lost if c.usage is not None else c.firing) + 10 * c.dead for c in found.cards]
-    chosen = np.argsort(missed, kind="stable")[:OVERVIEW_FILTERS]
+    chosen = np.argsort(missed, kind="stable")[:count]
     rows = [card_row(found, int(i), dataset, OVERVIEW_EXEMPLARS) for i in chosen]
     lead = f"{_lead_words(found)}; then " if _lead_words(found) else ""
     return drawing.card_rows(rows, f"{found.layer.name}: {lead}the images that excite a filter most, and words")
@@ -244,7 +262,7 @@ def layer_summary(folder: Path, file: str) -> dict[str, Any] | None:
     path = folder / f"{file}.json"
     if not path.exists():
         return None
-    return {key: value for key, value in read_json(path).items() if key not in ("cards", "key")}
+    return {key: value for key, value in read_json(path).items() if key not in ("cards", "key", "cells")}
 
 
 def probes_json(found: Probes, class_names: Sequence[str]) -> dict[str, Any]:

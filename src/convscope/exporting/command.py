@@ -36,7 +36,7 @@ def export(run: str | Classifier, options: ExportOptions) -> ExportReport:
 
     The file is only written when it answers 16 generated images as the network does.
     """
-    classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
     exported = export_classifier(classifier, options.output or home / "export", home.name, options.format)
     licence = classifier.provenance.get("licence")

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifying.classifier import Classifier
-from ..classifying.seal import allowed_difference, check_seal, seal_images, sealed_logits
+from ..classifying.classifier import CLASSES, Classifier
+from ..classifying.seal import allowed_difference, check_seal, seal_images, sealed_logits, sealed_part
 from ..errors import ConvscopeError, UnknownName, UsageError
 from ..models.taps import evaluating
 from ..models.user_network import is_own
@@ -80,7 +80,7 @@ def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
         whole = _Whole(classifier)
     model = to_onnx(whole, classifier.preprocess.size, pixels=True)
     data = _with_description(model, _description(classifier, wanted))
-    difference = float(np.abs(_run(data, seal_images(classifier.preprocess.size)) - wanted).max())
+    difference = float(np.abs(sealed_part(_run(data, seal_images(classifier.preprocess.size))) - wanted).max())
     if not difference <= allowed_difference(wanted):
         raise ConvscopeError(
             f"{name} is not written: as ONNX its logits differ by {difference:.2g}, "
@@ -118,6 +118,7 @@ def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
         "architecture": Path(name).name if is_own(name) else name,  # not the folder it lies in on this machine
         "provenance": {k: provenance[k] for k in told if k in provenance},
         "seal": {"logits": wanted.tolist(), "tolerance": allowed_difference(wanted)},
+        **({} if classifier.task == CLASSES else {"task": classifier.task, "settings": classifier.settings}),
     }
 
 

@@ -1,6 +1,6 @@
 """Predict with the ONNX file beside this script. It needs NumPy, Pillow and onnxruntime, and nothing else.
 
-    python NAME.predict.py IMAGE...       the likeliest classes of each image
+    python NAME.predict.py IMAGE...       the answer to each image; a mask is written beside it as IMAGE.mask.png
     python NAME.predict.py --check          only compare the sealed images
 
 The file holds class names, preprocessing and the logits of 16 generated images, which are compared at every start.
@@ -30,6 +30,7 @@ MODEL = HERE.with_name(HERE.name.removesuffix(".predict.py") + ".onnx")
 BACKGROUND, BORDER = (255, 255, 255), (128, 128, 128)  # behind transparent pixels; around a padded image
 UNSEALED = "0" * 64  # stands where the hash of the file stands, while the hash is taken
 BITS, COLOURS = 258, 262  # tags of a TIFF
+ORIENTATION = 0x0112  # of EXIF
 HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -45,7 +46,7 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map["convscope"])
-        found = np.asarray(session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0])
+        found = sealed_part(np.asarray(session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0]))
         difference = np.abs(found - np.array(about["seal"]["logits"])).max()
         same = difference <= about["seal"]["tolerance"] and len(about["classes"]) == found.shape[1]
     except Exception as error:  # onnxruntime has errors of many kinds
@@ -91,10 +92,20 @@ def seal_images(size: int) -> np.ndarray:
     return np.stack(images).astype(np.uint8)
 
 
-def read(path: str, preprocess: dict) -> np.ndarray:
-    """An image as the network takes it: uint8 (size, size, 3), upright, fitted."""
+def sealed_part(outputs: np.ndarray) -> np.ndarray:
+    """What of outputs is sealed: all, or of maps (N, K, S, S) 16 of their rows and columns."""
+    if outputs.ndim != 4:
+        return outputs
+    step = max(1, outputs.shape[-1] // 16)
+    return outputs[:, :, step // 2 :: step, step // 2 :: step]
+
+
+def read(path: str, preprocess: dict) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image as the network takes it, uint8 (size, size, 3), upright and fitted; and its own width and height."""
     size, centre = preprocess["size"], preprocess["centre"]
     with Image.open(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        whole = image.size[::-1] if turned else image.size
         least = 2 * int(np.ceil(size / centre))
         image.draft(None, (least, least))  # a large JPEG is decoded smaller, which is faster
         tags = getattr(image, "tag_v2", {})  # of a TIFF
@@ -112,7 +123,7 @@ def read(path: str, preprocess: dict) -> np.ndarray:
         side = max(1, round(centre * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    return np.asarray(fitted(image, size, preprocess["fit"], HOW[preprocess["interpolation"]]))
+    return np.asarray(fitted(image, size, preprocess["fit"], HOW[preprocess["interpolation"]])), whole
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
@@ -153,16 +164,78 @@ def fitted(image: Image.Image, size: int, fit: str, how: Image.Resampling) -> Im
 
 
 def answer(session: onnxruntime.InferenceSession, about: dict, path: str, top: int) -> dict:
-    """The likeliest classes of an image with their probabilities, or why it cannot be read."""
+    """The answer to an image, as its task has it, or why it cannot be read."""
     try:
-        pixels = read(path, about["preprocess"])
+        pixels, whole = read(path, about["preprocess"])
     except Exception as error:  # decoders raise whatever comes to them
         return {"path": path, "error": one_line(error)}
     logits = np.asarray(session.run(None, {"images": pixels[None]})[0])[0].astype(np.float64)
+    task = about.get("task", "classification")
+    if task == "regression":
+        return number(path, float(logits[0]), about["settings"].get("half_width"))
+    if task == "multi_label":
+        return labels(path, 1 / (1 + np.exp(-logits)), about)
+    if task == "segmentation":
+        return mask(path, logits, about, whole)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
     best = np.argsort(-probabilities, kind="stable")[:top]
     return {"path": path, "top": [{"label": about["classes"][i], "probability": probabilities[i]} for i in best]}
+
+
+def number(path: str, value: float, half: float | None) -> dict:
+    """A number, and the interval that holds the truth nine times in ten, where one is known."""
+    low, high = (None, None) if half is None else (value - half, value + half)
+    return {"path": path, "value": value, "low": low, "high": high}
+
+
+def labels(path: str, probabilities: np.ndarray, about: dict) -> dict:
+    """The labels whose probability reaches their threshold, and all with their probabilities."""
+    names, thresholds = about["classes"], about["settings"]["thresholds"]
+    said = [n for n, p, t in zip(names, probabilities, thresholds, strict=True) if p >= t]
+    order = np.argsort(-probabilities, kind="stable")
+    top = [{"label": names[i], "probability": float(probabilities[i])} for i in order]
+    return {"path": path, "labels": said, "top": top}
+
+
+def mask(path: str, logits: np.ndarray, about: dict, whole: tuple[int, int]) -> dict:
+    """The class of each pixel, written beside the image as a PNG of class numbers; and each class's share."""
+    side, (width, height) = logits.shape[-1], whole
+    if about["preprocess"]["fit"] == "pad":
+        longest = max(whole)
+        wide, high = (max(1, (2 * s * side + longest) // (2 * longest)) for s in whole)
+        left, top = (side - wide) // 2, (side - high) // 2
+        logits = logits[:, top : top + high, left : left + wide]
+    scaled = enlarged(enlarged(logits, height, 1), width, 2)
+    found = scaled.argmax(0).astype(np.uint8)
+    written = Path(path).with_name(Path(path).name + ".mask.png")
+    Image.fromarray(found).save(written)
+    shares = np.bincount(found.ravel(), minlength=len(about["classes"])) / found.size
+    told = [{"name": n, "share": float(s)} for n, s in zip(about["classes"], shares, strict=True)]
+    return {"path": path, "mask": str(written), "classes": told}
+
+
+def enlarged(values: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Values at another length along an axis, linearly between the centres of their places."""
+    before = values.shape[axis]
+    place = np.clip((np.arange(size) + 0.5) * before / size - 0.5, 0, before - 1)
+    first = np.floor(place).astype(int)
+    share = (place - first).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    second = np.minimum(first + 1, before - 1)
+    return np.take(values, first, axis) * (1 - share) + np.take(values, second, axis) * share
+
+
+def words(row: dict) -> str:
+    """An answer on one line."""
+    if "value" in row:
+        band = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+        return f"{row['value']:.4g}{band}"
+    if "labels" in row:
+        return ", ".join(row["labels"]) or "none of the labels"
+    if "mask" in row:
+        shares = ", ".join(f"{c['name']} {100 * c['share']:.1f} %" for c in row["classes"] if c["share"] > 0)
+        return f"{shares}; {row['mask']}"
+    return ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row["top"])
 
 
 def main() -> int:
@@ -187,8 +260,7 @@ def main() -> int:
         print(json.dumps(rows))
         return 65 if any("error" in row for row in rows) else 0
     for row in rows:
-        said = ", ".join(f"{t['label']} {100 * t['probability']:.1f} %" for t in row.get("top", []))
-        print(shown(f"{row['path']}: {said or 'cannot be read: ' + row['error']}"))
+        print(shown(f"{row['path']}: {'cannot be read: ' + row['error'] if 'error' in row else words(row)}"))
     return 65 if any("error" in row for row in rows) else 0
 
 

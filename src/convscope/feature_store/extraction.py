@@ -270,6 +270,9 @@ class _Work:
     def _varied(self, images_BHWC: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The images, those of copies varied as the copy's number and the image's content say."""
         count, recipe = len(self.listing), self.options.augment
+        if self.options.mirrored:
+            images_BHWC[rows >= count] = images_BHWC[rows >= count, :, ::-1]
+            return images_BHWC
         if recipe is None or rows[-1] < count:
             return images_BHWC
         for n, row in enumerate(rows.tolist()):

@@ -36,19 +36,19 @@ def with_fit(data: str, options: B) -> tuple[B, list[str]]:
     """The options with ``--fit auto`` decided by the images, and a note that says how."""
     if options.fit != AUTO:
         return options, []
-    found = _found(data, options)
+    found = images_of(data, options)
     fit, told = choose_fit(found)
     return replace(options, fit=fit), [told] if told else []
 
 
 def with_quick_start(data: str, options: B) -> B:
     """The options with torch for a few images, which it is through before another engine has begun."""
-    if options.engine != "auto" or len(_found(data, options).labels) > FEW:
+    if options.engine != "auto" or len(images_of(data, options).labels) > FEW:
         return options
     return replace(options, engine="torch")
 
 
-def _found(data: str, options: BackboneOptions) -> Unsplit:
+def images_of(data: str, options: BackboneOptions) -> Unsplit:
     """The images as they are asked for, none of them read."""
     asked = DatasetOptions(data_root=options.data_root, need="images", **options.reading())
     return find_images(data_name(data), asked)
@@ -81,8 +81,7 @@ def record(
     data: str, options: BackboneOptions, classifier: Classifier, stored: FeatureOptions, need: Need = "training"
 ) -> tuple[Listing, Extraction, list[str]]:
     """The images that can be read, their features, and notes. DataError for bad images unless skipped."""
-    bad_images = options.bad_images or "error"
-    check_bad_images(bad_images)
+    check_bad_images(options.bad_images or "error")
     listed = list_images(
         data_name(data),
         data_root=options.data_root,
@@ -92,6 +91,14 @@ def record(
         need=need,
         **options.reading(),
     )
+    return record_listed(listed, options, classifier, stored)
+
+
+def record_listed(
+    listed: Listing, options: BackboneOptions, classifier: Classifier, stored: FeatureOptions
+) -> tuple[Listing, Extraction, list[str]]:
+    """The same of images that are listed already."""
+    bad_images = options.bad_images or "error"
     device = pick_device(options.device)
     found = extract(listed, classifier, stored, device, options.progress)
     notes = [*listed.unsplit.notes, *backbone_notes(options, classifier, listed), *found.notes]

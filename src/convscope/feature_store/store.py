@@ -27,7 +27,10 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How features are made: with ``copies`` of each image beside it, varied by ``augment`` and ``seed``."""
+    """How features are made: with ``copies`` of each image beside it, varied by ``augment`` and ``seed``.
+
+    ``mirrored``: there is one copy of each, its mirror image.
+    """
 
     wanted: FeatureRequest = field(default_factory=FeatureRequest)
     dtype: str = "float32"
@@ -35,6 +38,7 @@ class FeatureOptions:
     copies: int = 0
     augment: Augment | None = None
     seed: int = 0
+    mirrored: bool = False
 
 
 class Store:
@@ -175,7 +179,8 @@ def row_keys(digests_N32: np.ndarray, options: FeatureOptions) -> np.ndarray:
     """The keys of the rows, uint8 ((1 + copies) * N, 32): of the images as they are, then of each copy."""
     blocks = [digests_N32]
     for copy in range(1, options.copies + 1):
-        words = to_json([copy, options.seed, asdict(options.augment or Augment())]).encode()
+        varied = [copy, options.seed, asdict(options.augment or Augment())]
+        words = b"mirrored" if options.mirrored else to_json(varied).encode()
         raw = b"".join(hashlib.sha256(words + bytes(digest)).digest() for digest in digests_N32)
         blocks.append(np.frombuffer(raw, np.uint8).reshape(-1, KEY_BYTES))
     return np.ascontiguousarray(np.concatenate(blocks))

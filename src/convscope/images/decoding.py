@@ -43,6 +43,7 @@ T = TypeVar("T")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # pixels
 MAX_RUN_LENGTHS = 16_000_000  # pixels of a BMP in run lengths, which Pillow reads in Python
+FEW_BITS = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies the greys of two and four bits
 DRAFT_MARGIN = 2  # a JPEG decoded at a reduced scale keeps both sides at least this many times the side asked for
 
 # The first bytes of a file decide what it is; the reader is called itself because Image.open warns, and refuses huge
@@ -139,6 +140,32 @@ def examined(
         yield found
 
 
+def read_header(source: Path | bytes, where: str | None = None) -> Header:
+    """What a file's header says of its image, none of whose pixels are decoded. Raises ImageError."""
+    name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
+
+    def read(file: BinaryIO) -> Header:
+        kind, reader = _reader(file.read(512), name)
+        inspect(kind, file)
+        return header_of(_header(reader, file), kind)
+
+    with _opened(source, name) as file:
+        return guarded(lambda: read(file), name)
+
+
+def stored_values(source: Path | bytes, where: str | None = None) -> tuple[Header, Image.Image]:
+    """The image as its file holds it: of a palette the indices, nothing turned upright or made a colour.
+
+    For images whose values are numbers and no brightness. The same files are refused as by `decode`, with ImageError.
+    """
+    name = where or (str(source) if isinstance(source, str | os.PathLike) else "image")
+    with ExitStack() as held, _opened(source, name) as file:
+        header, image = guarded(lambda: _allowed_image(file, name, held, None), name)
+        layout = image.tile[0][3] if image.tile else None
+        guarded(image.load, name)
+        return header, image.point([v // FEW_BITS[layout] for v in range(256)]) if layout in FEW_BITS else image
+
+
 def has_frames(source: Path | bytes) -> bool:
     """Tell whether a GIF, PNG, TIFF or WebP holds more than the one image that is read; what is damaged does not."""
     try:
@@ -192,7 +219,15 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
 def _decoded(
     file: BinaryIO, name: str, held: ExitStack, at_least: int | None, stretch: bool
 ) -> tuple[Header, Image.Image]:
-    """Decode the file once its header, its structure and the budget, which ``held`` gives back, allow it."""
+    """Decode the file once it is allowed."""
+    header, image = _allowed_image(file, name, held, at_least)
+    return header, upright_rgb(image, spent=True, stretch=stretch)
+
+
+def _allowed_image(
+    file: BinaryIO, name: str, held: ExitStack, at_least: int | None
+) -> tuple[Header, ImageFile.ImageFile]:
+    """The image of a file once its header, its structure and the budget, which ``held`` gives back, allow decoding."""
     kind, reader = _reader(file.read(512), name)
     in_scans = inspect(kind, file)
     if kind == "PNG":
@@ -214,7 +249,7 @@ def _decoded(
         image = _header(reader, quick(file))
         if image.size != full_size:
             raise ValueError("its header says two sizes")
-    return header, upright_rgb(image, spent=True, stretch=stretch)
+    return header, image
 
 
 def _allowed(image: Image.Image) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ..errors import DamagedFile, DataError, UnknownName, UsageError
-from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, decoded
+from .decoding import BACKGROUND, DRAFT_MARGIN, MAX_PIXELS, examined
 
 MAX_SIZE = 2048  # pixels a side of what a network is given
 LEAST_STD, LARGEST_VALUE = 1e-4, 1e4  # of mean and std: beyond, float32 overflows in a network
@@ -107,9 +107,16 @@ class Preprocess:
         Raises ImageError, with ``where`` as the name, as `decode` does. A Pillow image given in place of a file has
         all its pixels already, so a large JPEG comes out slightly different from its file, which is decoded smaller.
         """
+        return self.fit_sized(source, where)[0]
+
+    def fit_sized(
+        self, source: Path | bytes | Image.Image, where: str | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """The pixels of ``fit_image``, and the width and height of the upright image that they come from."""
         least = math.ceil(self.size / self.centre)
-        with decoded(source, where=where, at_least=least, stretch=self.stretch) as rgb:
-            return np.array(self.fit_array(rgb))
+        with examined(source, where=where, at_least=least, stretch=self.stretch) as (header, rgb):
+            whole = sorted(rgb.size) == sorted((header.width, header.height))  # else a JPEG decoded smaller
+            return np.array(self.fit_array(rgb)), rgb.size if whole else header.upright_size
 
     def fit_array(self, rgb: Image.Image) -> Image.Image:
         """An RGB image of any size as one of size x size."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..errors import DataError
 from ..storage import open_regular, parse_bounded
-from .preprocess import Preprocess
+from .preprocess import INTERPOLATIONS, Preprocess
 
 MAX_BYTES = 1 << 20
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 
 
 def read_preprocess(path: Path) -> Preprocess:
@@ -71,7 +71,7 @@ def _hugging_face(path: Path, box: Mapping[str, Any]) -> Preprocess:
         fit=fit,
         mean=tuple((offset + m) / unit for m in mean),  # type: ignore[arg-type]
         std=tuple(s / unit for s in std),  # type: ignore[arg-type]
-        interpolation=_RESAMPLE.get(box.get("resample", 2), "bicubic"),
+        interpolation=_interpolation(path, box.get("resample"), "bilinear"),
         centre=centre,
     )
 
@@ -109,6 +109,17 @@ def _geometry(
     return pixels, "crop", min(1.0, share)
 
 
+def _interpolation(path: Path, asked: Any, usual: str) -> str:
+    """The way of resampling by its name or Pillow's number, ``usual`` where none is given; DataError for another."""
+    numbered = isinstance(asked, int) and 0 <= asked < len(_RESAMPLE)
+    name = usual if asked is None or asked == "" else _RESAMPLE[asked] if numbered else asked
+    if not isinstance(name, str) or name not in INTERPOLATIONS:
+        told = name if numbered else json.dumps(asked)[:80]
+        ways = " or ".join(INTERPOLATIONS)
+        raise DataError(f"{path} asks for {told} resampling, and images are resized by {ways} here.")
+    return name
+
+
 def _three(path: Path, key: str, box: Mapping[str, Any]) -> tuple[float, float, float]:
     values = box.get(key)
     if isinstance(values, int | float):
@@ -129,6 +140,6 @@ def _timm(path: Path, box: Mapping[str, Any]) -> Preprocess:
         fit=fit,
         mean=_three(path, "mean", box),
         std=_three(path, "std", box),
-        interpolation="bilinear" if box.get("interpolation") == "bilinear" else "bicubic",
+        interpolation=_interpolation(path, box.get("interpolation"), "bicubic"),
         centre=min(1.0, float(share)) if fit == "crop" and isinstance(share, int | float) else 1.0,
     )

@@ -12,7 +12,7 @@ from .tiff import brightest, unsigned_32, white_is_zero
 
 BACKGROUND = (255, 255, 255)  # what lies behind transparent pixels
 STRIP = 1 << 20  # pixels that are converted at a time where a conversion needs more room than its result
-_TRANSPOSE = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,7 +30,7 @@ def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = Fals
     """
     _scale_transparency(image)
     image.load()
-    turn = _TRANSPOSE.get(orientation(image))
+    turn = TURNS.get(orientation(image))
     rgb = _rgb(image, stretch)
     if spent and rgb is not image:
         image.close()
@@ -52,7 +52,7 @@ def orientation(image: Image.Image) -> int:
         return 1
     except Exception:  # whatever a broken EXIF block makes its parser raise, the image is as it stands
         return 1
-    return told if told in _TRANSPOSE else 1
+    return told if told in TURNS else 1
 
 
 def _scale_transparency(image: Image.Image) -> None:

@@ -35,13 +35,14 @@ _GROUP_WORDS = re.compile(
 
 
 def name_findings(unsplit: Unsplit) -> Iterator[Finding]:
-    """Names of classes that a reader takes for one."""
-    names = sorted(unsplit.class_names)
+    """Names of classes, or of what else is told of an image, that a reader takes for one."""
+    targets = unsplit.targets
+    names = sorted(unsplit.class_names if targets is None else targets.names)
     pairs = pairs_alike(names)
     for one, other, why in pairs:
         yield Finding(
             "names-alike",
-            "doubt" if why in MAY_BE_MEANT and _side_by_side(unsplit, one, other) else "fault",
+            "doubt" if why in MAY_BE_MEANT and (targets or _side_by_side(unsplit, one, other)) else "fault",
             f"classes {one!r} and {other!r} differ in {why} alone, and count as two.",
             2,
             "give both one name if they are one class.",
@@ -78,11 +79,22 @@ def _side_by_side(unsplit: Unsplit, one: str, other: str) -> bool:
 
 def part_findings(unsplit: Unsplit, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """Classes that a part lacks, and how evenly classes are filled."""
+    names = unsplit.class_names
+    shown = np.zeros((len(unsplit.labels), len(names)), bool)
+    shown[np.arange(len(shown)), unsplit.labels] = True
+    yield from lacking_findings(unsplit, parts, names, shown)
+    yield from _balance(unsplit, shown.sum(0))
+
+
+def lacking_findings(
+    unsplit: Unsplit, parts: Mapping[str, np.ndarray], names: Sequence[str], shown_NK: np.ndarray
+) -> Iterator[Finding]:
+    """Classes that a part lacks: ``shown_NK`` says which images show which class."""
     given = set(unsplit.given.tolist()) - {""}
-    counts = {p: np.bincount(unsplit.labels[parts[p]], minlength=len(unsplit.class_names)) for p in PARTS}
-    whole = np.bincount(unsplit.labels, minlength=len(unsplit.class_names))
+    counts = {p: shown_NK[parts[p]].sum(0) for p in PARTS}
+    whole = shown_NK.sum(0)
     for part in PARTS:
-        lacking = [unsplit.class_names[c] for c in np.flatnonzero((counts[part] == 0) & (whole > 0))]
+        lacking = [names[int(c)] for c in np.flatnonzero((counts[part] == 0) & (whole > 0))]
         if not lacking or not counts[part].sum():
             continue
         told = f"{counted(len(lacking), 'class', 'classes')} {are(len(lacking))} without an image in {part}: "
@@ -101,7 +113,6 @@ def part_findings(unsplit: Unsplit, parts: Mapping[str, np.ndarray]) -> Iterator
             first(lacking),
             {"part": part},
         )
-    yield from _balance(unsplit, whole)
 
 
 def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:

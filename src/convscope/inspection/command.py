@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.asked import CLASSIFICATION
 from ..datasets.corrections import corrected, read_corrections
 from ..datasets.dataset import Listing
 from ..datasets.options import DatasetOptions
@@ -23,7 +24,8 @@ from ..storage import expanded, folder_name, make_folder
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report
-from .examination import Examination, examine, find_data
+from .asked_data import find_asked_data
+from .examination import Asking, Examination, examine, find_data
 from .options import DoctorOptions
 from .report import DoctorReport
 from .wrong_labels import check_labels
@@ -41,19 +43,21 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     """
     laps = Laps()
     name = data_name(str(data))
-    unsplit, refused = find_data(name, _reading(options))
+    asked = find_asked_data(name, _reading(options), options.task, options.masks)
+    unsplit, refused = (asked.unsplit, list(asked.findings)) if asked else find_data(name, _reading(options))
     notes = list(unsplit.notes)
     unsplit = _asked_for(unsplit, options)
     notes += [note for note in unsplit.notes if note not in notes]
     folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
     make_folder(folder)  # before the images are read: it may be refused
     place = expanded(name)
-    found = examine(unsplit, refused, options.progress, place if place.is_dir() else None)
+    what = Asking(asked.task, asked.used) if asked else Asking()
+    found = examine(unsplit, refused, options.progress, place if place.is_dir() else None, what)
     laps.lap("reading images")
     told = _why_not(found, options)
     if told:
         notes.append(told)
-    else:
+    elif found.asking.task == CLASSIFICATION:
         found = _with_labels(found, options)
         laps.lap("labels")
     summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
@@ -88,6 +92,8 @@ def _why_not(found: Examination, options: DoctorOptions) -> str:
     good = found.survey.good
     counts = np.bincount(found.survey.unsplit.labels[good])
     masks = any(finding.kind == "masks" and finding.grade == "fault" for finding in found.findings)
+    if found.asking.task != CLASSIFICATION:
+        return "" if options.labels is None else "labels are judged where an image has one class: they were not, here."
     if options.labels is False:
         return "labels were not judged, as asked."
     if len(good) < LEAST or (counts >= FEWEST).sum() < 2 or masks:

@@ -28,9 +28,29 @@ _COUNTER = re.compile(r"\d+(?=\D*$)")
 ADVICE = {
     ("labels", True): "decide which label is right; the corrections file leaves both out.",
     ("labels", False): "decide which label is right; the corrections file leaves one of each out.",
+    ("masks", True): "decide which mask is right; the corrections file leaves both out.",
+    ("masks", False): "decide which mask is right; the corrections file leaves one of each out.",
+    ("numbers", True): "decide which number is right; the corrections file leaves both out.",
+    ("numbers", False): "decide which number is right; the corrections file leaves one of each out.",
     ("parts", True): "here they are left out of training by themselves; remove them for other programs.",
     ("parts", False): "what is tested was trained on: the corrections file leaves them out of training.",
 }
+
+
+@dataclass(frozen=True)
+class Clash:
+    """When two copies contradict each other, in ``kind``: labels, masks or numbers; ``words`` says it of a pair."""
+
+    kind: str
+    words: str
+    differ: Callable[[Pair], bool]
+    of: Callable[[Pair], dict[str, float]] = lambda _: {}  # what is measured of a pair, for its JSON
+
+
+def class_clash(survey: Survey) -> Clash:
+    """Copies of which each is in another class."""
+    labels = survey.unsplit.labels
+    return Clash("labels", "under two labels", lambda p: bool(labels[p.first] != labels[p.second]))
 
 
 @dataclass(frozen=True)
@@ -79,21 +99,21 @@ def find_copies(survey: Survey, progress: Progress | None = None) -> Copies:
     return Copies(exact, near)
 
 
-def copy_findings(survey: Survey, copies: Copies, parts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+def copy_findings(survey: Survey, copies: Copies, parts: Mapping[str, np.ndarray], clash: Clash) -> Iterator[Finding]:
     """Sentences about copies, the gravest first."""
     part_of = np.full(len(survey), "", "U5")
     for part in PARTS:
         part_of[parts[part]] = part
     unsplit = survey.unsplit
-    labels, given = unsplit.labels, unsplit.given
-    yield from _across(survey, copies, lambda p: labels[p.first] != labels[p.second], "labels", "under two labels")
+    given = unsplit.given
+    yield from _across(survey, copies, clash)
     known = (given != "").any()
 
     def leaks(pair: Pair) -> bool:
         return bool(given[pair.first] != given[pair.second])
 
     if known:
-        yield from _across(survey, copies, leaks, "parts", "in two parts of the data")
+        yield from _across(survey, copies, Clash("parts", "in two parts of the data", leaks))
     groups = groups_of(copies.exact)
     if groups:
         extra = sum(len(members) - 1 for members in groups)
@@ -109,23 +129,26 @@ def copy_findings(survey: Survey, copies: Copies, parts: Mapping[str, np.ndarray
     yield from _frames(survey, copies)
 
 
-def _across(survey: Survey, copies: Copies, wrong: Callable[[Pair], bool], kind: str, words: str) -> Iterator[Finding]:
+def _across(survey: Survey, copies: Copies, clash: Clash) -> Iterator[Finding]:
     """Copies where there should be none: exact ones are faults, near ones too where they are many or sure."""
     for name, pairs in (("the same image", copies.exact), ("nearly the same image", copies.near)):
-        found = [pair for pair in pairs if wrong(pair)]
+        found = [pair for pair in pairs if clash.differ(pair)]
         if not found:
             continue
         share = len({pair.second for pair in found}) / len(survey)
         grave = pairs is copies.exact or share > LEAKED
         told = [_pair_words(survey, pair) for pair in found]
         sentence = (
-            f"{counted(len(found), 'pair')} of {name} {words}: {', '.join(told[:2])}{', ...' if len(told) > 2 else ''}."
+            f"{counted(len(found), 'pair')} of {name} {clash.words}: "
+            f"{', '.join(told[:2])}{', ...' if len(told) > 2 else ''}."
         )
-        advice = ADVICE[kind, pairs is copies.exact]
-        details = {"pairs": [_pair_json(survey, pair) for pair in found]}
+        advice = ADVICE[clash.kind, pairs is copies.exact]
+        details = {"pairs": [_pair_json(survey, pair) | clash.of(pair) for pair in found]}
         grade = "fault" if grave else "doubt"
         exactly = "exact" if pairs is copies.exact else "near"
-        yield Finding(f"{exactly}-copies-across-{kind}", grade, sentence, len(found), advice, first(told), details)
+        yield Finding(
+            f"{exactly}-copies-across-{clash.kind}", grade, sentence, len(found), advice, first(told), details
+        )
 
 
 def _near(survey: Survey, copies: Copies, part_of: np.ndarray) -> Iterator[Finding]:
@@ -185,18 +208,16 @@ def _pair_json(survey: Survey, pair: Pair) -> dict[str, object]:
     return {"images": [one, other], "labels": labels, "alike": round(pair.alike, 4)}
 
 
-def extra_copies(survey: Survey, copies: Copies, given: Sequence[str]) -> list[tuple[int, str]]:
+def extra_copies(survey: Survey, copies: Copies, given: Sequence[str], clash: Clash) -> list[tuple[int, str]]:
     """Images to leave out, each with the reason: all copies under two labels, and of near copies the one that trains.
 
     Of exact copies with one label none is left out here: a correction goes by content, and would take them all.
     """
-    labels = survey.unsplit.labels
     found: dict[int, str] = {}
     for pair in copies.exact:
-        if labels[pair.first] != labels[pair.second]:
-            found.setdefault(
-                pair.first, f"the same image is under {survey.label(pair.first)} and {survey.label(pair.second)}"
-            )
+        if clash.differ(pair):
+            told = f"the same image is under {survey.label(pair.first)} and {survey.label(pair.second)}"
+            found.setdefault(pair.first, told if clash.kind == "labels" else f"the same image has two {clash.kind}")
     order = {"test": 0, "val": 1, "": 2, "train": 2}
     groups = survey.unsplit.groups
     for pair in copies.near:

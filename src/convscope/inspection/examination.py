@@ -6,28 +6,44 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..datasets.asked import CLASSIFICATION
 from ..datasets.corrections import LEAVE_OUT, RELABEL, Correction
 from ..datasets.folder import IMAGE_SIZE, hidden_name
+from ..datasets.masks import Masks
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import keys
 from ..datasets.registry import find_images
 from ..datasets.splits import split, too_few, with_validation
+from ..datasets.targets import LabelSets
 from ..datasets.unsplit import Unsplit
 from ..errors import DataError
 from ..images.file_names import is_image_name
 from ..progress import Progress
-from .class_names import folder_findings, group_findings, name_findings, part_findings
-from .copy_findings import Copies, copy_findings, extra_copies, find_copies, same_group
+from .class_names import folder_findings, group_findings, lacking_findings, name_findings, part_findings
+from .copy_findings import Clash, Copies, class_clash, copy_findings, extra_copies, find_copies, same_group
 from .findings import Finding, in_order
 from .kinds import ending_findings, file_findings, image_findings
+from .mask_findings import mask_rows, mask_use_findings, object_findings
+from .mask_survey import MaskSurvey, survey_masks
 from .masks import mask_findings, mask_folders
 from .places import place_findings, walk
 from .shortcut import shortcut_findings
 from .survey import Survey, survey
+from .target_clash import target_clash
+from .target_findings import target_findings, target_rows
 from .wrong_labels import LabelCheck, label_findings
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of images, and which files beside them were read for it."""
+
+    task: str = CLASSIFICATION
+    used: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,8 @@ class Examination:
     parts: dict[str, np.ndarray]
     findings: tuple[Finding, ...]
     labels: LabelCheck | None = None
+    asking: Asking = Asking()
+    masks: MaskSurvey | None = None
 
     @property
     def faults(self) -> list[Finding]:
@@ -56,10 +74,10 @@ class Examination:
         for i, reason in seen.reasons.items():
             if not seen.is_gone(i):
                 put(i, LEAVE_OUT, f"cannot be read: {reason}")
-        for folder in mask_folders(seen):
+        for folder in mask_folders(seen) if self.asking.task == CLASSIFICATION else ():
             for i in folder.index if folder.within and folder.named else ():
                 put(i, LEAVE_OUT, "a mask of an image beside it")
-        for i, reason in extra_copies(seen, self.copies, seen.unsplit.given.tolist()):
+        for i, reason in extra_copies(seen, self.copies, seen.unsplit.given.tolist(), self.clash):
             put(i, LEAVE_OUT, reason)
         check = self.labels
         if check is not None:
@@ -76,6 +94,16 @@ class Examination:
         unsplit = self.survey.unsplit
         more = label_findings(check, unsplit.class_names, self.survey.names(check.index), unsplit.labels[check.index])
         return replace(self, findings=in_order([*self.findings, *more]), labels=check)
+
+    @property
+    def clash(self) -> Clash:
+        """When two copies contradict each other."""
+        return target_clash(self.survey, self.masks) or class_clash(self.survey)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What each class or label has, or how numbers are spread; none where an image has one class."""
+        return mask_rows(self.masks) if self.masks is not None else target_rows(self.survey.unsplit.targets)
 
     def numbers(self) -> np.ndarray:
         """A number for each image, the same for copies and within a group."""
@@ -120,16 +148,23 @@ def _as_it_is(data: str, options: DatasetOptions) -> Unsplit:
 
 
 def examine(
-    unsplit: Unsplit, refused: list[Finding], progress: Progress | None = None, folder: Path | None = None
+    unsplit: Unsplit,
+    refused: list[Finding],
+    progress: Progress | None = None,
+    folder: Path | None = None,
+    asking: Asking = Asking(),
 ) -> Examination:
     """Run every check but that of labels, which needs features. ``folder`` is what else stands there, looked at too."""
+    masks = survey_masks(unsplit.targets, progress) if isinstance(unsplit.targets, Masks) else None
+    if masks is not None:
+        unsplit = replace(unsplit, targets=masks.masks)
     seen = survey(unsplit, progress)
     if unsplit.validation is not None:
         unsplit = replace(unsplit, given=with_validation(unsplit, keys(seen.digests), unsplit.validation))
         seen = replace(seen, unsplit=unsplit)
     parts = split(unsplit, keys(seen.digests)).parts
     copies = find_copies(seen, progress) if len(seen.good) else Copies([], [])
-    found = Examination(seen, copies, parts, tuple(refused))
+    found = Examination(seen, copies, parts, tuple(refused), asking=asking, masks=masks)
     return replace(found, findings=in_order([*refused, *_findings(found, folder)]))
 
 
@@ -137,19 +172,43 @@ def _findings(found: Examination, folder: Path | None) -> Iterator[Finding]:
     seen = found.survey
     unsplit = seen.unsplit
     yield from file_findings(seen)
-    told = too_few(unsplit.name, found.parts) if len(seen.good) and not found.findings else ""
+    refused = any(finding.kind == "refused" for finding in found.findings)
+    told = too_few(unsplit.name, found.parts) if len(seen.good) and not refused else ""
     if told:
         yield Finding("refused", "fault", told, 1, "training stops there.")
     if folder is not None:
-        yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files}))
-    masks = list(mask_findings(seen))
-    yield from masks
-    yield from name_findings(unsplit)
-    yield from group_findings(unsplit)
-    yield from folder_findings(unsplit)
-    yield from part_findings(unsplit, found.parts)
-    yield from copy_findings(seen, found.copies, found.parts)
-    if not any(finding.grade == "fault" for finding in masks):
-        yield from shortcut_findings(seen, found.numbers())
+        yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files} | found.asking.used))
+    yield from _of_classes(found) if found.asking.task == CLASSIFICATION else _of_targets(found)
     yield from ending_findings(seen)
     yield from image_findings(seen)
+
+
+def _of_classes(found: Examination) -> Iterator[Finding]:
+    """What there is to say where each image has one class."""
+    seen = found.survey
+    masks = list(mask_findings(seen))
+    yield from masks
+    yield from name_findings(seen.unsplit)
+    yield from group_findings(seen.unsplit)
+    yield from folder_findings(seen.unsplit)
+    yield from part_findings(seen.unsplit, found.parts)
+    yield from copy_findings(seen, found.copies, found.parts, found.clash)
+    if not any(finding.grade == "fault" for finding in masks):
+        yield from shortcut_findings(seen, found.numbers())
+
+
+def _of_targets(found: Examination) -> Iterator[Finding]:
+    """What there is to say where images have masks, labels or numbers."""
+    seen, masks = found.survey, found.masks
+    targets = seen.unsplit.targets
+    if masks is not None:
+        yield from mask_use_findings(seen, masks)
+        yield from object_findings(seen, masks)
+    yield from target_findings(seen)
+    if masks is not None:
+        yield from lacking_findings(seen.unsplit, found.parts, masks.names, masks.present)
+    if isinstance(targets, LabelSets):
+        yield from lacking_findings(seen.unsplit, found.parts, targets.names, targets.values > 0)
+    if targets is not None:
+        yield from name_findings(seen.unsplit)
+    yield from copy_findings(seen, found.copies, found.parts, found.clash)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..datasets.mask_folders import bare
 from .findings import Finding, are, counted, first
 from .survey import Survey
 
@@ -16,13 +17,7 @@ FEW_LEVELS = 40  # distinct grey values of a mask that was not compressed
 IN_TWO = 0.985  # the share of pixels near the two commonest greys in a mask that was compressed
 COLOURLESS = 3.0  # values that the channels of a grey image are apart, on average
 MOST = 0.8  # of a folder's images that must look like masks, and have an image of their name
-_ADDED = re.compile(
-    r"[\s_.-]+(masks?|gt|labels?|seg(mentation)?s?|anno(t|tation)?s?|matte|alpha|l|p|ground[\s_-]?truth|instances?)"
-    r"([\s_.-]*\d{1,3})?$",
-    re.IGNORECASE,
-)
-
-_CALLED = re.compile(r"mask|truth|annot|label|segment|(^|[\W_])(gt|seg|mattes?|alphas?)([\W_]|$)", re.IGNORECASE)
+CALLED = re.compile(r"mask|truth|annot|label|segment|(^|[\W_])(gt|seg|mattes?|alphas?)([\W_]|$)", re.IGNORECASE)
 
 ADVICE = {
     True: "move them out of the data; the corrections file leaves them out.",
@@ -94,17 +89,12 @@ def mask_folders(survey: Survey) -> list[MaskFolder]:
 def _is_called(folder: str, survey: Survey, mine: list[int]) -> bool:
     """Whether a folder's name, or what is added to the names of its files, says that they are masks."""
     added = sum(bare(survey.unsplit.files[i].stem) != survey.unsplit.files[i].stem.casefold() for i in mine)
-    return _CALLED.search(folder) is not None or added >= MOST * len(mine)
+    return CALLED.search(folder) is not None or added >= MOST * len(mine)
 
 
 def _expected(members: list[int], mine: list[int], within: bool) -> int:
     """How many masks a folder holds at most: all of its images, or half of them where images lie beside."""
     return len(mine) if within else len(members)
-
-
-def bare(stem: str) -> str:
-    """A file's name without what is added to it for a mask: "cat_12_mask" and "cat_12" are one."""
-    return _ADDED.sub("", stem).casefold() or stem.casefold()
 
 
 def mask_findings(survey: Survey) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,10 @@ from ..options import DataRoot, ProgressOption, Runs, SourceOptions
 class DoctorOptions(SourceOptions, DataRoot, Runs, ProgressOption):
     """An examination as it is asked for."""
 
+    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
+    """What is asked of an image: told from the data unless you say so."""
+    masks: Path | None = None
+    """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""
     labels: Annotated[bool | None, Parameter(negative="--no-labels")] = None
     """Look for wrong labels with a pretrained network (default: up to 3,000 images, which takes about a minute)."""
     backbone: str = "lite0"

@@ -25,6 +25,7 @@ from .findings import GRADES, Finding, counted
 from .survey import Survey
 
 NAME = "corrections.csv"
+SEEN = "seen.json"  # pairs and doubtful labels with their images, for a page where they are judged
 TEMPLATE = Path(__file__).with_name("report.html")
 SHOWN_PAIRS, SHOWN_LABELS, SHOWN_FITS = 48, 60, 6
 SIDE = 112  # pixels of an image on the page
@@ -85,7 +86,10 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
         "labels": _labels(found),
         "fits": _fits(found.survey),
     }
-    names = found.survey.unsplit.class_names
+    targets = found.survey.unsplit.targets
+    names = found.survey.unsplit.class_names if targets is None else targets.names
+    told = {"classes": list(names) if targets is None else [], "pairs": shown["pairs"], "labels": shown["labels"]}
+    commit_json(report.folder / SEEN, told)
     html = page(TEMPLATE, names=names, summary=report.summary, findings=found.findings, **shown)
     write_derived(report.folder / "index.html", html)
     return report
@@ -124,19 +128,17 @@ def _remembered(path: Path, runs: Path) -> bool:
 def _pairs(found: Examination) -> list[dict[str, Any]]:
     """Copies that one should see: those under two labels first, then those in two parts, then the nearest."""
     unsplit = found.survey.unsplit
-    labels, given = unsplit.labels, unsplit.given
+    given, clash = unsplit.given, found.clash
     pairs = sorted(
         found.copies.all,
-        key=lambda p: (labels[p.first] == labels[p.second], given[p.first] == given[p.second], p.exact, -p.alike),
+        key=lambda p: (not clash.differ(p), given[p.first] == given[p.second], p.exact, -p.alike),
     )
     rows = []
     for pair in pairs[:SHOWN_PAIRS]:
-        members = [
-            {"uri": _picture(found.survey, i), "name": unsplit.origin(i), "label": found.survey.label(i)}
-            for i in (pair.first, pair.second)
-        ]
+        members = [{**_shown(found.survey, i), "label": found.survey.label(i)} for i in (pair.first, pair.second)]
         alike = "the same bytes" if pair.exact else f"alike: {pair.alike:.3f}"
-        rows.append({"images": members, "alike": alike, "clash": labels[pair.first] != labels[pair.second]})
+        alike += "".join(f", IoU of the masks: {value:.2f}" for value in clash.of(pair).values())
+        rows.append({"images": members, "alike": alike, "clash": clash.differ(pair)})
     return rows
 
 
@@ -148,7 +150,7 @@ def _labels(found: Examination) -> list[dict[str, Any]]:
     rows = []
     for place in check.doubtful[:SHOWN_LABELS]:
         i = int(check.index[place])
-        rows.append({"uri": _picture(found.survey, i), "name": found.survey.unsplit.origin(i)})
+        rows.append(_shown(found.survey, i))
         rows[-1] |= {"label": found.survey.label(i), "likeliest": names[check.likeliest[place]]}
         rows[-1]["chance"] = f"{check.chance[place]:.0%}"
     return rows
@@ -190,6 +192,11 @@ def _rgb(seen: Survey, i: int) -> Image.Image | None:
         return None
 
 
+def _shown(seen: Survey, i: int) -> dict[str, str]:
+    """An image, its name, and the digest by which a correction means it."""
+    return {"uri": _picture(seen, i), "name": seen.unsplit.origin(i), "digest": seen.digests[i].tobytes().hex()}
+
+
 def _picture(seen: Survey, i: int) -> str:
     rgb = _rgb(seen, i)
     return "" if rgb is None else _uri(rgb)
@@ -208,7 +215,8 @@ def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dic
     return {
         "data": data,
         "images": len(found.survey),
-        "classes": len(unsplit.class_names),
+        "task": found.asking.task,
+        "classes": len(unsplit.class_names if unsplit.targets is None else unsplit.targets.names),
         "verdict": verdict(found),
         "faults": grades.count("fault"),
         "doubts": grades.count("doubt"),
@@ -216,6 +224,7 @@ def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dic
         "corrections": len(found.corrections()),
         "corrections_file": "",
         "corrections_hash": "",
+        "targets": found.rows,
         "labels_checked": found.labels is not None,
         "label_accuracy": None if found.labels is None else found.labels.accuracy,
         "notes": list(notes),

@@ -93,8 +93,9 @@ class Survey:
         return i in self.reasons and bool(self.unsplit.files) and not os.path.lexists(self.unsplit.files[i])
 
     def label(self, i: int) -> str:
-        """The class of image ``i``, by name."""
-        return self.unsplit.class_names[self.unsplit.labels[i]]
+        """The class of image ``i``, by name, or what else is asked of it."""
+        targets = self.unsplit.targets
+        return targets.told(i) if targets is not None else self.unsplit.class_names[self.unsplit.labels[i]]
 
 
 Found = tuple[bytes, tuple | str, list[np.ndarray]]  # digest, row or reason, thumbnails

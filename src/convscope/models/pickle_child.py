@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..limits import limit_process
 from ..tensor_files import commit_tensors
 
 SECONDS = 120  # of computing
@@ -34,7 +35,7 @@ def main(source: str, target: str, digest: str) -> int:
     """Read ``source`` and write ``target``; 0, or 3 with a reason on standard output."""
     path = Path(source)
     size = path.stat().st_size
-    _limit(5 * size + MORE_MEMORY)
+    limit_process(5 * size + MORE_MEMORY, SECONDS)
     try:
         tensors = {f"{place}{SEPARATOR}{name}": t for place, name, t in _tensors(_load(path), "", DEEPEST)}
         if not tensors:
@@ -46,21 +47,6 @@ def main(source: str, target: str, digest: str) -> int:
         return 3
     commit_tensors(Path(target), tensors, {"sha256": digest})
     return 0
-
-
-def _limit(memory: int) -> None:
-    """Let this process take no more than so many bytes beyond what it has now, and so much time."""
-    try:
-        import resource
-    except ImportError:  # a system without; whoever started this process waits no longer than so long
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-    except (OSError, ValueError, IndexError):
-        return
-    most = pages * resource.getpagesize() + memory
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _load(path: Path) -> Any:

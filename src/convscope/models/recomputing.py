@@ -108,11 +108,12 @@ def activation_bytes(
     """Peak bytes of activations in one forward and backward pass of these images, parameters and gradients apart.
 
     Every tensor that torch makes is counted while it lives; what a kernel needs within itself is not seen. Gradients
-    and running statistics of the network are changed: hand over a copy.
+    and running statistics of the network are changed: hand over a copy. On torch's device "meta" nothing is computed,
+    and the same is counted.
     """
     network.zero_grad()
     with _Alive(network) as alive:
-        autocast = torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=bfloat16)
+        autocast = torch.autocast(images_BCHW.device.type, torch.bfloat16) if bfloat16 else nullcontext()
         with autocast, recomputing(network, save_memory):
             outputs = network(images_BCHW)
         outputs.float().square().mean().backward()

@@ -16,6 +16,7 @@ from .alexnet import alexnet
 from .heads import HEAD_OPTIONS, put_head
 from .library_networks import build_foreign, resolve
 from .onednn_fault import without_the_fault
+from .pixel_network import PIXEL_HEADS, PIXEL_OPTIONS, make_pixel_network
 from .resnet import cifar_plain, cifar_resnet, resnet
 from .speednet import speednet
 from .user_network import is_own, load_own
@@ -73,6 +74,8 @@ def _make(name: str, num_classes: int, image_size: int, chosen: dict[str, Any]) 
         return MODELS[name](num_classes, image_size, **chosen)
     if is_own(name):
         return load_own(name, num_classes, image_size)
+    if chosen.get("head") in PIXEL_HEADS:
+        return make_pixel_network(full_name(name), num_classes, chosen)
     network = build_foreign(full_name(name), num_classes, image_size)
     if "head" in chosen:
         put_head(network, chosen.pop("head"), num_classes, chosen)
@@ -103,7 +106,7 @@ def full_name(name: str) -> str:
 def _check_options(name: str, chosen: Mapping[str, Any]) -> None:
     taken = options_of(name)
     if "head" in chosen and name not in MODELS and not is_own(name):
-        taken = HEAD_OPTIONS
+        taken = PIXEL_OPTIONS if chosen["head"] in PIXEL_HEADS else HEAD_OPTIONS
     for option in chosen:
         if option not in taken:
             raise UsageError(f"{name} has no option {option!r}; it takes {', '.join(taken) or 'none'}.")

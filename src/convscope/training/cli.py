@@ -64,7 +64,7 @@ def _train_repeatedly(data: str, options: TrainOptions, json: bool) -> None:
             print(f"\ntraining {number} of {len(asked)}: {each.name}")
         with progress_bar(json) as progress:
             session = command.prepare_training(data, **vars(replace(each, progress=progress)))
-        reports.append(show_training(session, json))
+        reports.append(show_training(session, json, turn=(number, len(asked))))
     result = report.write_repeated(reports, options.folds is not None)
     if json:
         print_json(result.summary)
@@ -72,8 +72,13 @@ def _train_repeatedly(data: str, options: TrainOptions, json: bool) -> None:
     print(f"\n{result.summary['sentence']}\nwritten: {visible(result.summary['written'])}")
 
 
-def show_training(session: Session, json: bool, laps: Laps | None = None) -> TrainReport:
-    """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``."""
+def show_training(
+    session: Session, json: bool, laps: Laps | None = None, turn: tuple[int, int] = (1, 1)
+) -> TrainReport:
+    """Iterate a training, show it, write its report, print the summary, and where the time went since ``laps``.
+
+    ``turn`` is which of how many trainings it is: the bar tells how far all of them are.
+    """
     from . import command, page_report
 
     laps = laps or Laps()
@@ -81,7 +86,7 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Tra
         print(data_line(session))
     print_notes(session.notes)
     shown = len(session.notes)
-    for row in _epochs(session, json):
+    for row in _epochs(session, json, turn):
         print_notes(session.notes[shown:])
         shown = len(session.notes)
         timing = session.timing[-1]
@@ -104,16 +109,21 @@ def show_training(session: Session, json: bool, laps: Laps | None = None) -> Tra
     return result
 
 
-def _epochs(session: Session, json: bool) -> Iterator[dict[str, Any]]:
+def _epochs(session: Session, json: bool, turn: tuple[int, int]) -> Iterator[dict[str, Any]]:
     """The epoch rows of a training; steps move a progress bar when someone watches."""
+    number, trainings = turn
+    epochs = session.recipe.loop.epochs
+    up_to = "up to " if session.recipe.loop.patience else ""
+    upon = f"{up_to}{epochs} {'epoch' if epochs == 1 else 'epochs'}"
+    what = f"training {upon}" if trainings == 1 else f"{trainings} trainings of {upon}, number {number}"
     with progress_bar(json) as progress:
         for event in session.events():
             if isinstance(event, dict):
                 yield event
             elif progress:
-                total = event.steps * session.recipe.loop.epochs
-                done = (event.epoch - 1) * event.steps + event.step
-                progress(f"training, epoch {event.epoch}, loss {event.loss:.3f}", done, total)
+                done = ((number - 1) * epochs + event.epoch - 1) * event.steps + event.step
+                total = trainings * epochs * event.steps
+                progress(f"{what}, epoch {event.epoch}, loss {event.loss:.3f}", done, total)
 
 
 def data_line(session: Session) -> str:

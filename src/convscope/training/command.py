@@ -29,6 +29,8 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
     if options.resume:
         session = resume_training(str(data), options)
     else:
+        if options.from_epoch is not None and options.continue_from is None:
+            raise UsageError("--from-epoch is an epoch of the run that --continue-from names: give that too.")
         plan = plan_training if options.continue_from is None else plan_continuation
         planned = plan(str(data), options)
         if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
@@ -65,8 +67,11 @@ def _train(data: str, options: TrainOptions) -> report.TrainReport:
 
 
 def finish_training(session: Session) -> report.TrainReport:
-    """Compare with the run that this one goes on from, if any, and write what a training writes last."""
-    if session.before is not None:
+    """Compare with the run that this one goes on from at its best, if any, and write what a training writes last.
+
+    What goes on from an earlier epoch is a try among others: for that the test images stay closed.
+    """
+    if session.before is not None and session.before.epoch is None:
         compare_with_before(session, session.before)
     return report.write_training(session.run, session.notes)
 

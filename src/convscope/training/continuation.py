@@ -11,7 +11,7 @@ from ..models.architecture import named_again
 from ..models.user_network import is_own
 from ..recipes import Recipe, Source
 from ..storage import commit_json
-from .continuing import CONTINUED, Before, growth, helped, log_looks, open_before, right, sides_of
+from .continuing import CONTINUED, Before, growth, helped, log_looks, nobody_knows, open_before, right, sides_of
 from .options import NetworkOptions, TrainOptions
 from .request import data_name, read_dataset, recorded_source
 from .runs import runs_folder
@@ -29,17 +29,19 @@ def plan_continuation(data: str, options: TrainOptions) -> Planned:
     """
     check_free(data, options)
     assert options.continue_from is not None
-    before = open_before(options.continue_from, runs_folder(options.runs), options.model)
+    before = open_before(options.continue_from, runs_folder(options.runs), options.model, options.from_epoch)
     recipe = continued_recipe(before, data, options)
     preprocess = before.classifier.preprocess
     dataset = read_dataset(recipe, options.data_root, options.progress, preprocess=preprocess)
-    sides = sides_of(before.known, dataset)
+    sides = sides_of(before.images, dataset)
     if sides:
         recipe = replace(recipe, data=replace(recipe.data, sides=sides))
         dataset = read_dataset(recipe, options.data_root, options.progress, preprocess=preprocess)
     check_trainable(dataset)
     start = settle_recipe(recipe, dataset, pick_device(options.device), options.progress)
     start.before = before
+    if before.epoch is not None:
+        start.notes.append(f"its weights are those of run {before.run.name!r} after epoch {before.epoch}.")
     start.notes.append(growth(before, dataset).sentence())
     return make_plan(data, options, start)
 
@@ -48,7 +50,7 @@ def continued_recipe(before: Before, data: str, options: TrainOptions) -> Recipe
     """The run's recipe on the data as they are now, with what may change beside it."""
     name, recipe = before.run.name, before.run.recipe()
     if "transfer" in before.classifier.provenance:
-        raise UsageError(f"run {name!r} was made by transfer, and --continue-from is for runs of train.")
+        raise UsageError(f"run {name!r} was made by transfer: convscope transfer DATA --continue-from goes on from it.")
     for option in OTHERWISE:
         if getattr(options, option) is not None:
             raise UsageError(f"--continue-from {name} keeps that run's network and recipe: leave out --{option}.")
@@ -79,7 +81,7 @@ def compare_with_before(session: Session, before: Before) -> None:
     dataset = session.dataset
     index = before.test_images(dataset)
     if not len(index):
-        session.notes.append(f"no test image of run {before.run.name!r} is there, so nobody knows whether it helped.")
+        session.notes.append(nobody_knows(before))
         return
     log_looks(before, session.run, len(index))
     own = session.architecture.name if is_own(session.architecture.name) else None

@@ -6,8 +6,9 @@ were never trained on by the old network or the new one, and both are asked abou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ import numpy as np
 import torch
 
 from ..classifying.classifier import Classifier
-from ..classifying.intervals import paired_test
+from ..classifying.intervals import Difference, difference_of
 from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
 from ..datasets.splits import PARTS, hexadecimal
 from ..errors import DataError, UsageError
 from ..models.architecture import Architecture
 from ..models.heads import head_place
+from .kept_epochs import classifier_at
 from .runs import Run, find_run
-from .seen import TEST, Known, read_known
+from .seen import TEST, RunImages, read_run_images
 
-SURE = 0.05  # the chance of such a difference between equals, below which two are said to differ
 CONTINUED = "continued.json"  # in a run: how it compares with the one that it goes on from
 PLACE = "continued"  # of the look at the test images
+TOLD = 4  # classes that are named
 SAID = {"train": "to train on", "val": "to validate with", "test": "to test with"}
 
 
@@ -37,7 +39,8 @@ class Before:
 
     run: Run
     classifier: Classifier
-    known: Known
+    images: RunImages
+    epoch: int | None = None  # after which it goes on; None: the best
 
     def grown(self, architecture: Architecture, names: tuple[str, ...], seed: int) -> torch.nn.Module:
         """The network with its weights, and an output for each of these classes: new ones begin at random.
@@ -62,33 +65,42 @@ class Before:
     def record(self) -> dict[str, Any]:
         """What a run that goes on remembers of this one."""
         remember(self.run.folder.resolve())
-        return {"run": str(self.run.folder.resolve()), "preprocess": self.classifier.preprocess.to_dict()}
+        return {
+            "run": str(self.run.folder.resolve()),
+            "preprocess": self.classifier.preprocess.to_dict(),
+            "epoch": self.epoch,
+        }
 
     def test_images(self, dataset: Dataset) -> np.ndarray:
         """The indices of the run's test images that are there, of the classes that it knows."""
         index = dataset.parts["test"]
-        mine = np.isin(dataset.keys[index], self.known.keys[self.known.part == TEST])
+        mine = np.isin(dataset.keys[index], self.images.keys[self.images.part == TEST])
         return index[mine & np.isin(np.array(dataset.class_names)[dataset.labels[index]], self.classifier.class_names)]
 
 
-def open_before(run: str, runs: Path, model: str | None) -> Before:
-    """The run to go on from. UsageError or DataError for one whose images are not known."""
+def open_before(run: str, runs: Path, model: str | None, epoch: int | None = None) -> Before:
+    """The run to go on from, as it was after the ``epoch``, if one is named, or else at its best.
+
+    UsageError or DataError for a run whose images are not known, or an epoch that is not kept.
+    """
     found = find_run(run, runs)
     if found.is_adopted():
         raise UsageError(f"the network of run {found.name!r} was trained elsewhere, on images that are not known here.")
-    known = read_known(found.folder)
+    known = read_run_images(found.folder)
     if known is None or known.labels is None:
         raise DataError(
             f"run {found.name!r} keeps no record of its images and their labels: train it again, without "
             "--continue-from, and go on from that."
         )
-    return Before(found, found.classifier(model), known)
+    classifier = found.classifier(model) if epoch is None else classifier_at(found, epoch, model)
+    return Before(found, classifier, known, epoch)
 
 
-def open_recorded(folder: str, record: str, model: str | None) -> Before:
+def open_recorded(continued: Mapping[str, Any], record: str, model: str | None) -> Before:
     """The run that the one called ``record`` goes on from, as that says; UsageError where no user has named it here."""
-    check_named(Path(folder), record, "--continue-from")
-    return open_before(folder, Path(folder).parent, model)
+    folder = Path(continued["run"])
+    check_named(folder, record, "--continue-from")
+    return open_before(str(folder), folder.parent, model, continued.get("epoch"))
 
 
 # ----------------------------------------------------------------------------------------------------- what is new
@@ -96,10 +108,14 @@ def open_recorded(folder: str, record: str, model: str | None) -> Before:
 
 @dataclass(frozen=True)
 class Growth:
-    """How data differ from those of a run: images by content, in numbers; classes by name. ``new`` is by part."""
+    """How data differ from those of a run: images by content, in numbers; classes by name.
+
+    ``new`` is by part, ``new_by_class`` by class, the most first.
+    """
 
     run: str
     new: dict[str, int]
+    new_by_class: dict[str, int]
     gone: int
     relabelled: int
     new_classes: tuple[str, ...]
@@ -109,7 +125,8 @@ class Growth:
         """All of it in words."""
         count = sum(self.new.values())
         parts = ", ".join(f"{n:,} {SAID[part]}" for part, n in self.new.items() if n)
-        said = [f"{count:,} new images{f' ({parts})' if parts else ''}", f"{self.gone:,} gone"]
+        classes = _some([f"{n:,} of {name!r}" for name, n in self.new_by_class.items()])
+        said = [f"{count:,} new images{f' ({parts}; {classes})' if parts else ''}", f"{self.gone:,} gone"]
         said.append(f"{self.relabelled:,} relabelled")
         said += _named("new", self.new_classes) + _named("gone", self.gone_classes)
         return f"since run {self.run!r}: {', '.join(said)}; the others stay in their parts, test images too."
@@ -118,22 +135,27 @@ class Growth:
 def _named(what: str, names: tuple[str, ...]) -> list[str]:
     if not names:
         return []
-    told = ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
-    return [f"{what} {'class' if len(names) == 1 else 'classes'} {told}"]
+    return [f"{what} {'class' if len(names) == 1 else 'classes'} {_some([repr(name) for name in names])}"]
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:TOLD]) + (", ..." if len(words) > TOLD else "")
 
 
 def growth(before: Before, dataset: Dataset) -> Growth:
     """What is new in a dataset since a run."""
-    known, classes = before.known, before.classifier.class_names
+    known, classes = before.images, before.classifier.class_names
     assert known.labels is not None
     strange = ~np.isin(dataset.keys, known.keys)
     had = set(zip(known.keys.tolist(), (classes[label] for label in known.labels), strict=True))
     used = np.concatenate(list(dataset.parts.values()))
+    news = Counter(dataset.class_names[label] for label in dataset.labels[used[strange[used]]])
     used = used[~strange[used]]
     has = zip(dataset.keys[used].tolist(), (dataset.class_names[label] for label in dataset.labels[used]), strict=True)
     return Growth(
         before.run.name,
         {part: int(strange[index].sum()) for part, index in dataset.parts.items()},
+        dict(news.most_common()),
         int((~np.isin(known.keys, dataset.keys)).sum()),
         sum(image not in had for image in has),
         tuple(name for name in dataset.class_names if name not in classes),
@@ -141,7 +163,7 @@ def growth(before: Before, dataset: Dataset) -> Growth:
     )
 
 
-def sides_of(known: Known, dataset: Dataset) -> dict[str, str]:
+def sides_of(known: RunImages, dataset: Dataset) -> dict[str, str]:
     """The parts of those images that are not where the run had them, or not with the rest of their group."""
     now = np.full(len(dataset), -1)
     for number, part in enumerate(PARTS):
@@ -162,43 +184,36 @@ def sides_of(known: Known, dataset: Dataset) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Helped:
-    """The accuracy of the new network minus that of ``run`` on its ``n`` test images, tested in pairs (McNemar)."""
+    """How the new network compares with that of ``run`` on the run's test images, tested in pairs (McNemar)."""
 
     run: str
-    n: int
     old_top1: float
     new_top1: float
-    difference: float
-    low: float
-    high: float
-    p: float
+    found: Difference
     only_new_knows: tuple[str, ...]
 
     def sentence(self) -> str:
         """Whether it helped."""
-        value, low, high = (100 * x for x in (self.difference, self.low, self.high))
-        p = f"p = {self.p:.2g}" if self.p >= 0.001 else "p under 0.001"
-        where = f"on the test images of run {self.run!r}"
-        where += " of the classes that both know" if self.only_new_knows else ""
-        if self.p >= SURE:
-            found = f"does not differ: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"
-        elif value > 0:
-            found = f"is better by {value:.1f} points [{low:.1f}, {high:.1f}]"
-        else:
-            found = f"is worse by {-value:.1f} points [{-high:.1f}, {-low:.1f}]"
-        return f"the new network {found}, {p}, n = {self.n:,}, {where}."
+        classes = ", of the classes that both know" if self.only_new_knows else ""
+        return f"on the test images of run {self.run!r}{classes}: {self.found.sentence()}"
 
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
-        return {**asdict(self), "only_new_knows": list(self.only_new_knows), "sentence": self.sentence()}
+        figures = {name: getattr(self.found, name) for name in ("n", "difference", "low", "high", "p")}
+        said = {"only_new_knows": list(self.only_new_knows), "sentence": self.sentence()}
+        return {"run": self.run, "old_top1": self.old_top1, "new_top1": self.new_top1, **figures, **said}
 
 
 def helped(before: Before, dataset: Dataset, old_right: np.ndarray, new_right: np.ndarray) -> Helped:
     """Compare the two on the test images of `Before.test_images`; DataError without any."""
-    found = paired_test(new_right, old_right)
+    found = difference_of(("the new network", new_right), ("the old one", old_right))
     strange = tuple(name for name in dataset.class_names if name not in before.classifier.class_names)
-    values = (float(old_right.mean()), float(new_right.mean()), found.difference, found.low, found.high, found.p)
-    return Helped(before.run.name, found.n, *values, strange)
+    return Helped(before.run.name, float(old_right.mean()), float(new_right.mean()), found, strange)
+
+
+def nobody_knows(before: Before) -> str:
+    """Why the two cannot be compared."""
+    return f"no test image of run {before.run.name!r} is there, so nobody knows whether it helped."
 
 
 def right(logits_NK: torch.Tensor, names: Iterable[str], dataset: Dataset, index: np.ndarray) -> np.ndarray:

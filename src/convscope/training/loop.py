@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,23 +125,40 @@ def prepare(network: torch.nn.Module, batches: Batches) -> None:
         show(batches.some(PREPARE_IMAGES))
 
 
-def train(
-    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule | None = None, keep_memory: bool = True
+Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # outputs and their batch: a number to make small
+
+
+def train(  # noqa: PLR0913 - what is trained, on what, how, and by what it is judged
+    state: TrainState,
+    batches: Feed,
+    recipe: Recipe,
+    schedule: Schedule | None = None,
+    keep_memory: bool = True,
+    objective: Objective | None = None,
 ) -> Iterator[Step]:
     """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
+
+    The ``objective`` is the cross-entropy of labels that the recipe describes, unless another is given.
 
     ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
     caller's random generators are left alone. Memory is kept from step to step, unless it is to be saved.
     """
     with keeping_memory(keep_memory and not recipe.loop.save_memory):
-        yield from _steps(state, batches, recipe, schedule or SCHEDULES[recipe.optimizer.schedule])
+        usual = partial(_of_labels, recipe, batches.class_weights if recipe.labels.balance else None)
+        chosen = schedule or SCHEDULES[recipe.optimizer.schedule]
+        yield from _steps(state, batches, recipe, chosen, objective or usual)
 
 
-def _steps(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule) -> Iterator[Step]:
+def _of_labels(recipe: Recipe, weights_K: torch.Tensor | None, logits_BK: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return loss_of(logits_BK, batch, recipe.optimizer.label_smoothing, weights_K)
+
+
+def _steps(
+    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule, objective: Objective
+) -> Iterator[Step]:
     steps = len(batches)
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
     fast = faster(state.network, recipe.convolution.by_layer, recipe.convolution.fused)
-    weights = batches.class_weights if recipe.labels.balance else None
     if recipe.loop.ema and state.averaged is None:
         state.averaged = deepcopy(state.network)
     while state.epoch < recipe.loop.epochs:
@@ -148,7 +166,7 @@ def _steps(state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule)
         for batch in batches.epoch(state.epoch, state.step):
             ready = time.perf_counter()
             lr = _set_rate(state, recipe, steps, schedule)
-            loss = _update(state, forward, fast, batch, recipe, weights)
+            loss = _update(state, forward, fast, batch, recipe, objective)
             if state.averaged is not None:
                 _average(state, recipe.loop.ema, state.epoch * steps + state.step)
             if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
@@ -172,7 +190,7 @@ def _update(  # noqa: PLR0913 - all that an update depends on
     fast: Forwards,
     batch: Batch,
     recipe: Recipe,
-    weights_K: torch.Tensor | None,
+    objective: Objective,
 ) -> float:
     """One forward, backward and optimizer step; returns the batch's mean loss."""
     state.network.train()
@@ -189,9 +207,9 @@ def _update(  # noqa: PLR0913 - all that an update depends on
             torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half),
             recomputing(state.network, recipe.loop.save_memory),
         ):
-            logits_BK = forward(batch.images)
-        logits_BK = logits_BK.float()
-        loss = loss_of(logits_BK, batch, recipe.optimizer.label_smoothing, weights_K)
+            outputs = forward(batch.images)
+        outputs = outputs.float()
+        loss = objective(outputs, batch)
         state.optimizer.zero_grad()
         loss.backward()
     if recipe.optimizer.clip:
@@ -200,7 +218,8 @@ def _update(  # noqa: PLR0913 - all that an update depends on
     if math.isfinite(value):
         state.optimizer.step()
         state.loss_sum += value * len(batch.index)
-        state.correct += int((logits_BK.detach().argmax(1) == batch.main_labels).sum())
+        if batch.labels.ndim == 1:  # of what has no class a share cannot be right
+            state.correct += int((outputs.detach().argmax(1) == batch.main_labels).sum())
         state.seen += len(batch.index)
     return value
 

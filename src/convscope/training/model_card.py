@@ -32,7 +32,7 @@ def card_of(run: Run, evaluations: list[dict[str, Any]]) -> str:
         description=description,
         classifier=classifier,
         evaluations=evaluations,
-        command=None if run.is_adopted() else rerun_command(run),
+        command=rerun_command(run) if run.log() else None,
         openings=len(run.openings()),
     )
 

@@ -110,10 +110,14 @@ class TrainOptions(
     """Train so many times, each validated on another fold, so that every image but the test images is asked once."""
     watch: Flag = False
     """Look inside the network every 10th step: outputs of layers, gradients, updates, for `convscope diagnose`."""
+    keep_epochs: int | None = None
+    """Keep the network after every so many epochs, and as it began, to be looked at and gone on from."""
     name: str | None = None
     """The run's name; with --resume, the run to go on with (default: the last)."""
     continue_from: str | None = None
     """A run to go on from with more images: network, preprocess and split stay; at the end both are compared."""
+    from_epoch: int | None = None
+    """With --continue-from: the run as it was after this epoch, if that is kept, instead of its best."""
     resume: Flag = False
     """Go on with a run that was stopped, bit for bit."""
 

@@ -1,7 +1,7 @@
 """A run's page, ``report.html``, and its model card: what was trained on what, how good it is, and how that is known.
 
 Both are made of what lies in the run's folder; nothing is computed with images, and no other file is needed to read
-them. A network from elsewhere has a page too, without curves and recipe.
+them. A network from elsewhere has a page too, without curves and recipe, and a transfer one with its ladder.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from .rerunning import own_code, rerun_command, set_in_python
 from .runs import Run
 
 TEMPLATE = Path(__file__).with_name("report.html")
+TRANSFERRED = Path(__file__).with_name("transferred.html")
 PAGE = "report.html"
 SHEET = "augment.png"
 PAIRS = 6  # confusions that are named
+TOLD = "transfer/page.json"  # in a transfer's run: what its page says of the ladder
+MEASURED = "transfer/transfer.json"  # there, once all of a transfer is written
 DOCTOR = "doctor/doctor.json"  # in the folder that has the data's name
 
 
@@ -75,30 +78,46 @@ def roofline(summary: dict[str, Any]) -> str:
 
 
 def has_page(run: Run) -> bool:
-    """Whether a run has an epoch or a network from elsewhere, and so a page; a transfer writes its own."""
-    return run.is_adopted() or bool(run.log() and run.timing())
+    """Whether there is what a page is written from: an epoch, a network from elsewhere, or what a transfer told."""
+    return lacks(run) is None
+
+
+def lacks(run: Run) -> str | None:
+    """What keeps a run's page from being written, in words; None where it can be."""
+    if run.is_adopted():
+        return None
+    if (run.folder / TOLD).exists() if run.is_transferred() else run.log() and run.timing():
+        return None
+    if (run.folder / MEASURED).exists():
+        return f"its transfer left its page, {run.folder / PAGE}, and not what that was written from"
+    return run.unfinished()
 
 
 def write_page(run: Run) -> Path:
     """Write ``report.html`` and the model card from what the run's folder holds; returns the page."""
     description, evaluations = run.description(), read_evaluations(run)
-    trained = None if run.is_adopted() else _training(run)
     names = _class_names(description, evaluations)
-    html = page(
-        TEMPLATE,
-        names=names,
-        numbers=drawn_names(names)[1],
-        run=run,
-        description=description,
-        trained=trained,
-        choices=choices(run, evaluations),
-        evaluations=evaluations,
-        openings=run.openings(),
-        doctor=doctors_word(run),
-    )
+    shared: dict[str, Any] = {
+        "choices": choices(run, evaluations),
+        "evaluations": evaluations,
+        "openings": run.openings(),
+    }
+    shared |= {"names": names, "numbers": drawn_names(names)[1]}
+    if run.is_transferred():
+        html = page(TRANSFERRED, name=run.name, **_transferring(run), **shared)
+    else:
+        trained = None if run.is_adopted() else _training(run)
+        html = page(TEMPLATE, run=run, description=description, trained=trained, doctor=doctors_word(run), **shared)
     write_derived(run.folder / PAGE, html)
     write_derived(run.folder / CARD, card_of(run, [e["figures"] for e in evaluations]))
     return run.folder / PAGE
+
+
+def _transferring(run: Run) -> dict[str, Any]:
+    """What only a transfer has: its summary, and the images of its ladder."""
+    told = read_json(run.folder / TOLD)
+    images = {path.stem: uri(path) for path in sorted((run.folder / TOLD).parent.glob("*.png"))}
+    return {"images": images, **{name: told[name] for name in ("summary", "leading", "roofline")}}
 
 
 def _training(run: Run) -> dict[str, Any]:
@@ -147,6 +166,9 @@ def choices(run: Run, evaluations: list[dict[str, Any]]) -> list[Choice]:
         counts: dict[str, int] = {}
     else:
         counts = {part: sum(found.values()) for part, found in run.description()["data"]["counts"].items()}
+    if run.is_transferred():
+        rows += [Choice(**row) for row in read_json(run.folder / TOLD)["choices"]] if has_page(run) else []
+    elif not run.is_adopted():
         rows.append(Choice("the weights", "training images", counts["train"]))
         if (run.folder / "lr.json").exists():
             rows.append(Choice("the learning rate", "a range test on training images", counts["train"]))

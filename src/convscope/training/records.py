@@ -13,6 +13,7 @@ class Continuation(Schema):
 
     run: str
     preprocess: dict[str, Any]
+    epoch: int | None = None
 
 
 class RunDescription(Schema):

@@ -20,6 +20,7 @@ def rerun_command(run: Run) -> str:
     words = ["convscope", "train", recipe.data.name]
     if before := run.description().get("continued"):
         words += ["--continue-from", before["run"]]
+        words += [] if before.get("epoch") is None else ["--from-epoch", str(before["epoch"])]
     for name, value in rerun_options(recipe).items():
         option = f"--{name.replace('_', '-')}"
         for one in value if isinstance(value, tuple) else (value,):

@@ -10,6 +10,7 @@ from typing import Any
 from ..datasets.dataset import Dataset
 from ..errors import DataError, UsageError
 from ..images.preprocess import Preprocess
+from ..locks import check_unheld
 from ..machine import describe, pick_device
 from ..models.architecture import Architecture, check_described, check_recorded, named_again
 from ..models.user_network import is_own, source_hash
@@ -18,6 +19,7 @@ from ..recipes import Recipe
 from ..renaming import spelled
 from ..tensor_files import is_whole, read_header
 from .continuing import open_recorded
+from .kept_epochs import kept_every
 from .options import TrainOptions
 from .request import PLACES, data_name, named_places, named_weights, read_dataset, starting_architecture
 from .runs import (
@@ -40,13 +42,16 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--model", options.model] if options.model is not None and is_own(options.model) else []
     words += ["--watch"] if options.watch else []
+    words += ["--keep-epochs", str(options.keep_epochs)] if options.keep_epochs else []
     return shlex.join(words)
 
 
 def resume_training(data: str, options: TrainOptions) -> Session:
     """Go on with a run that was stopped. UsageError or DataError where recipe, data or code are not what they were."""
     run = find_run(options.name or "last", runs_folder(options.runs))
+    check_unheld(run.folder, f"run {run.name!r}")
     asked = {"minutes": options.minutes, "memory": options.memory, "continue-from": options.continue_from}
+    asked["from-epoch"] = options.from_epoch
     for option in (name for name, value in asked.items() if value is not None):
         raise UsageError(
             f"a resumed run keeps its recipe: leave out --{option}, or start a new run with another --name."
@@ -64,7 +69,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         )
     _check_network(run, recipe, dataset)
     architecture, initial = starting_architecture(recipe, dataset, begun=bool(checkpoints(run)))
-    earlier = None if continued is None else open_recorded(continued["run"], run.name, options.model)
+    earlier = None if continued is None else open_recorded(continued, run.name, options.model)
     if earlier is not None and not checkpoints(run):
         initial = earlier.grown(architecture, dataset.class_names, recipe.loop.seed)
     device = pick_device(options.device)
@@ -82,6 +87,7 @@ def resume_training(data: str, options: TrainOptions) -> Session:
         initial=initial,
         notes=notes,
         watch=EVERY * options.watch,
+        keep_epochs=kept_every(options.keep_epochs),
         before=earlier,
     )
 

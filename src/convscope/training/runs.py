@@ -80,6 +80,15 @@ class Run:
         """Whether its network was trained elsewhere, so that there is no recipe and no log."""
         return self.description().get("adopted") is not None
 
+    def is_transferred(self) -> bool:
+        """Whether it is the run of a transfer, which trains on features and has no recipe of epochs."""
+        return "transfer" in self.description()
+
+    def unfinished(self) -> str:
+        """What is not over in a run that has no classifier, in words."""
+        transferring = "its transfer is not finished, and the same command goes on with it"
+        return transferring if self.is_transferred() else "its first epoch is not over"
+
     def recipe(self) -> Recipe:
         """The recipe, its precision and image size resolved. UsageError for an adopted run, which has none."""
         if self.is_adopted():
@@ -132,7 +141,7 @@ class Run:
         """The best epoch's classifier; Untrained while there is none."""
         path = self.folder / FILE_NAME
         if not path.exists():
-            raise Untrained(f"run {self.name!r} has no classifier yet: its first epoch is not over.")
+            raise Untrained(f"run {self.name!r} has no classifier yet: {self.unfinished()}.")
         return Classifier.load(path, model)
 
 
@@ -232,13 +241,7 @@ class RunProgress:
 
 def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates: int) -> Path:
     """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
-    tensors = {f"network/{name}": t for name, t in state.network.state_dict().items()}
-    if state.averaged is not None:
-        tensors |= {f"averaged/{name}": t for name, t in state.averaged.state_dict().items()}
-    optimizer = state.optimizer.state_dict()["state"]
-    for number, values in optimizer.items():
-        tensors |= {f"optimizer/{number}/{k}": v for k, v in values.items() if isinstance(v, torch.Tensor)}
-    counters = {k: getattr(state, k) for k in ("epoch", "step", "loss_sum", "correct", "seen")}
+    tensors, counters = state_tensors(state)
     meta = {
         "kind": "checkpoint",
         "format": FORMAT,
@@ -252,6 +255,17 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
+
+
+def state_tensors(state: TrainState) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All that a training needs to go on, as tensors and counters; `restore_state` takes them."""
+    tensors = {f"network/{name}": t for name, t in state.network.state_dict().items()}
+    if state.averaged is not None:
+        tensors |= {f"averaged/{name}": t for name, t in state.averaged.state_dict().items()}
+    optimizer = state.optimizer.state_dict()["state"]
+    for number, values in optimizer.items():
+        tensors |= {f"optimizer/{number}/{k}": v for k, v in values.items() if isinstance(v, torch.Tensor)}
+    return tensors, {k: getattr(state, k) for k in ("epoch", "step", "loss_sum", "correct", "seen")}
 
 
 def checkpoints(run: Run) -> list[Path]:
@@ -271,7 +285,7 @@ def load_checkpoint(run: Run, state: TrainState) -> tuple[RunProgress, list[str]
             tensors, meta = read_tensors(path)
             check_format(path, meta.get("format") if meta.get("kind") == "checkpoint" else None, "a checkpoint")
             said = check_schema(CheckpointMeta, meta, path, "a checkpoint")
-            _restore(state, tensors, vars(said.state), path)
+            restore_state(state, tensors, vars(said.state), path)
         except DamagedFile as error:
             notes.append(str(error))
             continue
@@ -301,7 +315,8 @@ def _check_belonging(run: Run, said: CheckpointMeta) -> None:
             )
 
 
-def _restore(state: TrainState, tensors: dict[str, torch.Tensor], counters: dict[str, Any], path: Path) -> None:
+def restore_state(state: TrainState, tensors: dict[str, torch.Tensor], counters: dict[str, Any], path: Path) -> None:
+    """Go back to what `state_tensors` told. DamagedFile naming ``path`` for tensors of another training."""
     for part in ("network", "averaged"):
         weights = {n.removeprefix(f"{part}/"): t for n, t in tensors.items() if n.startswith(f"{part}/")}
         if part == "averaged" and weights:

@@ -62,7 +62,7 @@ def save_seen(folder: Path, dataset: Dataset) -> None:
 
 
 @dataclass(frozen=True)
-class Known:
+class RunImages:
     """The images of a run: their ``keys`` uint64 (N,), the number of each one's ``part`` in PARTS, and its ``labels``.
 
     ``labels`` are numbers of the run's classes; None in a record of an older version, which has no test images either.
@@ -73,13 +73,13 @@ class Known:
     labels: np.ndarray | None
 
 
-def read_known(folder: Path) -> Known | None:
+def read_run_images(folder: Path) -> RunImages | None:
     """The images that a run was trained on, chosen by and tested on; None without a record. Raises DamagedFile."""
     found = _read(folder / FILE)
     return None if found is None else found[0]
 
 
-def _read(path: Path) -> tuple[Known, torch.Tensor | None] | None:
+def _read(path: Path) -> tuple[RunImages, torch.Tensor | None] | None:
     """What stands in a record, and the looks in it."""
     if not path.exists():
         return None
@@ -89,7 +89,7 @@ def _read(path: Path) -> tuple[Known, torch.Tensor | None] | None:
     if keys is None or part is None or keys.dtype != torch.int64 or keys.dim() != 1 or keys.shape != part.shape:
         raise DamagedFile(f"{path} is not a record of images: its tensors are not those of one.")
     numbers = None if labels is None or labels.shape != keys.shape else labels.numpy()
-    return Known(keys.numpy().view(np.uint64), part.numpy(), numbers), tensors.get("looks")
+    return RunImages(keys.numpy().view(np.uint64), part.numpy(), numbers), tensors.get("looks")
 
 
 def _blocks(index: np.ndarray) -> list[np.ndarray]:

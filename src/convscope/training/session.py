@@ -30,6 +30,8 @@ from ..recipes import Recipe
 from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
 from .continuing import Before
+from .kept_epochs import FOLDER as EPOCHS
+from .kept_epochs import keep_epoch
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
 from .seen import save_seen
@@ -38,7 +40,7 @@ from .watching import Watch, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
-WRITTEN = ("checkpoints", "diagnose")  # the folders in a run that a training writes into
+WRITTEN = ("checkpoints", "diagnose", EPOCHS)  # the folders in a run that a training writes into
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -91,15 +93,18 @@ class Session:
     scales: Mapping[str, float] | None = None  # factors of the rate by parameter
     frozen: tuple[str, ...] = ()  # modules that stay in evaluation mode
     watch: int = 0  # look inside the network every so many steps; 0: never
+    keep_epochs: int = 0  # keep the network after every so many epochs, and as it began; 0: never
     keep_memory: bool = True  # from step to step, where it need not be saved
     before: Before | None = None  # the run that this one goes on from, with more images
+    paused_seconds: float = 0.0  # in which whoever iterates did not go on, and which are no time of the training
+    stopping: list[int] = field(default_factory=list)  # signals that came: with the first one it saves and stops
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """Train to the end, yielding every Step, and after each epoch its log row.
 
         Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
         """
-        with lock(self.run.folder, f"run {self.run.name!r}"), _signals() as caught:
+        with lock(self.run.folder, f"run {self.run.name!r}"), _signals(self.stopping):
             for folder in (self.run.folder.parent, self.run.folder, *map(self.run.folder.joinpath, WRITTEN)):
                 sweep_temporaries(folder)
             self._prepare()
@@ -110,7 +115,7 @@ class Session:
                 return
             try:
                 with self._watching() as self._watch:
-                    yield from self._train(caught)
+                    yield from self._train()
             except Diverged as error:
                 raise self._explain(error) from error
 
@@ -136,8 +141,10 @@ class Session:
         self.gflop = flops_per_image(network, self.dataset.preprocess.size) / 1e9
         self.peak = matmul_peak(self.device, loop.precision)
 
-    def _train(self, caught: list[int]) -> Iterator[Step | dict[str, Any]]:
+    def _train(self) -> Iterator[Step | dict[str, Any]]:
         clock, saved = _Clock(), time.monotonic()
+        if self.keep_epochs and not self.state.epoch and not self.state.step:
+            keep_epoch(self.run, self._classifier({"epoch": 0, "val_top1": None, "val_n": len(self.validation)}))
         for step in train(self.state, self.batches, self.recipe, keep_memory=self.keep_memory):
             clock.data += step.seconds["data"]
             clock.compute.append(step.seconds["compute"])
@@ -145,6 +152,8 @@ class Session:
             if self._watch is not None:
                 self._watch.step(step.loss, step.lr)
             yield step
+            clock.start, saved = clock.start + self.paused_seconds, saved + self.paused_seconds
+            self.paused_seconds = 0.0
             if step.summary is not None:
                 row = self._end_epoch(step, clock)
                 start = time.perf_counter()
@@ -153,17 +162,17 @@ class Session:
                 yield row
                 if self.progress.finished:
                     return
-            elif time.monotonic() - saved > CHECKPOINT_SECONDS and not caught:
+            elif time.monotonic() - saved > CHECKPOINT_SECONDS and not self.stopping:
                 start = time.perf_counter()
                 self._save()
                 clock.saving += time.perf_counter() - start
                 saved = time.monotonic()
-            if caught:
+            if self.stopping:
                 self._save()
                 raise InterruptedRun(
                     f"stopped at epoch {step.epoch}, step {step.step} of {step.steps}, everything saved; "
                     f"go on with: {self.resume_command}",
-                    caught[0],
+                    self.stopping[0],
                 )
 
     def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
@@ -179,6 +188,8 @@ class Session:
         patience = self.recipe.loop.patience
         stale = patience is not None and step.epoch - self.progress.best_epoch >= patience
         self.progress.finished = stale or step.epoch == self.recipe.loop.epochs
+        if self.keep_epochs and (self.progress.finished or step.epoch % self.keep_epochs == 0):
+            keep_epoch(self.run, self._classifier(row))
         self.log.append(row)
         commit_lines(self.run.folder / "log.jsonl", self.log)
         clock.saving += time.perf_counter() - start  # the checkpoint that follows is of the next epoch, time and all
@@ -276,11 +287,10 @@ def training_batches(dataset: Dataset, recipe: Recipe, device: torch.device) -> 
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def _signals(caught: list[int]) -> Iterator[None]:
     """A with-block in which the first signal is noted in a list and the second one ends the process at once."""
-    caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield
         return
 
     def note(number: int, frame: Any) -> None:
@@ -293,7 +303,7 @@ def _signals() -> Iterator[list[int]]:
     wanted = [number for number in there if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in wanted}
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -25,6 +25,7 @@ from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
 from .continuing import Before
 from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
+from .kept_epochs import kept_every
 from .loop import prepare
 from .options import Size, TrainOptions
 from .request import data_name, left_out, read_dataset, starting_architecture, wanted_recipe
@@ -123,6 +124,7 @@ def make_plan(data: str, options: TrainOptions, start: Start) -> Planned:
         initial=initial,
         notes=start.notes,
         watch=EVERY * options.watch,
+        keep_epochs=kept_every(options.keep_epochs),
         keep_memory=options.memory is None,
         before=before,
     )

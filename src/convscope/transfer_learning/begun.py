@@ -16,9 +16,10 @@ from typing import Any
 
 from ..classifying.classifier import Classifier
 from ..errors import LockedError
-from ..locks import lock
+from ..locks import check_unheld, lock
 from ..recipes import Recipe
 from ..storage import sweep_temporaries, to_json
+from ..training.request import data_name, recorded_source
 from ..training.resuming import footing
 from ..training.runs import Run, check_name, create_run, data_difference, free_name
 from .options import TransferOptions
@@ -34,19 +35,47 @@ def is_finished(run: Run) -> bool:
 
 
 def check_free(folder: Path, name: str | None) -> None:
-    """LockedError where the run of that name is finished, or none of a transfer: told before images are read."""
-    if name is None or not (folder / check_name(name) / "recipe.json").exists():
-        return
-    run = Run(folder / name)
-    if is_finished(run) or FOLDER not in run.description():
-        raise LockedError(f"run {name!r} exists already: choose another --name.")
+    """LockedError where the run of that name cannot be gone on with, or is in use: told before images are read."""
+    if name is not None:
+        run = Run(folder / check_name(name))
+        _check_unfinished(run)
+        check_unheld(run.folder, f"run {name!r}")
+
+
+def _check_unfinished(run: Run) -> None:
+    if (run.folder / "recipe.json").exists() and (is_finished(run) or not run.is_transferred()):
+        raise LockedError(f"run {run.name!r} exists already: choose another --name.")
 
 
 def asked_for(options: TransferOptions, backbone: Classifier) -> dict[str, Any]:
     """What decides a transfer beside its recipe and its data."""
     names = ("backbone", "augment", "level", "engine", "budget", "fcnn", "quick", "cards")
     asked = {name: getattr(options, name) for name in names}
+    if options.continue_from is not None:
+        asked["continue_from"] = options.continue_from
     return {**asked, "weights_sha256": backbone.provenance["weights_sha256"]}
+
+
+def recipe_of(data: str, options: TransferOptions, backbone: Classifier, sides: Mapping[str, str]) -> Recipe:
+    """What of a recipe a transfer decides."""
+    preprocess = backbone.preprocess
+    return Recipe().with_options(
+        {
+            "model": backbone.architecture.name,
+            "data": data_name(data),
+            "image_size": preprocess.size,
+            "fit": preprocess.fit,
+            "stretch": preprocess.stretch,
+            "limit": options.limit,
+            "bad_images": options.bad_images or "error",
+            "sides": dict(sides) or None,
+            **recorded_source(options.reading()),
+            "augment": "none",
+            "balance": options.balance,
+            "seed": options.seed,
+            "precision": "float32",
+        }
+    )
 
 
 def command_of(data: str, options: TransferOptions, name: str) -> str:
@@ -72,7 +101,7 @@ def claimed(folder: Path, name: str | None, stem: str, description: dict[str, An
     with lock(run.folder, f"run {run.name!r}"):
         for place in (folder, run.folder, run.folder / FOLDER):
             sweep_temporaries(place)
-        check_free(folder, run.name)
+        _check_unfinished(run)
         notes: list[str] = []
         if (run.folder / "recipe.json").exists():
             _refuse_changes(run, description)

@@ -12,8 +12,8 @@ from ..visible import visible
 from .options import TransferOptions
 
 if TYPE_CHECKING:
-    from .ladder import Rung
     from .report import TransferReport
+    from .task_report import TaskReport
 
 
 def transfer(data: str, /, *, options: Flat[TransferOptions] = TransferOptions(), json: Flag = False) -> None:
@@ -28,22 +28,18 @@ def transfer(data: str, /, *, options: Flat[TransferOptions] = TransferOptions()
     """
     from . import command
     from .report import TransferReport
+    from .task_report import TaskReport
 
     with keeping("what was recorded is kept, and the same command goes on."), progress_bar(json) as progress:
         for event in command.transferring(data, **vars(replace(options, progress=progress))):
-            if isinstance(event, TransferReport):
-                print_json(event.summary) if json else print_transfer(event)
+            if json:
+                print_json(event.summary if isinstance(event, (TransferReport, TaskReport)) else event.to_json())
+            elif isinstance(event, TransferReport):
+                print_transfer(event)
+            elif isinstance(event, TaskReport):
+                print_task_transfer(event)
             else:
-                print_json(event.to_json()) if json else print(rung_line(event), flush=True)
-
-
-def rung_line(rung: Rung) -> str:
-    """One way of the ladder in one line."""
-    low, top, high = (100 * v for v in (rung.top1.low, rung.top1.value, rung.top1.high))
-    return (
-        f"{rung.name:<10}  {top:5.1f} % [{low:.1f}, {high:.1f}] of {rung.top1.n:,} in {rung.measured_by}  "
-        f"{rung.seconds:6.1f} s  {rung.parameters:>11,} parameters  {rung.chosen}"
-    )
+                print(event.line(), flush=True)
 
 
 def print_transfer(result: TransferReport) -> None:
@@ -54,6 +50,8 @@ def print_transfer(result: TransferReport) -> None:
     print(result.sentence())
     if s["test_top1"] is not None:
         print(f"on {s['test_n']:,} test images, opened once: {percent(s, 'test')} right")
+    if s["continued"] is not None:
+        print(s["continued"]["sentence"])
     run = visible(s["run"])
     words = " ".join(f"--filter {k}" for k in result.leading_filters[:3])
     layer = f" --layer {s['filters'][0]['layer']}" if s["filters"] and s["filters"][0]["layer"] else ""
@@ -61,3 +59,19 @@ def print_transfer(result: TransferReport) -> None:
     print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
     print(f"run: {run} (report.html, classifier.safetensors)")
     print(f"next: convscope predict {run} IMAGE; convscope explain {run}{layer} {words}")
+
+
+def print_task_transfer(result: TaskReport) -> None:
+    """The answer of a transfer to another task than classes."""
+    s = result.summary
+    print_notes(s["notes"])
+    print(result.extraction.roofline())
+    print(result.sentence())
+    if result.test is not None:
+        figure = result.test.score.figure
+        print(f"on {figure.n:,} test images, opened once: {result.called} {result.words(figure)}")
+    run = visible(s["run"])
+    whole = command_seconds() or s["seconds"]
+    print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
+    print(f"run: {run} (report.html, classifier.safetensors)")
+    print(f"next: convscope predict {run} IMAGE; convscope evaluate {run}")

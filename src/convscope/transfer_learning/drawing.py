@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from PIL import Image
 
 from ..canvas.figures import BLUE, GREY, INK, ORANGE, Drawing, cut_apart, finished, in_style, new_figure, plain
+from ..canvas.sheets import image_grid
 from ..evaluation.drawing import mistakes
 
 if TYPE_CHECKING:  # which import torch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # which import torch
 
 WIDTH = 760
 MISTAKES = 20  # images on the sheet of mistakes
+DARK = 0.2  # of an image's light, where a filter does not fire
 COLUMNS = (1.2, 1.38, 1.62)  # right ends, in widths of the axes
 
 
@@ -147,3 +150,33 @@ def mistaken(test: Evaluation, dataset: Dataset) -> Drawing:
     found = test.mistakes[:MISTAKES]
     index = dataset.parts["test"][[m.index for m in found]]
     return mistakes(np.asarray(dataset.images[index]), found, test.classes)
+
+
+@dataclass(frozen=True)
+class FiringRow:
+    """A filter and what it adds to a class's logit; the images in which it fires most, uint8 (n, S, S, 3), where it
+    does, from 0 to 1 (n, h, w), and the images under their masks."""
+
+    name: str
+    adds: float
+    images: np.ndarray
+    maps: np.ndarray
+    masks: np.ndarray
+
+
+def firing(name: str, rows: Sequence[FiringRow]) -> Drawing:
+    """The filters that speak for a class: a row each, pairs of the image, lit where it fires, and its mask."""
+    cells, titles = [], []
+    for row in rows:
+        for image, fired, mask in zip(row.images, row.maps, row.masks, strict=True):
+            cells += [_lit(image, fired), mask]
+            titles += ["where it fires", "the mask"] if row is rows[0] else ["", ""]
+    labels = [f"{row.name}: {row.adds:+.2f}" for row in rows]
+    return image_grid(np.stack(cells), titles, 2 * len(rows[0].images), f"Filters that speak for {name}", labels)
+
+
+def _lit(image_SS3: np.ndarray, fired_HW: np.ndarray) -> np.ndarray:
+    """The image, dark where a filter does not fire."""
+    size = (image_SS3.shape[1], image_SS3.shape[0])
+    light = Image.fromarray(fired_HW.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return (image_SS3 * (DARK + (1 - DARK) * np.asarray(light)[..., None])).round().astype(np.uint8)

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UsageError
 from ..models.heads import head_place
+from ..models.pixel_network import PixelNetwork
 
 DEPTH_FACTOR = 0.6  # of the rate, for each stage further from the top
 GROUPED = re.compile(r"^(blocks|layers|stages|features|encoder)\.(\d+)|^layer(\d+)")
@@ -39,19 +40,24 @@ def stages_of(network: nn.Module) -> tuple[tuple[str, ...], ...]:
     A stage is a numbered group of modules (``layer3``, ``blocks.5``); what comes before the first one is a stage of its
     own, what comes after the last belongs to that. A network without such groups is one stage a module.
     """
-    head, _ = head_place(network)
+    head = head_name(network)
     groups: dict[str, list[str]] = {}
     names = [name for name, _ in network.named_parameters() if not name.startswith(f"{head}.")]
-    numbered = any(GROUPED.match(name) for name in names)
+    numbered = any(GROUPED.match(name.removeprefix("body.")) for name in names)
     current = "stem"
     for name in names:
-        match = GROUPED.match(name)
+        match = GROUPED.match(name.removeprefix("body."))
         if match:
             current = match[0]
         elif not numbered:
             current = name.rpartition(".")[0]
         groups.setdefault(current, []).append(name)
     return tuple(tuple(group) for group in groups.values())
+
+
+def head_name(network: nn.Module) -> str:
+    """The module that a network ends in. UsageError where there is none."""
+    return "head" if isinstance(network, PixelNetwork) else head_place(network)[0]
 
 
 def tune(network: nn.Module, reach: str) -> Tuning:
@@ -61,8 +67,7 @@ def tune(network: nn.Module, reach: str) -> Tuning:
     """
     if reach not in REACHES:
         raise UsageError(f"fine-tuning reaches the {' or '.join(REACHES)}, not {reach!r}.")
-    stages = stages_of(network)
-    head, _ = head_place(network)
+    stages, head = stages_of(network), head_name(network)
     scales = {name: 1.0 for name, _ in network.named_parameters() if name.startswith(f"{head}.")}
     moving = stages[-1:] if reach == "last stage" else stages
     for depth, stage in enumerate(reversed(moving)):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.heads import Neighbours, votes
+from ..progress import Counted
 
 TRIED = (1, 3, 5, 10, 20)
 BLOCK = 1024
@@ -23,17 +24,23 @@ class Knn:
     logits: Tensor
 
 
-def choose_neighbours(features_NC: Tensor, labels_N: Tensor, fold_N: Tensor, classes: int) -> Knn:
+def choose_neighbours(
+    features_NC: Tensor, labels_N: Tensor, fold_N: Tensor, classes: int, progress: Counted | None = None
+) -> Knn:
     """Ask each image's fold of the others, with every k of TRIED; of equally good ones the smallest is taken."""
     unit = F.normalize(features_NC)
     tried = [k for k in TRIED if k <= min(int((fold_N != j).sum()) for j in fold_N.unique())] or [1]
     logits = {k: torch.empty(len(unit), classes) for k in tried}
+    done = 0
     for j in fold_N.unique():
         inside, outside = torch.nonzero(fold_N == j)[:, 0], torch.nonzero(fold_N != j)[:, 0]
         for block in inside.split(BLOCK):
             cosines = unit[block] @ unit[outside].T
             for k in tried:
                 logits[k][block] = votes(cosines, labels_N[outside], k, classes)
+            done += len(block)
+            if progress:
+                progress(done, len(unit))
     best = max(tried, key=lambda k: (int((logits[k].argmax(1) == labels_N).sum()), -k))
     return Knn(best, logits[best])
 

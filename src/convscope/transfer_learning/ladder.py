@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifying.intervals import Interval, PairedTest, paired_test, wilson
-from ..progress import Progress
+from ..classifying.intervals import SURE, Interval, PairedTest, paired_test, wilson
+from ..progress import Progress, counted
 from .fcnn import LEAST_EPOCHS, train_fcnn
 from .head import FOLDS, LinearHead, Strength, folds_of, train_head
 from .knn import choose_neighbours, neighbours_head
 
-SIGNIFICANT = 0.05  # of a paired test
 FCNN = "FCNN head"
 
 
@@ -81,6 +80,14 @@ class Rung:
         """Accuracy with its interval."""
         return wilson(int(self.correct.sum()), len(self.correct))
 
+    def line(self) -> str:
+        """The rung in one line."""
+        low, top, high = (100 * v for v in (self.top1.low, self.top1.value, self.top1.high))
+        return (
+            f"{self.name:<10}  {top:5.1f} % [{low:.1f}, {high:.1f}] of {self.top1.n:,} in {self.measured_by}  "
+            f"{self.seconds:6.1f} s  {self.parameters:>11,} parameters  {self.chosen}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
         top1 = self.top1
@@ -100,7 +107,7 @@ class Rung:
 def knn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     """k nearest neighbours; nothing is trained, k is chosen."""
     start = time.perf_counter()
-    found = choose_neighbours(task.features, task.labels, task.folds, task.classes)
+    found = choose_neighbours(task.features, task.labels, task.folds, task.classes, counted(task.progress, "k-NN"))
     head = neighbours_head(task.features, task.labels, task.classes, found.neighbours)
     correct = (found.logits.argmax(1) == task.labels).numpy()[: task.scored]
     options = {"head": "knn", "rows": len(task.labels), "neighbours": found.neighbours}
@@ -200,6 +207,6 @@ def best_of(rungs: list[Rung]) -> Rung:
     for rung in rungs:
         if rung.name not in ("head", "k-NN"):
             test = compare(rung, best)
-            if test.difference > 0 and test.p < SIGNIFICANT:
+            if test.difference > 0 and test.p < SURE:
                 best = rung
     return best

@@ -21,12 +21,13 @@ from ..images.preprocess import Preprocess
 from ..machine import describe, pick_device, pick_precision
 from ..progress import Laps
 from ..recipes import Recipe
+from ..training.continuing import Before, Helped, nobody_knows
 from ..training.loop import Step
-from ..training.request import data_name, recorded_source
 from ..training.runs import Run, data_description, point_last, runs_folder
 from ..training.seen import save_seen
 from . import report
-from .begun import FOLDER, asked_for, claimed, command_of
+from .begun import FOLDER, asked_for, claimed, command_of, recipe_of
+from .continuing import compare_with_before
 from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
 from .head import train_head
 from .ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare
@@ -62,6 +63,7 @@ class Transfer:
     found: Extraction
     notes: list[str]
     laps: Laps
+    before: Before | None = None  # the earlier transfer that it goes on from
 
     def events(self) -> Iterator[Rung | TransferReport]:
         """Climb the ladder, choose, save, open the test images, write: yields each rung, and last the report."""
@@ -98,7 +100,7 @@ class Transfer:
         point_last(run)
         self.laps.lap("saving")
         curve = None if self.options.quick else self._curve(task, self._head(rungs))
-        test = self._open_test(run, best, classifier)
+        test, continued = self._open_test(run, best, classifier)
         self._tell("report")
         tests = {r.name: compare(r, self._head(rungs)) for r in rungs if r.name != "head"}
         made = TransferReport(
@@ -108,6 +110,7 @@ class Transfer:
             tests=tests,
             curve=curve,
             test=test,
+            continued=continued,
             extraction=self.found,
             filters=self._filters(self._head(rungs), task),
             dataset=self.dataset,
@@ -166,23 +169,7 @@ class Transfer:
         )  # fmt: skip
 
     def _recipe(self) -> Recipe:
-        size, fit = self.backbone.preprocess.size, self.backbone.preprocess.fit
-        return Recipe().with_options(
-            {
-                "model": self.backbone.architecture.name,
-                "data": data_name(self.data),
-                "image_size": size,
-                "fit": fit,
-                "stretch": self.backbone.preprocess.stretch,
-                "limit": self.options.limit,
-                "bad_images": self.options.bad_images or "error",
-                **recorded_source(self.options.reading()),
-                "augment": "none",
-                "balance": self.options.balance,
-                "seed": self.options.seed,
-                "precision": "float32",
-            }
-        )
+        return recipe_of(self.data, self.options, self.backbone, self.listed.unsplit.sides)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -283,12 +270,14 @@ class Transfer:
             self.laps.lap("learning curve")
         return curve
 
-    def _open_test(self, run: Run, best: Rung, classifier: Classifier) -> metrics.Evaluation | None:
-        """The test images, once, for the chosen rung; None where there are none."""
+    def _open_test(
+        self, run: Run, best: Rung, classifier: Classifier
+    ) -> tuple[metrics.Evaluation | None, Helped | None]:
+        """The test images, once, for the chosen rung, and beside an earlier transfer; None where there are none."""
         index = self.dataset.parts["test"]
         if not len(index):
             self.notes.append(f"there are no test images, so the accuracy is that of {best.measured_by}.")
-            return None
+            return None, None
         self._tell("test images")
         log_look(run, "test", len(index), FOLDER)
         if best.module is not None:
@@ -297,7 +286,19 @@ class Transfer:
         else:
             scores = logits(classifier.network, self.dataset.images, classifier.preprocess, index)
         self.laps.lap("test images")
-        return metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
+        measured = metrics.evaluate(scores, self.dataset.labels[index], self.dataset.class_names)
+        return measured, self._compared(run, scores)
+
+    def _compared(self, run: Run, scores: torch.Tensor) -> Helped | None:
+        """How it compares with the transfer that it goes on from, on that one's test images; None without any."""
+        if self.before is None:
+            return None
+        self._tell(f"comparing with run {self.before.run.name!r}")
+        found = compare_with_before(self.before, run, self.dataset, self.listed, scores)
+        if found is None:
+            self.notes.append(nobody_knows(self.before))
+        self.laps.lap("comparison")
+        return found
 
     def _filters(self, head: Rung, task: HeadTask) -> tuple[ClassFilters, ...]:
         assert isinstance(head.module, torch.nn.Linear)

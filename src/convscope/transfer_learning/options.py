@@ -1,6 +1,7 @@
 """The options of a transfer."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..feature_store.options import BackboneOptions
@@ -21,5 +22,11 @@ class TransferOptions(BackboneOptions, Runs):
     """Weigh the classes so that rare ones count as much as frequent ones."""
     cards: Flag = False
     """Write the card of each class's most used filter too."""
+    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
+    """What is asked of an image: told from the data unless you say so."""
+    masks: Path | None = None
+    """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""
     name: str | None = None
     """The run's name."""
+    continue_from: str | None = None
+    """An earlier transfer of fewer images: its split stays, and at the end both are compared on its test images."""

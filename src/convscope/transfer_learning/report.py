@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..canvas.figures import Drawing, drawn_names
-from ..canvas.pages import page, uri
-from ..classifying.intervals import PairedTest
+from ..classifying.classifier import CLASSES
+from ..classifying.intervals import SURE, PairedTest
 from ..classifying.metrics import Evaluation
 from ..datasets.dataset import Dataset
 from ..evaluation.drawing import confusion
@@ -20,15 +20,14 @@ from ..feature_store.extraction import Extraction
 from ..feature_store.store import Features
 from ..noted import Noted
 from ..storage import commit_json, write_derived
-from ..training.page_report import Choice
+from ..training.continuing import Helped
+from ..training.page_report import TOLD, Choice, write_page
 from ..training.runs import Run
 from . import drawing
 from .begun import FINISHED, FOLDER
-from .ladder import COSTLY, FCNN, SIGNIFICANT, Rung
+from .ladder import COSTLY, FCNN, Rung
 from .learning_curve import LearningCurve
 from .used_filters import ClassFilters
-
-TEMPLATE = Path(__file__).with_name("report.html")
 
 SHOWN = 8  # images of a filter
 CurveRow = tuple[int, float, float, float]
@@ -52,6 +51,7 @@ class TransferReport(Noted):
     features: Features
     lasting: tuple[str, ...]  # notes, and
     seconds: float
+    continued: Helped | None = None  # how it compares with the transfer that it goes on from
     passing: tuple[str, ...] = ()  # those on this call, which are not kept
     quick: bool = False
     spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they were spent on: all of them
@@ -68,6 +68,7 @@ class TransferReport(Noted):
         return {
             "run": str(self.run.folder),
             "data": self.dataset.name,
+            "task": CLASSES,
             "best": self.best.name,
             "val_top1": self.best.top1.value,
             "val_low": self.best.top1.low,
@@ -77,7 +78,10 @@ class TransferReport(Noted):
             "test_top1": top1.value if top1 else None,
             "test_low": top1.low if top1 else None,
             "test_high": top1.high if top1 else None,
+            "low": top1.low if top1 else None,
+            "high": top1.high if top1 else None,
             "test_n": top1.n if top1 else None,
+            "continued": self.continued.to_json() if self.continued else None,
             "left_out": self.left_out,
             "seconds": self.seconds,
             "spent_seconds": dict(self.spent),
@@ -106,7 +110,7 @@ class TransferReport(Noted):
         costly = [r for r in self.rungs if r.name in ("last stage", "full")]
         if costly:
             test = self.tests[max(costly, key=lambda r: self.tests[r.name].difference).name]
-            sure = "significant" if test.p < SIGNIFICANT else f"not significant (p = {test.p:.2g})"
+            sure = "significant" if test.p < SURE else f"not significant (p = {test.p:.2g})"
             said.append(f"fine-tuning adds {100 * test.difference:+.1f} to the head, {sure}, on {test.n} images")
         if self.curve is not None:
             gain = self.curve.twice()
@@ -168,24 +172,19 @@ def write(report: TransferReport) -> TransferReport:
             images["mistakes"] = drawing.mistaken(report.test, report.dataset)
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
-    html = page(
-        TEMPLATE,
-        names=report.dataset.class_names,
-        summary=_kept(report),
-        name=report.run.name,
-        leading=report.leading_filters,
-        roofline=report.extraction.roofline(),
-        images={name: uri(folder / f"{name}.png") for name in images},
-        openings=report.run.openings(),
-        choices=_choices(report),
-        numbers=drawn_names(report.dataset.class_names)[1],
-    )
-    write_derived(report.run.folder / "report.html", html)
+    told = {
+        "summary": _kept(report),
+        "leading": report.leading_filters,
+        "roofline": report.extraction.roofline(),
+        "choices": [asdict(choice) for choice in _choices(report)],
+    }
+    commit_json(report.run.folder / TOLD, told)
+    write_page(report.run)
     return report
 
 
 def _choices(report: TransferReport) -> list[Choice]:
-    """Which images chose what."""
+    """Which images chose what, up to the way that is kept."""
     counts = {part: len(index) for part, index in report.dataset.parts.items()}
     head = next(r for r in report.rungs if r.name == "head")
     rows = [
@@ -196,7 +195,7 @@ def _choices(report: TransferReport) -> list[Choice]:
     if any(rung.measured_by == "validation" for rung in report.rungs):
         rows.append(Choice("the epoch of each fine-tuning", "validation images", counts["val"]))
     rows.append(Choice("the way that is kept", f"images held out by {report.best.measured_by}", report.best.top1.n))
-    return [*rows, Choice("nothing", "test images", counts["test"])] if counts["test"] else rows
+    return rows
 
 
 def finish(report: TransferReport) -> TransferReport:
@@ -207,7 +206,7 @@ def finish(report: TransferReport) -> TransferReport:
 
 def _kept(report: TransferReport) -> dict[str, Any]:
     """The summary, without what only concerns this call."""
-    return {**report.summary, "notes": list(report.lasting)}
+    return {**report.summary, "notes": list(report.lasting), "choices": [vars(row) for row in _choices(report)]}
 
 
 def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:

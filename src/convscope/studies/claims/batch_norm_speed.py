@@ -67,7 +67,7 @@ CLAIM = Claim(
     question="Does a network with batch norm reach an equal training loss in fewer updates, and bear a higher rate?",
     expected="holds: both",
     needs=("shapes",),
-    minutes={"small": 3, "medium": 35, "large": 1_400},
+    minutes={"small": 2, "medium": 35, "large": 1_400},
     plans=plan,
     judge=judge,
 )

@@ -22,7 +22,7 @@ CLAIM = Claim(
     question="Is the training loss of a plain network of 56 layers higher than that of one of 20, at equal updates?",
     expected="holds: the deeper network is worse in training, so it is not overfitting",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 25, "large": 750},
+    minutes={"small": 1.5, "medium": 25, "large": 750},
     plans=partial(depth_plan, "plain", seeds=(1, 2, 3, 4, 5)),
     judge=judge,
 )

@@ -24,7 +24,7 @@ CLAIM = Claim(
     question="With residual blocks, is the training loss of 56 layers no higher than that of 20, at equal updates?",
     expected="holds: with skips the deeper network trains as well",
     needs=("shapes",),
-    minutes={"small": 5, "medium": 25, "large": 750},
+    minutes={"small": 3, "medium": 25, "large": 750},
     plans=partial(depth_plan, "resnet", seeds=SEEDS),
     judge=judge,
 )

@@ -102,7 +102,7 @@ CLAIM = Claim(
     expected="holds with torch's own start; He's start keeps them alive without batch norm, and the network still "
     "hardly trains",
     needs=("shapes",),
-    minutes={"small": 2, "medium": 20, "large": 900},
+    minutes={"small": 1.5, "medium": 20, "large": 900},
     plans=plan,
     judge=judge,
 )

@@ -1,0 +1,200 @@
+"""What a network of any task answers to images: labels, a number with its interval, or a mask."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..classifying.classifier import Classifier
+from ..classifying.prediction import Unreadable
+from ..errors import ImageError
+from ..images.decoding import decode
+from ..images.placing import place_of
+from ..images.preprocess import to_tensor
+from ..machine import device_of
+from ..models.taps import evaluating
+from ..tasks.regression import COVERAGE
+
+OVERLAP = 0.25  # of a tile that the next one sees too
+Source = tuple[str, Path | bytes | Image.Image]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of an image whose probability reaches their threshold; ``top`` holds all (label, probability)."""
+
+    path: str
+    labels: tuple[str, ...]
+    top: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form."""
+        top = [{"label": name, "probability": p} for name, p in self.top]
+        return {"path": self.path, "labels": list(self.labels), "top": top}
+
+    def words(self) -> str:
+        """The answer for people."""
+        return ", ".join(self.labels) or "none of the labels"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, and the interval that holds the truth with the probability ``coverage``; None where none is known."""
+
+    path: str
+    value: float
+    low: float | None
+    high: float | None
+    coverage: float = COVERAGE
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form."""
+        return {"path": self.path, "value": self.value, "low": self.low, "high": self.high, "coverage": self.coverage}
+
+    def words(self) -> str:
+        """The answer for people."""
+        return f"{self.value:.4g}" + ("" if self.low is None else f" [{self.low:.4g}, {self.high:.4g}]")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The class of each pixel, uint8 (h, w) as upright as the image, and each class's share of them."""
+
+    path: str
+    mask: np.ndarray
+    shares: tuple[tuple[str, float], ...]
+    files: tuple[str, ...] = ()  # where it was written
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable JSON form; the mask itself is in its files."""
+        told = [{"name": name, "share": share} for name, share in self.shares]
+        height, width = self.mask.shape
+        return {"path": self.path, "width": width, "height": height, "classes": told, "files": list(self.files)}
+
+    def words(self) -> str:
+        """The answer for people."""
+        return ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.shares if share > 0)
+
+
+Answer = Labels | Number | Mask | Unreadable
+
+
+def answer_images(classifier: Classifier, sources: Sequence[Source], tile: bool = False) -> list[Answer]:
+    """Answers to images in order; one that cannot be read does not stop the rest.
+
+    With ``tile`` an image larger than the network's input is looked at in overlapping tiles of that size.
+    """
+    answers: list[Answer] = []
+    with evaluating(classifier.network), torch.inference_mode():
+        for name, source in sources:
+            try:
+                answers.append(_answer(classifier, name, source, tile))
+            except ImageError as error:
+                answers.append(Unreadable(name, error.reason))
+    return answers
+
+
+def answer_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:
+    """The answer to an image of ``size`` (width, height) that was decoded and fitted elsewhere, by ``fit_sized``."""
+    with evaluating(classifier.network), torch.inference_mode():
+        return _of_fitted(classifier, name, pixels_SS3, size)
+
+
+def _answer(classifier: Classifier, name: str, source: Path | bytes | Image.Image, tile: bool) -> Answer:
+    if tile:
+        rgb = source.convert("RGB") if isinstance(source, Image.Image) else decode(source, where=name)
+        if max(rgb.size) > classifier.preprocess.size:
+            return _of_logits(classifier, name, _tiled(classifier, rgb))
+    return _of_fitted(classifier, name, *classifier.preprocess.fit_sized(source, name))
+
+
+def _of_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:
+    outputs = _outputs(classifier, pixels_SS3)
+    if classifier.task == "segmentation":
+        rows, columns = place_of(classifier.preprocess, size).window
+        within = outputs[:, :, rows, columns]
+        return _of_logits(classifier, name, F.interpolate(within, size[::-1], mode="bilinear", align_corners=False)[0])
+    return _of_outputs(classifier, name, outputs[0])
+
+
+def _of_outputs(classifier: Classifier, name: str, outputs: torch.Tensor) -> Answer:
+    if not bool(torch.isfinite(outputs).all()):
+        return Unreadable(name, "the network's outputs for it are no numbers")
+    if classifier.task == "regression":
+        value, half = float(outputs[0]), classifier.settings.get("half_width")
+        low, high = (None, None) if half is None else (value - half, value + half)
+        return Number(name, value, low, high)
+    p, thresholds = torch.sigmoid(outputs.double()), classifier.settings["thresholds"]
+    pairs = sorted(zip(classifier.class_names, p.tolist(), strict=True), key=lambda pair: -pair[1])
+    said = [n for n, q, t in zip(classifier.class_names, p.tolist(), thresholds, strict=True) if q >= t]
+    return Labels(name, tuple(said), tuple(pairs))
+
+
+def _outputs(classifier: Classifier, pixels_SS3: np.ndarray) -> torch.Tensor:
+    inputs = classifier.preprocess.normalise(to_tensor(pixels_SS3[None]).to(device_of(classifier.network)))
+    return classifier.network(inputs).float().cpu()
+
+
+def _of_logits(classifier: Classifier, name: str, logits_KHW: torch.Tensor) -> Answer:
+    if not bool(torch.isfinite(logits_KHW).all()):
+        return Unreadable(name, "the network's outputs for it are no numbers")
+    mask = logits_KHW.argmax(0).to(torch.uint8).numpy()
+    shares = np.bincount(mask.ravel(), minlength=len(classifier.class_names)) / mask.size
+    return Mask(name, mask, tuple(zip(classifier.class_names, shares.tolist(), strict=True)))
+
+
+def _tiled(classifier: Classifier, rgb: Image.Image) -> torch.Tensor:
+    """Logits (K, h, w) of an image by tiles of the network's size; where tiles overlap, their weighted mean.
+
+    A tile's weight falls to its borders, of which the network has seen one side only.
+    """
+    side, pixels = classifier.preprocess.size, np.asarray(rgb)
+    height, width = pixels.shape[:2]
+    padded = np.full((max(height, side), max(width, side), 3), 128, np.uint8)
+    padded[:height, :width] = pixels
+    ramp = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1)).float()
+    weight = torch.minimum(ramp[:, None], ramp[None, :])
+    total = torch.zeros(len(classifier.class_names), *padded.shape[:2])
+    counted = torch.zeros(padded.shape[:2])
+    for top in _starts(padded.shape[0], side):
+        for left in _starts(padded.shape[1], side):
+            place = (slice(top, top + side), slice(left, left + side))
+            total[:, *place] += weight * _outputs(classifier, padded[place])[0]
+            counted[place] += weight
+    return (total / counted)[:, :height, :width]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin, so that they cover a length and overlap by OVERLAP at least."""
+    count = 1 + max(0, -(-(length - side) // max(1, int(side * (1 - OVERLAP)))))
+    return sorted({round(i * (length - side) / max(1, count - 1)) for i in range(count)})
+
+
+def task_csv(answers: Sequence[Any]) -> str:
+    """Comma-separated values, one line an image under a header: a column a label or a class, or the number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = [_cells(one) for one in answers]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer.writerow(["path", *names, "error"])
+    for one, row in zip(answers, rows, strict=True):
+        error = one.error if isinstance(one, Unreadable) else ""
+        writer.writerow([one.path, *(row.get(name, "") for name in names), error])
+    return text.getvalue()
+
+
+def _cells(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, Number):
+        return {"value": answer.value, "low": answer.low, "high": answer.high}
+    if isinstance(answer, Labels):
+        return {"labels": "|".join(answer.labels), **{f"p({name})": p for name, p in answer.top}}
+    return {f"share({name})": share for name, share in answer.shares} if isinstance(answer, Mask) else {}

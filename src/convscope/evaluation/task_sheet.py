@@ -1,0 +1,119 @@
+"""Small images of what was answered worst, for the page: each image; of masks the answer and the truth beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..canvas.overlays import colours_of, overlaid
+from ..canvas.sprites import fitted, sprite
+from ..classifying.classifier import Classifier
+from ..classifying.prediction import each_pass
+from ..datasets.mask_coding import VOID
+from ..datasets.masks import Masks
+from ..datasets.targets import LabelSets
+from ..progress import Progress
+from ..storage import commit_json, write_derived
+from .task_scoring import TaskEvaluated, worst
+
+MOST = 1024  # images that are kept
+BLOCK = 128  # images one below the other in a file: a JPEG holds 65,500 rows, and a browser unpacks it whole
+SIDE = 96  # px of an image
+LISTED = "worst.json"
+CALLED = {
+    "iou": "intersection over union",
+    "miou": "mean intersection over union of its classes",
+    "map": "distance of the probabilities from the truth, summed over labels",
+    "mae": "absolute error",
+}
+
+
+def write_sheets(
+    classifier: Classifier, evaluated: TaskEvaluated, metric: str, folder: Path, progress: Progress | None = None
+) -> None:
+    """Write ``worst.json``, the images that are answered worst with their figures, and sheets of small images of them.
+
+    A sheet has a row an image: the image, and of masks the answer and the truth drawn over it.
+    """
+    places, dataset = worst(evaluated, MOST), evaluated.dataset
+    masks = isinstance(dataset.targets, Masks)
+    cells = ("image", "answer", "mask") if masks else ("image",)
+    listed = {
+        "called": CALLED[metric],
+        "of": len(evaluated.index),
+        "side": SIDE,
+        "block": BLOCK,
+        "cells": cells,
+        "classes": _legend(classifier) if masks else [],
+        "images": _rows(classifier, evaluated, places),
+    }
+    commit_json(folder / LISTED, listed)
+    for start in range(0, len(places), BLOCK):
+        if progress:
+            progress("drawing the worst", start, len(places))
+        index = evaluated.index[places[start : start + BLOCK]]
+        if masks:
+            strips = _mask_strips(classifier, evaluated, index)
+        else:
+            strips = [[fitted(np.asarray(dataset.images[i]), SIDE)] for i in index]
+        write_derived(folder / f"worst-{start // BLOCK}.jpg", sprite(strips, SIDE, len(cells)))
+
+
+def said_and_true(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[tuple[str, str]]:
+    """What was answered and what is true of the images at these places, in words; masks have none."""
+    targets = evaluated.dataset.targets
+    tallies = evaluated.tallies[places]
+    if isinstance(targets, LabelSets):
+        thresholds = np.asarray(classifier.settings["thresholds"])
+        return [(_listed(targets.names, p_t[:, 0] >= thresholds), _listed(targets.names, p_t[:, 1])) for p_t in tallies]
+    return [(f"{said:.4g}", f"{true:.4g}") for said, true in tallies]
+
+
+def _listed(names: tuple[str, ...], there: np.ndarray) -> str:
+    return ", ".join(name for name, one in zip(names, there, strict=True) if one) or "none"
+
+
+def _rows(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[dict[str, Any]]:
+    masks = isinstance(evaluated.dataset.targets, Masks)
+    words = [(None, None)] * len(places) if masks else said_and_true(classifier, evaluated, places)
+    rows = []
+    for place, (answer, truth) in zip(places, words, strict=True):
+        figure, origin = abs(float(evaluated.score.each[place])), evaluated.dataset.origins(int(evaluated.index[place]))
+        rows.append({"origin": origin, "figure": figure, "answer": answer, "truth": truth})
+    return rows
+
+
+def _legend(classifier: Classifier) -> list[dict[str, Any]]:
+    """The classes that are drawn, with their colours."""
+    names, (colours, background) = classifier.class_names, colours_of(classifier.class_names)
+    return [
+        {"name": n, "colour": c.tolist()} for n, c in list(zip(names, colours, strict=True))[1 if background else 0 :]
+    ]
+
+
+def _mask_strips(classifier: Classifier, evaluated: TaskEvaluated, index: np.ndarray) -> list[list[np.ndarray]]:
+    """Of each image as the network sees it: itself, what was answered over it, what is true over it."""
+    dataset, (colours, background) = evaluated.dataset, colours_of(classifier.class_names)
+    masks = dataset.targets
+    assert isinstance(masks, Masks)
+    strips: list[list[np.ndarray]] = []
+
+    def act(here: np.ndarray, inputs: torch.Tensor) -> None:
+        answers = classifier.network(inputs).argmax(1).to(torch.uint8).cpu().numpy()
+        truths = masks.all_fitted(here, classifier.preprocess)
+        for i, answer, truth in zip(here, answers, truths, strict=True):
+            image, true = fitted(np.asarray(dataset.images[int(i)]), SIDE), _small(truth)
+            said = np.where(true == VOID, VOID, _small(answer))
+            strips.append([image, *(overlaid(image, mask, colours, background) for mask in (said, true))])
+
+    each_pass(classifier.network, dataset.images, classifier.preprocess, index, act)
+    return strips
+
+
+def _small(mask_SS: np.ndarray) -> np.ndarray:
+    """A mask at the sheet's size: drawn there, its borders stay sharp."""
+    return np.asarray(Image.fromarray(mask_SS).resize((SIDE, SIDE), Image.Resampling.NEAREST))

@@ -1,0 +1,115 @@
+"""Decoding in a process of its own, for images that come from a browser: what goes wrong there harms nothing here."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from ..errors import ImageError
+from .preprocess import Preprocess
+
+SECONDS = 10.0  # for one image
+START_SECONDS = 60.0  # for the first one, with the start of the process
+PIECE = 1 << 16  # bytes written or read at once
+
+
+class ApartDecoder:
+    """A process that decodes; started when it is first needed, and again after an image that ended it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def fit(self, data: bytes, preprocess: Preprocess, name: str) -> np.ndarray:
+        """The fitted pixels uint8 (S, S, 3), as ``Preprocess.fit_image`` has them. ImageError as of ``fit_sized``."""
+        return self.fit_sized(data, preprocess, name)[0]
+
+    def fit_sized(self, data: bytes, preprocess: Preprocess, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+        """The pixels and the upright image's size of ``Preprocess.fit_sized``. ImageError where that has one.
+
+        And where decoding takes over 10 seconds, or ends the process.
+        """
+        with self._lock:
+            until = time.monotonic() + (START_SECONDS if self._started() else SECONDS)
+            asked = {"bytes": len(data), "preprocess": preprocess.to_dict(), "name": name}
+            try:
+                said, pixels = self._ask(json.dumps(asked).encode() + b"\n" + data, until)
+            except TimeoutError:
+                self._end()
+                raise ImageError(name, f"takes over {SECONDS:.0f} seconds to decode") from None
+            except (OSError, EOFError, ValueError):
+                self._end()
+                raise ImageError(name, "cannot be read: the decoder came to its end") from None
+        if "reason" in said:
+            raise ImageError(name, said["reason"])
+        fitted = np.frombuffer(pixels, np.uint8).reshape(preprocess.size, preprocess.size, 3)
+        return fitted, (said["width"], said["height"])
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> bool:
+        """Start the process where there is none; returns whether that was needed."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self._end()
+        command = [sys.executable, "-m", "convscope.images.decoding_child"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        )
+        return True
+
+    def _ask(self, message: bytes, until: float) -> tuple[dict[str, Any], bytes]:
+        """The answer to a message; TimeoutError, EOFError or OSError without one."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writer = threading.Thread(target=_written, args=(process.stdin, message), daemon=True)
+        writer.start()
+        head = b""
+        while not head.endswith(b"\n"):
+            head += self._read(process.stdout, 1, until)
+        said = json.loads(head)
+        body = bytearray()
+        while len(body) < said.get("bytes", 0):
+            body += self._read(process.stdout, min(PIECE, said["bytes"] - len(body)), until)
+        writer.join(1.0)
+        return said, bytes(body)
+
+    def _read(self, source, count: int, until: float) -> bytes:
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([source], [], [], left)[0]:
+            raise TimeoutError
+        found = source.read(count)
+        if not found:
+            raise EOFError
+        return found
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with suppress(OSError):
+                process.wait(5)
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+
+def _written(target, message: bytes) -> None:
+    """Write a message; where nobody reads it any more, whoever waits for the answer is told."""
+    view = memoryview(message)
+    with suppress(OSError, ValueError):
+        while len(view):
+            view = view[target.write(view[:PIECE]) :]

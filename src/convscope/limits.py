@@ -1,0 +1,28 @@
+"""Limits that a process sets to itself before it looks at something foreign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def limit_process(memory: int, seconds: int | None = None, writes: bool = True) -> None:
+    """Let this process take no more than ``memory`` bytes beyond what it has, and ``seconds`` of computing in all.
+
+    Without ``writes`` it can make no file longer. On a system without such limits nothing is done: whoever started the
+    process has to watch the clock.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if seconds is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    if not writes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except (OSError, ValueError, IndexError):
+        return
+    most = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
