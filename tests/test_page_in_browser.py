@@ -294,7 +294,7 @@ def test_two_runs_are_picked_and_compared(browser: Any, address: str) -> None:
     with Watched(browser, address) as tab:
         tab.goto(f"{address}/?sort=name")
         for name in ("first", "second"):
-            tab.get_by_label(f"compare {name}").check()
+            tab.get_by_label(f"compare {name}", exact=True).check()
         tab.get_by_role("button", name="Compare").click()
         tab.wait_for_selector(".u-wrap canvas")
         shown = tab.locator("main").inner_text()

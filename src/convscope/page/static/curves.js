@@ -21,7 +21,7 @@
       const colour = ink(COLOURS[number % COLOURS.length]);
       const add = (key, label, more) => {
         data.push(epochs.map((epoch) => (at.has(epoch) && at.get(epoch)[key] !== null ? scale * at.get(epoch)[key] : null)));
-        series.push({ label, stroke: colour, width: 2, points: { show: epochs.length < 30, size: 6 }, value: (_, v) => (v === null ? "–" : v.toFixed(of === "top1" ? 1 : 3)), ...more });
+        series.push({ label, stroke: colour, width: 2, points: { show: epochs.length < 30, size: 6 }, value: (_, v) => (v == null ? "–" : v.toFixed(of === "top1" ? 1 : 3)), ...more });
       };
       if (!several && of === "top1") { // first, so that the band lies below the line
         add("val_low", "95 % from", { width: 0, stroke: "transparent", points: { show: false } });

@@ -37,7 +37,7 @@
     chart = new uPlot({
       hooks: { ready: [last], setCursor: [last] },
       width: Math.max(280, at("losses").clientWidth), height: 240,
-      series: [{ label: "update" }, { label: "loss", stroke: ink("--one"), width: 1.5, points: { show: points[0].length < 40, size: 6 }, value: (_, v) => (v === null ? "–" : v.toFixed(3)) }],
+      series: [{ label: "update" }, { label: "loss", stroke: ink("--one"), width: 1.5, points: { show: points[0].length < 40, size: 6 }, value: (_, v) => (v == null ? "–" : v.toFixed(3)) }],
       scales: { x: { time: false, range: (_, low, high) => [Math.min(low ?? 0, 0), Math.max(high ?? 1, 10)] }, y: { range: (_, low, high) => [0, 1.05 * (high || 1)] } },
       axes: [{ ...axis, incrs: UPDATES, label: "update", labelSize: 20, labelFont: "13px system-ui, sans-serif" }, { ...axis, size: 56 }],
     }, points, at("losses"));
