@@ -23,13 +23,14 @@ from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
 from convscope.feature_store.engines import FeatureRequest
+from convscope.models.pixel_network import STRIDES
 from convscope.feature_store.extraction import extract
 from convscope.feature_store.store import FeatureOptions
 
 TARGET = 1.15
 IMAGES, QUICK, ROUNDS, SIZE = 200, 40, 4, 256
 CPU = torch.device("cpu")
-MAPS = FeatureOptions(FeatureRequest(pyramid=True), "float16", "torch")
+MAPS = FeatureOptions(FeatureRequest(strides=STRIDES), "float16", "torch")
 POOLED = FeatureOptions(FeatureRequest(), "float32", "torch")
 
 

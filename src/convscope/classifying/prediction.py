@@ -16,7 +16,7 @@ from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
 from ..machine import device_of
-from ..models.pixel_network import PixelNetwork
+from ..models.pixel_network import MapNetwork
 from ..models.taps import evaluating
 from ..progress import Counted
 from .classifier import Classifier
@@ -24,7 +24,7 @@ from .known import Familiar, Judge, Known, judging
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
-PIXEL_BATCH = 16  # images that get an answer for each pixel: their large maps stand in memory together
+PIXEL_BATCH = 16  # images that get an answer for each place: their large maps stand in memory together
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def each_pass(  # noqa: PLR0913 - as view_logits, with what is done
 
 
 def _images_a_pass(network: torch.nn.Module, size: int) -> int:
-    most = PIXEL_BATCH if isinstance(network, PixelNetwork) else BATCH
+    most = PIXEL_BATCH if isinstance(network, MapNetwork) else BATCH
     return max(1, min(most, BATCH_PIXELS // size**2))
 
 

@@ -1,4 +1,4 @@
-"""What a network of any task answers to images: labels, a number with its interval, or a mask."""
+"""What a network of any task answers to images: labels, a number with its interval, a mask, or boxes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from ..classifying.prediction import Unreadable
 from ..errors import ImageError
 from ..images.decoding import decode
 from ..images.placing import place_of
-from ..images.preprocess import to_tensor
-from ..machine import device_of
 from ..models.taps import evaluating
 from ..tasks.regression import COVERAGE
+from .box_answers import BoxAnswer, box_answer, found_by_tiles, found_in
+from .tiles import tiles_of, view_of
 
-OVERLAP = 0.25  # of a tile that the next one sees too
 Source = tuple[str, Path | bytes | Image.Image]
 
 
@@ -85,7 +84,7 @@ class Mask:
         return ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.shares if share > 0)
 
 
-Answer = Labels | Number | Mask | Unreadable
+Answer = Labels | Number | Mask | BoxAnswer | Unreadable
 
 
 def answer_images(classifier: Classifier, sources: Sequence[Source], tile: bool = False) -> list[Answer]:
@@ -113,16 +112,20 @@ def _answer(classifier: Classifier, name: str, source: Path | bytes | Image.Imag
     if tile:
         rgb = source.convert("RGB") if isinstance(source, Image.Image) else decode(source, where=name)
         if max(rgb.size) > classifier.preprocess.size:
+            if classifier.task == "detection":
+                return box_answer(classifier, name, found_by_tiles(classifier, rgb), rgb.size)
             return _of_logits(classifier, name, _tiled(classifier, rgb))
     return _of_fitted(classifier, name, *classifier.preprocess.fit_sized(source, name))
 
 
 def _of_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:
-    outputs = _outputs(classifier, pixels_SS3)
+    outputs = view_of(classifier, pixels_SS3)
     if classifier.task == "segmentation":
         rows, columns = place_of(classifier.preprocess, size).window
         within = outputs[:, :, rows, columns]
         return _of_logits(classifier, name, F.interpolate(within, size[::-1], mode="bilinear", align_corners=False)[0])
+    if classifier.task == "detection" and bool(torch.isfinite(outputs).all()):
+        return box_answer(classifier, name, found_in(classifier, outputs[0], size), size)
     return _of_outputs(classifier, name, outputs[0])
 
 
@@ -139,11 +142,6 @@ def _of_outputs(classifier: Classifier, name: str, outputs: torch.Tensor) -> Ans
     return Labels(name, tuple(said), tuple(pairs))
 
 
-def _outputs(classifier: Classifier, pixels_SS3: np.ndarray) -> torch.Tensor:
-    inputs = classifier.preprocess.normalise(to_tensor(pixels_SS3[None]).to(device_of(classifier.network)))
-    return classifier.network(inputs).float().cpu()
-
-
 def _of_logits(classifier: Classifier, name: str, logits_KHW: torch.Tensor) -> Answer:
     if not bool(torch.isfinite(logits_KHW).all()):
         return Unreadable(name, "the network's outputs for it are no numbers")
@@ -157,39 +155,37 @@ def _tiled(classifier: Classifier, rgb: Image.Image) -> torch.Tensor:
 
     A tile's weight falls to its borders, of which the network has seen one side only.
     """
-    side, pixels = classifier.preprocess.size, np.asarray(rgb)
-    height, width = pixels.shape[:2]
-    padded = np.full((max(height, side), max(width, side), 3), 128, np.uint8)
-    padded[:height, :width] = pixels
+    side = classifier.preprocess.size
+    shape = (max(rgb.height, side), max(rgb.width, side))
     ramp = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1)).float()
     weight = torch.minimum(ramp[:, None], ramp[None, :])
-    total = torch.zeros(len(classifier.class_names), *padded.shape[:2])
-    counted = torch.zeros(padded.shape[:2])
-    for top in _starts(padded.shape[0], side):
-        for left in _starts(padded.shape[1], side):
-            place = (slice(top, top + side), slice(left, left + side))
-            total[:, *place] += weight * _outputs(classifier, padded[place])[0]
-            counted[place] += weight
-    return (total / counted)[:, :height, :width]
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Where tiles begin, so that they cover a length and overlap by OVERLAP at least."""
-    count = 1 + max(0, -(-(length - side) // max(1, int(side * (1 - OVERLAP)))))
-    return sorted({round(i * (length - side) / max(1, count - 1)) for i in range(count)})
+    total = torch.zeros(len(classifier.class_names), *shape)
+    counted = torch.zeros(shape)
+    for left, top, tile in tiles_of(rgb, side):
+        place = (slice(top, top + side), slice(left, left + side))
+        total[:, *place] += weight * view_of(classifier, tile)[0]
+        counted[place] += weight
+    return (total / counted)[:, : rgb.height, : rgb.width]
 
 
 def task_csv(answers: Sequence[Any]) -> str:
-    """Comma-separated values, one line an image under a header: a column a label or a class, or the number."""
+    """Comma-separated values under a header: a line an image with a column a label or a class, or the number; of boxes
+    a line each."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    rows = [_cells(one) for one in answers]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    rows = [(one, cells) for one in answers for cells in _lines(one)]
+    names = list(dict.fromkeys(name for _, cells in rows for name in cells))
     writer.writerow(["path", *names, "error"])
-    for one, row in zip(answers, rows, strict=True):
+    for one, cells in rows:
         error = one.error if isinstance(one, Unreadable) else ""
-        writer.writerow([one.path, *(row.get(name, "") for name in names), error])
+        writer.writerow([one.path, *(cells.get(name, "") for name in names), error])
     return text.getvalue()
+
+
+def _lines(answer: Any) -> list[dict[str, Any]]:
+    if isinstance(answer, BoxAnswer):
+        return [box.to_json() for box in answer.boxes] or [{}]
+    return [_cells(answer)]
 
 
 def _cells(answer: Any) -> dict[str, Any]:

@@ -11,14 +11,18 @@ import torch.nn.functional as F
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
 from ..datasets.dataset import Dataset
+from ..datasets.boxes import Boxes, ImageBoxes
 from ..datasets.masks import Masks
 from ..errors import DataError
 from ..images.decoding import read_header
 from ..images.placing import place_of
 from ..progress import Progress
+from ..tasks.detection import objects
+from ..tasks.matching import Matches, TrueBoxes, matched
 from ..tasks.registry import TASKS
 from ..tasks.segmentation import counts
 from ..tasks.task import Score, Task
+from .box_answers import found_in
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,25 @@ def tallies_of(
             raise DataError(f"the network's outputs for {dataset.name} are not all numbers: there is nothing to score.")
         if isinstance(targets, Masks):
             found.extend(_mask_tally(classifier, targets, int(i), one) for i, one in zip(here, outputs, strict=True))
+        elif isinstance(targets, Boxes):
+            found.extend(_box_tally(classifier, targets.boxes[i], one) for i, one in zip(here, outputs, strict=True))
         else:
             found.extend(task.tally(outputs, task.tensor(targets, here, classifier.preprocess).to(outputs.device)))
         if progress:
             progress("images", len(found), len(index))
 
     each_pass(classifier.network, dataset.images, classifier.preprocess, index, act)
-    return np.stack(found)
+    return objects(found) if isinstance(targets, Boxes) else np.stack(found)
+
+
+def _box_tally(classifier: Classifier, truth: ImageBoxes, outputs_LD: torch.Tensor) -> Matches:
+    """What matches what in one image, in its own pixels: sizes of boxes count there."""
+    return matched(found_in(classifier, outputs_LD, truth.size), true_boxes(truth), len(classifier.class_names))
+
+
+def true_boxes(truth: ImageBoxes) -> TrueBoxes:
+    """The boxes of an image as they are matched."""
+    return TrueBoxes(truth.corners, truth.labels, truth.crowd)
 
 
 def _mask_tally(classifier: Classifier, masks: Masks, i: int, logits_KSS: torch.Tensor) -> np.ndarray:

@@ -30,7 +30,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..models.architecture import weights_hash
 from ..models.heads import head_place
 from ..models.memory_format import laid_out
-from ..models.pixel_network import STRIDES, FlatMaps, backbone_maps, load_backbone
+from ..models.pixel_network import FlatMaps, backbone_maps, load_backbone
 from ..models.taps import Tap, observe, reach
 from ..storage import commit_bytes, sweep_temporaries
 
@@ -44,16 +44,16 @@ FeatureFunction = Callable[[np.ndarray], np.ndarray]
 class FeatureRequest:
     """What is recorded of each image. ``layer`` None: what the last linear layer is given, a vector; with ``maps``
     the last feature map, (C, h, w). A layer's name: the mean of its map over places, or with ``maps`` the whole map.
-    With ``pyramid`` the maps at several strides, in one row, as ``FlatMaps`` puts them."""
+    With ``strides`` the maps at these, in one row, as ``FlatMaps`` puts them."""
 
     layer: str | None = None
     maps: bool = False
-    pyramid: bool = False
+    strides: tuple[int, ...] = ()
 
     def words(self) -> str:
         """In words, as a part of a key."""
-        if self.pyramid:
-            return f"maps at strides {' '.join(map(str, STRIDES))}"
+        if self.strides:
+            return f"maps at strides {' '.join(map(str, self.strides))}"
         return f"{self.layer or 'last'} {'maps' if self.maps else 'pooled'}"
 
 
@@ -110,8 +110,8 @@ def make_engine(name: str, classifier: Classifier, wanted: FeatureRequest, devic
 def _torch_engine(classifier: Classifier, wanted: FeatureRequest, device: torch.device) -> Engine:
     network = deepcopy(classifier.network).eval().requires_grad_(False)
     size = classifier.preprocess.size
-    if wanted.pyramid:
-        network = flat_maps(classifier).requires_grad_(False)
+    if wanted.strides:
+        network = flat_maps(classifier, wanted.strides).requires_grad_(False)
         fold(network, size)
     elif wanted.layer is None:
         place, _ = head_place(network)
@@ -145,9 +145,9 @@ def _torch_engine(classifier: Classifier, wanted: FeatureRequest, device: torch.
     return Engine(run, shape, counter.get_total_flops() / 1e9)
 
 
-def flat_maps(classifier: Classifier) -> FlatMaps:
-    """A classifier's backbone, giving its maps at several strides in one row. UsageError where it has none."""
-    body = backbone_maps(classifier.architecture.name)
+def flat_maps(classifier: Classifier, strides: tuple[int, ...]) -> FlatMaps:
+    """A classifier's backbone, giving its maps at these strides in one row. UsageError where it has none."""
+    body = backbone_maps(classifier.architecture.name, strides)
     load_backbone(body, classifier.network.state_dict())
     return FlatMaps(body).eval()
 

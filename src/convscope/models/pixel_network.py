@@ -62,12 +62,16 @@ PIXEL_HEADS: dict[str, Callable[..., nn.Module]] = {"linear-pixels": LinearPixel
 PIXEL_OPTIONS = ("head", "width")
 
 
-class PixelNetwork(nn.Module):
-    """``body`` gives maps at STRIDES, ``head`` scores of classes from them: (B, 3, S, S) to logits (B, K, S, S)."""
+class MapNetwork(nn.Module):
+    """A backbone's ``body``, which gives maps at several strides, and a ``head`` that answers by place from them."""
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.body, self.head = body, head
+
+
+class PixelNetwork(MapNetwork):
+    """``body`` gives maps at STRIDES, ``head`` scores of classes from them: (B, 3, S, S) to logits (B, K, S, S)."""
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return _sized(self.head(self.body(images_BCHW)), images_BCHW.shape[-2:])
@@ -104,20 +108,20 @@ def unflatten(flat_BD: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     ]
 
 
-def backbone_maps(name: str) -> nn.Module:
-    """A freshly initialised backbone of timm's that gives its maps at STRIDES. UsageError where it cannot."""
+def backbone_maps(name: str, strides: Sequence[int] = STRIDES) -> nn.Module:
+    """A freshly initialised backbone of timm's that gives its maps at these strides. UsageError where it cannot."""
     source, _, short = name.partition(":")
     if source != "timm":
         raise UsageError(f"{name} is not timm's, and only those give maps at several strides: take timm:NAME.")
     import timm
 
     try:
-        strides = map_info(timm.create_model(short, pretrained=False, features_only=True)).reduction()
-        places = [strides.index(stride) for stride in STRIDES]
+        given = map_info(timm.create_model(short, pretrained=False, features_only=True)).reduction()
+        places = [given.index(stride) for stride in strides]
         return timm.create_model(short, pretrained=False, features_only=True, out_indices=places)
     except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{short} gives no feature maps at strides {', '.join(map(str, STRIDES))}: {reason}") from None
+        raise UsageError(f"{short} gives no feature maps at strides {', '.join(map(str, strides))}: {reason}") from None
 
 
 def map_info(body: nn.Module) -> Any:

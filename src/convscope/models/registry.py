@@ -16,6 +16,7 @@ from .alexnet import alexnet
 from .heads import HEAD_OPTIONS, put_head
 from .library_networks import build_foreign, resolve
 from .onednn_fault import without_the_fault
+from .box_network import BOX_HEADS, BOX_OPTIONS, make_box_network
 from .pixel_network import PIXEL_HEADS, PIXEL_OPTIONS, make_pixel_network
 from .resnet import cifar_plain, cifar_resnet, resnet
 from .speednet import speednet
@@ -76,6 +77,8 @@ def _make(name: str, num_classes: int, image_size: int, chosen: dict[str, Any]) 
         return load_own(name, num_classes, image_size)
     if chosen.get("head") in PIXEL_HEADS:
         return make_pixel_network(full_name(name), num_classes, chosen)
+    if chosen.get("head") in BOX_HEADS:
+        return make_box_network(full_name(name), num_classes, chosen)
     network = build_foreign(full_name(name), num_classes, image_size)
     if "head" in chosen:
         put_head(network, chosen.pop("head"), num_classes, chosen)
@@ -106,7 +109,8 @@ def full_name(name: str) -> str:
 def _check_options(name: str, chosen: Mapping[str, Any]) -> None:
     taken = options_of(name)
     if "head" in chosen and name not in MODELS and not is_own(name):
-        taken = PIXEL_OPTIONS if chosen["head"] in PIXEL_HEADS else HEAD_OPTIONS
+        by_place = BOX_OPTIONS if chosen["head"] in BOX_HEADS else PIXEL_OPTIONS
+        taken = by_place if chosen["head"] in PIXEL_HEADS | BOX_HEADS else HEAD_OPTIONS
     for option in chosen:
         if option not in taken:
             raise UsageError(f"{name} has no option {option!r}; it takes {', '.join(taken) or 'none'}.")

@@ -19,7 +19,7 @@ from ..datasets.polygons import has_background
 from ..datasets.targets import Targets
 from ..errors import DataError
 from ..images.preprocess import Preprocess
-from ..models.pixel_network import PIXEL_HEADS, OfFlatMaps
+from ..models.pixel_network import PIXEL_HEADS, STRIDES, OfFlatMaps
 from .task import HeadKind, Score, Shape, Task, ends, interval_of, resamples
 
 
@@ -156,7 +156,9 @@ TASK = Task(
     tally=tally,
     score=score,
     check=check,
-    pyramid=True,
+    strides=STRIDES,
+    size=256,
+    mirrored=lambda masks_BSS, side: masks_BSS.flip(-1),
     heads=(
         HeadKind("linear", {"head": "linear-pixels"}, partial(_on_recorded, "linear-pixels"), epochs=12, rate=5e-3),
         HeadKind("top-down", {"head": "top-down"}, partial(_on_recorded, "top-down"), epochs=20, rate=3e-3),

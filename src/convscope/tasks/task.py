@@ -64,8 +64,9 @@ class Task:
     network gives an image, or a pixel. ``tally`` boils a batch down, float64 (B, ...), ``score`` takes the tallies
     (N, ...), the names, the settings, and a group for each image if there are some. ``settings`` are what turns
     outputs into answers, found on tallies of validation images. ``check`` takes the targets of the training and of
-    the validation images and returns notes, or raises DataError. With ``pyramid`` heads live on maps at several
-    strides, and else on what the last linear layer is given.
+    the validation images and returns notes, or raises DataError. Heads live on maps at these ``strides``, and else
+    on what the last linear layer is given; ``size`` is then that of images, unless another is asked for. ``mirrored``
+    mirrors the targets of images of a side in pixels.
     """
 
     name: str
@@ -80,7 +81,9 @@ class Task:
     settings: Callable[[np.ndarray], dict[str, Any]] = lambda tallies: {}
     scaled: bool = False  # heads learn targets less their mean, over their deviation
     heads: tuple[HeadKind, ...] = ()
-    pyramid: bool = False
+    strides: tuple[int, ...] = ()
+    size: int = 0
+    mirrored: Callable[[Tensor, int], Tensor] = lambda targets, side: targets
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a figure is better than another."""

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UsageError
 from ..models.heads import head_place
-from ..models.pixel_network import PixelNetwork
+from ..models.pixel_network import MapNetwork
 
 DEPTH_FACTOR = 0.6  # of the rate, for each stage further from the top
 GROUPED = re.compile(r"^(blocks|layers|stages|features|encoder)\.(\d+)|^layer(\d+)")
@@ -57,7 +57,7 @@ def stages_of(network: nn.Module) -> tuple[tuple[str, ...], ...]:
 
 def head_name(network: nn.Module) -> str:
     """The module that a network ends in. UsageError where there is none."""
-    return "head" if isinstance(network, PixelNetwork) else head_place(network)[0]
+    return "head" if isinstance(network, MapNetwork) else head_place(network)[0]
 
 
 def tune(network: nn.Module, reach: str) -> Tuning:

@@ -51,11 +51,13 @@ class Recorded:
         assert self.dataset.targets is not None
         index = rows % len(self.dataset)
         if self.pack is None:
-            return self.task.tensor(self.dataset.targets, index, self.preprocess)
-        masks = self.pack[index]
-        copies = rows >= len(self.dataset)
-        masks[copies] = masks[copies, :, ::-1]
-        return torch.from_numpy(masks).long()
+            found = self.task.tensor(self.dataset.targets, index, self.preprocess)
+        else:
+            found = torch.from_numpy(self.pack[index]).long()
+        copies = torch.from_numpy(rows >= len(self.dataset))
+        if bool(copies.any()):
+            found[copies] = self.task.mirrored(found[copies], self.preprocess.size)
+        return found
 
     def score(self, module: nn.Module, index: np.ndarray, settings: dict[str, Any] | None) -> tuple[Score, dict]:
         """What a head is worth on images, and its settings, found on these where none are given."""
@@ -223,7 +225,7 @@ def _trained(kind: HeadKind, recorded: Recorded, rows: np.ndarray, seed: int, pr
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = kind.make(recorded.shapes, len(recorded.dataset.targets.names))
-    standard = None if recorded.task.pyramid else Standard.of(recorded.inputs(rows))
+    standard = None if recorded.task.strides else Standard.of(recorded.inputs(rows))
     scale = target_scale(recorded, rows)
     batches = TargetBatches(recorded, rows, kind.batch, seed, standard, scale)
     state = TrainState(network, make_optimizer(network, recipe.optimizer))

@@ -44,7 +44,7 @@ def deciding_filters(
     recorded: Recorded, rungs: Sequence[TaskRung], best: TaskRung, classifier: Classifier, progress: Progress | None
 ) -> Deciding:
     """Of pixels, the filters of the network that is kept; else those of the linear head, kept or not."""
-    if recorded.task.pyramid:
+    if recorded.task.strides:
         return _of_pixels(recorded, best, classifier, progress)
     rung = rungs[0]
     assert isinstance(rung.module, nn.Linear)

@@ -42,7 +42,6 @@ from .task_filters import deciding_filters
 from .task_report import TaskReport
 from .task_tuning import Tuning
 
-PYRAMID_SIZE = 256  # pixels, unless another size is asked for
 ONLY_CLASSES = ("balance", "cards", "continue_from", "augment", "fcnn")  # options that other tasks do not take
 
 
@@ -70,10 +69,10 @@ def fitted_backbone(classifier: Classifier, options: TransferOptions, task: Task
     What is counted, or told of each pixel, may lie where a crop in the middle does not look.
     """
     fit = options.fit if options.fit in ("squash", "crop") else "pad"
-    size = options.image_size or (PYRAMID_SIZE if task.pyramid else classifier.preprocess.size)
-    if task.pyramid and fit == "crop":
+    size = options.image_size or (task.size or classifier.preprocess.size)
+    if task.strides and fit == "crop":
         raise UsageError("--fit crop leaves pixels without an answer: choose pad or squash.")
-    if task.pyramid and size % 32:
+    if task.strides and size % 32:
         raise UsageError(f"--image-size {size}: for the task {task.name} it must be a multiple of 32.")
     preprocess = replace(classifier.preprocess, size=size, fit=fit, centre=1.0)
     return replace(classifier, preprocess=preprocess, architecture=replace(classifier.architecture, image_size=size))
@@ -90,11 +89,11 @@ def transferring_to(
     corrections = options.reading()["corrections"]
     listed = listing(asked, options.limit, options.progress, None if corrections is None else Path(corrections))
     stored = FeatureOptions(
-        FeatureRequest(pyramid=task.pyramid),
-        "float16" if task.pyramid else "float32",
+        FeatureRequest(strides=task.strides),
+        "float16" if task.strides else "float32",
         options.engine,
-        copies=int(task.pyramid and asked.mirror),
-        mirrored=task.pyramid and asked.mirror,
+        copies=int(bool(task.strides) and asked.mirror),
+        mirrored=bool(task.strides) and asked.mirror,
     )
     _checked(task, listed.dataset(Undecoded(listed, backbone.preprocess), backbone.preprocess))  # before it takes long
     laps.lap("backbone and reading")
@@ -207,9 +206,9 @@ class TaskTransfer:
             yield found.rung
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        if not self.task.pyramid:
+        if not self.task.strides:
             return [tuple(self.found.features.shape)]
-        return [*map_shapes(backbone_maps(self.backbone.architecture.name), self.backbone.preprocess.size)]
+        return [*map_shapes(backbone_maps(self.backbone.architecture.name, self.task.strides), self.backbone.preprocess.size)]
 
     def _with_head(self, rung: TaskRung) -> Classifier:
         assert self.dataset.targets is not None

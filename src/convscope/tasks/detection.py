@@ -1,0 +1,185 @@
+"""Boxes around objects of some classes. Scored by average precision (Everingham et al. 2010; Lin et al. 2014).
+
+Learned as FCOS is (Tian et al. 2019, arXiv:1904.01355), with the focal loss (Lin et al. 2017, arXiv:1708.02002) and
+that of the generalised intersection over union (Rezatofighi et al. 2019, arXiv:1902.09630).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
+
+from ..datasets.asked import ASKED
+from ..datasets.boxes import Boxes
+from ..datasets.targets import Targets
+from ..errors import DataError
+from ..images.preprocess import Preprocess
+from ..models.box_network import BOX_HEADS, BOX_STRIDES, boxes_at, places_of, side_of
+from ..models.pixel_network import OfFlatMaps
+from .average_precision import score, settings
+from .matching import FoundBoxes, Matches, TrueBoxes, matched
+from .task import HeadKind, Shape, Task
+
+NOBODY, CROWD = -1, -2  # in the place of a label: of a row that is no box, and of a box that is neither right nor wrong
+REACH = {8: (0.0, 64.0), 16: (64.0, 128.0), 32: (128.0, float("inf"))}  # px: the farthest side of a box, by stride
+NEAR = 1.5  # strides from the centre of a box, within which its places lie
+LEAST = 0.05  # score below which nothing is a box
+CANDIDATES = 1000  # places, the best of an image, that are looked at
+OVERLAP = 0.6  # intersection over union beyond which the worse of two boxes of one class is dropped
+MOST = 300  # boxes of an image
+
+
+def tensor(targets: Targets, index: np.ndarray, preprocess: Preprocess) -> Tensor:
+    """Boxes float32 (B, G, 5): left, top, right, bottom in the network's square, and the label; NOBODY fills up."""
+    assert isinstance(targets, Boxes)
+    most = max((len(targets.boxes[i].labels) for i in index), default=0)
+    found = torch.full((len(index), most, 5), float(NOBODY))
+    for row, i in enumerate(index):
+        own = targets.boxes[i]
+        labels = np.where(own.crowd, CROWD, own.labels)
+        found[row, : len(labels), :4] = torch.from_numpy(targets.fitted(int(i), preprocess)).float()
+        found[row, : len(labels), 4] = torch.from_numpy(labels).float()
+    return found
+
+
+def mirrored(boxes_BG5: Tensor, side: int) -> Tensor:
+    """The boxes of images whose left and right change places."""
+    left, top, right, bottom, label = boxes_BG5.unbind(-1)
+    turned = torch.stack([side - right, top, side - left, bottom, label], -1)
+    return torch.where((label == NOBODY)[..., None], boxes_BG5, turned)
+
+
+def assigned(boxes_G5: Tensor, centres_L2: Tensor, strides_L: Tensor) -> Tensor:
+    """The row of the box that each place is to tell, (L,); NOBODY of background, CROWD where nothing is asked.
+
+    A place belongs to a box if it lies in it and near its centre, and the box is of a size for the place's map; to the
+    smallest if there are several.
+    """
+    if not len(boxes_G5):
+        return torch.full((len(centres_L2),), NOBODY)
+    corners, labels = boxes_G5[:, :4], boxes_G5[:, 4]
+    sides = torch.cat([centres_L2[:, None] - corners[:, :2], corners[:, 2:] - centres_L2[:, None]], -1)  # (L, G, 4)
+    inside = sides.amin(-1) > 0
+    middle = (corners[:, :2] + corners[:, 2:]) / 2
+    near = (centres_L2[:, None] - middle).abs().amax(-1) < NEAR * strides_L[:, None]
+    limits = torch.tensor([REACH[int(s)] for s in BOX_STRIDES])[(strides_L / BOX_STRIDES[0]).log2().long()]
+    farthest = sides.amax(-1)
+    fits = (farthest > limits[:, :1]) & (farthest <= limits[:, 1:])
+    area = (corners[:, 2:] - corners[:, :2]).prod(-1).expand(len(centres_L2), -1)
+    area = area.masked_fill(~(inside & near & fits) | (labels < 0), float("inf"))
+    smallest, row = area.min(1)
+    row = row.masked_fill(smallest.isinf(), NOBODY)
+    crowded = (inside & (labels == CROWD)).any(1) & (row == NOBODY)
+    return row.masked_fill(crowded, CROWD)
+
+
+def loss(outputs_BLD: Tensor, boxes_BG5: Tensor) -> Tensor:
+    """Focal loss of classes, GIoU loss of boxes weighted by centre-ness, and the cross-entropy of centre-ness, added.
+
+    Each a mean over the places that belong to a box.
+    """
+    side, classes = side_of(outputs_BLD.shape[1]), outputs_BLD.shape[2] - 5
+    centres, strides = places_of(side)
+    rows = torch.stack([assigned(one, centres, strides) for one in boxes_BG5.cpu()]).to(outputs_BLD.device)
+    centres = centres.to(outputs_BLD)
+    image, place = torch.nonzero(rows >= 0, as_tuple=True)
+    own = boxes_BG5.to(outputs_BLD)[image, rows[image, place]]
+    wanted = torch.zeros_like(outputs_BLD[..., :classes])
+    wanted[image, place, own[:, 4].long()] = 1.0
+    asked = (rows != CROWD)[..., None].expand_as(wanted)
+    of_classes = sigmoid_focal_loss(outputs_BLD[..., :classes][asked], wanted[asked], reduction="sum")
+    count = max(1, len(image))
+    if not len(image):
+        return of_classes + 0.0 * outputs_BLD[..., classes:].sum()
+    near = centreness(own[:, :4], centres[place])
+    of_boxes = generalized_box_iou_loss(boxes_at(outputs_BLD)[image, place], own[:, :4])
+    of_centres = F.binary_cross_entropy_with_logits(outputs_BLD[image, place, classes], near)
+    return of_classes / count + (of_boxes * near).sum() / near.sum() + of_centres
+
+
+def centreness(boxes_N4: Tensor, centres_N2: Tensor) -> Tensor:
+    """How near the centre of its box each place is, (N,): 1 there and 0 on the border."""
+    before, behind = centres_N2 - boxes_N4[:, :2], boxes_N4[:, 2:] - centres_N2
+    low, high = torch.minimum(before, behind), torch.maximum(before, behind)
+    return (low / high).prod(1).clamp(min=0).sqrt()
+
+
+def decoded(outputs_LD: Tensor) -> FoundBoxes:
+    """The boxes that an image's outputs tell, best first: scores are the root of probability times centre-ness.
+
+    Corners are cut off at the borders of the network's square.
+    """
+    classes, side = outputs_LD.shape[1] - 5, side_of(len(outputs_LD))
+    with torch.no_grad():
+        scores = (outputs_LD[:, :classes].sigmoid() * outputs_LD[:, classes : classes + 1].sigmoid()).sqrt()
+        best, flat = scores.flatten().topk(min(CANDIDATES, scores.numel()))
+        flat, best = flat[best > LEAST], best[best > LEAST]
+        labels = flat % classes
+        corners = boxes_at(outputs_LD[None])[0, flat // classes].clamp(0, side)
+        kept = batched_nms(corners, best, labels, OVERLAP)[:MOST]
+    return FoundBoxes(
+        corners[kept].double().cpu().numpy(), labels[kept].cpu().numpy(), best[kept].double().cpu().numpy()
+    )
+
+
+def tally(outputs_BLD: Tensor, boxes_BG5: Tensor) -> np.ndarray:
+    """What matches what in each image, in its square: `Matches`, an array of objects (B,)."""
+    classes = outputs_BLD.shape[2] - 5
+    return objects([
+        matched(decoded(out), _true(boxes), classes) for out, boxes in zip(outputs_BLD, boxes_BG5, strict=True)
+    ])
+
+
+def _true(boxes_G5: Tensor) -> TrueBoxes:
+    rows = boxes_G5[boxes_G5[:, 4] != NOBODY].double().cpu().numpy()
+    crowd = rows[:, 4] == CROWD
+    return TrueBoxes(rows[:, :4], np.where(crowd, 0, rows[:, 4]).astype(np.int64), crowd)
+
+
+def objects(matches: list[Matches]) -> np.ndarray:
+    """An array of them, (N,)."""
+    found = np.empty(len(matches), object)
+    found[:] = matches
+    return found
+
+
+def check(train: Targets, val: Targets) -> list[str]:
+    """Notes about classes without a box to learn from. DataError where there is no box to learn or to validate with."""
+    assert isinstance(train, Boxes) and isinstance(val, Boxes)
+    for part, boxes in (("training", train), ("validation", val)):
+        if not any(len(one.labels) for one in boxes.boxes):
+            raise DataError(f"no {part} image has a box: there is nothing to {'learn' if part == 'training' else 'measure'}.")
+    absent = [name for name, count in train.counts(np.arange(len(train))).items() if not count]
+    if not absent:
+        return []
+    told = ", ".join(map(repr, absent[:4])) + (", ..." if len(absent) > 4 else "")
+    many = "1 class has" if len(absent) == 1 else f"{len(absent)} classes have"
+    return [f"{many} no box in a training image and cannot be learned: {told}."]
+
+
+def _on_recorded(kind: str, shapes: list[Shape], outputs: int) -> nn.Module:
+    maps = [(int(c), int(h), int(w)) for c, h, w in shapes]
+    return OfFlatMaps(BOX_HEADS[kind]([c for c, _, _ in maps], outputs), maps)
+
+
+TASK = Task(
+    name="detection",
+    asks=ASKED["detection"],
+    better="higher",
+    metric=lambda names: "ap50",
+    tensor=tensor,
+    loss=loss,
+    tally=tally,
+    score=score,
+    settings=settings,
+    check=check,
+    strides=BOX_STRIDES,
+    size=512,
+    mirrored=mirrored,
+    heads=(HeadKind("FCOS", {"head": "fcos"}, partial(_on_recorded, "fcos"), epochs=16, rate=2e-3),),
+)
