@@ -18,9 +18,10 @@ import numpy as np
 from ..errors import DataError, ImageError
 from ..images.decoding import read_header, stored_values
 from ..images.file_names import is_image_name
+from .coco_files import MAX_BYTES, counted_images, named_image, not_there
 from .folder import hidden_name
 from .part_names import plain_part
-from .polygons import MAX_BYTES, Outlines, read_coco
+from .polygons import Outlines, read_coco
 
 LOOKED_AT = 5  # files of a folder by which it is told whether they are masks
 FEW = 64  # values of a mask
@@ -287,27 +288,13 @@ def _outlined(root: Path, *paths: Path) -> Pairing:
     pairs: dict[Path, Outlines] = {}
     count = sum(len(outlines) for _, outlines in told)
     for name, one in sorted((pair for _, outlines in told for pair in outlines.items()), key=lambda pair: pair[0]):
-        image = _named(name, files[Path(name).name], where)
+        image = named_image(name, files[Path(name).name], where)
         if image in pairs:
             raise DataError(f"{where} outline {image} twice: say with --masks which file is meant.")
         if image is not None:
             pairs[image] = one
     if not pairs:
-        raise DataError(f"{where} names {_images(count)}, and none of them is in {root}.")
-    missing = count - len(pairs)
-    notes = (f"{_images(missing)} that {where} names {'is' if missing == 1 else 'are'} not there.",) if missing else ()
-    told_of = f"{where} is taken for outlines of {_images(len(pairs))}"
+        raise DataError(f"{where} names {counted_images(count)}, and none of them is in {root}.")
+    notes = not_there(count - len(pairs), where)
+    told_of = f"{where} is taken for outlines of {counted_images(len(pairs))}"
     return Pairing(tuple(pairs.items()), told_of, notes, names, tuple(path for path in every if path not in pairs))
-
-
-def _named(name: str, files: list[Path], where: str) -> Path | None:
-    """Which of the files of that name is meant: one in the folders that are told, or the only one."""
-    ended = [path for path in files if path.as_posix().endswith(f"/{name.removeprefix('./')}")]
-    found = ended if "/" in name and ended else files
-    if len(found) > 1:
-        raise DataError(f"{where} names {name}, and that are several images: {found[0]} and {found[1]}.")
-    return found[0] if found else None
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"

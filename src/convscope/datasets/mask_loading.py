@@ -14,7 +14,7 @@ from .folder import IMAGE_SIZE
 from .mask_coding import Coding, find_coding
 from .mask_folders import SHOWN, Pairing
 from .masks import ALL_VOID, Masks, examined
-from .part_names import plain_part
+from .part_names import parts_of_folders
 from .patterns import groups_of_paths
 from .unsplit import Unsplit
 
@@ -44,7 +44,7 @@ def paired(root: Path, pairing: Pairing, coding: Coding, source: Source | None =
         name=root.resolve().name or str(root),
         class_names=("image",),
         labels=np.zeros(len(images), np.int64),
-        given=_parts(images, root),
+        given=parts_of_folders(images, root),
         image_size=IMAGE_SIZE,
         files=images,
         root=root,
@@ -83,10 +83,3 @@ def _usable(unsplit: Unsplit, masks: Masks, skip: bool, progress: Progress | Non
 def _of_outlines(names: tuple[str, ...]) -> Coding:
     count = np.arange(len(names))
     return Coding(names, count.astype(np.int64), count.astype(np.uint8))
-
-
-def _parts(images: tuple[Path, ...], root: Path) -> np.ndarray:
-    """The part that a folder above each image names; none where all have the same: "Training_Images" is no part."""
-    inside = [image.relative_to(root).parts[:-1] if image.is_relative_to(root) else () for image in images]
-    told = [next(filter(None, map(plain_part, parts)), "") for parts in inside]
-    return np.array(told if len(set(told)) > 1 else [""] * len(told), "U5")

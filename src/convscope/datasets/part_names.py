@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
 
 # The words that name a part, by the part. "eval" is either: validation where there is a test part beside it, else test.
 TRAIN = ("train", "training", "trn", "learning")
@@ -42,3 +45,10 @@ def with_eval_told(names: Iterable[str], parts: dict[str, str]) -> dict[str, str
     tests = [n for n in names if parts[n] == "test"]
     either = [n for n in tests if set(words_of(n)) & set(EITHER)]
     return parts | dict.fromkeys(either, "val") if len(either) < len(tests) else parts
+
+
+def parts_of_folders(images: Sequence[Path], root: Path) -> np.ndarray:
+    """The part that a folder above each image names; none where all have the same: "Training_Images" is no part."""
+    inside = [image.relative_to(root).parts[:-1] if image.is_relative_to(root) else () for image in images]
+    told = [next(filter(None, map(plain_part, parts)), "") for parts in inside]
+    return np.array(told if len(set(told)) > 1 else [""] * len(told), "U5")

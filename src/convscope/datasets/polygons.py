@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from PIL import Image
 from ..errors import DataError
 from ..images.headers import Header
 from ..images.upright import TURNS
+from .coco_files import read_coco_json
 
-MAX_BYTES = 2**30
 BACKGROUND = "background"
 BACKGROUNDS = (BACKGROUND, "bg", "_background_")  # as people call it
 
@@ -51,7 +50,7 @@ class Outlines:
 
 def read_coco(path: Path) -> tuple[tuple[str, ...], dict[str, Outlines]]:
     """Names of the classes, background first, and the objects in each image by its file name. DataError otherwise."""
-    data = _json(path)
+    data = read_coco_json(path, "masks")
     try:
         categories = sorted(data["categories"], key=lambda row: row["id"])
         number = {row["id"]: i for i, row in enumerate(categories, 1)}
@@ -107,18 +106,6 @@ def _fill(mask_HW: np.ndarray, polygon: tuple[float, ...], label: int) -> None:
             crossed = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
             turned[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(np.int64)] += 1
     mask_HW[np.cumsum(turned, 1)[:, :width] % 2 == 1] = label
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} is larger than {MAX_BYTES >> 30} GB.")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}.") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{path} is no COCO file of masks: it holds no images, annotations and categories.")
-    return data
 
 
 def _outline(path: Path, row: dict[str, Any], label: int) -> Outline:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.asked import REGRESSION, SEGMENTATION, Asked, what_is_asked, with_task
+from ..datasets.asked import DETECTION, REGRESSION, SEGMENTATION, Asked, what_is_asked, with_task
+from ..datasets.box_loading import load_boxed
 from ..datasets.label_columns import load_table_of, measures, number_of, other_columns, target_column
 from ..datasets.mask_coding import Coding
 from ..datasets.mask_folders import Pairing, bare
@@ -53,6 +54,10 @@ def find_asked_data(data: str, options: DatasetOptions, task: str | None, masks:
     asked = mixed or what_is_asked(data, options, task, masks)
     if asked is None:
         return None
+    if asked.boxes is not None:
+        unsplit = load_boxed(asked.path, asked.boxes, options.source(), skip=True, progress=options.progress)
+        used = frozenset(map(os.fspath, asked.boxes.files.beside))
+        return AskedData(DETECTION, with_task(unsplit, DETECTION, task), used=used)
     if asked.pairing is None:
         return _of_table(asked, options, task, mixed is not None)
     if task is None and masks is None and _mostly_without(asked.path, asked.pairing):

@@ -1,0 +1,67 @@
+"""The files under a folder that may tell of boxes: images, and what stands beside them by kind."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DataError
+from ..images.file_names import is_image_name
+from .folder import hidden_name
+
+KINDS = {".xml": "xmls", ".txt": "texts", ".json": "jsons", ".yaml": "yamls", ".yml": "yamls"}
+LISTS = ("_darknet.labels", "obj.names")
+
+
+@dataclass(frozen=True)
+class BoxFiles:
+    """Images under ``root`` and the files of other kinds, all by name; ``named`` says that the user named one."""
+
+    root: Path
+    images: tuple[Path, ...] = ()
+    xmls: tuple[Path, ...] = ()
+    texts: tuple[Path, ...] = ()
+    jsons: tuple[Path, ...] = ()
+    yamls: tuple[Path, ...] = ()
+    lists: tuple[Path, ...] = ()  # of the names of classes, called as YOLO's tools call them
+    named: bool = False
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """All that are no images."""
+        return (*self.xmls, *self.texts, *self.jsons, *self.yamls, *self.lists)
+
+    def inside(self, path: Path) -> str:
+        """A path as it is shown: from the root."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def files_under(root: Path) -> BoxFiles:
+    """All of them, without what is hidden; linked folders are not entered."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
+
+    found: dict[str, list[Path]] = {kind: [] for kind in ("images", "lists", *KINDS.values())}
+    for place, inner, names in os.walk(root, onerror=refuse):
+        inner[:] = sorted(name for name in inner if not hidden_name(name))
+        for name in sorted(names):
+            if hidden_name(name):
+                continue
+            end = os.path.splitext(name)[1].lower()
+            kind = "images" if is_image_name(name) else "lists" if name in LISTS else KINDS.get(end)
+            if kind:
+                found[kind].append(Path(place) / name)
+    images, xmls, texts, jsons, yamls, lists = (
+        tuple(found[kind]) for kind in ("images", "xmls", "texts", "jsons", "yamls", "lists")
+    )
+    return BoxFiles(root, images, xmls, texts, jsons, yamls, lists)
+
+
+def files_of(path: Path) -> BoxFiles:
+    """The files under the folder of a data.yaml or a COCO file that the user names, of its kind that one alone."""
+    root = path.parent.parent if path.parent.name.lower() in ("annotations", "labels") else path.parent
+    kind = KINDS[path.suffix.lower()]
+    found = replace(files_under(root), named=True)
+    return replace(found, jsons=(path,)) if kind == "jsons" else replace(found, yamls=(path,), jsons=(), xmls=())

@@ -1,0 +1,139 @@
+"""The images that have boxes, as a loader returns them: their parts, their groups, and boxes in upright pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, ImageError
+from ..images.decoding import read_header
+from ..images.headers import Header
+from ..progress import Progress
+from ..recipes import Source
+from .box_folders import FoundBoxes
+from .boxes import Boxes, ImageBoxes
+from .folder import IMAGE_SIZE
+from .packing import BLOCK, THREADS
+from .patterns import groups_of_paths
+from .told_boxes import PlacedBoxes, ToldBoxes, ToldImages, named_note, placed
+from .unsplit import Unsplit
+
+SHOWN = 5
+
+
+@dataclass
+class _Found:
+    """What is known of the images once their headers were read; each list is of file names with what is meant."""
+
+    kept: list[int] = field(default_factory=list)
+    boxes: list[ImageBoxes] = field(default_factory=list)
+    hard: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+    flat: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+
+
+def load_boxed(
+    root: Path, found: FoundBoxes, source: Source | None = None, skip: bool = False, progress: Progress | None = None
+) -> Unsplit:
+    """The images with their boxes as targets, their parts as the files or folders say.
+
+    Images whose boxes or header cannot be read are left out with a note if ``skip``, else DataError names them.
+    """
+    told = found.read()
+    usable = _usable(told, progress)
+    if usable.hard and not skip:
+        more = f"; and {len(usable.hard) - SHOWN} more" if len(usable.hard) > SHOWN else ""
+        raise DataError(
+            f"the boxes of {len(usable.hard)} of {len(told.images)} images cannot be used: "
+            f"{'; '.join(usable.hard[:SHOWN])}{more}. Mend or remove them; --bad-images skip leaves them out."
+        )
+    if not any(len(one) for one in usable.boxes):
+        why = next(iter(usable.hard + usable.shapes), "all files are empty")
+        raise DataError(f"none of the {len(told.images)} images of {root} has a box that can be used: {why}.")
+    images = tuple(told.images[i] for i in usable.kept)
+    paths = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in images]
+    return Unsplit(
+        name=root.resolve().name or str(root),
+        class_names=("image",),
+        labels=np.zeros(len(images), np.int64),
+        given=told.parts[usable.kept],
+        image_size=IMAGE_SIZE,
+        files=images,
+        root=root,
+        notes=(f"{told.how}.", *told.notes, *_notes(usable)),
+        groups=None if source is None or source.group is None else groups_of_paths(paths, source.group),
+        targets=Boxes(told.names, tuple(usable.boxes)),
+    )
+
+
+def _usable(told: ToldImages, progress: Progress | None) -> _Found:
+    """Place the boxes of each image, whose header is read once."""
+    found = _Found()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(told.images), BLOCK):
+            block = told.images[start : start + BLOCK]
+            for i, header in enumerate(pool.map(_header, block), start):
+                _add(found, told, i, header)
+            if progress:
+                progress("boxes", start + len(block), len(told.images))
+    return found
+
+
+def _header(image: Path) -> Header | str:
+    try:
+        return read_header(image)
+    except ImageError as error:
+        return str(error).rstrip(".")
+
+
+def _add(found: _Found, told: ToldImages, i: int, header: Header | str) -> None:
+    boxes, image = told.told[i], told.images[i]
+    if isinstance(boxes, str) or isinstance(header, str):
+        found.hard.append(boxes if isinstance(boxes, str) else str(header))
+        return
+    here = placed(boxes, header)
+    if here is None:
+        found.shapes.append(f"{image.name} ({_sizes(boxes, header)})")
+        return
+    found.kept.append(i)
+    found.boxes.append(here.boxes)
+    _count(found, told.names, image.name, here)
+
+
+def _sizes(boxes: ToldBoxes, header: Header) -> str:
+    told, upright = boxes.size or (0, 0), header.upright_size
+    return f"{told[0]} x {told[1]}, and the image is {upright[0]} x {upright[1]}"
+
+
+def _count(found: _Found, names: Sequence[str], image: str, here: PlacedBoxes) -> None:
+    for place, labels in ((found.flat, here.flat), (found.outside, here.outside), (found.cut, here.cut)):
+        place += [f"{image} ({names[label]})" for label in labels.tolist()]
+
+
+def _notes(found: _Found) -> tuple[str, ...]:
+    """A sentence for each kind of what was left out or cut."""
+    return (
+        *named_note(
+            found.hard,
+            "image is left out, for its boxes cannot be used",
+            "images are left out, for their boxes cannot be used",
+        ),
+        *named_note(
+            found.shapes,
+            "image is left out, for its boxes are of an image of another shape",
+            "images are left out, for their boxes are of images of another shape",
+        ),
+        *named_note(
+            found.flat, "box has no width or height and is left out", "boxes have no width or height and are left out"
+        ),
+        *named_note(found.outside, "box lies outside its image and is left out",
+                    "boxes lie outside their images and are left out"),
+        *named_note(found.cut, "box reaches over the edge of its image and is cut there",
+                    "boxes reach over the edges of their images and are cut there"),
+    )  # fmt: skip

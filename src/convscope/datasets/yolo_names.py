@@ -1,0 +1,140 @@
+"""What the lists of YOLO's tools say: the names of the classes, and which folders hold which part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..visible import visible
+from .box_files import BoxFiles
+
+MAX_BYTES = 2**20
+DATA = "data.yaml"
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # as its keys are
+
+
+def names_of(files: BoxFiles, texts: Sequence[Path]) -> tuple[dict[int, str], Path] | None:
+    """The name of each class by its number, and the file that says so; None where nothing does.
+
+    data.yaml or another YAML file with names, else _darknet.labels, classes.txt or obj.names, in the root or beside
+    the text files. DataError where they cannot be read, contradict each other, or name two classes alike.
+    """
+    said = _data_yaml(files)
+    if said is not None:
+        return _checked(said[0], _yaml_names(*said)), said[0]
+    near = {folder for text in texts for folder in (text.parent, text.parent.parent)} | {files.root}
+    for kind in ("_darknet.labels", "classes.txt", "obj.names"):
+        lists = [path for path in (*files.lists, *files.texts) if path.name == kind and path.parent in near]
+        read = [_lines(path) for path in lists]
+        if any(other != read[0] for other in read):
+            other = next(path for path, names in zip(lists, read, strict=True) if names != read[0])
+            raise DataError(f"{lists[0]} and {other} name different classes: keep the one that is right.")
+        if read and read[0]:
+            return _checked(lists[0], dict(enumerate(read[0]))), lists[0]
+    return None
+
+
+def parts_told(files: BoxFiles) -> tuple[dict[str, set[Path]], str] | None:
+    """The images of each part as data.yaml lists them, where its folders lie inside the root; and that file's name."""
+    said = _data_yaml(files)
+    if said is None:
+        return None
+    path, data = said
+    held: dict[str, set[Path]] = {}
+    for key, part in PARTS.items():
+        given = data.get(key)
+        for one in given if isinstance(given, list) else [given]:
+            if isinstance(one, str):
+                held.setdefault(part, set()).update(_images_at(files, path, str(data.get("path") or ""), one))
+    held = {part: images for part, images in held.items() if images}
+    return (held, path.name) if len(held) > 1 else None
+
+
+def _images_at(files: BoxFiles, yaml: Path, base: str, told: str) -> set[Path]:
+    """The images in a folder, or of a list, that data.yaml names; none where that is not inside the root."""
+    root = files.root.resolve()
+    images = {image.resolve(): image for image in files.images}
+    for start in (yaml.parent / base, yaml.parent, files.root):
+        try:
+            place = (start / told).resolve()
+            if not place.is_relative_to(root) or not place.exists():
+                continue
+        except (OSError, ValueError):
+            continue
+        if place.is_dir():
+            found = {image for whole, image in images.items() if whole.is_relative_to(place)}
+        else:
+            found = {images[one] for line in _lines(place) if (one := (place.parent / line).resolve()) in images}
+            found |= {images[one] for line in _lines(place) if (one := (start / line).resolve()) in images}
+        if found and len(found) < len(images):
+            return found
+    return set()
+
+
+def _data_yaml(files: BoxFiles) -> tuple[Path, dict[Any, Any]] | None:
+    """The YAML file with names, and what it says: data.yaml, else the only one in the root."""
+    for path in sorted((path for path in files.yamls if path.parent == files.root or files.named),
+                       key=lambda path: path.name != DATA):  # fmt: skip
+        try:
+            data = read_yaml(path)
+        except DataError:
+            if path.name == DATA or files.named:
+                raise
+            continue
+        if isinstance(data, dict) and "names" in data:
+            return path, data
+    return None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a small YAML file holds: plain values only, and none of them twice by a reference. DataError otherwise."""
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MB, as no list of classes is.")
+        text = path.read_text(encoding="utf-8-sig")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise DataError(f"{path} refers to its own parts (*name), which is not read: write them out.")
+        return yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise DataError(f"{path} cannot be read as YAML: {reason}.") from None
+
+
+def _yaml_names(path: Path, data: dict[Any, Any]) -> dict[int, str]:
+    told = data["names"]
+    rows = list(enumerate(told)) if isinstance(told, list) else list(told.items()) if isinstance(told, dict) else None
+    if not rows:
+        raise DataError(f"{path}: names is neither a list of classes nor one by their numbers.")
+    found = {}
+    for key, name in rows:
+        number = int(key) if isinstance(key, str) and key.isdecimal() else key
+        if type(number) is not int or number < 0:
+            raise DataError(f"{path}: names has the key {str(key)[:40]!r}, which is no number of a class.")
+        if type(name) not in (str, int, float):
+            raise DataError(f"{path}: the name of class {number} is {str(name)[:40]!r} to YAML: write it in quotes.")
+        found[number] = str(name)
+    return found
+
+
+def _checked(path: Path, names: dict[int, str]) -> dict[int, str]:
+    """Names as they are shown. DataError for an empty one, and for two that are alike."""
+    shown = {number: visible(name.strip()) for number, name in names.items()}
+    if not all(shown.values()):
+        raise DataError(f"{path}: class {next(n for n, name in shown.items() if not name)} has no name.")
+    if len(set(shown.values())) < len(shown):
+        raise DataError(f"{path} names two classes alike; each needs its own name.")
+    return shown
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a short text, without the empty ones at its end."""
+    try:
+        if path.stat().st_size > MAX_BYTES * 100:
+            raise DataError(f"{path} is larger than {MAX_BYTES * 100 >> 20} MB, as no list is.")
+        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None
