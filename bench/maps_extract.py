@@ -23,9 +23,9 @@ from convscope.classifying.classifier import Classifier
 from convscope.datasets.dataset import Listing
 from convscope.datasets.registry import list_images
 from convscope.feature_store.engines import FeatureRequest
-from convscope.models.pixel_network import STRIDES
 from convscope.feature_store.extraction import extract
 from convscope.feature_store.store import FeatureOptions
+from convscope.models.pixel_network import STRIDES
 
 TARGET = 1.15
 IMAGES, QUICK, ROUNDS, SIZE = 200, 40, 4, 256

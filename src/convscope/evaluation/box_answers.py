@@ -51,7 +51,13 @@ class BoxAnswer:
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
         boxes = [box.to_json() for box in self.boxes]
-        return {"path": self.path, "width": self.width, "height": self.height, "boxes": boxes, "files": list(self.files)}
+        return {
+            "path": self.path,
+            "width": self.width,
+            "height": self.height,
+            "boxes": boxes,
+            "files": list(self.files),
+        }
 
     def words(self) -> str:
         """The answer for people."""
@@ -103,14 +109,15 @@ def found_by_tiles(classifier: Classifier, rgb: Image.Image) -> FoundBoxes:
 
 
 def _look(
-    classifier: Classifier, pixels_SS3: np.ndarray, place: tuple[int, int], size: tuple[int, int], whole: tuple[int, int]
+    classifier: Classifier,
+    pixels_SS3: np.ndarray,
+    place: tuple[int, int],
+    size: tuple[int, int],
+    whole: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n, 6) of corners in the whole image, label and score; and which of them a border within it cuts."""
     outputs = view_of(classifier, pixels_SS3)[0]
-    if size == whole:
-        found = found_in(classifier, outputs, size)
-    else:
-        found = decoded(outputs)
+    found = found_in(classifier, outputs, size) if size == whole else decoded(outputs)
     corners = found.corners + np.array([*place, *place])
     inner = np.array([place[0] > 0, place[1] > 0, place[0] + size[0] < whole[0], place[1] + size[1] < whole[1]])
     borders = np.array([*place, place[0] + size[0], place[1] + size[1]])

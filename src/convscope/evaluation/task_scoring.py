@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
-from ..datasets.dataset import Dataset
 from ..datasets.boxes import Boxes, ImageBoxes
+from ..datasets.dataset import Dataset
 from ..datasets.masks import Masks
 from ..errors import DataError
 from ..images.decoding import read_header

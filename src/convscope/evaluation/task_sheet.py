@@ -13,22 +13,28 @@ from ..canvas.overlays import colours_of, overlaid
 from ..canvas.sprites import fitted, sprite
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
+from ..datasets.boxes import Boxes
 from ..datasets.mask_coding import VOID
 from ..datasets.masks import Masks
 from ..datasets.targets import LabelSets
 from ..progress import Progress
 from ..storage import commit_json, write_derived
+from .box_drawing import answer_and_truth
+from .box_sheet import compared, small
 from .task_scoring import TaskEvaluated, worst
 
 MOST = 1024  # images that are kept
 BLOCK = 128  # images one below the other in a file: a JPEG holds 65,500 rows, and a browser unpacks it whole
 SIDE = 96  # px of an image
+BOXES_SIDE = 192  # px of one with boxes, whose lines are to be seen
 LISTED = "worst.json"
+CELLS = {Masks: ("image", "answer", "mask"), Boxes: ("answer", "truth")}
 CALLED = {
     "iou": "intersection over union",
     "miou": "mean intersection over union of its classes",
     "map": "distance of the probabilities from the truth, summed over labels",
     "mae": "absolute error",
+    "ap50": "F1 of its boxes at the threshold",
 }
 
 
@@ -37,18 +43,18 @@ def write_sheets(
 ) -> None:
     """Write ``worst.json``, the images that are answered worst with their figures, and sheets of small images of them.
 
-    A sheet has a row an image: the image, and of masks the answer and the truth drawn over it.
+    A sheet has a row an image: the image, and of masks the answer and the truth drawn over it; of boxes these two.
     """
     places, dataset = worst(evaluated, MOST), evaluated.dataset
-    masks = isinstance(dataset.targets, Masks)
-    cells = ("image", "answer", "mask") if masks else ("image",)
+    cells = next((cells for kind, cells in CELLS.items() if isinstance(dataset.targets, kind)), ("image",))
+    side = BOXES_SIDE if isinstance(dataset.targets, Boxes) else SIDE
     listed = {
         "called": CALLED[metric],
         "of": len(evaluated.index),
-        "side": SIDE,
+        "side": side,
         "block": BLOCK,
         "cells": cells,
-        "classes": _legend(classifier) if masks else [],
+        "classes": _legend(classifier) if len(cells) > 1 else [],
         "images": _rows(classifier, evaluated, places),
     }
     commit_json(folder / LISTED, listed)
@@ -56,11 +62,14 @@ def write_sheets(
         if progress:
             progress("drawing the worst", start, len(places))
         index = evaluated.index[places[start : start + BLOCK]]
-        if masks:
+        if isinstance(dataset.targets, Masks):
             strips = _mask_strips(classifier, evaluated, index)
+        elif isinstance(dataset.targets, Boxes):
+            count = len(classifier.class_names)
+            strips = [answer_and_truth(small(row, side), count) for row in compared(classifier, dataset, index)]
         else:
             strips = [[fitted(np.asarray(dataset.images[i]), SIDE)] for i in index]
-        write_derived(folder / f"worst-{start // BLOCK}.jpg", sprite(strips, SIDE, len(cells)))
+        write_derived(folder / f"worst-{start // BLOCK}.jpg", sprite(strips, side, len(cells)))
 
 
 def said_and_true(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[tuple[str, str]]:
@@ -78,8 +87,8 @@ def _listed(names: tuple[str, ...], there: np.ndarray) -> str:
 
 
 def _rows(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[dict[str, Any]]:
-    masks = isinstance(evaluated.dataset.targets, Masks)
-    words = [(None, None)] * len(places) if masks else said_and_true(classifier, evaluated, places)
+    drawn = isinstance(evaluated.dataset.targets, (Masks, Boxes))
+    words = [(None, None)] * len(places) if drawn else said_and_true(classifier, evaluated, places)
     rows = []
     for place, (answer, truth) in zip(places, words, strict=True):
         figure, origin = abs(float(evaluated.score.each[place])), evaluated.dataset.origins(int(evaluated.index[place]))

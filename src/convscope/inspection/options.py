@@ -13,7 +13,7 @@ from ..options import DataRoot, ProgressOption, Runs, SourceOptions
 class DoctorOptions(SourceOptions, DataRoot, Runs, ProgressOption):
     """An examination as it is asked for."""
 
-    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
+    task: Literal["classification", "multi_label", "regression", "segmentation", "detection"] | None = None
     """What is asked of an image: told from the data unless you say so."""
     masks: Path | None = None
     """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""

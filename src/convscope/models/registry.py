@@ -13,10 +13,10 @@ from torch import nn
 
 from ..errors import UnknownName, UsageError
 from .alexnet import alexnet
+from .box_network import BOX_HEADS, BOX_OPTIONS, make_box_network
 from .heads import HEAD_OPTIONS, put_head
 from .library_networks import build_foreign, resolve
 from .onednn_fault import without_the_fault
-from .box_network import BOX_HEADS, BOX_OPTIONS, make_box_network
 from .pixel_network import PIXEL_HEADS, PIXEL_OPTIONS, make_pixel_network
 from .resnet import cifar_plain, cifar_resnet, resnet
 from .speednet import speednet

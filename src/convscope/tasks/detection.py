@@ -130,9 +130,9 @@ def decoded(outputs_LD: Tensor) -> FoundBoxes:
 def tally(outputs_BLD: Tensor, boxes_BG5: Tensor) -> np.ndarray:
     """What matches what in each image, in its square: `Matches`, an array of objects (B,)."""
     classes = outputs_BLD.shape[2] - 5
-    return objects([
-        matched(decoded(out), _true(boxes), classes) for out, boxes in zip(outputs_BLD, boxes_BG5, strict=True)
-    ])
+    return objects(
+        [matched(decoded(out), _true(boxes), classes) for out, boxes in zip(outputs_BLD, boxes_BG5, strict=True)]
+    )
 
 
 def _true(boxes_G5: Tensor) -> TrueBoxes:
@@ -150,10 +150,13 @@ def objects(matches: list[Matches]) -> np.ndarray:
 
 def check(train: Targets, val: Targets) -> list[str]:
     """Notes about classes without a box to learn from. DataError where there is no box to learn or to validate with."""
-    assert isinstance(train, Boxes) and isinstance(val, Boxes)
+    assert isinstance(train, Boxes)
+    assert isinstance(val, Boxes)
     for part, boxes in (("training", train), ("validation", val)):
         if not any(len(one.labels) for one in boxes.boxes):
-            raise DataError(f"no {part} image has a box: there is nothing to {'learn' if part == 'training' else 'measure'}.")
+            raise DataError(
+                f"no {part} image has a box: there is nothing to {'learn' if part == 'training' else 'measure'}."
+            )
     absent = [name for name, count in train.counts(np.arange(len(train))).items() if not count]
     if not absent:
         return []

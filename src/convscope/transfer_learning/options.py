@@ -22,7 +22,7 @@ class TransferOptions(BackboneOptions, Runs):
     """Weigh the classes so that rare ones count as much as frequent ones."""
     cards: Flag = False
     """Write the card of each class's most used filter too."""
-    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
+    task: Literal["classification", "multi_label", "regression", "segmentation", "detection"] | None = None
     """What is asked of an image: told from the data unless you say so."""
     masks: Path | None = None
     """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""

@@ -42,8 +42,10 @@ class Deciding:
 
 def deciding_filters(
     recorded: Recorded, rungs: Sequence[TaskRung], best: TaskRung, classifier: Classifier, progress: Progress | None
-) -> Deciding:
+) -> Deciding | None:
     """Of pixels, the filters of the network that is kept; else those of the linear head, kept or not."""
+    if recorded.task.name == "detection":
+        return None
     if recorded.task.strides:
         return _of_pixels(recorded, best, classifier, progress)
     rung = rungs[0]

@@ -23,7 +23,7 @@ from ..feature_store.store import FeatureOptions
 from ..machine import describe, pick_device
 from ..models.architecture import load_weights
 from ..models.heads import head_place
-from ..models.pixel_network import PixelNetwork, backbone_maps, load_backbone, map_shapes
+from ..models.pixel_network import MapNetwork, backbone_maps, load_backbone, map_shapes
 from ..progress import Laps
 from ..tasks.paired import PairedFigure, paired_scores
 from ..tasks.registry import TASKS
@@ -208,7 +208,11 @@ class TaskTransfer:
     def _shapes(self) -> list[tuple[int, ...]]:
         if not self.task.strides:
             return [tuple(self.found.features.shape)]
-        return [*map_shapes(backbone_maps(self.backbone.architecture.name, self.task.strides), self.backbone.preprocess.size)]
+        return [
+            *map_shapes(
+                backbone_maps(self.backbone.architecture.name, self.task.strides), self.backbone.preprocess.size
+            )
+        ]
 
     def _with_head(self, rung: TaskRung) -> Classifier:
         assert self.dataset.targets is not None
@@ -264,7 +268,7 @@ def classifier_with(backbone: Classifier, rung: TaskRung, task: Task, names: tup
     architecture = replace(backbone.architecture, options=rung.options)
     network = architecture.build(len(names))
     head = head_of(rung.module).state_dict()
-    if isinstance(network, PixelNetwork):
+    if isinstance(network, MapNetwork):
         load_backbone(network.body, backbone.network.state_dict())
         network.head.load_state_dict(head)
     else:

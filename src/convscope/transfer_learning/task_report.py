@@ -41,6 +41,7 @@ CALLED = {
     "miou": "mean intersection over union",
     "map": "mean average precision",
     "mae": "mean absolute error",
+    "ap50": "average precision (AP50)",
 }
 
 
