@@ -14,13 +14,12 @@ import numpy as np
 from ..errors import DataError
 from ..visible import visible
 from .box_files import BoxFiles
-from .coco_files import MAX_BYTES, counted_images, named_image, not_there, read_coco_json
+from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, not_there, read_coco_json
 from .part_names import likely_part, parts_of_folders, plain_part
 from .told_boxes import ToldBoxes, ToldImages, by_name, named_note
 
 KEYS = ("images", "annotations", "categories", "bbox")
 KEPT = ("images", "annotations", "categories", "id", "file_name", "width", "height", "name", "supercategory")
-OUTLINED = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 NAMED = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.){1,4096})"')
 LOOKED_AT = 1000  # names of images in a file, by which it is told whether some are there
 
@@ -141,7 +140,7 @@ def _tells(path: Path, there: set[str], asked: bool) -> bool:
         text = path.read_bytes()
     except OSError:
         return False
-    if not all(f'"{key}"'.encode() in text for key in KEYS) or (not asked and OUTLINED.search(text)):
+    if not all(f'"{key}"'.encode() in text for key in KEYS) or (not asked and re.search(OUTLINED.pattern.encode(), text)):
         return False
     for count, match in enumerate(NAMED.finditer(text)):
         if count == LOOKED_AT:
