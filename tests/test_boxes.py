@@ -1,4 +1,4 @@
-"""Boxes in three formats are the same targets, in pixels of the upright image, and find their way to a square and back."""
+"""Boxes in three formats are the same targets, in pixels of the upright image, and fit into a square and back."""
 
 from __future__ import annotations
 
@@ -248,7 +248,9 @@ def test_boxes_survive_a_round_trip(form: str, one: Planted):
 @given(one=images_with_boxes(), size=st.integers(1, 600), fit=st.sampled_from(["pad", "squash"]))
 def test_fitting_and_bringing_back_are_inverse(one: Planted, size: int, fit: str):
     corners = np.array([box[1:] for box in one.boxes])
-    boxes = Boxes(NAMES, (ImageBoxes(one.size, corners, np.zeros(len(corners), np.int64), np.zeros(len(corners), bool)),))
+    boxes = Boxes(
+        NAMES, (ImageBoxes(one.size, corners, np.zeros(len(corners), np.int64), np.zeros(len(corners), bool)),)
+    )
     preprocess = Preprocess(size=size, fit=fit)
     fitted = boxes.fitted(0, preprocess)
     assert fitted.min() >= 0
@@ -268,7 +270,9 @@ def test_a_fitted_box_lies_where_the_network_sees_it(fit: str, size: tuple[int, 
     left, top, right, bottom = boxes.fitted(0, preprocess)[0]
     seen = preprocess.fit_image(Image.fromarray(pixels))[..., 0] > 190
     rows, columns = np.nonzero(seen)
-    assert np.allclose([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], [left, top, right, bottom], atol=1)
+    assert np.allclose(
+        [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], [left, top, right, bottom], atol=1
+    )
 
 
 def test_a_crop_is_refused():

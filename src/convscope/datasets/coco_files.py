@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 
 MAX_BYTES = 2**30
-OUTLINED = re.compile(r'"segmentation"\s*:\s*(?!null|\[\s*\])')  # an annotation with an outline, or what is meant as one
+OUTLINED = re.compile(r'"segmentation"\s*:(?!\s*(null|\[\s*\]))')  # with an outline, or what is meant as one
 
 
 def read_coco_json(path: Path, what: str, keep: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
