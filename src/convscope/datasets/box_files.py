@@ -27,11 +27,6 @@ class BoxFiles:
     lists: tuple[Path, ...] = ()  # of the names of classes, called as YOLO's tools call them
     named: bool = False
 
-    @property
-    def beside(self) -> tuple[Path, ...]:
-        """All that are no images."""
-        return (*self.xmls, *self.texts, *self.jsons, *self.yamls, *self.lists)
-
     def inside(self, path: Path) -> str:
         """A path as it is shown: from the root."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

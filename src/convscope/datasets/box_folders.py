@@ -22,6 +22,14 @@ class FoundBoxes:
     files: BoxFiles
     coco: tuple[Path, ...] = ()
 
+    @property
+    def used(self) -> tuple[Path, ...]:
+        """The files, beside images, of its kind."""
+        files = self.files
+        if self.form == "coco":
+            return self.coco
+        return (*files.xmls, *files.texts) if self.form == "voc" else (*files.texts, *files.yamls, *files.lists)
+
     def read(self) -> ToldImages:
         """The images and what is told of the boxes in them. DataError."""
         if self.form == "coco":

@@ -14,13 +14,12 @@ import numpy as np
 from ..errors import DataError
 from ..visible import visible
 from .box_files import BoxFiles
-from .coco_files import MAX_BYTES, counted_images, named_image, not_there, read_coco_json
+from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, not_there, read_coco_json
 from .part_names import likely_part, parts_of_folders, plain_part
 from .told_boxes import ToldBoxes, ToldImages, by_name, named_note
 
 KEYS = ("images", "annotations", "categories", "bbox")
 KEPT = ("images", "annotations", "categories", "id", "file_name", "width", "height", "name", "supercategory")
-OUTLINED = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 NAMED = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.){1,4096})"')
 LOOKED_AT = 1000  # names of images in a file, by which it is told whether some are there
 
@@ -63,6 +62,8 @@ def read_coco_boxes(path: Path) -> CocoFile:
         if not all(isinstance(row, _Row) for row in rows):
             raise DataError(f"{path} has an annotation that names no image_id or no category_id.")
         place = {row["id"]: k for k, row in enumerate(images)}
+        if min(len(place), len({row["file_name"] for row in images})) < len(images):
+            raise DataError(f"{path} lists an image twice, by its number or its file name.")
         names, label = _classes(path, data["categories"], {row.category for row in rows})
         unknown = next((row for row in rows if row.image not in place or row.category not in label), None)
         if unknown is not None:
@@ -80,8 +81,6 @@ def read_coco_boxes(path: Path) -> CocoFile:
             found[str(row["file_name"])] = fault or ToldBoxes(corners[mine], labels[mine], crowd[mine], _size(row))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is no COCO file of boxes: {type(error).__name__} {error}.") from None
-    if len(found) < len(images) or len(place) < len(images):
-        raise DataError(f"{path} lists an image twice, by its number or its file name.")
     return CocoFile(names, found)
 
 
@@ -141,7 +140,9 @@ def _tells(path: Path, there: set[str], asked: bool) -> bool:
         text = path.read_bytes()
     except OSError:
         return False
-    if not all(f'"{key}"'.encode() in text for key in KEYS) or (not asked and OUTLINED.search(text)):
+    if not all(f'"{key}"'.encode() in text for key in KEYS) or (
+        not asked and re.search(OUTLINED.pattern.encode(), text)
+    ):
         return False
     for count, match in enumerate(NAMED.finditer(text)):
         if count == LOOKED_AT:
@@ -195,10 +196,13 @@ def _image(path: Path, part: str, name: str, there: dict[str, list[Path]]) -> Pa
     """The image of a name: under the file's own folder or in a folder of its part, where it is in several."""
     plain = name.replace("\\", "/")
     likely = there.get(_last(plain), [])
-    beside = [image for image in likely if image.is_relative_to(path.parent)]
-    likely = beside if len(likely) > 1 and beside else likely
-    within = [image for image in likely if part and part in map(plain_part, image.parts[:-1])]
-    return named_image(plain, within if len(likely) > 1 and within else likely, str(path))
+    for choice in (
+        lambda image: image.is_relative_to(path.parent),
+        lambda image: bool(part) and part in map(plain_part, image.parts[:-1]),
+    ):
+        if len(likely) > 1:
+            likely = list(filter(choice, likely)) or likely
+    return named_image(plain, likely, str(path))
 
 
 def _part(path: Path, root: Path) -> str:

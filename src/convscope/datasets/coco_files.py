@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ..errors import DataError
 
 MAX_BYTES = 2**30
+OUTLINED = re.compile(r'"segmentation"\s*:(?!\s*(null|\[\s*\]))')  # with an outline, or what is meant as one
 
 
 def read_coco_json(path: Path, what: str, keep: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DataError, ImageError
 from ..images.decoding import read_header, stored_values
 from ..images.file_names import is_image_name
-from .coco_files import MAX_BYTES, counted_images, named_image, not_there
+from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, not_there
 from .folder import hidden_name
 from .part_names import plain_part
 from .polygons import Outlines, read_coco
@@ -264,7 +264,7 @@ def _is_coco(path: Path) -> bool:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return False
-    if not all(f'"{key}"' in text for key in ("images", "annotations", "categories", "segmentation")):
+    if not all(f'"{key}"' in text for key in ("images", "annotations", "categories")) or not OUTLINED.search(text):
         return False
     try:
         return any(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,24 @@ def parts_told(files: BoxFiles) -> tuple[dict[str, set[Path]], str] | None:
         return None
     path, data = said
     held: dict[str, set[Path]] = {}
+    images = {image.resolve(): image for image in files.images}
+    base = str(data.get("path") or "")
+    starts = (path.parent / base, path.parent, files.root)
     for key, part in PARTS.items():
         given = data.get(key)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, str):
-                held.setdefault(part, set()).update(_images_at(files, path, str(data.get("path") or ""), one))
-    held = {part: images for part, images in held.items() if images}
+                held.setdefault(part, set()).update(_images_at(images, files.root.resolve(), starts, one))
+    held = {part: found for part, found in held.items() if found}
     return (held, path.name) if len(held) > 1 else None
 
 
-def _images_at(files: BoxFiles, yaml: Path, base: str, told: str) -> set[Path]:
-    """The images in a folder, or of a list, that data.yaml names; none where that is not inside the root."""
-    root = files.root.resolve()
-    images = {image.resolve(): image for image in files.images}
-    for start in (yaml.parent / base, yaml.parent, files.root):
+def _images_at(images: Mapping[Path, Path], root: Path, starts: Sequence[Path], told: str) -> set[Path]:
+    """The images in a folder, or of a list, that data.yaml names; none where that is not inside the root.
+
+    ``images`` are by their whole paths; the folder may count from any of ``starts``.
+    """
+    for start in starts:
         try:
             place = (start / told).resolve()
             if not place.is_relative_to(root) or not place.exists():

@@ -56,7 +56,7 @@ def find_asked_data(data: str, options: DatasetOptions, task: str | None, masks:
         return None
     if asked.boxes is not None:
         unsplit = load_boxed(asked.path, asked.boxes, options.source(), skip=True, progress=options.progress)
-        used = frozenset(map(os.fspath, asked.boxes.files.beside))
+        used = frozenset(map(os.fspath, asked.boxes.used))
         return AskedData(DETECTION, with_task(unsplit, DETECTION, task), used=used)
     if asked.pairing is None:
         return _of_table(asked, options, task, mixed is not None)

@@ -49,7 +49,7 @@ class Places:
 
 
 def walk(root: Path, used: Collection[str] = ()) -> Places:
-    """Walk through all of a folder, entering no link; ``used`` are the paths of images that were taken from it."""
+    """Walk through all of a folder, entering no link; ``used`` are the paths of files that were taken from it."""
     found = Places()
     real = root.resolve()
     stems = {}
@@ -68,7 +68,8 @@ def walk(root: Path, used: Collection[str] = ()) -> Places:
             continue
         if folder not in stems:
             stems[folder] = _stems(folder)
-        _file(found, entry, name, stems[folder])
+        if entry.path not in used:
+            _file(found, entry, name, stems[folder])
     _parallel(found, set().union(*stems.values()))
     found.strays = [name for folder in _above_classes(root) for name in _loose(folder, root, used)]
     inside = {os.path.dirname(path) for path in used}
