@@ -68,28 +68,30 @@ def _row(image: int, corners: np.ndarray, label: int) -> dict[str, Any]:
     return {"image_id": image, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3]}
 
 
-def evaluated(library: str, images: Sequence[Image], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A library's AP (K, A, T), NaN where it says -1, and its summary (12,); some box must be found."""
-    there, given = as_coco(images, classes)
-    return evaluated_coco(library, there, given)
-
-
-def evaluated_coco(library: str, there: dict[str, Any], given: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """The same of what COCO's form holds."""
+def evaluator(library: str, images: Sequence[Image], classes: int) -> Any:
+    """A library's COCOeval of boxes, evaluated and summarised."""
     if library == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval as Evaluator
     else:
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as Evaluator
+    there, given = as_coco(images, classes)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = there
+        truth, nothing = COCO(), COCO()
+        truth.dataset, nothing.dataset = there, there | {"annotations": []}
         truth.createIndex()
-        evaluator = Evaluator(truth, truth.loadRes(given), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    precision = evaluator.eval["precision"][..., -1]  # (T, R, K, A)
+        nothing.createIndex()
+        made = Evaluator(truth, truth.loadRes(given) if given else nothing, "bbox")
+        made.evaluate()
+        made.accumulate()
+        made.summarize()
+    return made
+
+
+def evaluated(library: str, images: Sequence[Image], classes: int) -> tuple[np.ndarray, list[float | None]]:
+    """A library's AP (K, A, T), NaN where it says -1, and the six of its summary, None where it says so."""
+    made = evaluator(library, images, classes)
+    precision = made.eval["precision"][..., -1]  # (T, R, K, A)
     means = np.where((precision > -1).all(1), precision.mean(1), np.nan)
-    return means.transpose(1, 2, 0), np.asarray(evaluator.stats[:12], np.float64)
+    return means.transpose(1, 2, 0), [float(value) if value > -1 else None for value in made.stats[:6]]

@@ -69,7 +69,7 @@ def _ranked(matches: Sequence[Matches] | np.ndarray, ranges: Sequence[int], most
     ranked = []
     for k, (start, end) in enumerate(pairwise(ends_of_classes)):
         own = order[start:end]
-        place, copy = _copies(scores[own], image[own], right[..., own].reshape(-1, len(own)).any(0), most)
+        place, copy = _copies(scores[own], image[own], np.logical_or.reduce(right[..., own], (0, 1)), most)
         own = own[place]
         ranked.append(_Ranked(image[own], copy, right[..., own], counted[..., own], positives[..., k]))
     return ranked
