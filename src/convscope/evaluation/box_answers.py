@@ -121,7 +121,7 @@ def _look(
     corners = found.corners + np.array([*place, *place])
     inner = np.array([place[0] > 0, place[1] > 0, place[0] + size[0] < whole[0], place[1] + size[1] < whole[1]])
     borders = np.array([*place, place[0] + size[0], place[1] + size[1]])
-    cut = ((np.abs(corners - borders) < SEAM) & inner).any(1)
+    cut = np.any((np.abs(corners - borders) < SEAM) & inner, axis=1)
     limits = np.array([*whole, *whole], np.float64)
     corners = np.minimum(corners, limits)
     rows = np.concatenate([corners, found.labels[:, None], found.scores[:, None]], 1)

@@ -56,6 +56,8 @@ def print_task_evaluation(s: Mapping[str, Any], folder: Path) -> None:
     scale, unit = (1, "") if s["metric"] == "mae" else (100, " %")
     figures = " ".join(f"{scale * s[key]:.4g}{unit}" for key in (s["metric"],))
     print(f"{s['metric']} {figures} [{scale * s['low']:.4g}, {scale * s['high']:.4g}]")
+    if "boxes" in s:
+        print(_told_boxes(s))
     for name in ("pixel_accuracy", "exact_match", "hamming_loss", "coverage"):
         if s.get(name) is not None:
             print(f"{name.replace('_', ' ')} {100 * s[name]:.1f} %")
@@ -64,13 +66,20 @@ def print_task_evaluation(s: Mapping[str, Any], folder: Path) -> None:
             print(f"{name.replace('_', ' ')} {s[name]:.4g}")
     rows = s.get("classes") or s.get("labels") or []
     if rows:
-        key = "iou" if "classes" in s else "ap"
-        table = new_table("class" if key == "iou" else "label", f"{key} [95 %]", "precision", "recall")
+        key = next(key for key in ("iou", "ap50", "ap") if key in rows[0])
+        table = new_table("label" if "labels" in s else "class", f"{key} [95 %]", "precision", "recall")
         for row in rows[:100]:
             ends = "-" if row[key] is None else f"{100 * row[key]:.1f} % " + _ends(row, key)
             table.add_row(cell(row["name"]), ends, _cell(row["precision"]), _cell(row["recall"]))
         console().print(table)
     print(f"written: {visible(str(folder))} (evaluation.json, worst.png)")
+
+
+def _told_boxes(s: Mapping[str, Any]) -> str:
+    """What the figures of boxes say beyond the first."""
+    told = f"of {s['boxes']:,} boxes; AP50:95 {100 * s['ap']:.1f} % {_ends(s, 'ap')}; from a score of "
+    right, found = _cell(s["precision"]), _cell(s["recall"])
+    return told + f"{s['threshold']:.2f} on {right} of the boxes are right, and {found} of the true ones are found"
 
 
 def _ends(row: Mapping[str, Any], key: str) -> str:

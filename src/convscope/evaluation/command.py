@@ -36,7 +36,7 @@ from .refusing import refusing
 from .scoring import Evaluated, calibrated
 from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
-from .task_command import answer, evaluate_asked
+from .task_command import Wanted, answer, evaluate_asked
 from .task_report import TaskEvaluationReport
 
 
@@ -213,7 +213,7 @@ def _asked(classifier: Classifier, found: list[Source], options: PredictOptions)
             if getattr(options, name) is not None:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} is for the task classification, not {classifier.task}.")
-    answers, notes = answer(classifier, found, options.tile, options.masks_to)
+    answers, notes = answer(classifier, found, options.tile, Wanted(options.masks_to, options.boxes_to))
     made = report.Predictions(answers, notes)
     if options.csv is not None:
         commit_text(expanded(options.csv), made.csv())

@@ -56,8 +56,10 @@ class PredictOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
     """With --copy-to: link images instead of copying them."""
     masks_to: Path | None = None
     """Segmentation: write each mask, and the image under its mask, into this folder."""
+    boxes_to: Path | None = None
+    """Detection: write each image with its boxes, YOLO's text of them, and COCO's JSON of all into this folder."""
     tile: Annotated[bool, Parameter(negative=())] = False
-    """Segmentation: look at an image larger than the network's input in overlapping tiles of that size."""
+    """Segmentation, detection: look at an image larger than the network's input in overlapping tiles of that size."""
     standard_input: Annotated[bytes | None, Parameter(parse=False)] = None
     """The bytes of the image that is called -."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from ..datasets.named_before import check_named, remember
 from ..datasets.options import DatasetOptions
 from ..errors import DataError, UsageError
 from ..images.decoding import decode
-from ..storage import expanded, make_folder, shortened, sweep_temporaries, write_derived
+from ..storage import expanded, make_folder, sweep_temporaries, write_derived
 from ..training.runs import Run, data_description, data_difference, runs_folder
+from .box_writing import written_boxes
+from .file_stems import stem_of
 from .opening import data_asked, home_of, log_look, place_of, source_of
 from .options import CompareOptions, EvaluateOptions
 from .task_answers import Answer, Mask, Source, answer_images
@@ -101,17 +103,32 @@ def evaluate_asked(
     return write_task_evaluation(report, options.progress)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The folders that masks, and boxes, are written to; None where they are not."""
+
+    masks: Path | None = None
+    boxes: Path | None = None
+
+
 def answer(
-    classifier: Classifier, sources: Sequence[Source], tile: bool, masks_to: Path | None
+    classifier: Classifier, sources: Sequence[Source], tile: bool, wanted: Wanted
 ) -> tuple[list[Answer], list[str]]:
-    """Answers to images, masks written to a folder if one is given; and notes."""
-    if (tile or masks_to is not None) and classifier.task != "segmentation":
-        option = "--tile" if tile else "--masks-to"
-        raise UsageError(f"{option} is for the task segmentation, not {classifier.task}.")
+    """Answers to images, masks or boxes written to a folder if one is given; and notes."""
+    asked = (
+        ("--tile", tile, ("segmentation", "detection")),
+        ("--masks-to", wanted.masks is not None, ("segmentation",)),
+        ("--boxes-to", wanted.boxes is not None, ("detection",)),
+    )
+    for option, given, tasks in asked:
+        if given and classifier.task not in tasks:
+            raise UsageError(f"{option} is for the task {' or '.join(tasks)}, not {classifier.task}.")
     answers = answer_images(classifier, sources, tile)
-    if masks_to is None:
-        return answers, []
-    return _written(classifier, sources, answers, expanded(masks_to))
+    if wanted.masks is not None:
+        return _written(classifier, sources, answers, expanded(wanted.masks))
+    if wanted.boxes is not None:
+        return written_boxes(classifier.class_names, sources, answers, expanded(wanted.boxes))
+    return answers, []
 
 
 def _written(
@@ -145,11 +162,3 @@ def write_mask(
 def told_masks(count: int, folder: Path) -> str:
     """Where masks are, in a sentence."""
     return f"{count:,} masks are in {folder}: class numbers (.mask.png), and over the image (.overlay.png)."
-
-
-def stem_of(name: str, taken: set[str]) -> str:
-    """A file name for what is made of an image: its own without the ending, with a number where another has it."""
-    plain = shortened(Path(name).stem.replace("/", "_") or "image")
-    stem = next(s for s in (plain, *(f"{plain}-{n}" for n in range(2, len(taken) + 3))) if s.casefold() not in taken)
-    taken.add(stem.casefold())
-    return stem

@@ -18,8 +18,9 @@ from ..datasets.named_before import remember
 from ..datasets.options import DatasetOptions
 from ..datasets.registry import find_images
 from ..errors import DataError, ImageError, UsageError
+from ..evaluation.file_stems import stem_of
 from ..evaluation.opening import data_asked, home_of, log_look, open_classifier, source_of
-from ..evaluation.task_command import stem_of, told_masks, write_mask
+from ..evaluation.task_command import told_masks, write_mask
 from ..options import with_data_and_options
 from ..storage import expanded, make_folder, shortened, sweep_temporaries
 from ..training.page_report import has_page, write_page

@@ -37,24 +37,17 @@ class Fcos(nn.Module):
         )
         self.smooth = nn.ModuleList(_layer(width) for _ in channels)
         self.of_classes, self.of_boxes = _layer(width), _layer(width)
-        self.classes = nn.Conv2d(width, num_classes, 3, padding=1)
-        self.boxes = nn.Conv2d(width, 5, 3, padding=1)
+        self.classes = _last(width, [math.log(RARE / (1 - RARE))] * num_classes)
+        self.boxes = _last(width, [0.0, 1.0, 1.0, 1.0, 1.0])
         self.scales = nn.Parameter(torch.ones(len(channels)))
-        for last in (self.classes, self.boxes):
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.zeros_(last.bias)
-        nn.init.constant_(self.classes.bias, math.log(RARE / (1 - RARE)))
-        nn.init.constant_(self.boxes.bias[1:], 1.0)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        found: Tensor | None = None
-        levels = []
+        levels: list[Tensor] = []
         for across, smooth, one in zip(reversed(self.across), reversed(self.smooth), reversed(maps), strict=True):
             here = across(one)
-            if found is not None:
-                here = here + F.interpolate(found, size=here.shape[-2:], mode="nearest")
-            found = smooth(F.relu(here))
-            levels.append(found)
+            if levels:
+                here = here + F.interpolate(levels[-1], size=here.shape[-2:], mode="nearest")
+            levels.append(smooth(F.relu(here)))
         rows = [self._of_level(one, n) for n, one in enumerate(reversed(levels))]
         return torch.cat(rows, 1)
 
@@ -63,6 +56,16 @@ class Fcos(nn.Module):
         boxes = self.boxes(self.of_boxes(map_BCHW))
         distances = (self.scales[level] * boxes[:, 1:]).clamp(max=LONGEST).exp() * BOX_STRIDES[level]
         return torch.cat([classes, boxes[:, :1], distances], 1).flatten(2).transpose(1, 2)
+
+
+def _last(width: int, biases: Sequence[float]) -> nn.Conv2d:
+    """The layer that answers, which begins with its biases alone."""
+    conv = nn.Conv2d(width, len(biases), 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
+    with torch.no_grad():
+        conv.bias.copy_(torch.tensor(biases))
+    return conv
 
 
 def _layer(width: int) -> nn.Sequential:

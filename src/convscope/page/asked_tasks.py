@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..canvas.signed import png
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import Unreadable
 from ..errors import ImageError
+from ..evaluation.box_answers import BoxAnswer
 from ..evaluation.task_answers import Labels, Mask, Number, answer_fitted
 from ..images.placing import place_of, resized_mask
 from .run_data import uri
@@ -28,6 +30,8 @@ def answer_of_task(classifier: Classifier, pixels_SS3: np.ndarray, size: tuple[i
     shown = {"task": classifier.task, "answer": found.to_json(), "image": uri(png(pixels_SS3))}
     if isinstance(found, Mask):
         return shown | _of_mask(classifier, pixels_SS3, found)
+    if isinstance(found, BoxAnswer):
+        return shown | _of_boxes(classifier, pixels_SS3, found)
     if isinstance(found, Number):
         return shown | _of_number(classifier, found)
     return shown | _of_labels(classifier, found)
@@ -52,6 +56,24 @@ def _of_mask(classifier: Classifier, pixels_SS3: np.ndarray, found: Mask) -> dic
         "image": uri(png(np.asarray(seen.resize(small[::-1], Image.Resampling.BILINEAR)))),
         "mask": uri(png(found.mask)),
         "drawn": uri(png(np.dstack([colours[drawn], opaque]))),
+    }
+
+
+def _of_boxes(classifier: Classifier, pixels_SS3: np.ndarray, found: BoxAnswer) -> dict[str, Any]:
+    """The boxes, in parts of the image's width and height too, and how many there are of each class."""
+    seen = pixels_SS3[place_of(classifier.preprocess, (found.width, found.height)).window]
+    colours = dict(zip(classifier.class_names, colours_of(classifier.class_names)[0].tolist(), strict=False))
+    rows = [{**box.to_json(), "colour": colours[box.label]} for box in found.boxes]
+    counts = Counter(box.label for box in found.boxes)
+    told = [{"name": name, "count": count, "colour": colours[name]} for name, count in counts.most_common()]
+    return {
+        "told": found.words(),
+        "meant": f"Boxes are shown from a score of {classifier.settings['threshold']:.2f} on, as validation chose it.",
+        "image": uri(png(np.ascontiguousarray(seen))),
+        "width": found.width,
+        "height": found.height,
+        "boxes": rows,
+        "counts": told,
     }
 
 
