@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope import cli
 from convscope.datasets.asked import find_asked
 from convscope.datasets.box_folders import find_boxes
 from convscope.datasets.coco_boxes import read_coco_boxes
@@ -84,7 +85,9 @@ def test_an_annotation_that_cannot_be_used_is_named(kind: str, tmp_path: Path):
     path.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
     with pytest.raises(DataError, match=match):
         read_voc(path)
-    refused(tmp_path, match=rf"1 of 2 images cannot be used: .*one\.xml.*{match}.*--bad-images skip", left=[TWO])
+    refused(
+        tmp_path, match=rf"1 of 2 images with boxes cannot be used: .*one\.xml.*{match}.*--bad-images skip", left=[TWO]
+    )
 
 
 def test_a_million_laughs_cost_nothing(tmp_path: Path):
@@ -97,10 +100,10 @@ def test_a_million_laughs_cost_nothing(tmp_path: Path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
 def test_annotations_in_other_encodings(encoding: str, tmp_path: Path):
-    one = replace(ONE, boxes=(("Käfer", 1.0, 2.0, 30.0, 20.0),))
+    one = replace(ONE, name="größe", boxes=(("Käfer", 1.0, 2.0, 30.0, 20.0),))
     as_voc(tmp_path, [one])
     text = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>{voc_text(one)}'
-    (tmp_path / "Annotations" / "one.xml").write_bytes(text.encode(encoding))
+    (tmp_path / "Annotations" / "größe.xml").write_bytes(text.encode(encoding))
     assert_same(read(tmp_path), [one])
 
 
@@ -191,7 +194,7 @@ def test_a_text_file_that_cannot_be_used_is_named_with_the_line(kind: str, tmp_p
     as_yolo(tmp_path, [*planted(16), ONE])
     path = tmp_path / "labels" / "one.txt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    refused(tmp_path, match=rf"1 of 17 images cannot be used: .*one\.txt.*{match}", left=planted(16))
+    refused(tmp_path, match=rf"1 of 17 images with boxes cannot be used: .*one\.txt.*{match}", left=planted(16))
 
 
 def test_files_beside_their_images_empty_ones_ones_that_are_missing_and_ones_too_many(tmp_path: Path):
@@ -353,7 +356,7 @@ def test_a_file_of_boxes_that_cannot_be_used_is_named(kind: str, tmp_path: Path)
     change(data)
     path.write_text(json.dumps(data))
     if skips:
-        refused(tmp_path, match=rf"1 of 2 images cannot be used: .*instances.*{match}", left=[TWO])
+        refused(tmp_path, match=rf"1 of 2 images with boxes cannot be used: .*instances.*{match}", left=[TWO])
     with pytest.raises(DataError, match=match):
         read(tmp_path, "detection") if skips else read_coco_boxes(path)
 
@@ -457,15 +460,28 @@ def test_outlines_stay_masks_unless_boxes_are_asked_for(tmp_path: Path):
 
 
 def test_a_file_may_be_named_in_place_of_its_folder(tmp_path: Path):
+    umlaut = replace(TWO, name="zwölf")  # which JSON writes with a backslash
     for form, pattern in (("coco", "*.json"), ("yolo", "*.yaml")):
-        FORMS[form](tmp_path / form, [ONE, TWO])
+        FORMS[form](tmp_path / form, [ONE, umlaut])
+        (tmp_path / form / "one.xml").write_text(voc_text(ONE))
         (path,) = (tmp_path / form).rglob(pattern)
         found = read(path, "detection")
-        assert_same(found, [ONE, TWO])
+        assert_same(found, [ONE, umlaut])
         assert found.name == form
     shutil.copy(path, tmp_path / "table.csv")
     with pytest.raises(DataError, match="is a table; the task detection takes images with a VOC"):
         find_asked(str(tmp_path / "table.csv"), DatasetOptions(), "detection", None)
+
+
+def test_the_doctor_looks_through_boxes_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = as_voc(tmp_path / "data", planted(40))
+    photograph(root / "JPEGImages" / "bare.jpg", Planted("bare"))
+    (root / "Annotations" / "image 5.7.xml").write_text("<annotation>")
+    assert cli.run(["doctor", str(root), "--runs", str(tmp_path / "runs"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["task"], summary["images"], summary["classes"]) == ("detection", 39, 3)
+    assert "1 image is left out, for it or its boxes cannot be read" in str(summary["notes"])
+    assert "annotations" not in {finding["kind"] for finding in summary["findings"]}
 
 
 def test_options_of_classes_and_of_masks_are_refused(tmp_path: Path):
@@ -487,4 +503,4 @@ def test_groups_and_images_that_cannot_be_read(form: str, tmp_path: Path):
     assert found.groups.tolist() == [path.stem.split()[1][0] for path in found.files]
     (broken,) = tmp_path.rglob("image 3.7.jpg")
     broken.write_bytes(b"\xff\xd8\xff")
-    refused(tmp_path, match=r"1 of 8 images cannot be used: .*image 3\.7\.jpg", left=images[:3] + images[4:])
+    refused(tmp_path, match=r"1 of 8 images with boxes cannot be used: .*image 3\.7\.jpg", left=images[:3] + images[4:])

@@ -59,4 +59,6 @@ def files_of(path: Path) -> BoxFiles:
     root = path.parent.parent if path.parent.name.lower() in ("annotations", "labels") else path.parent
     kind = KINDS[path.suffix.lower()]
     found = replace(files_under(root), named=True)
-    return replace(found, jsons=(path,)) if kind == "jsons" else replace(found, yamls=(path,), jsons=(), xmls=())
+    if kind == "jsons":
+        return replace(found, jsons=(path,), xmls=(), texts=())
+    return replace(found, yamls=(path,), jsons=(), xmls=())

@@ -50,7 +50,7 @@ def load_boxed(
     if usable.hard and not skip:
         more = f"; and {len(usable.hard) - SHOWN} more" if len(usable.hard) > SHOWN else ""
         raise DataError(
-            f"the boxes of {len(usable.hard)} of {len(told.images)} images cannot be used: "
+            f"{len(usable.hard)} of {len(told.images)} images with boxes cannot be used: "
             f"{'; '.join(usable.hard[:SHOWN])}{more}. Mend or remove them; --bad-images skip leaves them out."
         )
     if not any(len(one) for one in usable.boxes):
@@ -121,8 +121,8 @@ def _notes(found: _Found) -> tuple[str, ...]:
     return (
         *named_note(
             found.hard,
-            "image is left out, for its boxes cannot be used",
-            "images are left out, for their boxes cannot be used",
+            "image is left out, for it or its boxes cannot be read",
+            "images are left out, for they or their boxes cannot be read",
         ),
         *named_note(
             found.shapes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from .told_boxes import ToldBoxes, ToldImages, by_name, named_note
 KEYS = ("images", "annotations", "categories", "bbox")
 KEPT = ("images", "annotations", "categories", "id", "file_name", "width", "height", "name", "supercategory")
 NAMED = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.){1,4096})"')
-LOOKED_AT = 1000  # names of images in a file, by which it is told whether some are there
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,9 @@ def read_coco_boxes(path: Path) -> CocoFile:
 def _classes(path: Path, rows: list[dict[str, Any]], used: set[Any]) -> tuple[tuple[str, ...], dict[Any, int]]:
     """Names, and the place among them of each number; without a class that only stands above all the others."""
     rows = sorted(rows, key=lambda row: row["id"])
-    above = {row.get("supercategory") for row in rows}
     for top in rows:
         others = {row.get("supercategory") for row in rows if row is not top}
-        if len(rows) > 1 and top["id"] not in used and others == {top["name"]} and top["name"] in above:
+        if len(rows) > 1 and top["id"] not in used and others == {top["name"]}:
             rows = [row for row in rows if row is not top]
             break
     names = tuple(visible(str(row["name"]).strip()) for row in rows)
@@ -144,16 +143,19 @@ def _tells(path: Path, there: set[str], asked: bool) -> bool:
         not asked and re.search(OUTLINED.pattern.encode(), text)
     ):
         return False
-    for count, match in enumerate(NAMED.finditer(text)):
-        if count == LOOKED_AT:
-            return False
-        if _last(match[1].decode(errors="replace").replace("\\\\", "/").replace("\\/", "/")) in there:
-            return True
-    return False
+    return any(_last(_unescaped(match[1])) in there for match in NAMED.finditer(text))
+
+
+def _unescaped(name: bytes) -> str:
+    """A text between quotes in JSON."""
+    try:
+        return str(json.loads(b'"' + name + b'"'))
+    except ValueError:
+        return ""
 
 
 def _last(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:

@@ -99,6 +99,8 @@ def holds_yolo(files: BoxFiles, asked: bool) -> bool:
 def _looks_like_boxes(text: Path) -> bool | None:
     """Whether the first line of a file is one of a box within an image; None of an empty one."""
     try:
+        if text.stat().st_size > MAX_BYTES:
+            return False
         with text.open(encoding="utf-8-sig") as file:
             words = next((words for line in file if (words := line[:10_000].split())), None)
         if words is None:
