@@ -68,15 +68,14 @@ def _row(image: int, corners: np.ndarray, label: int) -> dict[str, Any]:
     return {"image_id": image, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3]}
 
 
-def evaluator(library: str, images: Sequence[Image], classes: int) -> Any:
-    """A library's COCOeval of boxes, evaluated and summarised."""
+def coco_evaluator(library: str, there: dict[str, Any], given: list[dict[str, Any]]) -> Any:
+    """A library's COCOeval of boxes as COCO writes them, evaluated and summarised."""
     if library == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval as Evaluator
     else:
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as Evaluator
-    there, given = as_coco(images, classes)
     with contextlib.redirect_stdout(io.StringIO()):
         truth, nothing = COCO(), COCO()
         truth.dataset, nothing.dataset = there, there | {"annotations": []}
@@ -91,7 +90,7 @@ def evaluator(library: str, images: Sequence[Image], classes: int) -> Any:
 
 def evaluated(library: str, images: Sequence[Image], classes: int) -> tuple[np.ndarray, list[float | None]]:
     """A library's AP (K, A, T), NaN where it says -1, and the six of its summary, None where it says so."""
-    made = evaluator(library, images, classes)
+    made = coco_evaluator(library, *as_coco(images, classes))
     precision = made.eval["precision"][..., -1]  # (T, R, K, A)
     means = np.where((precision > -1).all(1), precision.mean(1), np.nan)
     return means.transpose(1, 2, 0), [float(value) if value > -1 else None for value in made.stats[:6]]

@@ -19,7 +19,10 @@ MOST = 100  # found boxes of a class in an image; those with lower scores are le
 
 @dataclass(frozen=True)
 class FoundBoxes:
-    """What was found in an image: ``corners`` (n, 4) left, top, right, bottom in pixels, ``labels`` and ``scores``."""
+    """What was found in an image: ``corners`` float64 (n, 4), ``labels`` int64 (n,), and ``scores`` (n,), all finite.
+
+    Corners are left, top, right, bottom in pixels of the image.
+    """
 
     corners: np.ndarray
     labels: np.ndarray
