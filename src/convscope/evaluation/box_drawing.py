@@ -36,12 +36,12 @@ def worst_boxes(rows: Sequence[Compared], classes: int) -> Drawing:
 @in_style()
 def by_threshold(curve: Mapping[str, Any], threshold: float) -> Drawing:
     """Precision and recall, in percent, against the score from which on a box counts."""
-    figure = new_figure(560, 360)
-    axes = figure.add_axes((0.12, 0.16, 0.82, 0.76))
+    figure = new_figure(560, 380)
+    axes = figure.add_axes((0.12, 0.15, 0.82, 0.72))
     for key, colour in (("precision", BLUE), ("recall", ORANGE)):
         known = [(t, 100 * v) for t, v in zip(curve["threshold"], curve[key], strict=True) if v is not None]
         axes.plot([t for t, _ in known], [v for _, v in known], color=colour, label=key)
     axes.axvline(threshold, color=GREY, linewidth=1, label=f"chosen on validation images: {threshold:.2f}")
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="score from which on a box counts", ylabel="%")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return finished(figure)
