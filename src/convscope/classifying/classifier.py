@@ -118,5 +118,5 @@ class Classifier:
             architecture=architecture,
             provenance=described["provenance"],
             task=meta.task,
-            settings=meta.settings,
+            settings=meta.settings.model_dump(exclude_unset=True),
         )

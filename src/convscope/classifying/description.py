@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ..images.preprocess import MAX_SIZE
 from ..schemas import Schema, check_schema
@@ -52,6 +52,21 @@ class DescribedOrigin(Schema):
     seal: DescribedSeal | None = None
 
 
+class DescribedSettings(Schema):
+    """What turns outputs into answers, by the task."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    thresholds: list[float] | None = None
+    half_width: float | None = None
+    mean: float | None = None
+
+
+# What a task cannot answer without.
+NEEDED = {"multi_label": "thresholds", "detection": "threshold"}
+
+
 class DescribedClassifier(Schema):
     """The whole."""
 
@@ -60,7 +75,17 @@ class DescribedClassifier(Schema):
     preprocess: dict[str, Any]
     provenance: DescribedOrigin
     task: Annotated[str, Field(max_length=100)] = "classification"
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: DescribedSettings = Field(default_factory=DescribedSettings)
+
+    @model_validator(mode="after")
+    def _needed(self) -> Self:
+        """ValueError where a setting is missing, or is not of as many classes as there are."""
+        needed = NEEDED.get(self.task)
+        if needed is not None and getattr(self.settings, needed) is None:
+            raise ValueError(f"the task {self.task} needs the setting {needed}")
+        if self.task == "multi_label" and len(self.settings.thresholds or ()) != len(self.classes):
+            raise ValueError(f"{len(self.settings.thresholds or ())} thresholds are not of {len(self.classes)} labels")
+        return self
 
 
 def check_description(meta: dict[str, Any], path: Path) -> DescribedClassifier:

@@ -94,7 +94,8 @@ def box_answer(classifier: Classifier, name: str, found: FoundBoxes, size: tuple
 def found_by_tiles(classifier: Classifier, rgb: Image.Image) -> FoundBoxes:
     """The boxes of a large image, seen whole and by overlapping tiles of the network's size.
 
-    What two looks have found is one box: of those that lie in each other the one that no border cuts, then the surer.
+    What two looks have found is one box: the one that no border cuts, then the surer. A box that a border cuts is
+    dropped where another look has more of it.
     """
     looks = [_look(classifier, np.asarray(classifier.preprocess.fit_image(rgb)), (0, 0), rgb.size, rgb.size)]
     side = classifier.preprocess.size
@@ -103,7 +104,7 @@ def found_by_tiles(classifier: Classifier, rgb: Image.Image) -> FoundBoxes:
     found, cut = (np.concatenate(parts) for parts in zip(*looks, strict=True))
     number = np.repeat(np.arange(len(looks)), [len(rows) for rows, _ in looks])
     order = np.lexsort((-found[:, 5], cut))
-    kept = _merged(found[order], number[order])
+    kept = _merged(found[order], number[order], cut[order])
     kept = kept[np.argsort(-kept[:, 5], kind="stable")]
     return FoundBoxes(kept[:, :4], kept[:, 4].astype(np.int64), kept[:, 5])
 
@@ -129,7 +130,7 @@ def _look(
     return rows[there], cut[there]
 
 
-def _merged(rows_N6: np.ndarray, look_N: np.ndarray) -> np.ndarray:
+def _merged(rows_N6: np.ndarray, look_N: np.ndarray, cut_N: np.ndarray) -> np.ndarray:
     """The rows that no earlier row is one box with."""
     corners = torch.from_numpy(rows_N6[:, :4])
     overlap = box_iou(corners, corners).numpy()
@@ -137,7 +138,8 @@ def _merged(rows_N6: np.ndarray, look_N: np.ndarray) -> np.ndarray:
     total = areas[:, None] + areas
     within = overlap / (1 + overlap) * total / np.minimum(areas[:, None], areas).clip(min=1e-9)
     same = rows_N6[:, None, 4] == rows_N6[:, 4]
-    one = same & ((overlap > OVERLAP) | ((look_N[:, None] != look_N) & (within > OVERLAP)))
+    part = cut_N[:, None] & (look_N[:, None] != look_N) & (within > OVERLAP)
+    one = same & ((overlap > OVERLAP) | part)
     kept: list[int] = []
     for n in range(len(rows_N6)):
         if not one[n, kept].any():
