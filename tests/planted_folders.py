@@ -181,13 +181,15 @@ def masks_in_colour(root: Path) -> None:
 
 
 def labels_of_boxes(root: Path) -> None:
-    """One folder of images and one of text files, as a detector is trained on."""
+    """One folder of images and one of text files, as a detector is trained on: KITTI's, which are not read."""
     shutil.rmtree(root)
     for i in range(12):
         for folder in ("images", "labels"):
             (root / folder / "train").mkdir(parents=True, exist_ok=True)
         pattern(i).save(root / "images" / "train" / f"{i:03}.png")
-        (root / "labels" / "train" / f"{i:03}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+        (root / "labels" / "train" / f"{i:03}.txt").write_text(
+            "Car 0.0 0 1.85 10.0 10.0 30.0 20.0 1.7 1.9 3.7 1.0 1.5 9.0 1.57\n"
+        )
 
 
 def boxes_in_one_file(root: Path) -> None:

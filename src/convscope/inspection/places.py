@@ -68,7 +68,7 @@ def walk(root: Path, used: Collection[str] = ()) -> Places:
             continue
         if folder not in stems:
             stems[folder] = _stems(folder)
-        if entry.path not in used:
+        if entry.path not in used or is_image_name(entry.name):
             _file(found, entry, name, stems[folder])
     _parallel(found, set().union(*stems.values()))
     found.strays = [name for folder in _above_classes(root) for name in _loose(folder, root, used)]
