@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 KINDS = ("disc", "square")
-PARTS = {"train": 40, "val": 16, "test": 12}
+PARTS = {"train": 64, "val": 20, "test": 12}
 
 
 def scenes(root: Path, seed: int = 0) -> Path:

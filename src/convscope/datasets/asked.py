@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import DataError, UsageError
 from ..storage import expanded
-from .box_folders import FILES, FoundBoxes, find_boxes
+from .box_folders import FILES, BoxFolder, find_boxes
 from .box_loading import load_boxed
 from .label_columns import CLASSIFICATION, MULTI_LABEL, REGRESSION, load_table_of, task_of_table
 from .mask_folders import Pairing, find_pairing
@@ -38,7 +38,7 @@ class Asked:
     path: Path
     pairing: Pairing | None = None
     table: Table | None = None
-    boxes: FoundBoxes | None = None
+    boxes: BoxFolder | None = None
 
 
 def find_asked(data: str, options: DatasetOptions, task: str | None, masks: Path | None) -> Unsplit | None:

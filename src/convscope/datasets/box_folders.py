@@ -15,7 +15,7 @@ FILES = (".json", ".yaml", ".yml")  # what may be named in place of a folder
 
 
 @dataclass(frozen=True)
-class FoundBoxes:
+class BoxFolder:
     """The ``form`` of the boxes under a folder ("voc", "yolo" or "coco"), the files there, and COCO's among them."""
 
     form: str
@@ -37,7 +37,7 @@ class FoundBoxes:
         return voc_images(self.files) if self.form == "voc" else yolo_images(self.files)
 
 
-def find_boxes(path: Path, asked: bool = False) -> FoundBoxes | None:
+def find_boxes(path: Path, asked: bool = False) -> BoxFolder | None:
     """The boxes under a folder, or that a data.yaml or COCO file tells of; None where nothing looks like it.
 
     Unless they are ``asked`` for, only what can hardly be meant otherwise is taken for boxes: annotations of most of
@@ -47,8 +47,8 @@ def find_boxes(path: Path, asked: bool = False) -> FoundBoxes | None:
     if not files.images:
         return None
     if files.xmls and holds_voc(files, asked):
-        return FoundBoxes("voc", files)
+        return BoxFolder("voc", files)
     if files.texts and holds_yolo(files, asked):
-        return FoundBoxes("yolo", files)
+        return BoxFolder("yolo", files)
     coco = coco_files(files, asked) if files.jsons else ()
-    return FoundBoxes("coco", files, coco) if coco else None
+    return BoxFolder("coco", files, coco) if coco else None

@@ -14,7 +14,7 @@ from ..images.decoding import read_header
 from ..images.headers import Header
 from ..progress import Progress
 from ..recipes import Source
-from .box_folders import FoundBoxes
+from .box_folders import BoxFolder
 from .boxes import Boxes, ImageBoxes
 from .folder import IMAGE_SIZE
 from .packing import BLOCK, THREADS
@@ -39,7 +39,7 @@ class _Found:
 
 
 def load_boxed(
-    root: Path, found: FoundBoxes, source: Source | None = None, skip: bool = False, progress: Progress | None = None
+    root: Path, found: BoxFolder, source: Source | None = None, skip: bool = False, progress: Progress | None = None
 ) -> Unsplit:
     """The images with their boxes as targets, their parts as the files or folders say.
 

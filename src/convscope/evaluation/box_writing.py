@@ -1,4 +1,4 @@
-"""Boxes as files: images with boxes drawn over them, YOLO's text beside each, and COCO's JSON of all."""
+"""Boxes as files: images with boxes drawn over them, YOLO's text of each, and COCO's JSON of all."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from .task_answers import Answer, Source
 
 ALL = "boxes.coco.json"
 NAMES = "classes.txt"  # of YOLO's numbers, a name a line
+DRAWN, LABELS = "drawn", "labels"  # folders of images with boxes over them, and of YOLO's texts
 
 
 def written_boxes(
     names: Sequence[str], sources: Sequence[Source], answers: Sequence[Answer], folder: Path
 ) -> tuple[list[Answer], list[str]]:
     """The answers with their files on disk, and a note of where these are."""
-    make_folder(folder)
+    for place in (DRAWN, LABELS):
+        make_folder(folder / place)
     found: list[Answer] = []
     taken: set[str] = set()
     for (name, source), one in zip(sources, answers, strict=True):
         if isinstance(one, BoxAnswer):
             rgb = source.convert("RGB") if isinstance(source, Image.Image) else decode(source, where=name)
-            stem = folder / stem_of(name, taken)
-            files = (stem.with_name(f"{stem.name}.boxes.png"), stem.with_name(f"{stem.name}.txt"))
+            stem = stem_of(name, taken)
+            files = (folder / DRAWN / f"{stem}.png", folder / LABELS / f"{stem}.txt")
             write_derived(files[0], png(drawn_boxes(np.asarray(rgb), one, names)))
             commit_text(files[1], yolo_text(one, names))
             found.append(replace(one, files=tuple(map(str, files))))
@@ -43,7 +45,9 @@ def written_boxes(
     commit_text(folder / NAMES, "".join(f"{name}\n" for name in names))
     commit_text(folder / ALL, coco_json(boxes, names))
     told = f"{sum(len(one.boxes) for one in boxes):,} boxes in {len(boxes):,} images"
-    return found, [f"{told} are in {folder}: drawn (.boxes.png), as YOLO's text (.txt) and as COCO's JSON ({ALL})."]
+    return found, [
+        f"{told} are in {folder}: over the images ({DRAWN}), as YOLO's text ({LABELS}) and as COCO's JSON ({ALL})."
+    ]
 
 
 def drawn_boxes(rgb_HW3: np.ndarray, answer: BoxAnswer, names: Sequence[str]) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..storage import commit_json, sweep_temporaries, write_derived
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
-from .task_answers import Answer, Labels, Mask, Number, task_csv
+from .task_answers import OF_TASKS, Answer, task_csv
 
 MISTAKES = 20  # images on the sheet of mistakes
 WRONG, ACROSS = 1024, 32  # mistakes that a page shows, and how many in a row of their file
@@ -82,7 +82,7 @@ class Predictions(Noted, list[Prediction | Answer]):
         """Comma-separated values, one line an image under a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        if any(isinstance(answer, (Labels, Number, Mask)) for answer in self):
+        if any(isinstance(answer, OF_TASKS) for answer in self):
             return task_csv(self)
         writer.writerow(["path", "label", "probability", "error"])
         for row in (answer.to_json() for answer in self):

@@ -84,6 +84,7 @@ class Mask:
         return ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.shares if share > 0)
 
 
+OF_TASKS = (Labels, Number, Mask, BoxAnswer)
 Answer = Labels | Number | Mask | BoxAnswer | Unreadable
 
 

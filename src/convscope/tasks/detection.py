@@ -182,6 +182,7 @@ TASK = Task(
     settings=settings,
     check=check,
     strides=BOX_STRIDES,
+    has_curve=True,
     size=512,
     mirrored=mirrored,
     heads=(HeadKind("FCOS", {"head": "fcos"}, partial(_on_recorded, "fcos"), epochs=16, rate=2e-3),),

@@ -66,7 +66,7 @@ class Task:
     outputs into answers, found on tallies of validation images. ``check`` takes the targets of the training and of
     the validation images and returns notes, or raises DataError. Heads live on maps at these ``strides``, and else
     on what the last linear layer is given; ``size`` is then that of images, unless another is asked for. ``mirrored``
-    mirrors the targets of images of a side in pixels.
+    mirrors the targets of images of a side in pixels. With ``has_curve`` a transfer says what more images would add.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Task:
     scaled: bool = False  # heads learn targets less their mean, over their deviation
     heads: tuple[HeadKind, ...] = ()
     strides: tuple[int, ...] = ()
+    has_curve: bool = False
     size: int = 0
     mirrored: Callable[[Tensor, int], Tensor] = lambda targets, side: targets
 

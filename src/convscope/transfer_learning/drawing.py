@@ -64,9 +64,12 @@ def _seconds(seconds: float) -> str:
 
 @in_style()
 def learning_curve(
-    points: Sequence[tuple[int, float, float, float]], fitted: Sequence[tuple[int, float, float, float]]
+    points: Sequence[tuple[int, float, float, float]],
+    fitted: Sequence[tuple[int, float, float, float]],
+    images: str = "training images a class",
+    figure_of: str = "accuracy of a head, %",
 ) -> Drawing:
-    """Accuracy by images a class, each (images, value, low, high) as fractions: measured, and as fitted."""
+    """A figure by images, each (images, value, low, high) as fractions: measured, and as fitted."""
     figure = new_figure(WIDTH, 400)
     axes = figure.add_axes((0.1, 0.15, 0.86, 0.73))
     x, value, low, high = (np.array(column) for column in zip(*fitted, strict=True))
@@ -81,8 +84,8 @@ def learning_curve(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
-    axes.set_xlabel("training images a class")
-    axes.set_ylabel("accuracy of a head, %")
+    axes.set_xlabel(images)
+    axes.set_ylabel(figure_of)
     axes.legend(loc="lower right")
     return finished(figure)
 

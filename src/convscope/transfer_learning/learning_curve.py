@@ -28,6 +28,7 @@ SPREAD = 0.01  # of accuracy, that laws of this form are off by
 DECAYS = np.linspace(0.05, 1.5, 30)  # b
 AMOUNTS = np.geomspace(1e-3, 4.0, 90)  # a
 FLOORS = np.concatenate([[0.0], np.geomspace(1e-3, 0.9, 40)])  # c
+CurveRow = tuple[int, float, float, float]  # images, a figure, and its ends
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,22 @@ class LearningCurve:
             "gain": {"value": gain.value, "low": gain.low, "high": gain.high},
             "level": gain.level,
         }
+
+
+def curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:
+    """The points of a curve with the range of their draws, and the law continued to twice the images."""
+    most = max(p.per_class for p in curve.points)
+    sizes = sorted({p.per_class for p in curve.points} | {round(most * f) for f in (1.25, 1.5, 2.0)})
+    measured = []
+    for p in curve.points:
+        low, high = (min(p.draws), max(p.draws)) if p.draws else (p.accuracy, p.accuracy)
+        measured.append((p.per_class, p.accuracy, low, high))
+    fitted = [(n, *_three(curve.predict(n))) for n in sizes]
+    return measured, fitted
+
+
+def _three(interval: Any) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high
 
 
 def _noise(point: CurvePoint) -> float:

@@ -26,11 +26,10 @@ from ..training.runs import Run
 from . import drawing
 from .begun import FINISHED, FOLDER
 from .ladder import COSTLY, FCNN, Rung
-from .learning_curve import LearningCurve
+from .learning_curve import LearningCurve, curve_rows
 from .used_filters import ClassFilters
 
 SHOWN = 8  # images of a filter
-CurveRow = tuple[int, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def write(report: TransferReport) -> TransferReport:
     if report.leading_filters:
         images["filters"] = drawing.used_filters(_filter_rows(report))
     if report.curve is not None:
-        images["curve"] = drawing.learning_curve(*_curve_rows(report.curve))
+        images["curve"] = drawing.learning_curve(*curve_rows(report.curve))
     if report.test is not None:
         if report.test.confusion is not None:
             images["confusion"] = confusion(report.test.confusion, report.test.classes)
@@ -207,22 +206,6 @@ def finish(report: TransferReport) -> TransferReport:
 def _kept(report: TransferReport) -> dict[str, Any]:
     """The summary, without what only concerns this call."""
     return {**report.summary, "notes": list(report.lasting), "choices": [vars(row) for row in _choices(report)]}
-
-
-def _curve_rows(curve: LearningCurve) -> tuple[list[CurveRow], list[CurveRow]]:
-    """The points of a curve with the range of their draws, and the law continued to twice the images."""
-    most = max(p.per_class for p in curve.points)
-    sizes = sorted({p.per_class for p in curve.points} | {round(most * f) for f in (1.25, 1.5, 2.0)})
-    measured = []
-    for p in curve.points:
-        low, high = (min(p.draws), max(p.draws)) if p.draws else (p.accuracy, p.accuracy)
-        measured.append((p.per_class, p.accuracy, low, high))
-    fitted = [(n, *_three(curve.predict(n))) for n in sizes]
-    return measured, fitted
-
-
-def _three(interval: Any) -> tuple[float, float, float]:
-    return interval.value, interval.low, interval.high
 
 
 def _filter_rows(report: TransferReport) -> list[drawing.FilterRow]:

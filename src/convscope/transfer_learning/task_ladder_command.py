@@ -38,6 +38,7 @@ from .fine_tuning import REACHES
 from .ladder_command import DECIDES, MINUTE
 from .options import TransferOptions
 from .recorded_targets import Recorded, TaskRung, better_head, climb, head_of, kept_rung, record_targets
+from .task_curve import measure_task_curve
 from .task_filters import deciding_filters
 from .task_report import TaskReport
 from .task_tuning import Tuning
@@ -150,12 +151,16 @@ class TaskTransfer:
             self.laps.lap("saving")
             deciding = deciding_filters(self.recorded, rungs, best, classifier, self.options.progress)
             self.laps.lap("filters")
+            curve = None
+            if self.task.has_curve and not self.options.quick:
+                curve = measure_task_curve(self.recorded, head, self.options.seed, self.options.progress)
+                self.laps.lap("learning curve")
             test = self._open_test(run, classifier)
             self.laps.lap("test images")
             made = TaskReport(
                 run=run, task=self.task, rungs=tuple(rungs), best=best, paired=_paired(rungs, head), test=test,
                 classifier=classifier, extraction=self.found, dataset=self.dataset, lasting=tuple(self.notes),
-                passing=tuple(told), seconds=sum(self.laps.seconds.values()), deciding=deciding,
+                passing=tuple(told), seconds=sum(self.laps.seconds.values()), deciding=deciding, curve=curve,
             )  # fmt: skip
             task_report.write(made)
             self.laps.lap("report")

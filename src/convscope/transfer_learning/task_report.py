@@ -29,8 +29,10 @@ from ..training.runs import Run
 from . import drawing
 from .begun import FINISHED, FOLDER
 from .fine_tuning import REACHES
+from .learning_curve import LearningCurve, curve_rows
 from .pixel_filters import Firing
 from .recorded_targets import TaskRung
+from .task_curve import curve_json
 from .task_filters import Deciding
 from .used_filters import ClassVotes
 
@@ -65,6 +67,7 @@ class TaskReport(Noted):
     seconds: float = 0.0
     spent: Mapping[str, float] = field(default_factory=dict)
     deciding: Deciding | None = None  # the filters that speak for each class
+    curve: LearningCurve | None = None  # by training images in all
 
     @property
     def folder(self) -> Path:
@@ -115,6 +118,7 @@ class TaskReport(Noted):
             "settings": dict(self.best.settings),
             "filters": [found.to_json() for found in self.filters],
             "filters_of": self.deciding.rung if self.deciding else None,
+            "curve": curve_json(self.curve) if self.curve else None,
             "features": self.extraction.to_json(),
             "sentence": self.sentence(),
             "notes": [*self.passing, *self.lasting],
@@ -143,6 +147,12 @@ class TaskReport(Noted):
                 f"{sure} {found.words}: {scale * found.difference:+.2f} [{scale * found.low:+.2f}, "
                 f"{scale * found.high:+.2f}], p = {found.p:.2g}, n = {found.n}"
             )
+        if self.curve is not None:
+            gain = self.curve.twice()
+            said.append(
+                f"twice the images would add about {100 * gain.value:.1f} [{100 * gain.low:.1f}, "
+                f"{100 * gain.high:.1f}] to the head"
+            )
         return "; ".join(said) + "."
 
     def words(self, figure: Interval) -> str:
@@ -160,6 +170,8 @@ def write(report: TaskReport) -> TaskReport:
         images = drawings(report.classifier, report.test)
         commit_json(folder / "test.json", dict(report.test.score.figures))
     images |= _filter_drawings(report)
+    if report.curve is not None:
+        images["curve"] = drawing.learning_curve(*curve_rows(report.curve), "training images", f"{report.called}, %")
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
     html = page(
