@@ -336,8 +336,8 @@ BAD_JSON: dict[str, tuple[Callable[[Values], object], str, bool]] = {
     "words": (changed("annotations", 0, bbox=["a", 2, 3, 4]), "annotation 0 has no box", True),
     "a huge number": (changed("annotations", 0, bbox=[10**400, 2, 3, 4]), "annotation 0 has no box", True),
     "no box": (changed("annotations", 0, bbox=None), "annotation 0 has no box", True),
-    "another image": (changed("annotations", 0, image_id=77), "annotation 0 is of an image or a class that", False),
-    "another class": (changed("annotations", 0, category_id=1), "annotation 0 is of an image or a class that", False),
+    "another image": (changed("annotations", 0, image_id=77), "annotation 0 is of an image that is not", False),
+    "another class": (changed("annotations", 0, category_id=1), "annotation 0 is of class 1, which is not", True),
     "no image": (lambda data: data["annotations"][0].pop("image_id"), "names no image_id or no category_id", False),
     "one name twice": (changed("categories", 0, name="bee"), "names two classes alike", False),
     "one image twice": (changed("images", 1, file_name="one.jpg"), "lists an image twice", False),
@@ -402,7 +402,7 @@ def test_images_are_found_by_the_folders_told_and_nothing_outside(tmp_path: Path
     (tmp_path / "data" / "all.json").write_text(json.dumps(data))
     found = read(tmp_path / "data")
     assert_same(found, [TWO, ONE])
-    assert "1 image that all.json names is not there." in found.notes
+    assert "1 image that all.json names is not there: /etc/gone.jpg." in found.notes
     assert "1 image is not listed in all.json and is left out: other/one.jpg." in found.notes
     assert {path.parent.name for path in found.files} == {"train", "images"}
 
@@ -480,8 +480,11 @@ def test_the_doctor_looks_through_boxes_too(tmp_path: Path, capsys: pytest.Captu
     assert cli.run(["doctor", str(root), "--runs", str(tmp_path / "runs"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["task"], summary["images"], summary["classes"]) == ("detection", 39, 3)
-    assert "1 image is left out, for it or its boxes cannot be read" in str(summary["notes"])
-    assert "annotations" not in {finding["kind"] for finding in summary["findings"]}
+    found = {finding["kind"]: finding["sentence"] for finding in summary["findings"]}
+    assert "1 image is left out, for its boxes cannot be read" in found["unreadable-boxes"]
+    assert found["without-boxes"] == "1 image has no annotation and is left out: JPEGImages/bare.jpg."
+    assert "annotations" not in found
+    assert not any("left out" in note for note in summary["notes"])
 
 
 def test_options_of_classes_and_of_masks_are_refused(tmp_path: Path):

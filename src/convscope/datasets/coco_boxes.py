@@ -15,21 +15,26 @@ import numpy as np
 from ..errors import DataError
 from ..visible import visible
 from .box_files import BoxFiles
-from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, not_there, read_coco_json
+from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, read_coco_json
 from .part_names import likely_part, parts_of_folders, plain_part
-from .told_boxes import ToldBoxes, ToldImages, by_name, named_note
+from .told_boxes import Remark, ToldBoxes, ToldImages, by_name
 
 KEYS = ("images", "annotations", "categories", "bbox")
 KEPT = ("images", "annotations", "categories", "id", "file_name", "width", "height", "name", "supercategory")
+NOWHERE = -1  # in the place of a label, of a class that is not listed
 NAMED = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.){1,4096})"')
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The classes that a file names, and the boxes in each image by its file name, or why these cannot be used."""
+    """The classes that a file names, and the boxes in each image by its file name, or why these cannot be used.
+
+    ``unnamed`` are the images with a box whose class is not listed.
+    """
 
     names: tuple[str, ...]
     images: dict[str, ToldBoxes | str]
+    unnamed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,16 @@ def read_coco_boxes(path: Path) -> CocoFile:
         if min(len(place), len({row["file_name"] for row in images})) < len(images):
             raise DataError(f"{path} lists an image twice, by its number or its file name.")
         names, label = _classes(path, data["categories"], {row.category for row in rows})
-        unknown = next((row for row in rows if row.image not in place or row.category not in label), None)
+        unknown = next((row for row in rows if row.image not in place), None)
         if unknown is not None:
-            raise DataError(f"{path}: annotation {unknown.number} is of an image or a class that is not listed.")
+            raise DataError(f"{path}: annotation {unknown.number} is of an image that is not listed.")
         of = np.array([place[row.image] for row in rows], np.int64)
-        labels = np.array([label[row.category] for row in rows], np.int64)
+        labels = np.array([label.get(row.category, NOWHERE) for row in rows], np.int64)
         crowd = np.array([row.crowd == 1 for row in rows], bool)
         corners, faults = _corners(path, rows)
+        strange = np.flatnonzero(labels == NOWHERE).tolist()
+        faults |= {i: f"{path}: annotation {rows[i].number} is of class {_said(rows[i].category)}, which is not listed"
+                   for i in strange}  # fmt: skip
         order = np.argsort(of, kind="stable")
         ends = np.searchsorted(of[order], np.arange(len(images) + 1))
         found: dict[str, ToldBoxes | str] = {}
@@ -81,7 +89,7 @@ def read_coco_boxes(path: Path) -> CocoFile:
             found[str(row["file_name"])] = fault or ToldBoxes(corners[mine], labels[mine], crowd[mine], _size(row))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is no COCO file of boxes: {type(error).__name__} {error}.") from None
-    return CocoFile(names, found)
+    return CocoFile(names, found, frozenset(str(images[of[i]]["file_name"]) for i in strange))
 
 
 def _classes(path: Path, rows: list[dict[str, Any]], used: set[Any]) -> tuple[tuple[str, ...], dict[Any, int]]:
@@ -98,6 +106,10 @@ def _classes(path: Path, rows: list[dict[str, Any]], used: set[Any]) -> tuple[tu
     if len(set(names)) < len(names):
         raise DataError(f"{path} names two classes alike; each needs its own name.")
     return names, {row["id"]: k for k, row in enumerate(rows)}
+
+
+def _said(category: Any) -> str:
+    return visible(str(category)[:40])
 
 
 def _corners(path: Path, rows: Sequence[_Row]) -> tuple[np.ndarray, dict[int, str]]:
@@ -165,6 +177,7 @@ def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:
     where = " and ".join(files.inside(path) for path in paths[:3]) + (" and others" if len(paths) > 3 else "")
     there = by_name(files.images)
     told: dict[Path, tuple[ToldBoxes | str, str]] = {}
+    gone, unnamed = [], set()
     for path, one in zip(paths, read, strict=True):
         place = np.array([names.index(name) for name in one.names], np.int64)
         part = _part(path, files.root)
@@ -172,21 +185,34 @@ def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:
             image = _image(path, part, name, there)
             if image in told:
                 raise DataError(f"{where} tell of {image} twice: remove one, or name the file that is meant.")
-            if image is not None:
-                told[image] = (_renumbered(boxes, place), part)
-    count = sum(len(one.images) for one in read)
+            if image is None:
+                gone.append(visible(name))
+                continue
+            told[image] = (_renumbered(boxes, place), part)
+            unnamed |= {image} if name in one.unnamed else set()
     if not told:
-        raise DataError(f"{where} names {counted_images(count)}, and none of them is in {files.root}.")
+        raise DataError(f"{where} names {counted_images(len(gone))}, and none of them is in {files.root}.")
     images = tuple(sorted(told))
     bare = [files.inside(image) for image in files.images if image not in told]
-    notes = named_note(
-        bare, f"image is not listed in {where} and is left out", f"images are not listed in {where} and are left out"
+    remarks = (
+        Remark(
+            "without-image",
+            tuple(gone),
+            f"image that {where} names is not there",
+            f"images that {where} names are not there",
+        ),
+        Remark(
+            "without-boxes",
+            tuple(bare),
+            f"image is not listed in {where} and is left out",
+            f"images are not listed in {where} and are left out",
+        ),
     )
     return ToldImages(
         names, images, tuple(told[image][0] for image in images),
         _parts(images, [told[image][1] for image in images], files.root),
         f"{where} {'is' if len(paths) == 1 else 'are'} taken for the boxes of {counted_images(len(images))}",
-        (*not_there(count - len(images), where), *notes),
+        (), remarks, frozenset(i for i, image in enumerate(images) if image in unnamed),
     )  # fmt: skip
 
 

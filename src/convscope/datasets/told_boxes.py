@@ -34,10 +34,29 @@ class ToldBoxes:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """What a reader left out, cut or took for something: its ``kind``, and the files or boxes by name.
+
+    ``one`` and ``many`` say it of one of them and of several: "box is flat", "boxes are flat".
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    one: str
+    many: str
+
+    @property
+    def note(self) -> tuple[str, ...]:
+        """The sentence with the first few names; none without names."""
+        return named_note(self.names, self.one, self.many)
+
+
+@dataclass(frozen=True)
 class ToldImages:
     """Images with the boxes that a folder's files tell of them, or why these cannot be used.
 
-    ``parts`` is str (N,), as `Unsplit.given`; ``how`` says what was taken for what.
+    ``parts`` is str (N,), as `Unsplit.given`; ``how`` says what was taken for what. ``unnamed`` are the images, by
+    place, whose boxes cannot be used because the class of one has no name.
     """
 
     names: tuple[str, ...]
@@ -46,6 +65,8 @@ class ToldImages:
     parts: np.ndarray
     how: str
     notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    unnamed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..visible import visible
 from .box_files import BoxFiles
 from .part_names import parts_of_folders
-from .told_boxes import ToldBoxes, ToldImages, by_stem, listed_parts, named_note
+from .told_boxes import Remark, ToldBoxes, ToldImages, by_stem, listed_parts
 
 MAX_BYTES = 10 * 2**20
 LOOKED_AT = 60  # XML files by which it is told whether a folder holds boxes
@@ -177,7 +177,7 @@ def voc_images(files: BoxFiles) -> ToldImages:
     return ToldImages(
         names, images, tuple(voc if isinstance(voc, str) else _told(voc, place) for voc in read), parts,
         f"{len(images):,} VOC annotation{' is' if len(images) == 1 else 's are'} taken for the boxes of images",
-        (*_notes(files, others, lonely, bare), *part_notes),
+        part_notes, _remarks(files, others, lonely, bare),
     )  # fmt: skip
 
 
@@ -185,20 +185,23 @@ def _told(voc: VocFile, place: Mapping[str, int]) -> ToldBoxes:
     return ToldBoxes(voc.corners, np.array([place[name] for name in voc.classes], np.int64), voc.crowd, voc.size)
 
 
-def _notes(files: BoxFiles, others: list[Path], lonely: list[Path], bare: list[Path]) -> tuple[str, ...]:
+def _remarks(files: BoxFiles, others: list[Path], lonely: list[Path], bare: list[Path]) -> tuple[Remark, ...]:
     return (
-        *named_note(
-            map(files.inside, others),
+        Remark(
+            "not-voc",
+            tuple(map(files.inside, others)),
             "XML file is no VOC annotation and is ignored",
             "XML files are no VOC annotations and are ignored",
         ),
-        *named_note(
-            map(files.inside, lonely),
+        Remark(
+            "without-image",
+            tuple(map(files.inside, lonely)),
             "annotation is of an image that is not there",
             "annotations are of images that are not there",
         ),
-        *named_note(
-            map(files.inside, bare),
+        Remark(
+            "without-boxes",
+            tuple(map(files.inside, bare)),
             "image has no annotation and is left out",
             "images have no annotation and are left out",
         ),

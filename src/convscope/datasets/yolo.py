@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError
 from .box_files import BoxFiles
 from .part_names import parts_of_folders
-from .told_boxes import ToldBoxes, ToldImages, listed_parts, named_note
+from .told_boxes import Remark, ToldBoxes, ToldImages, listed_parts
 from .yolo_names import names_of, parts_told
 
 MAX_BYTES = 10 * 2**20
@@ -147,7 +147,8 @@ def yolo_images(files: BoxFiles) -> ToldImages:
     how = f"{len(read):,} {files_are} taken for the boxes of images, as YOLO has them"
     return ToldImages(
         tuple(names[number] for number in sorted(names)), images, told, parts, how,
-        (*_notes(files, texts, read, named is not None), *part_notes),
+        part_notes, _remarks(files, texts, read, () if named else tuple(names.values())),
+        frozenset(i for i, image in enumerate(images) if _strange(read.get(image, ""), place) is not None),
     )  # fmt: skip
 
 
@@ -163,18 +164,24 @@ def _told(read: YoloFile | str, text: Path | None, place: Mapping[int, int], sou
         return ToldBoxes(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), relative=True)
     if isinstance(read, str):
         return read
-    strange = np.array([number not in place for number in read.classes.tolist()], bool)
-    if strange.any():
-        first = int(np.flatnonzero(strange)[0])
+    first = _strange(read, place)
+    if first is not None:
         names = f"{source} names {len(place)} class{'' if len(place) == 1 else 'es'}, from {min(place, default=0)} on"
         return f"{text}, line {read.lines[first]} is of class {read.classes[first]}, and {names}"
     labels = np.array([place[number] for number in read.classes.tolist()], np.int64)
     return ToldBoxes(read.corners, labels, np.zeros(len(labels), bool), relative=True)
 
 
-def _notes(
-    files: BoxFiles, texts: Mapping[Path, Path | None], read: Mapping[Path, YoloFile | str], named: bool
-) -> tuple[str, ...]:
+def _strange(read: YoloFile | str, place: Mapping[int, int]) -> int | None:
+    """The first of the boxes in a file whose class has no name."""
+    classes = [] if isinstance(read, str) else read.classes.tolist()
+    return next((i for i, number in enumerate(classes) if number not in place), None)
+
+
+def _remarks(
+    files: BoxFiles, texts: Mapping[Path, Path | None], read: Mapping[Path, YoloFile | str], numbers: tuple[str, ...]
+) -> tuple[Remark, ...]:
+    """What is said of files; ``numbers`` are the classes that nothing names."""
     taken = {text for text in texts.values() if text is not None}
     folders = {text.parent for text in taken}
     lonely = [
@@ -183,23 +190,33 @@ def _notes(
         if text not in taken and text.parent in folders and _looks_like_boxes(text)
     ]
     one = [(image, boxes) for image, boxes in read.items() if isinstance(boxes, YoloFile)]
-    bare = [image.name for image, text in texts.items() if text is None]
     return (
-        *(() if named else ("nothing names the classes (data.yaml, classes.txt): they are called by their numbers.",)),
-        *named_note(lonely, "text file has no image and is ignored", "text files have no image and are ignored"),
-        *named_note(
-            bare,
+        Remark(
+            "numbered-classes",
+            numbers,
+            "class is named nowhere (data.yaml, classes.txt) and is called by its number",
+            "classes are named nowhere (data.yaml, classes.txt) and are called by their numbers",
+        ),
+        Remark(
+            "without-image", tuple(lonely), "text file has no image and is ignored",
+            "text files have no image and are ignored",
+        ),
+        Remark(
+            "without-text",
+            tuple(image.name for image, text in texts.items() if text is None),
             "image has no text file and so counts as one without a box",
             "images have no text file and so count as ones without a box",
         ),
-        *named_note(
-            [image.name for image, boxes in one if boxes.surer],
+        Remark(
+            "confidences",
+            tuple(image.name for image, boxes in one if boxes.surer),
             "image has boxes with a sixth number, a confidence, which is not read",
             "images have boxes with a sixth number, a confidence, which is not read",
         ),
-        *named_note(
-            [image.name for image, boxes in one if boxes.outlines],
+        Remark(
+            "polygons",
+            tuple(image.name for image, boxes in one if boxes.outlines),
             "image has polygons, of which the boxes around them are taken",
             "images have polygons, of which the boxes around them are taken",
         ),
-    )
+    )  # fmt: skip

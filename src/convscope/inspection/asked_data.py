@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.asked import DETECTION, REGRESSION, SEGMENTATION, Asked, what_is_asked, with_task
-from ..datasets.box_loading import load_boxed
 from ..datasets.label_columns import load_table_of, measures, number_of, other_columns, target_column
 from ..datasets.mask_coding import Coding
 from ..datasets.mask_folders import Pairing, bare
@@ -26,11 +25,11 @@ from ..images.file_names import is_image_name
 from ..recipes import Source
 from ..storage import expanded
 from ..visible import visible
-from .findings import Finding, are, counted, first, some
+from .box_remarks import read_boxes
+from .findings import STOPS, Finding, are, counted, first, some
 from .masks import CALLED
 
 MOST = 0.8  # of a folder's images that must have a mask, or stand beside some that have, unless the task is named
-STOPS = "training stops there; the rest of this report looks at the images all the same."
 NO_CLASSES = Coding((), np.zeros(0, np.int64), np.zeros(0, np.uint8))
 NUMBERS = 0.8  # of a column's cells that must be numbers for the others to be taken for mistakes
 
@@ -55,9 +54,9 @@ def find_asked_data(data: str, options: DatasetOptions, task: str | None, masks:
     if asked is None:
         return None
     if asked.boxes is not None:
-        unsplit = load_boxed(asked.path, asked.boxes, options.source(), skip=True, progress=options.progress)
-        used = frozenset(map(os.fspath, asked.boxes.used))
-        return AskedData(DETECTION, with_task(unsplit, DETECTION, task), used=used)
+        unsplit, findings = read_boxes(asked.path, asked.boxes, options)
+        used = frozenset(map(os.fspath, (*asked.boxes.used, *asked.boxes.files.images)))
+        return AskedData(DETECTION, with_task(unsplit, DETECTION, task), findings, used)
     if asked.pairing is None:
         return _of_table(asked, options, task, mixed is not None)
     if task is None and masks is None and _mostly_without(asked.path, asked.pairing):

@@ -30,16 +30,19 @@ ADVICE = {
     ("labels", False): "decide which label is right; the corrections file leaves one of each out.",
     ("masks", True): "decide which mask is right; the corrections file leaves both out.",
     ("masks", False): "decide which mask is right; the corrections file leaves one of each out.",
+    ("boxes", True): "decide which boxes are right; the corrections file leaves both out.",
+    ("boxes", False): "decide which boxes are right; the corrections file leaves one of each out.",
     ("numbers", True): "decide which number is right; the corrections file leaves both out.",
     ("numbers", False): "decide which number is right; the corrections file leaves one of each out.",
     ("parts", True): "here they are left out of training by themselves; remove them for other programs.",
     ("parts", False): "what is tested was trained on: the corrections file leaves them out of training.",
 }
+TWICE = {"masks": "masks", "boxes": "different sets of boxes", "numbers": "numbers"}
 
 
 @dataclass(frozen=True)
 class Clash:
-    """When two copies contradict each other, in ``kind``: labels, masks or numbers; ``words`` says it of a pair."""
+    """When two copies contradict each other, in ``kind``: labels, masks, boxes, numbers; ``words`` says so."""
 
     kind: str
     words: str
@@ -217,7 +220,9 @@ def extra_copies(survey: Survey, copies: Copies, given: Sequence[str], clash: Cl
     for pair in copies.exact:
         if clash.differ(pair):
             told = f"the same image is under {survey.label(pair.first)} and {survey.label(pair.second)}"
-            found.setdefault(pair.first, told if clash.kind == "labels" else f"the same image has two {clash.kind}")
+            found.setdefault(
+                pair.first, told if clash.kind == "labels" else f"the same image has two {TWICE[clash.kind]}"
+            )
     order = {"test": 0, "val": 1, "": 2, "train": 2}
     groups = survey.unsplit.groups
     for pair in copies.near:

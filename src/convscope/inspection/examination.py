@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.asked import CLASSIFICATION
+from ..datasets.boxes import Boxes
 from ..datasets.corrections import LEAVE_OUT, RELABEL, Correction
 from ..datasets.folder import IMAGE_SIZE, hidden_name
 from ..datasets.masks import Masks
@@ -23,9 +24,10 @@ from ..datasets.unsplit import Unsplit
 from ..errors import DataError
 from ..images.file_names import is_image_name
 from ..progress import Progress
+from .box_findings import box_findings, box_rows, shown_in
 from .class_names import folder_findings, group_findings, lacking_findings, name_findings, part_findings
 from .copy_findings import Clash, Copies, class_clash, copy_findings, extra_copies, find_copies, same_group
-from .findings import Finding, in_order
+from .findings import STOPS, Finding, in_order
 from .kinds import ending_findings, file_findings, image_findings
 from .mask_findings import mask_rows, mask_use_findings, object_findings
 from .mask_survey import MaskSurvey, survey_masks
@@ -103,7 +105,10 @@ class Examination:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What each class or label has, or how numbers are spread; none where an image has one class."""
-        return mask_rows(self.masks) if self.masks is not None else target_rows(self.survey.unsplit.targets)
+        targets = self.survey.unsplit.targets
+        if isinstance(targets, Boxes):
+            return box_rows(targets)
+        return mask_rows(self.masks) if self.masks is not None else target_rows(targets)
 
     def numbers(self) -> np.ndarray:
         """A number for each image, the same for copies and within a group."""
@@ -120,8 +125,7 @@ def find_data(data: str, options: DatasetOptions) -> tuple[Unsplit, list[Finding
     except DataError as error:
         if not os.path.isdir(os.path.expanduser(data)):
             raise
-        advice = "training stops there; the rest of this report looks at the images all the same."
-        refused = [Finding("refused", "fault", str(error), 1, advice)]
+        refused = [Finding("refused", "fault", str(error), 1, STOPS)]
         unsplit = _as_it_is(data, options)
     return unsplit, refused
 
@@ -198,7 +202,7 @@ def _of_classes(found: Examination) -> Iterator[Finding]:
 
 
 def _of_targets(found: Examination) -> Iterator[Finding]:
-    """What there is to say where images have masks, labels or numbers."""
+    """What there is to say where images have masks, boxes, labels or numbers."""
     seen, masks = found.survey, found.masks
     targets = seen.unsplit.targets
     if masks is not None:
@@ -207,6 +211,9 @@ def _of_targets(found: Examination) -> Iterator[Finding]:
     yield from target_findings(seen)
     if masks is not None:
         yield from lacking_findings(seen.unsplit, found.parts, masks.names, masks.present)
+    if isinstance(targets, Boxes):
+        yield from box_findings(seen, targets)
+        yield from lacking_findings(seen.unsplit, found.parts, targets.names, shown_in(targets))
     if isinstance(targets, LabelSets):
         yield from lacking_findings(seen.unsplit, found.parts, targets.names, targets.values > 0)
     if targets is not None:

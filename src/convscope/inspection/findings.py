@@ -13,6 +13,7 @@ GRADES: dict[Grade, str] = {
     "note": "good to know; nothing has to be done",
 }
 SHOWN = 20  # names that are listed of one finding
+STOPS = "training stops there; the rest of this report looks at the images all the same."
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -49,23 +49,7 @@ def object_findings(survey: Survey, found: MaskSurvey) -> Iterator[Finding]:
     good, present = np.flatnonzero(found.good), found.present
     if not len(good):
         return
-    images = present[good].sum(0)
-    unseen = [found.names[k] for k in np.flatnonzero(images == 0)]
-    if unseen:
-        told = f"{counted(len(unseen), 'class', 'classes')} that no mask holds: {some([*map(repr, unseen)])}."
-        advice = "take them off the list of classes, or nothing is learned of them."
-        yield Finding("classes-unseen", "doubt", told, len(unseen), advice, first(unseen))
-    once = np.flatnonzero(images == 1)
-    if len(once) and len(good) > 1:
-        where = survey.names(int(good[present[good, k].argmax()]) for k in once)
-        names = [f"{found.names[k]!r} ({name})" for k, name in zip(once, where, strict=True)]
-        told = f"{counted(len(once), 'class', 'classes')} in one image only: {some(names)}."
-        advice = "it can be learned or tested, not both: add images."
-        yield Finding("class-once", "doubt", told, len(once), advice, first(names))
-    few = [found.names[k] for k in np.flatnonzero((images > 1) & (images < FEW))]
-    if few and len(good) >= FEW:
-        told = f"{counted(len(few), 'class', 'classes')} in fewer than {FEW} images: {some([*map(repr, few)])}."
-        yield Finding("few-images", "doubt", told, len(few), "add images: fifty a class are a beginning.", first(few))
+    yield from class_findings(survey, found.names, present, good, "that no mask holds")
     empty = good[~present[good, int(found.has_background) :].any(1)] if found.has_background else good[:0]
     if len(empty):
         names = survey.names(empty)
@@ -73,7 +57,36 @@ def object_findings(survey: Survey, found: MaskSurvey) -> Iterator[Finding]:
         told = f"{counted(len(empty), 'image')} ({share:.0%}) without any object: {some(names)}."
         advice = "look whether they were drawn at all." if share > EMPTY else ""
         yield Finding("no-object", "doubt" if share > EMPTY else "note", told, len(empty), advice, first(names))
-    yield from _balance(found, images)
+    yield from _balance(found, present[good].sum(0))
+
+
+def class_findings(
+    survey: Survey, names: Sequence[str], present_NK: np.ndarray, index: np.ndarray, unheld: str
+) -> Iterator[Finding]:
+    """Classes that no image at ``index`` shows, as ``unheld`` says, or one, or few."""
+    images = present_NK[index].sum(0)
+    unseen, once, few = (np.flatnonzero(w).tolist() for w in (images == 0, images == 1, (images > 1) & (images < FEW)))
+    if unseen:
+        told = f"{counted(len(unseen), 'class', 'classes')} {unheld}: {some([repr(names[k]) for k in unseen])}."
+        advice = "take them off the list of classes, or nothing is learned of them."
+        yield Finding("classes-unseen", "doubt", told, len(unseen), advice, first([names[k] for k in unseen]))
+    if once and len(index) > 1:
+        where = survey.names(int(index[present_NK[index, k].argmax()]) for k in once)
+        told_of = [f"{names[k]!r} ({name})" for k, name in zip(once, where, strict=True)]
+        told = f"{counted(len(once), 'class', 'classes')} in one image only: {some(told_of)}."
+        advice = "it can be learned or tested, not both: add images."
+        yield Finding("class-once", "doubt", told, len(once), advice, first(told_of))
+    if few and len(index) >= FEW:
+        few_names = [names[k] for k in few]
+        told = f"{counted(len(few), 'class', 'classes')} in fewer than {FEW} images: {some([*map(repr, few_names)])}."
+        yield Finding(
+            "few-images",
+            "doubt",
+            told,
+            len(few),
+            "add images: fifty a class are a beginning.",
+            first(few_names),
+        )
 
 
 def _balance(found: MaskSurvey, images_K: np.ndarray) -> Iterator[Finding]:

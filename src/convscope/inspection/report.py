@@ -20,6 +20,8 @@ from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
 from ..storage import commit_json, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
+from ..tasks.detection import TASK
+from .box_sizes import NARROWEST
 from .examination import Examination
 from .findings import GRADES, Finding, counted
 from .survey import Survey
@@ -85,6 +87,8 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
         "pairs": _pairs(found),
         "labels": _labels(found),
         "fits": _fits(found.survey),
+        "fitted": TASK.size,
+        "narrowest": NARROWEST,
     }
     targets = found.survey.unsplit.targets
     names = found.survey.unsplit.class_names if targets is None else targets.names
@@ -137,7 +141,7 @@ def _pairs(found: Examination) -> list[dict[str, Any]]:
     for pair in pairs[:SHOWN_PAIRS]:
         members = [{**_shown(found.survey, i), "label": found.survey.label(i)} for i in (pair.first, pair.second)]
         alike = "the same bytes" if pair.exact else f"alike: {pair.alike:.3f}"
-        alike += "".join(f", IoU of the masks: {value:.2f}" for value in clash.of(pair).values())
+        alike += "".join(f", IoU of the {clash.kind}: {value:.2f}" for value in clash.of(pair).values())
         rows.append({"images": members, "alike": alike, "clash": clash.differ(pair)})
     return rows
 

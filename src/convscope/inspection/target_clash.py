@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..datasets.boxes import Boxes
 from ..datasets.targets import LabelSets, Numbers
+from .box_overlap import Agreement, agreement
 from .copies import Pair
 from .copy_findings import Clash
 from .mask_survey import MaskSurvey
@@ -31,6 +33,8 @@ def target_clash(survey: Survey, masks: MaskSurvey | None) -> Clash | None:
             lambda pair: overlap(pair) < (SAME if pair.exact else ALIKE),
             lambda pair: {"iou": round(overlap(pair), 4)},
         )
+    if isinstance(targets, Boxes):
+        return _of_boxes(targets)
     if isinstance(targets, LabelSets):
         rows = targets.values
         return Clash("labels", "under two labels", lambda p: bool((rows[p.first] != rows[p.second]).any()))
@@ -39,3 +43,18 @@ def target_clash(survey: Survey, masks: MaskSurvey | None) -> Clash | None:
         least = APART * float(np.std(numbers))
         return Clash("numbers", "with two numbers", lambda p: bool(abs(numbers[p.first] - numbers[p.second]) > least))
     return None
+
+
+def _of_boxes(boxes: Boxes) -> Clash:
+    found: dict[Pair, Agreement] = {}
+
+    def of(pair: Pair) -> Agreement:
+        if pair not in found:
+            found[pair] = agreement(boxes.boxes[pair.first], boxes.boxes[pair.second], pair.exact)
+        return found[pair]
+
+    def differ(pair: Pair) -> bool:
+        here = of(pair)
+        return here.alone > 0 or here.iou < SAME if pair.exact else here.iou < ALIKE
+
+    return Clash("boxes", "with different boxes", differ, lambda pair: {"iou": round(of(pair).iou, 4)})
