@@ -87,7 +87,8 @@ def by_pycocotools(truth: dict[str, Any], answers: list[BoxAnswer]) -> np.ndarra
         }
         for answer in answers for box in answer.boxes
     ]  # fmt: skip
-    return coco_evaluator("pycocotools", truth | {"info": {}}, found).stats
+    rows = [row | {"id": row["id"] + 1} for row in truth["annotations"]]  # to the library a box 0 is no box
+    return coco_evaluator("pycocotools", truth | {"info": {}, "annotations": rows}, found).stats
 
 
 def test_answers_are_drawn_and_written_for_other_tools(made: TaskReport, data: Path, tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ class BoxAnswer:
 
 def told_counts(labels: Iterator[str] | Sequence[str]) -> str:
     """How many boxes of which class: "3 RBC, 1 WBC"."""
-    counts = Counter(labels)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no box"
+    counts = sorted(Counter(labels).items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{count} {name}" for name, count in counts) or "no box"
 
 
 def found_in(classifier: Classifier, outputs_LD: torch.Tensor, size: tuple[int, int]) -> FoundBoxes:
