@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True)
 class BoxAnswer:
-    """The boxes of an image whose score reaches the threshold, best first."""
+    """The boxes of an image whose score reaches a threshold, the classifier's unless said otherwise, best first."""
 
     path: str
     width: int
@@ -62,6 +62,10 @@ class BoxAnswer:
     def words(self) -> str:
         """The answer for people."""
         return told_counts(box.label for box in self.boxes)
+
+    def sure(self, threshold: float) -> BoxAnswer:
+        """The same with those boxes alone whose score reaches a threshold."""
+        return replace(self, boxes=tuple(box for box in self.boxes if box.score >= threshold))
 
 
 def told_counts(labels: Iterator[str] | Sequence[str]) -> str:

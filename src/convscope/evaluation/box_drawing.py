@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..canvas.boxed import boxed
 from ..canvas.figures import BLUE, GREY, ORANGE, Drawing, finished, in_style, new_figure
-from ..canvas.overlays import class_colours
 from ..canvas.sheets import image_grid
-
-if TYPE_CHECKING:
-    from .box_sheet import Compared
-
-
-def answer_and_truth(compared: Compared, classes: int) -> list[np.ndarray]:
-    """Two images: the answer over it, broken lines where that is wrong; and what is true, broken where it is missed."""
-    colours, found, truth = class_colours(classes, False), compared.found, compared.truth
-    said = boxed(compared.image, found.corners, colours[found.labels], compared.wrong)
-    return [said, boxed(compared.image, truth.corners, colours[truth.labels], compared.missed)]
+from .box_sheet import Compared, answer_and_truth
 
 
 def worst_boxes(rows: Sequence[Compared], classes: int) -> Drawing:
@@ -41,7 +30,7 @@ def by_threshold(curve: Mapping[str, Any], threshold: float) -> Drawing:
     for key, colour in (("precision", BLUE), ("recall", ORANGE)):
         known = [(t, 100 * v) for t, v in zip(curve["threshold"], curve[key], strict=True) if v is not None]
         axes.plot([t for t, _ in known], [v for _, v in known], color=colour, label=key)
-    axes.axvline(threshold, color=GREY, linewidth=1, label=f"chosen on validation images: {threshold:.2f}")
+    axes.axvline(threshold, color=GREY, linewidth=1, label=f"chosen: {threshold:.2f}")
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="score from which on a box counts", ylabel="%")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return finished(figure)

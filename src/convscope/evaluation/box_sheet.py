@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..canvas.boxed import boxed
+from ..canvas.overlays import class_colours
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
 from ..datasets.boxes import Boxes
@@ -22,13 +24,14 @@ from .box_answers import sure, told_counts
 class Compared:
     """One image as the network sees it, without its border, and its boxes there.
 
-    ``found`` are those at the threshold, ``wrong`` (n,) the false and the doubled ones, ``doubled`` these alone;
-    ``missed`` (m,) are true boxes that nothing has found.
+    ``found`` are those at the threshold, ``right`` (n,) which of them are, ``wrong`` the false and the doubled ones,
+    ``doubled`` these alone; one in a crowd is neither. ``missed`` (m,) are true boxes that nothing has found.
     """
 
     image: np.ndarray
     found: FoundBoxes
     truth: TrueBoxes
+    right: np.ndarray
     wrong: np.ndarray
     doubled: np.ndarray
     missed: np.ndarray
@@ -36,7 +39,7 @@ class Compared:
 
     def said(self) -> str:
         """How many of the answers are right, and how many are not."""
-        doubled, right = int(self.doubled.sum()), int((~self.wrong).sum())
+        doubled, right = int(self.doubled.sum()), int(self.right.sum())
         false = int(self.wrong.sum()) - doubled
         return f"{right} right, {false} false" + (f", {doubled} doubled" if doubled else "")
 
@@ -71,7 +74,8 @@ def _compared(classifier: Classifier, boxes: Boxes, i: int, outputs: torch.Tenso
     matches = matched(found, truth, len(classifier.class_names))
     kept = FoundBoxes(found.corners[matches.kept], matches.labels, matches.scores)
     wrong = matches.false | matches.doubled
-    return Compared(pixels, kept, truth, wrong, matches.doubled, matches.missed, classifier.class_names)
+    names = classifier.class_names
+    return Compared(pixels, kept, truth, matches.right, wrong, matches.doubled, matches.missed, names)
 
 
 def small(compared: Compared, side: int) -> Compared:
@@ -80,4 +84,11 @@ def small(compared: Compared, side: int) -> Compared:
     image = np.asarray(Image.fromarray(compared.image).resize((side, side), Image.Resampling.BILINEAR))
     found = FoundBoxes(compared.found.corners * scale, compared.found.labels, compared.found.scores)
     truth = TrueBoxes(compared.truth.corners * scale, compared.truth.labels, compared.truth.crowd)
-    return Compared(image, found, truth, compared.wrong, compared.doubled, compared.missed, compared.names)
+    return replace(compared, image=image, found=found, truth=truth)
+
+
+def answer_and_truth(compared: Compared, classes: int) -> list[np.ndarray]:
+    """Two images: the answer over it, broken lines where that is wrong; and what is true, broken where it is missed."""
+    colours, found, truth = class_colours(classes, False), compared.found, compared.truth
+    said = boxed(compared.image, found.corners, colours[found.labels], compared.wrong)
+    return [said, boxed(compared.image, truth.corners, colours[truth.labels], compared.missed)]

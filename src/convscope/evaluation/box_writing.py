@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..canvas.boxed import boxed
-from ..canvas.overlays import colours_of
+from ..canvas.overlays import class_colours
 from ..canvas.signed import png
 from ..images.decoding import decode
 from ..storage import commit_text, make_folder, write_derived
@@ -55,4 +55,4 @@ def drawn_boxes(rgb_HW3: np.ndarray, answer: BoxAnswer, names: Sequence[str]) ->
     corners = np.array([(box.left, box.top, box.right, box.bottom) for box in answer.boxes]).reshape(-1, 4)
     labels = np.array([names.index(box.label) for box in answer.boxes], np.int64)
     scale = rgb_HW3.shape[1] / answer.width
-    return boxed(rgb_HW3, corners * scale, colours_of(names)[0][labels])
+    return boxed(rgb_HW3, corners * scale, class_colours(len(names), False)[labels])

@@ -1,7 +1,8 @@
-"""Small images of what was answered worst, for the page: each image; of masks the answer and the truth beside it."""
+"""Small images of what was answered worst, for the page: each image; of masks and boxes the answer and the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..canvas.overlays import colours_of, overlaid
+from ..canvas.overlays import class_colours, colours_of, overlaid
 from ..canvas.sprites import fitted, sprite
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
 from ..datasets.boxes import Boxes
 from ..datasets.mask_coding import VOID
 from ..datasets.masks import Masks
+from ..datasets.polygons import has_background
 from ..datasets.targets import LabelSets
 from ..progress import Progress
 from ..storage import commit_json, write_derived
-from .box_drawing import answer_and_truth
-from .box_sheet import compared, small
+from .box_sheet import answer_and_truth, compared, small
 from .task_scoring import TaskEvaluated, worst
 
 MOST = 1024  # images that are kept
@@ -28,6 +29,7 @@ BLOCK = 128  # images one below the other in a file: a JPEG holds 65,500 rows, a
 SIDE = 96  # px of an image
 BOXES_SIDE = 192  # px of one with boxes, whose lines are to be seen
 LISTED = "worst.json"
+Words = tuple[str | None, str | None]  # what was answered, and what is true; masks have none
 CELLS = {Masks: ("image", "answer", "mask"), Boxes: ("answer", "truth")}
 CALLED = {
     "iou": "intersection over union",
@@ -48,6 +50,14 @@ def write_sheets(
     places, dataset = worst(evaluated, MOST), evaluated.dataset
     cells = next((cells for kind, cells in CELLS.items() if isinstance(dataset.targets, kind)), ("image",))
     side = BOXES_SIDE if isinstance(dataset.targets, Boxes) else SIDE
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(places), BLOCK):
+        if progress:
+            progress("drawing the worst", start, len(places))
+        block = places[start : start + BLOCK]
+        strips, words = _looked_at(classifier, evaluated, block)
+        write_derived(folder / f"worst-{start // BLOCK}.jpg", sprite(strips, side, len(cells)))
+        rows += [_row(evaluated, place, *told) for place, told in zip(block, words, strict=True)]
     listed = {
         "called": CALLED[metric],
         "of": len(evaluated.index),
@@ -55,21 +65,9 @@ def write_sheets(
         "block": BLOCK,
         "cells": cells,
         "classes": _legend(classifier) if len(cells) > 1 else [],
-        "images": _rows(classifier, evaluated, places),
+        "images": rows,
     }
     commit_json(folder / LISTED, listed)
-    for start in range(0, len(places), BLOCK):
-        if progress:
-            progress("drawing the worst", start, len(places))
-        index = evaluated.index[places[start : start + BLOCK]]
-        if isinstance(dataset.targets, Masks):
-            strips = _mask_strips(classifier, evaluated, index)
-        elif isinstance(dataset.targets, Boxes):
-            count = len(classifier.class_names)
-            strips = [answer_and_truth(small(row, side), count) for row in compared(classifier, dataset, index)]
-        else:
-            strips = [[fitted(np.asarray(dataset.images[i]), SIDE)] for i in index]
-        write_derived(folder / f"worst-{start // BLOCK}.jpg", sprite(strips, side, len(cells)))
 
 
 def said_and_true(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[tuple[str, str]]:
@@ -86,22 +84,36 @@ def _listed(names: tuple[str, ...], there: np.ndarray) -> str:
     return ", ".join(name for name, one in zip(names, there, strict=True) if one) or "none"
 
 
-def _rows(classifier: Classifier, evaluated: TaskEvaluated, places: list[int]) -> list[dict[str, Any]]:
-    drawn = isinstance(evaluated.dataset.targets, (Masks, Boxes))
-    words = [(None, None)] * len(places) if drawn else said_and_true(classifier, evaluated, places)
-    rows = []
-    for place, (answer, truth) in zip(places, words, strict=True):
-        figure, origin = abs(float(evaluated.score.each[place])), evaluated.dataset.origins(int(evaluated.index[place]))
-        rows.append({"origin": origin, "figure": figure, "answer": answer, "truth": truth})
-    return rows
+def _looked_at(
+    classifier: Classifier, evaluated: TaskEvaluated, places: list[int]
+) -> tuple[list[list[np.ndarray]], Sequence[Words]]:
+    """The small images of each of these places, and what was answered and what is true of it in words."""
+    dataset, index = evaluated.dataset, evaluated.index[places]
+    if isinstance(dataset.targets, Masks):
+        return _mask_strips(classifier, evaluated, index), [(None, None)] * len(places)
+    if isinstance(dataset.targets, Boxes):
+        rows, count = (
+            [small(row, BOXES_SIDE) for row in compared(classifier, dataset, index)],
+            len(classifier.class_names),
+        )
+        return [answer_and_truth(row, count) for row in rows], [(row.said(), row.true()) for row in rows]
+    words = said_and_true(classifier, evaluated, places)
+    return [[fitted(np.asarray(dataset.images[i]), SIDE)] for i in index], words
+
+
+def _row(evaluated: TaskEvaluated, place: int, answer: str | None, truth: str | None) -> dict[str, Any]:
+    figure, origin = abs(float(evaluated.score.each[place])), evaluated.dataset.origins(int(evaluated.index[place]))
+    return {"origin": origin, "figure": figure, "answer": answer, "truth": truth}
 
 
 def _legend(classifier: Classifier) -> list[dict[str, Any]]:
-    """The classes that are drawn, with their colours."""
-    names, (colours, background) = classifier.class_names, colours_of(classifier.class_names)
-    return [
-        {"name": n, "colour": c.tolist()} for n, c in list(zip(names, colours, strict=True))[1 if background else 0 :]
+    """The classes that are drawn, with their colours: of boxes each has one, a background too."""
+    names = classifier.class_names
+    background = has_background(names) and classifier.task != "detection"
+    rows = [
+        {"name": n, "colour": c.tolist()} for n, c in zip(names, class_colours(len(names), background), strict=True)
     ]
+    return rows[1 if background else 0 :]
 
 
 def _mask_strips(classifier: Classifier, evaluated: TaskEvaluated, index: np.ndarray) -> list[list[np.ndarray]]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..canvas.overlays import colours_of
+from ..canvas.overlays import class_colours, colours_of
 from ..canvas.signed import png
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import Unreadable
 from ..errors import ImageError
-from ..evaluation.box_answers import BoxAnswer
+from ..evaluation.box_answers import BoxAnswer, coco_json, yolo_text
 from ..evaluation.task_answers import Labels, Mask, Number, answer_fitted
 from ..images.placing import place_of, resized_mask
+from ..tasks.detection import LEAST
 from .run_data import uri
 
 SHOWN = 640  # pixels a side of an image with its mask, at most
@@ -24,7 +26,7 @@ NAME = "the image"
 
 def answer_of_task(classifier: Classifier, pixels_SS3: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
     """The answer to a fitted image that was of ``size`` (width, height). ImageError where there is none."""
-    found = answer_fitted(classifier, NAME, pixels_SS3, size)
+    found = answer_fitted(_asked(classifier), NAME, pixels_SS3, size)
     if isinstance(found, Unreadable):
         raise ImageError(NAME, found.error)
     shown = {"task": classifier.task, "answer": found.to_json(), "image": uri(png(pixels_SS3))}
@@ -35,6 +37,13 @@ def answer_of_task(classifier: Classifier, pixels_SS3: np.ndarray, size: tuple[i
     if isinstance(found, Number):
         return shown | _of_number(classifier, found)
     return shown | _of_labels(classifier, found)
+
+
+def _asked(classifier: Classifier) -> Classifier:
+    """The classifier as it is asked: of boxes for all that it finds, so that those below its threshold are shown."""
+    if classifier.task != "detection":
+        return classifier
+    return replace(classifier, settings={**classifier.settings, "threshold": LEAST})
 
 
 def _of_mask(classifier: Classifier, pixels_SS3: np.ndarray, found: Mask) -> dict[str, Any]:
@@ -60,20 +69,24 @@ def _of_mask(classifier: Classifier, pixels_SS3: np.ndarray, found: Mask) -> dic
 
 
 def _of_boxes(classifier: Classifier, pixels_SS3: np.ndarray, found: BoxAnswer) -> dict[str, Any]:
-    """The boxes, in parts of the image's width and height too, and how many there are of each class."""
+    """All boxes that were found; of those that reach the classifier's threshold what is told, and their files."""
+    names, threshold = classifier.class_names, classifier.settings["threshold"]
+    told = found.sure(threshold)
     seen = pixels_SS3[place_of(classifier.preprocess, (found.width, found.height)).window]
-    colours = dict(zip(classifier.class_names, colours_of(classifier.class_names)[0].tolist(), strict=False))
-    rows = [{**box.to_json(), "colour": colours[box.label]} for box in found.boxes]
-    counts = Counter(box.label for box in found.boxes)
-    told = [{"name": name, "count": count, "colour": colours[name]} for name, count in counts.most_common()]
+    colours = dict(zip(names, class_colours(len(names), False).tolist(), strict=True))
+    counts = Counter(box.label for box in told.boxes)
     return {
-        "told": found.words(),
-        "meant": f"Boxes are shown from a score of {classifier.settings['threshold']:.2f} on, as validation chose it.",
+        "answer": told.to_json(),
+        "told": told.words(),
+        "meant": f"Boxes are shown from a score of {threshold:.2f} on, as validation chose it.",
         "image": uri(png(np.ascontiguousarray(seen))),
         "width": found.width,
         "height": found.height,
-        "boxes": rows,
-        "counts": told,
+        "threshold": threshold,
+        "boxes": [{**box.to_json(), "colour": colours[box.label]} for box in found.boxes],
+        "counts": [{"name": name, "count": counts[name], "colour": colours[name]} for name in names],
+        "yolo": yolo_text(told, names),
+        "coco": coco_json([told], names),
     }
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from ..canvas.pages import visible_value
 from ..storage import to_json
+from ..transfer_learning.task_report import CALLED
 from ..version import __version__
 
 HERE = Path(__file__).parent
@@ -76,6 +77,7 @@ def _environment() -> Any:
         "figures": figures,
         "moment": moment,
         "json": _json,
+        "called": CALLED.__getitem__,
     }
     return made
 

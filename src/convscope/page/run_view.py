@@ -43,6 +43,7 @@ TITLES = {
     "calibration": "How often it is right, by how sure it is",
     "calibrated": "The same once the temperature is fitted",
     "classes": "A figure of each class, with its interval",
+    "thresholds": "Precision and recall by the score from which on a box counts",
     "numbers": "What was answered against what is true",
     "worst": "The images that were answered worst",
 }

@@ -1,4 +1,4 @@
-"""The images that a network of masks, labels or numbers answered worst, out of the sheets that an evaluation keeps."""
+"""The images that a network of another task than classes answered worst, out of the sheets that an evaluation keeps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sheets(Schema):
     of: int
     side: Annotated[int, Field(ge=1, le=512)]
     block: Annotated[int, Field(ge=1)]
-    cells: list[Literal["image", "answer", "mask"]]
+    cells: list[Literal["image", "answer", "mask", "truth"]]
     classes: list[Coloured]
     images: list[Seen]
 
