@@ -93,7 +93,7 @@ def batches(dataset: Dataset, epoch: int, crops: bool) -> Any:
         for i in chosen.tolist():
             pixels = torch.from_numpy(np.asarray(dataset.images[i]).copy()).permute(2, 0, 1)
             corners = torch.from_numpy(boxes.fitted(i, dataset.preprocess)).float()
-            of_image = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=pixels.shape[1:])
+            of_image = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(SIZE, SIZE))
             row = {"boxes": of_image, "labels": torch.from_numpy(boxes.boxes[i].labels) + 1}
             image, row = change(tv_tensors.Image(pixels), row)
             images.append(image.as_subclass(torch.Tensor).float() / 255)
@@ -133,7 +133,7 @@ def peer(dataset: Dataset, epochs: int, crops: bool, validated: bool) -> dict[st
         for images, told in batches(dataset, epoch, crops):
             losses = network(images, told)
             optimizer.zero_grad()
-            sum(losses.values()).backward()
+            torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimizer.step()
             plan.step()

@@ -1,7 +1,8 @@
-"""A folder of discs before noise with what may be asked of them: masks, and tables of labels and of numbers."""
+"""A folder of discs before noise with what may be asked of them: masks, boxes, and tables of labels and of numbers."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ from PIL import Image, ImageDraw
 
 
 def discs(root: Path, count: int = 60) -> Path:
-    """``images`` and ``masks``, ``tags.csv`` of several labels, ``sizes.csv`` of numbers; returns the folder."""
+    """``images`` and ``masks``, ``tags.csv`` of several labels, ``sizes.csv`` of numbers, ``boxes.json`` as of COCO.
+
+    Returns the folder.
+    """
     random = np.random.default_rng(0)
-    tags, sizes = ["path,label"], ["path,radius"]
+    tags, sizes, boxes = ["path,label"], ["path,radius"], []
     for kind in ("images", "masks"):
         (root / kind).mkdir(parents=True)
     for k in range(count):
@@ -25,6 +29,13 @@ def discs(root: Path, count: int = 60) -> Path:
         said = [name for name, true in (("red", colour[0] > 130), ("large", radius > 13), ("left", x < 45)) if true]
         tags.append(f"images/{k}.png,{'|'.join(said)}")
         sizes.append(f"images/{k}.png,{radius + 0.5}")
+        side = 2 * radius + 1
+        box = {"bbox": [x - radius, y - radius, side, side], "area": side**2, "iscrowd": 0}
+        boxes.append({"id": k + 1, "image_id": k, "category_id": int(radius > 13), **box})
     (root / "tags.csv").write_text("\n".join(tags) + "\n", encoding="utf-8")
     (root / "sizes.csv").write_text("\n".join(sizes) + "\n", encoding="utf-8")
+    images = [{"id": k, "file_name": f"images/{k}.png", "width": 96, "height": 80} for k in range(count)]
+    kinds = [{"id": 0, "name": "small"}, {"id": 1, "name": "large"}]
+    told = {"images": images, "annotations": boxes, "categories": kinds}
+    (root / "boxes.json").write_text(json.dumps(told), encoding="utf-8")
     return root

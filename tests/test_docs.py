@@ -142,15 +142,16 @@ def misfits(value: dict[str, Any], heading: str) -> list[str]:
 
 
 def asked(data: Path, runs: str) -> dict[str, list[Any]]:
-    """What is printed of small transfers to masks, labels and numbers, and of what these answer."""
+    """What is printed of small transfers to masks, boxes, labels and numbers, and of what these answer."""
     made, rungs, looks, answers = [], [], [], {}
-    for name in ("", "tags.csv", "sizes.csv"):
+    for name in ("", "tags.csv", "sizes.csv", "boxes.json"):
         words = [
             str(data / name),
             *"--quick --engine torch --image-size 64 --name".split(),
             f"of-{name}",
             "--runs",
             runs,
+            *(["--task", "detection"] if name == "boxes.json" else []),
         ]
         (*some, last) = answer("transfer", *words)
         (look,) = answer("evaluate", last["run"])
@@ -165,6 +166,10 @@ def asked(data: Path, runs: str) -> dict[str, list[Any]]:
         "A task": [{k: v for k, v in one.items() if k == "n" or k not in tests[one["task"]]} for one in looks],
         "Figures of masks": [tests["segmentation"]],
         "A class of masks": tests["segmentation"]["classes"],
+        "Figures of boxes": [tests["detection"]],
+        "A class of boxes": tests["detection"]["classes"],
+        "An answer of boxes": [answers["detection"]],
+        "A box": answers["detection"]["boxes"],
         "Figures of labels": [tests["multi_label"]],
         "A label": tests["multi_label"]["labels"],
         "Figures of numbers": [tests["regression"]],
@@ -390,6 +395,7 @@ EXAMPLES = [
     ),
     pytest.param("04_transfer.py", ["twice the images", "test: 0.9", "near: ", "features: (600, 1280)"], marks=SLOW),
     pytest.param("05_segment.py", ["intersection over union", "test: IoU 0.", "mask: (80, 96) background"], marks=SLOW),
+    pytest.param("06_detect.py", ["average precision (AP50)", "twice the images", "boxes: "], marks=SLOW),
 ]
 
 

@@ -34,6 +34,8 @@ PUBLIC = [
     "SimilarReport",
     "StudyReport",
     "Labels",
+    "Box",
+    "BoxAnswer",
     "Mask",
     "Number",
     "TaskEvaluationReport",

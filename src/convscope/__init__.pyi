@@ -13,6 +13,8 @@ from .diagnosis.report import DiagnoseReport as DiagnoseReport
 from .errors import ConvscopeError as ConvscopeError
 from .evaluation.adopt_command import AdoptReport as AdoptReport
 from .evaluation.adopt_command import adopt as adopt
+from .evaluation.box_answers import Box as Box
+from .evaluation.box_answers import BoxAnswer as BoxAnswer
 from .evaluation.command import evaluate as evaluate
 from .evaluation.command import predict as predict
 from .evaluation.command import save_example as save_example

@@ -67,7 +67,7 @@ def load_boxed(
 
 
 def read_boxed(
-    root: Path, found: FoundBoxes, source: Source | None = None, skip: bool = False, progress: Progress | None = None
+    root: Path, found: BoxFolder, source: Source | None = None, skip: bool = False, progress: Progress | None = None
 ) -> ReadBoxes:
     """The same, with what was left out by kind and by name in place of these notes. DataError as `load_boxed`."""
     told = found.read()

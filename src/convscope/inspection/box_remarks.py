@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.box_folders import FoundBoxes
+from ..datasets.box_folders import BoxFolder
 from ..datasets.box_loading import ReadBoxes, read_boxed
 from ..datasets.boxes import Boxes
 from ..datasets.folder import IMAGE_SIZE
@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Grade, str]] = {
 }
 
 
-def read_boxes(root: Path, found: FoundBoxes, options: DatasetOptions) -> tuple[Unsplit, tuple[Finding, ...]]:
+def read_boxes(root: Path, found: BoxFolder, options: DatasetOptions) -> tuple[Unsplit, tuple[Finding, ...]]:
     """The images with their boxes and what is to be said of the reading; without boxes where training would refuse."""
     try:
         read = read_boxed(root, found, options.source(), skip=True, progress=options.progress)
