@@ -29,7 +29,7 @@ test-all: $(READY) ## all the tests
 	$(BIN)/python -m pytest $(WORKERS) --durations=10 -m "" $(ARGS)
 
 test-browser: $(READY) ## the page in Chromium, where that is installed
-	$(BIN)/python -m pytest -n 0 -m browser --durations=5 $(ARGS) tests/test_page_in_browser.py || test $$? -eq 5
+	$(BIN)/python -m pytest -n 0 -m browser --durations=5 $(ARGS) tests/test_page_in_browser.py tests/test_boxes_in_browser.py || test $$? -eq 5
 
 # Old releases beside the newest of their own dependencies warn, so a warning is no error here. Gigabytes: not for CI.
 FLOORS := .venv-floors

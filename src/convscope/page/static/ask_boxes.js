@@ -35,7 +35,7 @@
     parts = found.boxes.map((box) => ({ box, frame: frameOf(box), button: buttonOf(box) }));
     const whole = { href: found.image, width: found.width, height: found.height, preserveAspectRatio: "none" };
     const area = ({ box }) => (box.right - box.left) * (box.bottom - box.top);
-    drawing.replaceChildren(made("image", whole), ...parts.toSorted((a, b) => area(b) - area(a)).map((part) => part.frame)); // small ones above
+    drawing.replaceChildren(made("image", whole), ...[...parts].sort((a, b) => area(b) - area(a)).map((part) => part.frame)); // small ones above
     answers.replaceChildren(...parts.map(({ button }) => { const row = document.createElement("li"); row.append(button); return row; }));
     const named = new Set(found.boxes.map((box) => box.label));
     kinds.replaceChildren(...found.counts.filter(({ name: kind }) => named.has(kind)).map(kindRow));
