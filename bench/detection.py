@@ -47,6 +47,7 @@ from convscope.transfer_learning.task_report import TaskReport
 
 SIZE, BATCH, RATE = 320, 8, 1e-3  # px of SSDLite
 PATIENCE, LOOK, MOST_EPOCHS = 3, 5, 200  # looks without a gain; epochs from one look to the next; epochs at most
+IN_SQUARE: dict[str, Any] = {"format": "XYXY", "canvas_size": (SIZE, SIZE)}
 EXTRA = (512, 256, 256, 128)  # channels of the maps behind the backbone's, as torchvision has them
 
 
@@ -93,7 +94,7 @@ def batches(dataset: Dataset, epoch: int, crops: bool) -> Any:
         for i in chosen.tolist():
             pixels = torch.from_numpy(np.asarray(dataset.images[i]).copy()).permute(2, 0, 1)
             corners = torch.from_numpy(boxes.fitted(i, dataset.preprocess)).float()
-            of_image = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(SIZE, SIZE))
+            of_image = tv_tensors.BoundingBoxes(corners, **IN_SQUARE)
             row = {"boxes": of_image, "labels": torch.from_numpy(boxes.boxes[i].labels) + 1}
             image, row = change(tv_tensors.Image(pixels), row)
             images.append(image.as_subclass(torch.Tensor).float() / 255)
