@@ -697,6 +697,8 @@ NO_ADVICE: dict[str, list[str]] = {
     ],
     "exporting/predict_onnx.py": [
         "{} cannot be opened: it is no model that convscope exported, or it was altered.",
+        "look for boxes in large images by overlapping parts",
+        "--tile is for boxes, and {} finds none",
     ],
     "feature_store/extraction.py": [
         "features: {} images, all recorded before, read in {} s",

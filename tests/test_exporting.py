@@ -35,6 +35,7 @@ from convscope.exporting.formats import EXPORTS, SCRIPT, export_classifier, to_o
 from convscope.images.preprocess import Preprocess
 from convscope.models.architecture import Architecture
 from convscope.models.heads import put_head
+from exported_script import run_script
 from lively import lively
 
 runtime = pytest.importorskip("onnxruntime")
@@ -153,24 +154,6 @@ def test_the_script_makes_the_same_sealed_images():
     assert len({p.tobytes() for p in seal_images(16)}) == 16
 
 
-def run_script(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as a user does, and fail if it imported what it must not need."""
-    script = folder / "net.predict.py"
-    code = (
-        "import runpy, sys; sys.argv = sys.argv[1:]\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally: assert not {'torch', 'convscope', 'torchvision', 'timm'} & set(sys.modules)"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code, str(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        errors="replace",
-        env=os.environ | environment,
-    )
-
-
 def write_images(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8)).resize((500, 400))
@@ -236,6 +219,9 @@ def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_pa
     answer = run_script(exported, str(deep))
     assert (answer.returncode, answer.stdout) == (65, said)
     assert run_script(exported, "--top", "0", str(good)).returncode == 2
+    tiled = run_script(exported, "--tile", str(good))
+    assert tiled.returncode == 2
+    assert tiled.stderr.endswith("error: --tile is for boxes, and net.onnx finds none\n")
     assert run_script(exported, "--check").stdout == "net.onnx answers the sealed images as when it was exported.\n"
 
 
@@ -466,7 +452,7 @@ def test_the_logits_of_every_flower_are_the_same_without_torch(shared_data: Path
         "import runpy, sys; folder, *files = sys.argv[1:]\n"
         "script = runpy.run_path(folder + '/net.predict.py', run_name='script')\n"
         "session, about = script['open_model'](script['Path'](folder + '/net.onnx'))\n"
-        "rows = [session.run(None, {'images': script['read'](f, about['preprocess'])[None]})[0][0] for f in files]\n"
+        "rows = [session.run(None, {'images': script['read'](f, about['preprocess'])[0][None]})[0][0] for f in files]\n"
         "script['np'].save(folder + '/logits.npy', rows)\n"
         "assert not {'torch', 'convscope', 'torchvision', 'timm'} & set(sys.modules)"
     )

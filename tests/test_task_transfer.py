@@ -23,7 +23,8 @@ from convscope.classifying.classifier import Classifier
 from convscope.classifying.intervals import Interval
 from convscope.datasets.named_before import remember
 from convscope.errors import ConvscopeError, DataError, UsageError
-from convscope.evaluation.task_answers import OVERLAP, _starts, task_csv
+from convscope.evaluation.task_answers import task_csv
+from convscope.evaluation.tiles import OVERLAP, _starts
 from convscope.images.preprocess import Preprocess
 from convscope.models.architecture import Architecture
 from convscope.tasks.registry import TASKS as REGISTERED

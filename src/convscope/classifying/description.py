@@ -33,9 +33,9 @@ class DescribedData(Schema):
 
 
 class DescribedSeal(Schema):
-    """The parity seal's logits."""
+    """The parity seal's logits; of boxes their scores and corners by place."""
 
-    logits: list[list[float]] | list[list[list[list[float]]]]
+    logits: list[list[float]] | list[list[list[float]]] | list[list[list[list[float]]]]
 
 
 class DescribedOrigin(Schema):

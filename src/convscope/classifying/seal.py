@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import DamagedFile
+from ..models.box_network import scored_boxes
 from .classifier import Classifier
 from .prediction import logits
 
 SEALED = 16  # generated images whose logits are kept
 PLACES = 16  # of the rows and columns of a mask that are sealed
+BOXES = 64  # of the places that each tell a box
 TOLERANCE = 1e-4  # of the largest logit, or of 1
 
 
@@ -26,13 +28,22 @@ def seal_images(size: int) -> np.ndarray:
 
 
 def sealed_logits(classifier: Classifier) -> np.ndarray:
-    """The logits of the generated images; of one for each pixel those of PLACES x PLACES of them."""
-    images = seal_images(classifier.preprocess.size)
-    return sealed_part(logits(classifier.network, images, classifier.preprocess).double().numpy())
+    """What is sealed of the logits of the generated images; of boxes, of their scores and corners."""
+    size = classifier.preprocess.size
+    outputs = logits(classifier.network, seal_images(size), classifier.preprocess)
+    told = scored_boxes(outputs) if classifier.task == "detection" else outputs
+    return sealed_part(told.double().numpy(), size)
 
 
-def sealed_part(outputs: np.ndarray) -> np.ndarray:
-    """What of outputs is sealed: all, or of maps (N, K, S, S) PLACES of their rows and columns."""
+def sealed_part(outputs: np.ndarray, size: int) -> np.ndarray:
+    """What of outputs is sealed: all, or of maps (N, K, S, S) PLACES of their rows and columns.
+
+    Of boxes (N, L, K + 4) BOXES places, or up to twice as many. Their corners are divided by the ``size`` of the
+    network's square, so that one tolerance is right for them and for scores.
+    """
+    if outputs.ndim == 3:
+        step = max(1, outputs.shape[1] // BOXES)
+        return outputs[:, step // 2 :: step] / np.array([1.0] * (outputs.shape[2] - 4) + [size] * 4)
     if outputs.ndim != 4:
         return outputs
     step = max(1, outputs.shape[-1] // PLACES)

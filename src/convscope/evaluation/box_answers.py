@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.ops import box_iou
 
 from ..classifying.classifier import Classifier
 from ..datasets.boxes import back
@@ -135,19 +134,22 @@ def _look(
 
 
 def _merged(rows_N6: np.ndarray, look_N: np.ndarray, cut_N: np.ndarray) -> np.ndarray:
-    """The rows that no earlier row is one box with."""
-    corners = torch.from_numpy(rows_N6[:, :4])
-    overlap = box_iou(corners, corners).numpy()
-    areas = (corners[:, 2:] - corners[:, :2]).prod(1).numpy()
-    total = areas[:, None] + areas
-    within = overlap / (1 + overlap) * total / np.minimum(areas[:, None], areas).clip(min=1e-9)
-    same = rows_N6[:, None, 4] == rows_N6[:, 4]
-    part = cut_N[:, None] & (look_N[:, None] != look_N) & (within > OVERLAP)
-    one = same & ((overlap > OVERLAP) | part)
+    """The rows that no earlier row that stays is one box with; a row at a time, for tiles may have found thousands."""
+    low, high, label = rows_N6[:, :2], rows_N6[:, 2:4], rows_N6[:, 4]
+    areas = (high - low).prod(1)
     kept: list[int] = []
-    for n in range(len(rows_N6)):
-        if not one[n, kept].any():
-            kept.append(n)
+    left = np.arange(len(rows_N6))
+    while len(left):
+        first, left = int(left[0]), left[1:]
+        kept.append(first)
+        sides = np.minimum(high[first], high[left]) - np.maximum(low[first], low[left])
+        both = sides.clip(0).prod(1)
+        overlap = both / (areas[first] + areas[left] - both)
+        within = both / np.minimum(areas[first], areas[left])
+        same = label[left] == label[first]
+        part = cut_N[left] & (look_N[left] != look_N[first]) & (within > OVERLAP)
+        one = same & ((overlap > OVERLAP) | part)
+        left = left[~one]
     return rows_N6[kept]
 
 

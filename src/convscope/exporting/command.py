@@ -34,13 +34,14 @@ class ExportReport(Noted):
 def export(run: str | Classifier, options: ExportOptions) -> ExportReport:
     """Write a RUN as ``onnx`` with a plain script beside it, or as ``safetensors``; by default into its ``export``.
 
-    The file is only written when it answers 16 generated images as the network does.
+    The file is only written when it answers 16 generated images as the network does. Of a network that finds boxes the
+    ``onnx`` file gives a box and scores for each place, and the script drops those that overlap.
     """
     classifier, found = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
     exported = export_classifier(classifier, options.output or home / "export", home.name, options.format)
     licence = classifier.provenance.get("licence")
-    bound = licence_note(home.name, licence) if licence else None
+    notes = [licence_note(home.name, licence) if licence else None, _of_boxes(classifier, options.format)]
     summary = {
         "run": run if isinstance(run, str) else home.name,
         "format": options.format,
@@ -50,6 +51,15 @@ def export(run: str | Classifier, options: ExportOptions) -> ExportReport:
         "tolerance": exported.tolerance,
         "classes": len(classifier.class_names),
         "image_size": classifier.preprocess.size,
-        "notes": [bound] if bound else [],
+        "notes": [note for note in notes if note],
     }
     return ExportReport(exported, summary)
+
+
+def _of_boxes(classifier: Classifier, format: str) -> str | None:
+    if classifier.task != "detection" or format != "onnx":
+        return None
+    return (
+        "the ONNX file gives the scores and the box of each place; the script beside it drops those that overlap or "
+        "stay below the threshold."
+    )

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.seal import allowed_difference, check_seal, seal_images, sealed_logits, sealed_part
 from ..errors import ConvscopeError, UnknownName, UsageError
+from ..models.box_network import scored_boxes
 from ..models.taps import evaluating
 from ..models.user_network import is_own
 from ..storage import FORMAT, commit_bytes, commit_text, sha256, sweep_temporaries, to_json
@@ -78,9 +79,10 @@ def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
     wanted = sealed_logits(classifier)
     with onnx_refusals():
         whole = _Whole(classifier)
-    model = to_onnx(whole, classifier.preprocess.size, pixels=True)
+    size = classifier.preprocess.size
+    model = to_onnx(whole, size, "boxes" if whole.boxes else "logits", pixels=True)
     data = _with_description(model, _description(classifier, wanted))
-    difference = float(np.abs(sealed_part(_run(data, seal_images(classifier.preprocess.size))) - wanted).max())
+    difference = float(np.abs(sealed_part(_run(data, seal_images(size)), size) - wanted).max())
     if not difference <= allowed_difference(wanted):
         raise ConvscopeError(
             f"{name} is not written: as ONNX its logits differ by {difference:.2g}, "
@@ -97,15 +99,17 @@ EXPORTS: dict[str, Callable[[Classifier, Path, str], Exported]] = {"onnx": _onnx
 
 
 class _Whole(nn.Module):
-    """A network with its normalisation before it: uint8 (B, S, S, 3) to logits."""
+    """A network with its normalisation before it: uint8 (B, S, S, 3) to logits, or to ``scored_boxes``."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = deepcopy(classifier.network).cpu().eval().requires_grad_(False)
         self.preprocess = classifier.preprocess
+        self.boxes = classifier.task == "detection"
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.preprocess.normalise(images.permute(0, 3, 1, 2)))
+        outputs = self.network(self.preprocess.normalise(images.permute(0, 3, 1, 2)))
+        return scored_boxes(outputs) if self.boxes else outputs
 
 
 def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:

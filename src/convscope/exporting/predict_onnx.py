@@ -1,6 +1,7 @@
 """Predict with the ONNX file beside this script. It needs NumPy, Pillow and onnxruntime, and nothing else.
 
     python NAME.predict.py IMAGE...       the answer to each image; a mask is written beside it as IMAGE.mask.png
+    python NAME.predict.py --tile IMAGE...  boxes of large images: seen whole, and by overlapping parts in full size
     python NAME.predict.py --check          only compare the sealed images
 
 The file holds class names, preprocessing and the logits of 16 generated images, which are compared at every start.
@@ -16,25 +17,26 @@ import json
 import re
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 HERE = Path(__file__)
 MODEL = HERE.with_name(HERE.name.removesuffix(".predict.py") + ".onnx")
 BACKGROUND, BORDER = (255, 255, 255), (128, 128, 128)  # behind transparent pixels; around a padded image
 UNSEALED = "0" * 64  # stands where the hash of the file stands, while the hash is taken
-BITS, COLOURS = 258, 262  # tags of a TIFF
-ORIENTATION = 0x0112  # of EXIF
+ORIENTATION, BITS, COLOURS = 0x0112, 258, 262  # tags of EXIF, and of a TIFF
+LEAST, CANDIDATES, MOST = 0.05, 1000, 300  # score below which nothing is a box; boxes that are compared, and kept
+OVERLAP = 0.6  # intersection over union beyond which the worse of two boxes of one class is dropped
+SEAM, LAP = 2.0, 0.25  # px from a tile's border within which it cuts a box; part of a tile that the next one sees too
+EDGES = ("left", "top", "right", "bottom")
 HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
+def open_model(path: Path) -> tuple[Any, dict]:
     """The session and its description; ends the program where either is not what was exported."""
     data = read_whole(path)
     try:
@@ -46,9 +48,11 @@ def open_model(path: Path) -> tuple[onnxruntime.InferenceSession, dict]:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         about = json.loads(session.get_modelmeta().custom_metadata_map["convscope"])
-        found = sealed_part(np.asarray(session.run(None, {"images": seal_images(about["preprocess"]["size"])})[0]))
+        size = about["preprocess"]["size"]
+        found = sealed_part(np.asarray(session.run(None, {"images": seal_images(size)})[0]), size)
         difference = np.abs(found - np.array(about["seal"]["logits"])).max()
-        same = difference <= about["seal"]["tolerance"] and len(about["classes"]) == found.shape[1]
+        told = found.shape[2] - 4 if found.ndim == 3 else found.shape[1]
+        same = difference <= about["seal"]["tolerance"] and len(about["classes"]) == told
     except Exception as error:  # onnxruntime has errors of many kinds
         sys.exit(f"{path.name} cannot be opened: {one_line(error)}")
     if not same:
@@ -92,46 +96,63 @@ def seal_images(size: int) -> np.ndarray:
     return np.stack(images).astype(np.uint8)
 
 
-def sealed_part(outputs: np.ndarray) -> np.ndarray:
-    """What of outputs is sealed: all, or of maps (N, K, S, S) 16 of their rows and columns."""
+def sealed_part(outputs: np.ndarray, size: int) -> np.ndarray:
+    """What of outputs is sealed: all, of maps (N, K, S, S) 16 rows and columns, of boxes (N, L, K + 4) 64 or more."""
+    if outputs.ndim == 3:
+        step = max(1, outputs.shape[1] // 64)
+        sides = np.array([1.0] * (outputs.shape[2] - 4) + [size] * 4)
+        return outputs[:, step // 2 :: step] / sides  # corners as parts of the network's square
     if outputs.ndim != 4:
         return outputs
     step = max(1, outputs.shape[-1] // 16)
     return outputs[:, :, step // 2 :: step, step // 2 :: step]
 
 
-def read(path: str, preprocess: dict) -> tuple[np.ndarray, tuple[int, int]]:
-    """An image as the network takes it, uint8 (size, size, 3), upright and fitted; and its own width and height."""
-    size, centre = preprocess["size"], preprocess["centre"]
+def opened(path: str, least: int | None = None, stretch: bool = False) -> tuple[Image.Image, tuple[int, int]]:
+    """An upright image in RGB, and its own width and height; a JPEG may come smaller, its sides ``least`` or more."""
     with Image.open(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) >= 5
         whole = image.size[::-1] if turned else image.size
-        least = 2 * int(np.ceil(size / centre))
-        image.draft(None, (least, least))  # a large JPEG is decoded smaller, which is faster
+        if least:
+            image.draft(None, (least, least))  # which is faster
         tags = getattr(image, "tag_v2", {})  # of a TIFF
         image = ImageOps.exif_transpose(image)
         if image.mode[0] in "IF":  # grey of more than 8 bits
-            image = Image.fromarray(eight_bits(np.asarray(image), tags, preprocess["stretch"]))
+            image = Image.fromarray(eight_bits(np.asarray(image), tags, stretch))
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.new("RGB", image.size, BACKGROUND)
             image.paste(layer, mask=layer.getchannel("A"))
-        image = image.convert("RGB")
+        return image.convert("RGB"), whole
+
+
+def read(path: str, preprocess: dict) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image as the network takes it, uint8 (size, size, 3), upright and fitted; and its own width and height."""
+    image, whole = opened(path, 2 * int(np.ceil(preprocess["size"] / preprocess["centre"])), preprocess["stretch"])
+    return seen(image, preprocess), whole
+
+
+def seen(image: Image.Image, preprocess: dict) -> np.ndarray:
+    """An image in RGB as the network takes it: its middle (crop), the whole with a border (pad), or squashed."""
+    size, fit, how = preprocess["size"], preprocess["fit"], HOW[preprocess["interpolation"]]
     if preprocess["stretch"]:
         image = Image.fromarray(stretched(np.asarray(image)))
-    if centre < 1:
-        side = max(1, round(centre * min(image.size)))
+    if fit == "crop":
+        side = max(1, round(preprocess["centre"] * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    return np.asarray(fitted(image, size, preprocess["fit"], HOW[preprocess["interpolation"]])), whole
+        if preprocess["centre"] < 1:
+            image, left, top = image.crop((left, top, left + side, top + side)), 0, 0
+        return np.asarray(image.resize((size, size), how, box=(left, top, left + side, top + side)))
+    left, top, width, height = place_of(image.size, size, fit)
+    canvas = Image.new("RGB", (size, size), BORDER)
+    canvas.paste(image.resize((width, height), how), (left, top))
+    return np.asarray(canvas)
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
     """The darkest value as 0 and the brightest as 255; one value alone as it is, in 8 bits."""
-    low, high = int(values.min()), int(values.max())
-    if low == high:
-        return values
-    return np.rint((values.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)
+    low, span = int(values.min()), int(values.max()) - int(values.min())
+    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8) if span else values
 
 
 def eight_bits(values: np.ndarray, tags, stretch: bool) -> np.ndarray:
@@ -139,74 +160,50 @@ def eight_bits(values: np.ndarray, tags, stretch: bool) -> np.ndarray:
     white = 4095 if tags.get(BITS) == (12,) else 65535
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > white:
         raise ValueError("its grey pixels are neither of 8 nor of 16 bits")
+    grey = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
     if stretch and values.min() < values.max():
         grey = stretched(values)
-    else:
-        grey = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
     return 255 - grey if tags.get(COLOURS) == 0 else grey  # 0: white is zero
 
 
-def fitted(image: Image.Image, size: int, fit: str, how: Image.Resampling) -> Image.Image:
-    """An image as a square of ``size`` pixels: its middle (crop), the whole with a border (pad), or squashed."""
-    if image.size == (size, size):
-        return image
-    if fit == "squash":
-        return image.resize((size, size), how)
-    if fit == "crop":
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        return image.resize((size, size), how, box=(left, top, left + side, top + side))
-    longest = max(image.size)
-    width, height = (max(1, (2 * side * size + longest) // (2 * longest)) for side in image.size)
-    canvas = Image.new("RGB", (size, size), BORDER)
-    canvas.paste(image.resize((width, height), how), ((size - width) // 2, (size - height) // 2))
-    return canvas
+def place_of(whole: tuple[int, int], size: int, fit: str) -> tuple[int, int, int, int]:
+    """Where an image lies in its square, padded or squashed: left, top, width and height."""
+    if fit != "pad":
+        return 0, 0, size, size
+    longest = max(whole)
+    width, height = (max(1, (2 * side * size + longest) // (2 * longest)) for side in whole)
+    return (size - width) // 2, (size - height) // 2, width, height
 
 
-def answer(session: onnxruntime.InferenceSession, about: dict, path: str, top: int) -> dict:
+def answer(session: Any, about: dict, path: str, top: int, tile: bool = False) -> dict:
     """The answer to an image, as its task has it, or why it cannot be read."""
+    task, names, settings = about.get("task"), about["classes"], about.get("settings", {})
     try:
+        if task == "detection":
+            return boxes(session, about, path, tile)
         pixels, whole = read(path, about["preprocess"])
     except Exception as error:  # decoders raise whatever comes to them
         return {"path": path, "error": one_line(error)}
     logits = np.asarray(session.run(None, {"images": pixels[None]})[0])[0].astype(np.float64)
-    task = about.get("task", "classification")
-    if task == "regression":
-        return number(path, float(logits[0]), about["settings"].get("half_width"))
-    if task == "multi_label":
-        return labels(path, 1 / (1 + np.exp(-logits)), about)
     if task == "segmentation":
         return mask(path, logits, about, whole)
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    return {"path": path, "top": [{"label": about["classes"][i], "probability": probabilities[i]} for i in best]}
-
-
-def number(path: str, value: float, half: float | None) -> dict:
-    """A number, and the interval that holds the truth nine times in ten, where one is known."""
-    low, high = (None, None) if half is None else (value - half, value + half)
-    return {"path": path, "value": value, "low": low, "high": high}
-
-
-def labels(path: str, probabilities: np.ndarray, about: dict) -> dict:
-    """The labels whose probability reaches their threshold, and all with their probabilities."""
-    names, thresholds = about["classes"], about["settings"]["thresholds"]
-    said = [n for n, p, t in zip(names, probabilities, thresholds, strict=True) if p >= t]
-    order = np.argsort(-probabilities, kind="stable")
-    top = [{"label": names[i], "probability": float(probabilities[i])} for i in order]
-    return {"path": path, "labels": said, "top": top}
+    if task == "regression":
+        value, half = float(logits[0]), settings.get("half_width")  # of an interval that holds the truth 9 times in 10
+        low, high = (None, None) if half is None else (value - half, value + half)
+        return {"path": path, "value": value, "low": low, "high": high}
+    shares = np.exp(logits - logits.max())
+    p = 1 / (1 + np.exp(-logits)) if task == "multi_label" else shares / shares.sum()
+    ranked = [{"label": names[i], "probability": float(p[i])} for i in np.argsort(-p, kind="stable")]
+    if task == "multi_label":
+        said = [name for name, q, least in zip(names, p, settings["thresholds"], strict=True) if q >= least]
+        return {"path": path, "labels": said, "top": ranked}
+    return {"path": path, "top": ranked[:top]}
 
 
 def mask(path: str, logits: np.ndarray, about: dict, whole: tuple[int, int]) -> dict:
     """The class of each pixel, written beside the image as a PNG of class numbers; and each class's share."""
-    side, (width, height) = logits.shape[-1], whole
-    if about["preprocess"]["fit"] == "pad":
-        longest = max(whole)
-        wide, high = (max(1, (2 * s * side + longest) // (2 * longest)) for s in whole)
-        left, top = (side - wide) // 2, (side - high) // 2
-        logits = logits[:, top : top + high, left : left + wide]
-    scaled = enlarged(enlarged(logits, height, 1), width, 2)
+    left, top, wide, high = place_of(whole, logits.shape[-1], about["preprocess"]["fit"])
+    scaled = enlarged(enlarged(logits[:, top : top + high, left : left + wide], whole[1], 1), whole[0], 2)
     found = scaled.argmax(0).astype(np.uint8)
     written = Path(path).with_name(Path(path).name + ".mask.png")
     Image.fromarray(found).save(written)
@@ -221,12 +218,95 @@ def enlarged(values: np.ndarray, size: int, axis: int) -> np.ndarray:
     place = np.clip((np.arange(size) + 0.5) * before / size - 0.5, 0, before - 1)
     first = np.floor(place).astype(int)
     share = (place - first).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-    second = np.minimum(first + 1, before - 1)
-    return np.take(values, first, axis) * (1 - share) + np.take(values, second, axis) * share
+    return np.take(values, first, axis) * (1 - share) + np.take(values, np.minimum(first + 1, before - 1), axis) * share
+
+
+def boxes(session: Any, about: dict, path: str, tile: bool) -> dict:
+    """The boxes whose score reaches the threshold, best first, in pixels of the upright image."""
+    preprocess, names = about["preprocess"], about["classes"]
+    image, whole = opened(path) if tile else (None, (0, 0))
+    if image and max(whole) > preprocess["size"]:
+        found = by_tiles(session, image, preprocess)
+    else:
+        pixels, whole = read(path, preprocess)
+        found = back(look(session, pixels), whole, preprocess)
+    found = found[(found[:, 2:4] > found[:, :2]).all(1)]  # padding falls away
+    rows = found[found[:, 5] >= about["settings"]["threshold"]].tolist()
+    told = [{"label": names[int(k)], "score": p, **dict(zip(EDGES, edges, strict=True))} for *edges, k, p in rows]
+    return {"path": path, "width": whole[0], "height": whole[1], "boxes": told}
+
+
+def look(session: Any, pixels: np.ndarray) -> np.ndarray:
+    """The boxes in the network's square, best first: rows (n, 6) of corners, class and score."""
+    told = session.run(None, {"images": pixels[None]})[0][0]
+    if not np.isfinite(told).all():
+        raise ValueError("the network's outputs for it are no numbers")
+    scores, corners = told[:, :-4], told[:, -4:]
+    best = np.argsort(-scores, axis=None, kind="stable")[:CANDIDATES]
+    place, label = np.divmod(best[scores.ravel()[best] > LEAST], scores.shape[1])
+    rows = np.column_stack([corners[place], label, scores[place, label]])
+    return rows[distinct(corners[place], label, np.zeros((len(rows), 2)))[:MOST]]
+
+
+def distinct(corners: np.ndarray, labels: np.ndarray, looks: np.ndarray) -> list[int]:
+    """The rows that are not one box with an earlier one: ``looks`` says if a border cuts it, and in which look."""
+    corners = corners + labels[:, None].astype(corners.dtype) * (corners.max(initial=0) + 1)  # classes never meet
+    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    kept, left = [], np.arange(len(corners))
+    while len(left):
+        first, left = left[0], left[1:]
+        kept.append(int(first))
+        low, high = np.maximum(corners[first], corners[left]), np.minimum(corners[first], corners[left])
+        both = np.prod((high[:, 2:] - low[:, :2]).clip(0), 1)
+        with np.errstate(invalid="ignore"):  # of boxes without an area
+            overlap = (both / (areas[first] + areas[left] - both)).astype(np.float64)
+            within = both / np.minimum(areas[first], areas[left]) > OVERLAP
+        within &= (looks[left, 0] > 0) & (looks[left, 1] != looks[first, 1])
+        left = left[~((overlap > OVERLAP) | within)]
+    return kept
+
+
+def back(rows: np.ndarray, whole: tuple[int, int], preprocess: dict) -> np.ndarray:
+    """Rows of boxes in the network's square with corners in pixels of the image, cut off at its edges."""
+    left, top, width, height = place_of(whole, preprocess["size"], preprocess["fit"])
+    scale = np.array([width / whole[0], height / whole[1]] * 2)
+    corners = np.clip((rows[:, :4] - [left, top, left, top]) / scale, 0, [*whole, *whole])
+    return np.column_stack([corners, rows[:, 4:]])
+
+
+def by_tiles(session: Any, image: Image.Image, preprocess: dict) -> np.ndarray:
+    """The boxes of a large image, seen whole and by tiles; of those that are one, the uncut and surer."""
+    side, (width, height) = preprocess["size"], image.size
+    pixels = np.full((max(height, side), max(width, side), 3), BORDER, np.uint8)
+    pixels[:height, :width] = np.asarray(image)
+    rows = back(look(session, seen(image, preprocess)), image.size, preprocess)
+    looks = [np.column_stack([rows, np.zeros((len(rows), 2))])]  # with whether a border cuts them, and which look it is
+    tops, lefts = (starts(length, side) for length in pixels.shape[:2])
+    for left, top in ((left, top) for top in tops for left in lefts):
+        rows = look(session, pixels[top : top + side, left : left + side])
+        borders = np.array([left, top, left + side, top + side])
+        rows[:, :4] += borders[[0, 1, 0, 1]]
+        inner = [left > 0, top > 0, left + side < width, top + side < height]
+        cut = ((np.abs(rows[:, :4] - borders) < SEAM) & inner).any(1)
+        rows[:, :4] = np.minimum(rows[:, :4], [width, height, width, height])
+        looks.append(np.column_stack([rows, cut, np.full(len(rows), len(looks))]))
+    found = np.concatenate(looks)
+    found = found[np.lexsort((-found[:, 5], found[:, 6]))]
+    found = found[distinct(found[:, :4], found[:, 4], found[:, 6:])]
+    return found[np.argsort(-found[:, 5], kind="stable"), :6]
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where tiles begin, so that they cover a length and overlap."""
+    count = 1 + max(0, -(-(length - side) // max(1, int(side * (1 - LAP)))))
+    return sorted({round(i * (length - side) / max(1, count - 1)) for i in range(count)})
 
 
 def words(row: dict) -> str:
     """An answer on one line."""
+    if "boxes" in row:
+        counts = sorted(Counter(box["label"] for box in row["boxes"]).items(), key=lambda pair: (-pair[1], pair[0]))
+        return ", ".join(f"{count} {name}" for name, count in counts) or "no box"
     if "value" in row:
         band = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
         return f"{row['value']:.4g}{band}"
@@ -242,6 +322,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=f"Predict with {MODEL.name}.")
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     parser.add_argument("--top", type=int, default=5, help="how many answers an image")
+    parser.add_argument("--tile", action="store_true", help="look for boxes in large images by overlapping parts")
     parser.add_argument("--check", action="store_true", help="only compare the sealed images")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     asked = parser.parse_args()
@@ -252,14 +333,15 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")  # of a name that this terminal's characters cannot spell
     warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
     session, about = open_model(MODEL)
+    if asked.tile and about.get("task") != "detection":
+        parser.error(f"--tile is for boxes, and {MODEL.name} finds none")
     if asked.check or not asked.images:
         print(f"{MODEL.name} answers the sealed images as when it was exported.")
         return 0
-    rows = [answer(session, about, path, asked.top) for path in asked.images]
+    rows = [answer(session, about, path, asked.top, asked.tile) for path in asked.images]
     if asked.json:
         print(json.dumps(rows))
-        return 65 if any("error" in row for row in rows) else 0
-    for row in rows:
+    for row in rows if not asked.json else []:
         print(shown(f"{row['path']}: {'cannot be read: ' + row['error'] if 'error' in row else words(row)}"))
     return 65 if any("error" in row for row in rows) else 0
 

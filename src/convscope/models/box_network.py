@@ -116,3 +116,13 @@ def boxes_at(outputs_BLD: Tensor) -> Tensor:
     centres = places_of(side_of(outputs_BLD.shape[1]))[0].to(outputs_BLD)
     distances = outputs_BLD[..., -4:]
     return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], -1)
+
+
+def scored_boxes(outputs_BLD: Tensor) -> Tensor:
+    """What each place tells, (B, L, K + 4): a score in 0..1 a class, and its box.
+
+    Scores are the root of probability times centre-ness; corners are those of ``boxes_at``, cut off at the borders of
+    the square.
+    """
+    scores = (outputs_BLD[..., :-5].sigmoid() * outputs_BLD[..., -5:-4].sigmoid()).sqrt()
+    return torch.cat([scores, boxes_at(outputs_BLD).clamp(0, side_of(outputs_BLD.shape[1]))], -1)

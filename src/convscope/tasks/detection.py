@@ -19,7 +19,7 @@ from ..datasets.boxes import Boxes
 from ..datasets.targets import Targets
 from ..errors import DataError
 from ..images.preprocess import Preprocess
-from ..models.box_network import BOX_HEADS, BOX_STRIDES, boxes_at, places_of, side_of
+from ..models.box_network import BOX_HEADS, BOX_STRIDES, boxes_at, places_of, scored_boxes, side_of
 from ..models.pixel_network import OfFlatMaps
 from .average_precision import score, settings
 from .matching import FoundBoxes, Matches, TrueBoxes, matched
@@ -110,17 +110,14 @@ def centreness(boxes_N4: Tensor, centres_N2: Tensor) -> Tensor:
 
 
 def decoded(outputs_LD: Tensor) -> FoundBoxes:
-    """The boxes that an image's outputs tell, best first: scores are the root of probability times centre-ness.
-
-    Corners are cut off at the borders of the network's square.
-    """
-    classes, side = outputs_LD.shape[1] - 5, side_of(len(outputs_LD))
+    """The boxes that an image's outputs tell, best first, with the scores and corners of ``scored_boxes``."""
     with torch.no_grad():
-        scores = (outputs_LD[:, :classes].sigmoid() * outputs_LD[:, classes : classes + 1].sigmoid()).sqrt()
+        scores, places = scored_boxes(outputs_LD[None])[0].split([outputs_LD.shape[1] - 5, 4], 1)
+        classes = scores.shape[1]
         best, flat = scores.flatten().topk(min(CANDIDATES, scores.numel()))
         flat, best = flat[best > LEAST], best[best > LEAST]
         labels = flat % classes
-        corners = boxes_at(outputs_LD[None])[0, flat // classes].clamp(0, side)
+        corners = places[flat // classes]
         kept = batched_nms(corners, best, labels, OVERLAP)[:MOST]
     return FoundBoxes(
         corners[kept].double().cpu().numpy(), labels[kept].cpu().numpy(), best[kept].double().cpu().numpy()
