@@ -11,14 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import convscope
 from convscope.classifying.classifier import Classifier
+from convscope.datasets.mask_coding import VOID
 from convscope.datasets.named_before import remember
 from convscope.errors import DamagedFile, DataError, UsageError
 from convscope.evaluation.box_answers import BoxAnswer
+from convscope.models.box_network import BOX_STRIDES, Fcos, places_of
+from convscope.tasks.detection import CROWD
 from convscope.tensor_files import commit_tensors, read_tensors
+from convscope.transfer_learning.box_filters import ClassesOfPlaces, middles
 from convscope.transfer_learning.task_report import TaskReport
 from planted_boxes import read
 from planted_scenes import KINDS, PARTS, scenes
@@ -54,6 +59,41 @@ def test_twice_the_images_are_said_to_add_something_or_nothing(made: TaskReport)
     assert [point["images"] for point in curve["points"]] == [16, 32, 64]
     assert 0 <= curve["gain"]["low"] <= curve["gain"]["value"] <= curve["gain"]["high"]
     assert "twice the images would add about" in made.sentence()
+
+
+def test_filters_that_speak_for_a_class_of_boxes_are_named_and_drawn(made: TaskReport) -> None:
+    assert made.summary["filters_of"] == "FCOS"
+    assert [found["name"] for found in made.summary["filters"]] == list(KINDS)
+    for found in made.summary["filters"]:
+        assert found["filters"]
+        assert all(vote["adds"] > 0 for vote in found["filters"])
+    assert (made.folder / "transfer" / "filters-0.png").exists()
+
+
+def test_the_middle_of_a_box_is_of_its_class_and_its_rim_says_nothing() -> None:
+    boxes = torch.tensor([[0, 0, 16, 8, 1], [4, 2, 8, 6, 0], [20, 20, 30, 30, CROWD], [-1] * 5], dtype=torch.float32)
+    mask = middles(boxes[None], 32)[0]
+    assert mask[3, 10].item() == 2  # of the large box
+    assert mask[1, 10].item() == mask[7, 15].item() == VOID  # its rim
+    assert mask[4, 6].item() == 1  # the small one lies on it
+    assert mask[25, 25].item() == VOID
+    assert mask[31, 0].item() == 0
+
+
+def test_classes_of_places_are_the_largest_of_the_maps() -> None:
+    torch.manual_seed(0)
+    head = Fcos([4, 4, 4], 2, 16).eval()
+    maps = [torch.randn(1, 4, 96 // stride, 96 // stride) for stride in BOX_STRIDES]
+    with torch.no_grad():
+        outputs, found = head(maps)[0], ClassesOfPlaces(head)(maps)[0]
+    centres, strides = places_of(96)
+    assert found.shape == (3, 12, 12)
+    assert bool((found[0] == 0).all())
+    for row, column in ((0, 0), (5, 7), (11, 3)):
+        x, y = 8 * column + 4, 8 * row + 4
+        over = ((centres[:, 0] - x).abs() <= strides / 2) & ((centres[:, 1] - y).abs() <= strides / 2)
+        assert int(over.sum()) == 3  # one place of each map
+        assert found[1:, row, column].tolist() == outputs[over, :2].amax(0).tolist()
 
 
 def test_evaluating_again_gives_the_same_figures_and_pycocotools_agrees(made: TaskReport, data: Path) -> None:

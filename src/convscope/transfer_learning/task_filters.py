@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..classifying.classifier import Classifier
+from ..datasets.boxes import Boxes
+from ..datasets.polygons import BACKGROUND
 from ..images.preprocess import to_tensor
-from ..models.pixel_network import PixelNetwork, map_info, unflatten
+from ..models.pixel_network import MapNetwork, map_info, unflatten
 from ..progress import Progress
+from .box_filters import ClassesOfPlaces, middles
 from .fine_tuning import REACHES
 from .pixel_filters import Firing, Given, pixel_votes
 from .recorded_targets import Recorded, TaskRung, head_of
@@ -42,10 +45,8 @@ class Deciding:
 
 def deciding_filters(
     recorded: Recorded, rungs: Sequence[TaskRung], best: TaskRung, classifier: Classifier, progress: Progress | None
-) -> Deciding | None:
+) -> Deciding:
     """Of pixels, the filters of the network that is kept; else those of the linear head, kept or not."""
-    if recorded.task.name == "detection":
-        return None
     if recorded.task.strides:
         return _of_pixels(recorded, best, classifier, progress)
     rung = rungs[0]
@@ -74,8 +75,8 @@ def _strongest(rows: np.ndarray, features_NC: Tensor, found: ClassVotes, own_N: 
 
 def _of_pixels(recorded: Recorded, best: TaskRung, classifier: Classifier, progress: Progress | None) -> Deciding:
     network = classifier.network
-    assert isinstance(network, PixelNetwork)
-    body = network.body
+    assert isinstance(network, MapNetwork)
+    body, names = network.body, classifier.class_names
     shapes = [(int(c), int(h), int(w)) for c, h, w in recorded.shapes]
 
     def recorded_maps(rows: np.ndarray) -> list[Tensor]:
@@ -89,6 +90,12 @@ def _of_pixels(recorded: Recorded, best: TaskRung, classifier: Classifier, progr
     tuned = best.name in REACHES
     head, maps = (network.head, own_maps) if tuned else (head_of(best.module), recorded_maps)
     given = Given(head.eval(), maps, recorded.targets)
+    of_boxes = isinstance(recorded.dataset.targets, Boxes)
+    if of_boxes:
+        side = recorded.preprocess.size
+        given = Given(ClassesOfPlaces(head.eval()), maps, lambda rows: middles(recorded.targets(rows), side))
+        names = (BACKGROUND, *names)
     layers = map_info(body).module_name()
-    found = pixel_votes(given, recorded.dataset.parts["val"], classifier.class_names, layers, progress)
-    return Deciding(best.name, found.classes, found.firing)
+    found = pixel_votes(given, recorded.dataset.parts["val"], names, layers, progress)
+    there = [n for n, one in enumerate(found.classes) if not (of_boxes and n == 0)]
+    return Deciding(best.name, tuple(found.classes[n] for n in there), tuple(found.firing[n] for n in there))

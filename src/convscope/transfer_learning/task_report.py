@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..canvas.boxed import boxed
 from ..canvas.figures import Drawing, drawn_names
-from ..canvas.overlays import colours_of, overlaid
+from ..canvas.overlays import class_colours, colours_of, overlaid
 from ..canvas.pages import page, uri
 from ..classifying.classifier import Classifier
 from ..classifying.intervals import Interval
+from ..datasets.boxes import Boxes
 from ..datasets.dataset import Dataset
 from ..datasets.masks import Masks
 from ..evaluation.task_report import drawings
@@ -214,16 +216,23 @@ def _filter_drawings(report: TaskReport) -> dict[str, Drawing]:
 
 
 def _firing_rows(report: TaskReport, found: ClassVotes, firing: Sequence[Firing]) -> list[drawing.FiringRow]:
-    """Where the filters of a class fire, beside the masks."""
-    dataset, (colours, background) = report.dataset, colours_of(report.classifier.class_names)
-    assert isinstance(dataset.targets, Masks)
+    """Where the filters of a class fire, beside the masks or boxes."""
     rows = []
     for vote, fired in zip(found.votes, firing, strict=False):
-        images = np.asarray(dataset.images[fired.index])
-        masks = dataset.targets.all_fitted(fired.index, dataset.preprocess)
-        over = [overlaid(image, mask, colours, background) for image, mask in zip(images, masks, strict=True)]
-        rows.append(drawing.FiringRow(f"{vote.layer} {vote.filter}", vote.adds, images, fired.maps, np.stack(over)))
+        images = np.asarray(report.dataset.images[fired.index])
+        over = np.stack([_true(report, int(i), image) for i, image in zip(fired.index, images, strict=True)])
+        rows.append(drawing.FiringRow(f"{vote.layer} {vote.filter}", vote.adds, images, fired.maps, over))
     return rows
+
+
+def _true(report: TaskReport, i: int, image_SS3: np.ndarray) -> np.ndarray:
+    """An image with its mask or its boxes over it."""
+    targets, names, preprocess = report.dataset.targets, report.classifier.class_names, report.dataset.preprocess
+    if isinstance(targets, Boxes):
+        colours = class_colours(len(names), False)
+        return boxed(image_SS3, targets.fitted(i, preprocess), colours[targets.boxes[i].labels])
+    assert isinstance(targets, Masks)
+    return overlaid(image_SS3, targets.fitted(i, preprocess), *colours_of(names))
 
 
 def _choices(report: TaskReport) -> list[Choice]:
