@@ -29,7 +29,7 @@ from convscope.inspection.wrong_boxes import BoxCheck, box_check_findings, check
 from convscope.models.box_network import places_of
 from convscope.tasks.detection import TASK, assigned, centreness, tensor
 from convscope.transfer_learning.recorded_targets import Recorded
-from planted_box_faults import COUNT, boxed_images, written
+from planted_box_faults import COUNT, boxed_images, planted_fault, written
 
 PREPROCESS = Preprocess(320, "pad")
 YES, NO = 6.0, -8.0  # logits
@@ -172,6 +172,19 @@ def test_every_image_is_judged_once_by_a_head_that_saw_neither_it_nor_a_copy(
         assert not set(groups[list(train)].tolist()) & set(groups[list(test)].tolist())
 
 
+def test_nothing_is_judged_where_there_is_no_box_to_learn_from(found: Unsplit, monkeypatch: pytest.MonkeyPatch):
+    truth = found.targets
+    assert isinstance(truth, Boxes)
+    empty = ImageBoxes((64, 64), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))
+    fold_of = folds(recorded(found).dataset.keys, np.arange(COUNT))
+    one_fold = changed(truth, np.flatnonzero(fold_of != 0).tolist(), lambda _: empty)
+    check = checked(replace(found, targets=one_fold), truth, monkeypatch)
+    assert set(fold_of[check.alone.image].tolist()) == {1, 2}
+    assert not len(check.drawn.image)
+    assert not len(check.missing)
+    assert list(box_check_findings(check, one_fold, found.origin)) == []
+
+
 def test_folds_go_by_content_and_not_by_the_order_of_images():
     random = np.random.default_rng(0)
     keys = random.integers(0, 2**63, 50).astype(np.uint64)
@@ -203,6 +216,8 @@ def test_boxes_are_judged_where_it_is_asked_for_or_short(tmp_path: Path, monkeyp
     assert any("60 images take some 1 minutes; --labels does it" in note for note in report.summary["notes"])
     assert not report.summary["boxes_checked"]
     assert "as asked" in str(doctor(root, runs=runs, labels=False).summary["notes"])
+    none = planted_fault("nothing-at-all", tmp_path / "none")
+    assert "there are none that can be used" in str(doctor(none, runs=runs).summary["notes"])
     few = written(tmp_path / "few", "yolo", boxed_images()[:20])
     assert "20 images are too few to learn from" in str(doctor(few, runs=runs).summary["notes"])
 

@@ -112,12 +112,12 @@ def _why_not(found: Examination, options: DoctorOptions) -> str:
 
 
 def _why_no_boxes(found: Examination, options: DoctorOptions) -> str:
-    """Why boxes are not judged; empty where they are, or where there are none."""
+    """Why boxes are not judged; empty where they are."""
     count, boxes = len(found.survey.good), found.survey.unsplit.targets
     if options.labels is False:
         return "boxes were not judged, as asked."
     if not isinstance(boxes, Boxes):
-        return ""
+        return "boxes were not judged: there are none that can be used."
     if count < LEAST:
         return f"boxes were not judged: {counted(count, 'image')} are too few to learn from."
     if options.labels is None and count > BOXES_CHECKED:

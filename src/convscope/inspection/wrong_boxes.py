@@ -32,7 +32,7 @@ from .findings import Finding, are, counted, first, some
 
 SIZE = 320  # pixels of the square that images are padded into
 FOLDS = 3
-EPOCHS = 8
+EPOCHS, UPDATES = 8, 120  # of a head: at least, both
 APART = 0.3  # the IoU with every drawn box, under which a found one lies on none
 SAME = 0.5  # the IoU from which two found boxes are one object
 LEAST_SURE = 0.3  # score of a found box, below which it is never told
@@ -120,13 +120,14 @@ def check_boxes(
     """
     usable = recorded.features.rows[: len(groups_N)] >= 0
     fold_of = folds(recorded.dataset.keys, groups_N)
-    kind = replace(TASK.heads[0], epochs=EPOCHS)
     alone, drawn = [], []
     for fold in range(FOLDS):
         train, test = (np.flatnonzero(usable & which) for which in (fold_of != fold, fold_of == fold))
         if not len(test) or not _has_boxes(recorded, train):
             continue
-        head = trained_head(kind, recorded, train, 0, _of_fold(progress, fold))
+        kind = TASK.heads[0]
+        epochs = max(EPOCHS, -(-UPDATES // max(1, len(train) // kind.batch)))
+        head = trained_head(replace(kind, epochs=epochs), recorded, train, 0, _of_fold(progress, fold))
         for start in range(0, len(test), BLOCK):
             rows = test[start : start + BLOCK]
             with torch.inference_mode():
