@@ -129,6 +129,7 @@ def test_the_boxes_of_another_class_are_wrong_and_no_others(found: Unsplit, monk
     (finding,) = box_check_findings(check, renamed, found.origin)
     assert (finding.kind, finding.grade, finding.count) == ("boxes-wrong-class", "doubt", 2)
     assert {row["image"] for row in finding.details["boxes"]} == {found.origin(3), found.origin(11)}
+    assert not len(checked(found, truth, monkeypatch).wrong)
 
 
 def test_nothing_is_missing_in_a_crowd(found: Unsplit, monkeypatch: pytest.MonkeyPatch):
@@ -213,7 +214,7 @@ def test_boxes_are_judged_where_it_is_asked_for_or_short(tmp_path: Path, monkeyp
     root, runs = written(tmp_path / "data", "yolo", boxed_images()), tmp_path / "runs"
     monkeypatch.setattr(command, "BOXES_CHECKED", COUNT - 1)
     report = doctor(root, runs=runs)
-    assert any("60 images take some 1 minutes; --labels does it" in note for note in report.summary["notes"])
+    assert any("60 images take about 1 minute; --labels does it" in note for note in report.summary["notes"])
     assert not report.summary["boxes_checked"]
     assert "as asked" in str(doctor(root, runs=runs, labels=False).summary["notes"])
     none = planted_fault("nothing-at-all", tmp_path / "none")

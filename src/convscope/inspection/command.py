@@ -121,7 +121,9 @@ def _why_no_boxes(found: Examination, options: DoctorOptions) -> str:
     if count < LEAST:
         return f"boxes were not judged: {counted(count, 'image')} are too few to learn from."
     if options.labels is None and count > BOXES_CHECKED:
-        return f"boxes were not judged: {count:,} images take some {minutes(count)} minutes; --labels does it."
+        return (
+            f"boxes were not judged: {count:,} images take about {counted(minutes(count), 'minute')}; --labels does it."
+        )
     return ""
 
 
