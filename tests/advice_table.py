@@ -337,6 +337,26 @@ ADVICE: dict[str, dict[str, str]] = {
         "add their images, or move them away": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[mask-alone]",
         "write numbers there, or leave the cells empty": "test_doctor_tasks.py::test_what_the_advice_says_mends_it[no-number]",
     },
+    "inspection/box_findings.py": {
+        "look whether they were annotated at all": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[mostly-empty]",
+        "remove one of each": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[drawn-twice]",
+    },
+    "inspection/box_remarks.py": {
+        "mend or remove them; --bad-images skip": "test_doctor_boxes.py::test_boxes_that_cannot_be_used_are_left_out_by_an_option[broken-xml]",
+        "name each class where the others are named": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[number-too-high]",
+        "remove them, or draw them again": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[flat-voc]",
+        "look whether they are of another image": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[outside]",
+        "look whether they were meant as annotations, or move them away": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[page-for-annotation]",
+        "add the images, or remove what is told of them": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[xml-alone]",
+        "annotate them, with no object where there is none": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[image-alone]",
+        "look whether anybody has checked them": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[confidences]",
+        "look whether they were drawn at another size": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[often-over-the-edge]",
+        "look whether they were annotated at all": "test_doctor_boxes.py::test_what_the_advice_says_mends_it[half-without-text]",
+    },
+    "inspection/box_sizes.py": {
+        "cut the images into tiles": "test_doctor_boxes.py::test_narrow_boxes_are_wide_enough_at_the_size_that_is_advised",
+        "makes the middle one of these": "test_doctor_boxes.py::test_narrow_boxes_are_wide_enough_at_the_size_that_is_advised",
+    },
     "inspection/class_names.py": {
         "train with --balance": "test_doctor.py::test_classes_that_are_not_balanced_are_trained_with_balance",
         "name the classes in a table": "test_doctor.py::test_groups_are_named_in_a_table_and_kept_on_one_side",
@@ -409,6 +429,10 @@ ADVICE: dict[str, dict[str, str]] = {
     "inspection/shortcut.py": {
         "save all images in one way": "test_doctor.py::test_what_the_advice_says_mends_it[one-class-as-jpeg]",
         "natural for ripe fruit or the sea": "test_doctor.py::test_what_the_advice_says_mends_it[one-class-as-jpeg]",
+    },
+    "inspection/wrong_boxes.py": {
+        "draw those that are right": "test_doctor_wrong_boxes.py::test_the_boxes_that_were_removed_are_missing_and_no_others",
+        "mend those that are wrong": "test_doctor_wrong_boxes.py::test_the_boxes_of_another_class_are_wrong_and_no_others",
     },
     "inspection/wrong_labels.py": {
         "the corrections file relabels": "test_doctor.py::test_labels_are_judged_by_a_network_that_has_not_seen_the_image",

@@ -91,6 +91,16 @@ def _named(root: Path) -> None:
     (root / "data.yaml").write_text("names: [ant, bee, wasp, fly]\n")
 
 
+def _within(root: Path) -> None:
+    """The boxes that reach over an edge within it."""
+    (path,) = root.rglob("*.json")
+    values = json.loads(path.read_text())
+    for row in values["annotations"]:
+        left, top, wide, high = row["bbox"]
+        row["bbox"] = [max(0, left), top, wide + min(0, left), high]
+    path.write_text(json.dumps(values))
+
+
 MENDED: dict[str, Callable[[Path], object]] = {
     "broken-xml": _drawn("voc"),
     "broken-line": lambda root: annotation(root, "yolo", 3).unlink(),
@@ -111,6 +121,11 @@ MENDED: dict[str, Callable[[Path], object]] = {
     "class-once": _drawn("voc"),
     "drawn-twice": _drawn("voc"),
     "of-two-classes": _drawn("yolo"),
+    "mostly-empty": lambda root: [
+        annotation(root, "voc", i).write_text(voc_text(one)) for i, one in enumerate(boxed_images())
+    ],
+    "half-without-text": lambda root: [annotation(root, "yolo", i).touch() for i in range(COUNT)],
+    "often-over-the-edge": _within,
 }
 
 
@@ -118,7 +133,15 @@ MENDED: dict[str, Callable[[Path], object]] = {
 def test_what_the_advice_says_mends_it(fault: str, tmp_path: Path):
     root = planted_fault(fault, tmp_path / "data")
     MENDED[fault](root)
-    assert not of(examined(root, tmp_path), BOX_FAULTS[fault][3])
+    assert all(finding.grade == "note" for finding in of(examined(root, tmp_path), BOX_FAULTS[fault][3]))
+
+
+@pytest.mark.parametrize("fault", ["broken-xml", "three-numbers", "number-too-high", "garbage"])
+def test_boxes_that_cannot_be_used_are_left_out_by_an_option(fault: str, tmp_path: Path):
+    root = planted_fault(fault, tmp_path / "data")
+    found = find_asked(str(root), DatasetOptions(bad_images="skip"), None, None)
+    assert found is not None
+    assert len(found.labels) == COUNT - 1
 
 
 @pytest.mark.parametrize("fault", ["copy-with-other-boxes", "near-copy-with-other-boxes"])
@@ -140,6 +163,8 @@ def test_narrow_boxes_are_wide_enough_at_the_size_that_is_advised(tmp_path: Path
     assert isinstance(found.targets, Boxes)
     assert (fitted_boxes(found.targets, 512).shorter < 8).sum() == 6
     assert (fitted_boxes(found.targets, 1024).shorter < 8).sum() == 0
+    tiles = replace(found.targets, boxes=tuple(replace(one, size=(32, 32)) for one in found.targets.boxes))
+    assert (fitted_boxes(tiles, 512).shorter < 8).sum() == 0
 
 
 # ------------------------------------------------------------------------------------------------------ what is told

@@ -92,7 +92,7 @@ def size_findings(boxes: Boxes) -> Iterator[Finding]:
         f"into {found.size} x {found.size}, half of these under {middle:.1f} px: {some(told)}: too small to be found "
         f"at this size."
     )
-    tiles = "cut the images into tiles to train on, and predict with --tiles."
+    tiles = "cut the images into tiles to train on, and predict with --tile."
     wide = f"--image-size {larger} makes the middle one of these {then:.0f} px wide"
     advice = f"{wide}; or {tiles}" if then >= NARROWEST else f"{tiles[:-1]}: {wide} only."
     details = {"image_size": larger, "middle": round(middle, 2)}
@@ -102,5 +102,5 @@ def size_findings(boxes: Boxes) -> Iterator[Finding]:
 def _enough(found: FittedBoxes, classes: list[int]) -> int:
     """The smallest size of images at which enough boxes of each of these classes are wide enough, up to LARGEST."""
     least = min(float(np.quantile(found.shorter[found.labels == k], MANY, method="lower")) for k in classes)
-    wanted = found.size * NARROWEST / least
-    return min(LARGEST, STEP * int(np.ceil(wanted / STEP)))
+    wanted = min(float(LARGEST), found.size * NARROWEST / max(least, 1e-9))
+    return STEP * int(np.ceil(wanted / STEP))

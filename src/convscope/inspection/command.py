@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.asked import CLASSIFICATION
+from ..classifying.classifier import Classifier
+from ..datasets.asked import CLASSIFICATION, DETECTION
+from ..datasets.boxes import Boxes
 from ..datasets.corrections import corrected, read_corrections
 from ..datasets.dataset import Listing
 from ..datasets.options import DatasetOptions
@@ -26,11 +28,14 @@ from ..training.runs import runs_folder
 from . import report
 from .asked_data import find_asked_data
 from .examination import Asking, Examination, examine, find_data
+from .findings import counted
 from .options import DoctorOptions
 from .report import DoctorReport
+from .wrong_boxes import check_boxes, minutes, record_boxes
 from .wrong_labels import check_labels
 
 CHECKED = 3000  # images whose labels are judged unasked
+BOXES_CHECKED = 100  # images whose boxes are
 LEAST, FEWEST = 50, 5  # images in all, and of a class
 
 
@@ -57,9 +62,9 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     told = _why_not(found, options)
     if told:
         notes.append(told)
-    elif found.asking.task == CLASSIFICATION:
-        found = _with_labels(found, options)
-        laps.lap("labels")
+    elif found.asking.task in JUDGED:
+        found = JUDGED[found.asking.task](found, options)
+        laps.lap("boxes" if found.asking.task == DETECTION else "labels")
     summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
     used = None if options.corrections is None else expanded(options.corrections)
     summary["corrections_file"] = report.corrections_file(folder, used)
@@ -92,8 +97,11 @@ def _why_not(found: Examination, options: DoctorOptions) -> str:
     good = found.survey.good
     counts = np.bincount(found.survey.unsplit.labels[good])
     masks = any(finding.kind == "masks" and finding.grade == "fault" for finding in found.findings)
+    if found.asking.task == DETECTION:
+        return _why_no_boxes(found, options)
     if found.asking.task != CLASSIFICATION:
-        return "" if options.labels is None else "labels are judged where an image has one class: they were not, here."
+        told = "labels are judged where an image has one class, or boxes: they were not, here."
+        return "" if options.labels is None else told
     if options.labels is False:
         return "labels were not judged, as asked."
     if len(good) < LEAST or (counts >= FEWEST).sum() < 2 or masks:
@@ -103,14 +111,45 @@ def _why_not(found: Examination, options: DoctorOptions) -> str:
     return ""
 
 
-def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
-    """Record features of all images that can be read, and judge their labels."""
+def _why_no_boxes(found: Examination, options: DoctorOptions) -> str:
+    """Why boxes are not judged; empty where they are."""
+    count, boxes = len(found.survey.good), found.survey.unsplit.targets
+    if options.labels is False:
+        return "boxes were not judged, as asked."
+    if not isinstance(boxes, Boxes):
+        return "boxes were not judged: there are none that can be used."
+    if count < LEAST:
+        return f"boxes were not judged: {counted(count, 'image')} are too few to learn from."
+    if options.labels is None and count > BOXES_CHECKED:
+        return (
+            f"boxes were not judged: {count:,} images take about {counted(minutes(count), 'minute')}; --labels does it."
+        )
+    return ""
+
+
+def _with_boxes(found: Examination, options: DoctorOptions) -> Examination:
+    """Record maps of all images that can be read, and judge their boxes."""
+    listed, backbone = _listed(found, options)
+    good = found.survey.good
+    recorded = record_boxes(listed, backbone, options.progress)
+    return found.with_boxes(check_boxes(recorded, found.numbers()[good], good, options.progress))
+
+
+def _listed(found: Examination, options: DoctorOptions) -> tuple[Listing, Classifier]:
+    """The images that can be read, and the backbone."""
     wanted = BackboneOptions(
         backbone=options.backbone, weights=options.weights, data_root=options.data_root, progress=options.progress
     )
     good = found.survey.good
-    listed = Listing(found.survey.unsplit.take(good), found.survey.digests[good])
-    extraction = extract(listed, backbone_of(wanted), store_options(wanted), pick_device("auto"), options.progress)
+    return Listing(found.survey.unsplit.take(good), found.survey.digests[good]), backbone_of(wanted)
+
+
+def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
+    """Record features of all images that can be read, and judge their labels."""
+    listed, backbone = _listed(found, options)
+    good = found.survey.good
+    stored = store_options(BackboneOptions())
+    extraction = extract(listed, backbone, stored, pick_device("auto"), options.progress)
     rows = extraction.features.rows[: len(good)]
     usable = np.flatnonzero(rows >= 0)
     if options.progress:
@@ -119,3 +158,6 @@ def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
     features = np.asarray(extraction.features[usable], np.float32)
     check = check_labels(features, labels, found.numbers()[good][usable], good[usable])
     return found.with_labels(check)
+
+
+JUDGED = {CLASSIFICATION: _with_labels, DETECTION: _with_boxes}

@@ -37,6 +37,7 @@ from .shortcut import shortcut_findings
 from .survey import Survey, survey
 from .target_clash import target_clash
 from .target_findings import target_findings, target_rows
+from .wrong_boxes import BoxCheck, box_check_findings
 from .wrong_labels import LabelCheck, label_findings
 
 
@@ -59,6 +60,7 @@ class Examination:
     labels: LabelCheck | None = None
     asking: Asking = Asking()
     masks: MaskSurvey | None = None
+    boxes: BoxCheck | None = None
 
     @property
     def faults(self) -> list[Finding]:
@@ -96,6 +98,13 @@ class Examination:
         unsplit = self.survey.unsplit
         more = label_findings(check, unsplit.class_names, self.survey.names(check.index), unsplit.labels[check.index])
         return replace(self, findings=in_order([*self.findings, *more]), labels=check)
+
+    def with_boxes(self, check: BoxCheck) -> Examination:
+        """The same, with the boxes that are likely missing or of another class."""
+        unsplit = self.survey.unsplit
+        assert isinstance(unsplit.targets, Boxes)
+        more = box_check_findings(check, unsplit.targets, unsplit.origin)
+        return replace(self, findings=in_order([*self.findings, *more]), boxes=check)
 
     @property
     def clash(self) -> Clash:

@@ -18,7 +18,8 @@ class DoctorOptions(SourceOptions, DataRoot, Runs, ProgressOption):
     masks: Path | None = None
     """Segmentation: the folder of masks, or a COCO file, where it cannot be told from the data."""
     labels: Annotated[bool | None, Parameter(negative="--no-labels")] = None
-    """Look for wrong labels with a pretrained network (default: up to 3,000 images, which takes about a minute)."""
+    """Look for wrong labels, or wrong and missing boxes, with a pretrained network (default: up to 3,000 images, or 100
+    with boxes, which takes about a minute)."""
     backbone: str = "lite0"
     """The network whose features judge labels: a name of `convscope models --pretrained`."""
     weights: Path | None = None

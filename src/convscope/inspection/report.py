@@ -21,6 +21,7 @@ from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
 from ..storage import commit_json, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
 from ..tasks.detection import TASK
+from .box_gallery import boxes_shown
 from .box_sizes import NARROWEST
 from .examination import Examination
 from .findings import GRADES, Finding, counted
@@ -87,6 +88,7 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
         "pairs": _pairs(found),
         "labels": _labels(found),
         "fits": _fits(found.survey),
+        **_boxes(found),
         "fitted": TASK.size,
         "narrowest": NARROWEST,
     }
@@ -160,6 +162,13 @@ def _labels(found: Examination) -> list[dict[str, Any]]:
     return rows
 
 
+def _boxes(found: Examination) -> dict[str, list[dict[str, str]]]:
+    """Crops around boxes that are likely missing, and around those that are likely of another class."""
+    shown = ([], []) if found.boxes is None else boxes_shown(found.survey, found.boxes, SHOWN_LABELS, SIDE)
+    kinds = zip(("missing_boxes", "wrong_boxes"), shown, strict=True)
+    return {kind: [{**vars(one), "uri": _uri(one.rgb)} for one in rows] for kind, rows in kinds}
+
+
 def _fits(seen: Survey) -> list[dict[str, Any]]:
     """The images that a centre crop would cut most from, as each fit would show them."""
     good = seen.good
@@ -230,6 +239,7 @@ def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dic
         "corrections_hash": "",
         "targets": found.rows,
         "labels_checked": found.labels is not None,
+        "boxes_checked": found.boxes is not None,
         "label_accuracy": None if found.labels is None else found.labels.accuracy,
         "notes": list(notes),
         "seconds": seconds,

@@ -144,7 +144,7 @@ def climb(kind: HeadKind, recorded: Recorded, seed: int, progress: Progress | No
     if kind.solve is not None:
         module, score, settings, chosen = _solved(kind, recorded, rows)
     else:
-        module = _trained(kind, recorded, rows, seed, progress)
+        module = trained_head(kind, recorded, rows, seed, progress)
         score, settings = recorded.score(module, recorded.dataset.parts["val"], _mean(recorded, rows))
         chosen = f"{kind.epochs} epochs"
     count = sum(p.numel() for p in module.parameters())
@@ -217,7 +217,9 @@ class TargetBatches:
             yield Batch(inputs, (targets - mean) / deviation if self.recorded.task.scaled else targets, rows)
 
 
-def _trained(kind: HeadKind, recorded: Recorded, rows: np.ndarray, seed: int, progress: Progress | None) -> nn.Module:
+def trained_head(
+    kind: HeadKind, recorded: Recorded, rows: np.ndarray, seed: int, progress: Progress | None
+) -> nn.Module:
     """A head trained by the one loop: AdamW, one cycle. Of vectors, standardising is folded into its first layer."""
     options = {"optimizer": "adamw", "lr": kind.rate, "weight_decay": 0.01, "batch_size": kind.batch, "warmup": 0.1}
     recipe = Recipe().with_options({**options, "epochs": kind.epochs, "seed": seed, "precision": "float32"})
