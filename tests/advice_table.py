@@ -8,6 +8,26 @@ ADVICE: dict[str, dict[str, str]] = {
     "cache.py": {
         "CONVSCOPE_CACHE names another": "test_advice_looking.py::test_there_is_no_home_and_the_cache_is_where_it_is_named",
     },
+    "classifying/description.py": {
+        "needs the setting": "test_advice_boxes.py::test_a_task_is_given_the_settings_that_it_needs",
+    },
+    "datasets/box_loading.py": {
+        "Mend or remove them; --bad-images skip leaves them out": "test_advice_boxes.py::test_boxes_that_cannot_be_used_are_removed_or_skipped",
+    },
+    "datasets/coco_boxes.py": {
+        "each needs its own name": "test_advice_boxes.py::test_classes_of_one_name_are_given_names_of_their_own",
+        "twice: remove one, or name the file that is meant": "test_advice_boxes.py::test_what_is_told_twice_is_removed_or_the_file_is_named",
+    },
+    "datasets/voc.py": {
+        "nothing tells which: rename one": "test_advice_boxes.py::test_images_of_one_name_are_renamed",
+        "are both annotations of": "test_advice_boxes.py::test_of_two_annotations_of_an_image_one_is_removed",
+    },
+    "datasets/yolo_names.py": {
+        "each needs its own name": "test_advice_boxes.py::test_lists_of_names_are_made_one",
+        "keep the one that is right": "test_advice_boxes.py::test_of_lists_that_contradict_each_other_the_right_one_is_kept",
+        "write them out": "test_advice_boxes.py::test_lists_of_names_are_made_one",
+        "write it in quotes": "test_advice_boxes.py::test_lists_of_names_are_made_one",
+    },
     "classifying/intervals.py": {
         "a paired test needs": "test_advice_looking.py::test_what_figures_need_is_given_to_them",
         "a spread between seeds needs": "test_repeated.py::test_the_interval_over_seeds_is_welchs_with_the_images",
@@ -721,8 +741,6 @@ NO_ADVICE: dict[str, list[str]] = {
     ],
     "exporting/predict_onnx.py": [
         "{} cannot be opened: it is no model that convscope exported, or it was altered.",
-        "look for boxes in large images by overlapping parts",
-        "--tile is for boxes, and {} finds none",
     ],
     "feature_store/extraction.py": [
         "features: {} images, all recorded before, read in {} s",
@@ -814,7 +832,7 @@ UNPROVEN: dict[str, dict[str, str]] = {
     "feature_store/recording.py": {
         "is faster, and less accurate": "accuracy by size needs real photos: only the work, a quarter for half the side, is counted",
     },
-    "transfer_learning/report.py": {
+    "transfer_learning/learning_curve.py": {
         "twice the images would add about": "an estimate with an interval, whose coverage the bench measures on real data",
     },
 }

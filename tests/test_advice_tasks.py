@@ -178,7 +178,7 @@ def test_what_is_evaluated_on_is_named(made: TaskReport, tmp_path: Path) -> None
     assert convscope.evaluate(alone, table, runs=tmp_path).summary["n"] == 60
     with pytest.raises(UsageError, match="--views flip is for the task classification"):
         convscope.evaluate(alone, table, views="flip", runs=tmp_path)
-    with pytest.raises(DataError, match="Known: classification, multi_label, regression, segmentation"):
+    with pytest.raises(DataError, match="Known: classification, multi_label, regression, detection, segmentation"):
         task_of(replace(alone, task="depth"))
     assert [task_of(replace(alone, task=name)).name for name in TASKS] == list(TASKS)
     Image.new("RGB", (96, 80)).save(table.parent / "images" / "0.png")

@@ -32,5 +32,5 @@ def by_threshold(curve: Mapping[str, Any], threshold: float) -> Drawing:
         axes.plot([t for t, _ in known], [v for _, v in known], color=colour, label=key)
     axes.axvline(threshold, color=GREY, linewidth=1, label=f"chosen: {threshold:.2f}")
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="score from which on a box counts", ylabel="%")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    axes.legend(loc=8, bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return finished(figure)

@@ -322,7 +322,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=f"Predict with {MODEL.name}.")
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     parser.add_argument("--top", type=int, default=5, help="how many answers an image")
-    parser.add_argument("--tile", action="store_true", help="look for boxes in large images by overlapping parts")
+    parser.add_argument("--tile", action="store_true", help="boxes in large images, by overlapping parts too")
     parser.add_argument("--check", action="store_true", help="only compare the sealed images")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     asked = parser.parse_args()
@@ -334,7 +334,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
     session, about = open_model(MODEL)
     if asked.tile and about.get("task") != "detection":
-        parser.error(f"--tile is for boxes, and {MODEL.name} finds none")
+        parser.error(f"tiles are for boxes, and {MODEL.name} finds none")
     if asked.check or not asked.images:
         print(f"{MODEL.name} answers the sealed images as when it was exported.")
         return 0

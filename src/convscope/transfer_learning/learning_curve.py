@@ -95,6 +95,12 @@ class LearningCurve:
         low, high = _mixture(gains, weights, 0.0, level)
         return Range(float(gains @ weights), low, high, level)
 
+    def sentence(self, whose: str) -> str:
+        """What twice the images would add to ``whose`` figure, in points with the interval."""
+        gain = self.twice()
+        ends = f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+        return f"twice the images would add about {100 * gain.value:.1f} {ends} to {whose}"
+
     def to_json(self) -> dict[str, Any]:
         """The stable JSON form."""
         there, double, gain = self.predict(self.per_class), self.predict(2 * self.per_class), self.twice()

@@ -112,12 +112,7 @@ class TransferReport(Noted):
             sure = "significant" if test.p < SURE else f"not significant (p = {test.p:.2g})"
             said.append(f"fine-tuning adds {100 * test.difference:+.1f} to the head, {sure}, on {test.n} images")
         if self.curve is not None:
-            gain = self.curve.twice()
-            said.append(
-                f"twice the images would add about {100 * gain.value:.1f} "
-                f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}] "
-                f"to {'the head' if self.best is not head else 'it'}"
-            )
+            said.append(self.curve.sentence("the head" if self.best is not head else "it"))
         if self.quick:
             said.append(f"left out: {', '.join(self.left_out)}")
         return "; ".join(said) + "."

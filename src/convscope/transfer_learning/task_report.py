@@ -150,11 +150,7 @@ class TaskReport(Noted):
                 f"{scale * found.high:+.2f}], p = {found.p:.2g}, n = {found.n}"
             )
         if self.curve is not None:
-            gain = self.curve.twice()
-            said.append(
-                f"twice the images would add about {100 * gain.value:.1f} [{100 * gain.low:.1f}, "
-                f"{100 * gain.high:.1f}] to the head"
-            )
+            said.append(self.curve.sentence("it" if self.best is self.rungs[0] else "the head"))
         return "; ".join(said) + "."
 
     def words(self, figure: Interval) -> str:
