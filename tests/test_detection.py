@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from convscope.classifying.classifier import Classifier
 from convscope.datasets.boxes import Boxes, ImageBoxes
 from convscope.errors import DataError, UnknownName
 from convscope.evaluation.box_answers import box_answer, coco_json, found_by_tiles, found_in, yolo_text
+from convscope.evaluation.task_scoring import true_boxes
 from convscope.images.preprocess import Preprocess, to_tensor
 from convscope.models.architecture import Architecture
 from convscope.models.box_network import BOX_STRIDES, BoxNetwork, Fcos, boxes_at, make_box_network, places_of, side_of
@@ -34,6 +36,7 @@ from convscope.tasks.detection import (
     tally,
     tensor,
 )  # fmt: skip
+from convscope.tasks.matching import matched
 
 SIDE = 96
 CENTRES, STRIDES = places_of(SIDE)
@@ -82,7 +85,7 @@ def slowly(boxes: torch.Tensor) -> list[int]:
             sides = (x - left, y - top, right - x, bottom - y)
             if min(sides) <= 0:
                 continue
-            crowded |= label == CROWD
+            crowded |= label <= CROWD
             middle = ((left + right) / 2, (top + bottom) / 2)
             near = max(abs(x - middle[0]), abs(y - middle[1])) < NEAR * stride
             low, high = REACH[int(stride)]
@@ -99,7 +102,7 @@ def test_places_belong_to_boxes_as_defined(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     low = random.uniform(0, 70, (count, 2))
     corners = np.concatenate([low, np.minimum(SIDE, low + random.uniform(2, 90, (count, 2)))], 1)
-    labels = random.choice([NOBODY, CROWD, 0, 1], count, p=[0.1, 0.1, 0.4, 0.4])
+    labels = random.choice([NOBODY, CROWD - 1, 0, 1], count, p=[0.1, 0.1, 0.4, 0.4])
     boxes = torch.from_numpy(np.concatenate([corners, labels[:, None]], 1)).float()
     assert assigned(boxes, CENTRES, STRIDES).tolist() == slowly(boxes)
 
@@ -219,8 +222,24 @@ def test_targets_are_boxes_in_the_network_s_square() -> None:
         (192, 96), np.array([[10.0, 20, 30, 40], [0, 0, 192, 96]]), np.array([1, 0]), np.array([False, True])
     )
     found = tensor(Boxes(("a", "b"), (empty, one)), np.array([1, 0]), PREPROCESS)
-    assert found[0].tolist() == [[5, 34, 15, 44, 1], [0, 24, 96, 72, CROWD]]
-    assert found[1].tolist() == [[-1] * 5, [-1] * 5]
+    assert found[0].tolist() == [[0, 24, 96, 72, NOBODY], [5, 34, 15, 44, 1], [0, 24, 96, 72, CROWD]]
+    assert found[1].tolist() == [[0, 0, 96, 96, NOBODY], [-1] * 5, [-1] * 5]
+
+
+def test_a_crowd_keeps_its_class_and_padding_is_cut_off_when_a_network_is_measured() -> None:
+    """As `evaluate` has it, in the pixels of the image."""
+    corners, labels = np.array([[10.0, 20, 60, 80], [100, 10, 190, 90]]), np.array([1, 0])
+    one = ImageBoxes((192, 96), corners, labels, np.array([True, False]))
+    boxes, classifier = Boxes(("a", "b"), (one,)), replace(bright(), class_names=("a", "b"))
+    told = [(40, 4.0, (5.0, 10.0, 30.0, 64.0)), (50, 3.0, (50.0, 20.0, 95.0, 70.0)), (60, 2.0, (10.0, 2.0, 40.0, 20.0))]
+    outputs = outputs_of(told, 2)
+    outputs[40, :2] = torch.tensor([-12.0, 4.0])  # of the crowd's class; the last lies in the padding
+    here = tally(outputs[None], tensor(boxes, np.array([0]), PREPROCESS))[0]
+    there = matched(found_in(classifier, outputs, (192, 96)), true_boxes(one), 2)
+    for name in ("labels", "hit", "ignored", "missed", "doubled"):
+        assert getattr(here, name)[0].tolist() == getattr(there, name)[0].tolist(), name
+    assert here.ignored[0, 0].tolist() == [False, True]
+    assert here.false.tolist() == [False, False]
 
 
 def test_data_without_boxes_are_refused_and_classes_without_are_named() -> None:
@@ -231,8 +250,23 @@ def test_data_without_boxes_are_refused_and_classes_without_are_named() -> None:
     with pytest.raises(DataError, match="no validation image has a box: there is nothing to measure"):
         check(Boxes(("a",), (one,)), Boxes(("a",), (empty,)))
     assert check(Boxes(("a", "b"), (one,)), Boxes(("a", "b"), (one,))) == [
-        "1 class has no box in a training image and cannot be learned: 'b'."
+        "1 class has no box in a training image and cannot be learned: 'b'.",
+        "1 class has no box in a validation image, so nothing measures whether it is found: 'b'.",
     ]
+    difficult = replace(one, crowd=np.array([True]))
+    with pytest.raises(DataError, match="no validation image has a box"):
+        check(Boxes(("a",), (one,)), Boxes(("a",), (difficult,)))
+
+
+def test_boxes_go_by_the_names_of_their_classes() -> None:
+    one = ImageBoxes((10, 10), np.array([[1.0, 1, 5, 5], [2, 2, 8, 8]]), np.array([1, 0]), np.array([False, True]))
+    boxes = Boxes(("b", "a"), (one,)).named(("a", "b", "c"))
+    assert [boxes.names[k] for k in boxes.boxes[0].labels] == ["a", "b"]
+    with pytest.raises(KeyError):
+        Boxes(("b", "a"), (one,)).named(("a", "c"))
+    assert Boxes(("a", "x"), (replace(one, labels=np.zeros(2, np.int64)),)).named(("c", "a")).boxes[
+        0
+    ].labels.tolist() == [1, 1]
 
 
 # ----------------------------------------------------------------------------------------------------------- networks

@@ -55,7 +55,7 @@ class DescribedOrigin(Schema):
 class DescribedSettings(Schema):
     """What turns outputs into answers, by the task."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     thresholds: list[float] | None = None
@@ -83,6 +83,8 @@ class DescribedClassifier(Schema):
         needed = NEEDED.get(self.task)
         if needed is not None and getattr(self.settings, needed) is None:
             raise ValueError(f"the task {self.task} needs the setting {needed}")
+        if self.task == "detection" and self.architecture.options.get("head") != "fcos":
+            raise ValueError("the task detection needs the head fcos")
         if self.task == "multi_label" and len(self.settings.thresholds or ()) != len(self.classes):
             raise ValueError(f"{len(self.settings.thresholds or ())} thresholds are not of {len(self.classes)} labels")
         return self

@@ -24,6 +24,7 @@ from .known import Familiar, Judge, Known, judging
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
+NO_NUMBERS = "the network's outputs for it are no numbers"
 PIXEL_BATCH = 16  # images that get an answer for each place: their large maps stand in memory together
 
 
@@ -239,7 +240,7 @@ def _answer(
     """The answer by what was ``computed``: probabilities (K,), those of one view, and how familiar the image is."""
     probabilities, one_view, familiar = computed
     if not bool(torch.isfinite(probabilities).all()):
-        return Unreadable(path, "the network's outputs for it are no numbers")
+        return Unreadable(path, NO_NUMBERS)
     best = torch.topk(probabilities, min(top, len(names)))
     pairs = tuple((names[i], float(p)) for p, i in zip(best.values, best.indices.tolist(), strict=True))
     one = None if one_view is None else (names[int(one_view.argmax())], float(one_view.max()))

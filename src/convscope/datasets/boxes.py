@@ -73,6 +73,15 @@ class Boxes:
         scale, shift = _scale_and_shift(place_of(preprocess, one.size), one.size)
         return one.corners * scale + shift
 
+    def named(self, names: tuple[str, ...]) -> Boxes:
+        """The same boxes by other ``names``, among which are all of their own that occur. KeyError otherwise."""
+        place = {name: k for k, name in enumerate(names)}
+        used = {int(label) for one in self.boxes for label in one.labels}
+        number = np.array(
+            [place[name] if k in used else place.get(name, 0) for k, name in enumerate(self.names)], np.int64
+        )
+        return Boxes(names, tuple(replace(one, labels=number[one.labels]) for one in self.boxes))
+
 
 def back(corners: np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> np.ndarray:
     """Corners (n, 4) in the network's square as pixels of the upright image of ``size`` (width, height), clipped.

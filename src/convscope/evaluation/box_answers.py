@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from ..classifying.classifier import Classifier
+from ..classifying.prediction import NO_NUMBERS
 from ..datasets.boxes import back
+from ..errors import ImageError
 from ..tasks.detection import OVERLAP, decoded
 from ..tasks.matching import FoundBoxes
 from .tiles import tiles_of, view_of
@@ -100,7 +102,7 @@ def found_by_tiles(classifier: Classifier, rgb: Image.Image) -> FoundBoxes:
     What two looks have found is one box: the one that no border cuts, then the surer. A box that a border cuts is
     dropped where another look has more of it.
     """
-    looks = [_look(classifier, np.asarray(classifier.preprocess.fit_image(rgb)), (0, 0), rgb.size, rgb.size)]
+    looks = [_look(classifier, np.asarray(classifier.preprocess.fit_array(rgb)), (0, 0), rgb.size, rgb.size)]
     side = classifier.preprocess.size
     for left, top, tile in tiles_of(rgb, side):
         looks.append(_look(classifier, tile, (left, top), (side, side), rgb.size))
@@ -121,6 +123,8 @@ def _look(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n, 6) of corners in the whole image, label and score; and which of them a border within it cuts."""
     outputs = view_of(classifier, pixels_SS3)[0]
+    if not bool(torch.isfinite(outputs).all()):
+        raise ImageError("", NO_NUMBERS)
     found = found_in(classifier, outputs, size) if size == whole else decoded(outputs)
     corners = found.corners + np.array([*place, *place])
     inner = np.array([place[0] > 0, place[1] > 0, place[0] + size[0] < whole[0], place[1] + size[1] < whole[1]])

@@ -15,14 +15,14 @@ from ..classifying.classifier import Classifier
 from ..classifying.prediction import each_pass
 from ..datasets.boxes import Boxes
 from ..datasets.dataset import Dataset
-from ..tasks.detection import decoded
+from ..tasks.detection import decoded, window_of, within
 from ..tasks.matching import FoundBoxes, TrueBoxes, matched
 from .box_answers import sure, told_counts
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One image as the network sees it, without its border, and its boxes there.
+    """One image as the network sees it, and its boxes there.
 
     ``found`` are those at the threshold, ``right`` (n,) which of them are, ``wrong`` the false and the doubled ones,
     ``doubled`` these alone; one in a crowd is neither. ``missed`` (m,) are true boxes that nothing has found.
@@ -69,7 +69,8 @@ def compared(classifier: Classifier, dataset: Dataset, index: np.ndarray) -> Ite
 
 def _compared(classifier: Classifier, boxes: Boxes, i: int, outputs: torch.Tensor, pixels: np.ndarray) -> Compared:
     own = boxes.boxes[i]
-    found = sure(decoded(outputs), classifier.settings["threshold"])
+    seen = within(decoded(outputs), window_of(classifier.preprocess, own.size))
+    found = sure(seen, classifier.settings["threshold"])
     truth = TrueBoxes(boxes.fitted(i, classifier.preprocess), own.labels, own.crowd)
     matches = matched(found, truth, len(classifier.class_names))
     kept = FoundBoxes(found.corners[matches.kept], matches.labels, matches.scores)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..classifying.classifier import Classifier
-from ..classifying.prediction import Unreadable
+from ..classifying.prediction import NO_NUMBERS, Unreadable
 from ..errors import ImageError
-from ..images.decoding import decode
+from ..images.decoding import decoded
 from ..images.placing import place_of
 from ..models.taps import evaluating
 from ..tasks.regression import COVERAGE
@@ -111,11 +111,11 @@ def answer_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, siz
 
 def _answer(classifier: Classifier, name: str, source: Path | bytes | Image.Image, tile: bool) -> Answer:
     if tile:
-        rgb = source.convert("RGB") if isinstance(source, Image.Image) else decode(source, where=name)
-        if max(rgb.size) > classifier.preprocess.size:
-            if classifier.task == "detection":
-                return box_answer(classifier, name, found_by_tiles(classifier, rgb), rgb.size)
-            return _of_logits(classifier, name, _tiled(classifier, rgb))
+        with decoded(source, where=name, stretch=classifier.preprocess.stretch) as rgb:
+            if max(rgb.size) > classifier.preprocess.size:
+                if classifier.task == "detection":
+                    return box_answer(classifier, name, found_by_tiles(classifier, rgb), rgb.size)
+                return _of_logits(classifier, name, _tiled(classifier, rgb))
     return _of_fitted(classifier, name, *classifier.preprocess.fit_sized(source, name))
 
 
@@ -132,7 +132,7 @@ def _of_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: 
 
 def _of_outputs(classifier: Classifier, name: str, outputs: torch.Tensor) -> Answer:
     if not bool(torch.isfinite(outputs).all()):
-        return Unreadable(name, "the network's outputs for it are no numbers")
+        return Unreadable(name, NO_NUMBERS)
     if classifier.task == "regression":
         value, half = float(outputs[0]), classifier.settings.get("half_width")
         low, high = (None, None) if half is None else (value - half, value + half)
@@ -145,7 +145,7 @@ def _of_outputs(classifier: Classifier, name: str, outputs: torch.Tensor) -> Ans
 
 def _of_logits(classifier: Classifier, name: str, logits_KHW: torch.Tensor) -> Answer:
     if not bool(torch.isfinite(logits_KHW).all()):
-        return Unreadable(name, "the network's outputs for it are no numbers")
+        return Unreadable(name, NO_NUMBERS)
     mask = logits_KHW.argmax(0).to(torch.uint8).numpy()
     shares = np.bincount(mask.ravel(), minlength=len(classifier.class_names)) / mask.size
     return Mask(name, mask, tuple(zip(classifier.class_names, shares.tolist(), strict=True)))

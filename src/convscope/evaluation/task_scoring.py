@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ def evaluate_task(
     classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, progress: Progress | None = None
 ) -> TaskEvaluated:
     """Score a classifier on a part of a dataset with targets of its task. DataError where their names differ."""
+    dataset = _by_name(dataset, classifier.class_names)
     task, targets = task_of(classifier), dataset.targets
     assert targets is not None
     if tuple(targets.names) != classifier.class_names:
@@ -58,6 +59,17 @@ def evaluate_task(
     groups = None if dataset.groups is None else dataset.groups[index]
     score = task.score(tallies, classifier.class_names, classifier.settings, groups)
     return TaskEvaluated(score, tallies, dataset, part, index)
+
+
+def _by_name(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """With boxes numbered by these names, where they are of no other class."""
+    boxes = dataset.targets
+    if not isinstance(boxes, Boxes) or boxes.names == names:
+        return dataset
+    try:
+        return replace(dataset, targets=boxes.named(names))
+    except KeyError:
+        return dataset
 
 
 def tallies_of(

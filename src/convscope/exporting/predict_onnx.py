@@ -123,7 +123,8 @@ def opened(path: str, least: int | None = None, stretch: bool = False) -> tuple[
             layer = image.convert("RGBA")
             image = Image.new("RGB", image.size, BACKGROUND)
             image.paste(layer, mask=layer.getchannel("A"))
-        return image.convert("RGB"), whole
+        image = image.convert("RGB")
+    return Image.fromarray(stretched(np.asarray(image))) if stretch else image, whole
 
 
 def read(path: str, preprocess: dict) -> tuple[np.ndarray, tuple[int, int]]:
@@ -135,8 +136,6 @@ def read(path: str, preprocess: dict) -> tuple[np.ndarray, tuple[int, int]]:
 def seen(image: Image.Image, preprocess: dict) -> np.ndarray:
     """An image in RGB as the network takes it: its middle (crop), the whole with a border (pad), or squashed."""
     size, fit, how = preprocess["size"], preprocess["fit"], HOW[preprocess["interpolation"]]
-    if preprocess["stretch"]:
-        image = Image.fromarray(stretched(np.asarray(image)))
     if fit == "crop":
         side = max(1, round(preprocess["centre"] * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -224,7 +223,7 @@ def enlarged(values: np.ndarray, size: int, axis: int) -> np.ndarray:
 def boxes(session: Any, about: dict, path: str, tile: bool) -> dict:
     """The boxes whose score reaches the threshold, best first, in pixels of the upright image."""
     preprocess, names = about["preprocess"], about["classes"]
-    image, whole = opened(path) if tile else (None, (0, 0))
+    image, whole = opened(path, stretch=about["preprocess"]["stretch"]) if tile else (None, (0, 0))
     if image and max(whole) > preprocess["size"]:
         found = by_tiles(session, image, preprocess)
     else:

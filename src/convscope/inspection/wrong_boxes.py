@@ -131,8 +131,11 @@ def check_boxes(
         for start in range(0, len(test), BLOCK):
             rows = test[start : start + BLOCK]
             with torch.inference_mode():
-                outputs, targets = head(recorded.inputs(rows)), recorded.targets(rows)
-            for i, outputs_LD, boxes_G5 in zip(rows.tolist(), outputs, targets, strict=True):
+                outputs = head(recorded.inputs(rows))
+            targets = recorded.targets(rows)[:, 1:]  # the first is none
+            for i, outputs_LD, boxes_G5 in zip(
+                rows.tolist(), outputs, targets[:, 1:], strict=True
+            ):  # the first is none
                 found = decoded(outputs_LD)
                 alone.append(_alone(recorded, i, found, boxes_G5))
                 drawn.append(_drawn(i, found, outputs_LD, boxes_G5))
@@ -171,7 +174,7 @@ def _alone(recorded: Recorded, i: int, found: FoundBoxes, boxes_G5: Tensor) -> n
     """Rows of what was found on no drawn box: image, four corners in its pixels, label, score; float64 (m, 7)."""
     found = _one_each(found)
     rows = boxes_G5[boxes_G5[:, 4] != NOBODY].double().numpy()
-    overlaps = overlap(found.corners, rows[:, :4], rows[:, 4] == CROWD)
+    overlaps = overlap(found.corners, rows[:, :4], rows[:, 4] <= CROWD)
     boxes = recorded.dataset.targets
     assert isinstance(boxes, Boxes)
     corners = back(found.corners, boxes.boxes[i].size, recorded.preprocess)

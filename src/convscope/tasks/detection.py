@@ -6,6 +6,7 @@ that of the generalised intersection over union (Rezatofighi et al. 2019, arXiv:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..datasets.asked import ASKED
 from ..datasets.boxes import Boxes
 from ..datasets.targets import Targets
 from ..errors import DataError
+from ..images.placing import place_of
 from ..images.preprocess import Preprocess
 from ..models.box_network import BOX_HEADS, BOX_STRIDES, boxes_at, places_of, scored_boxes, side_of
 from ..models.pixel_network import OfFlatMaps
@@ -25,33 +27,45 @@ from .average_precision import score, settings
 from .matching import FoundBoxes, Matches, TrueBoxes, matched
 from .task import HeadKind, Shape, Task
 
-NOBODY, CROWD = -1, -2  # in the place of a label: of a row that is no box, and of a box that is neither right nor wrong
+NOBODY = -1  # in the place of a label: of a row that is no box
+CROWD = -2  # less the label: of a box of this class that is neither right nor wrong
 REACH = {8: (0.0, 64.0), 16: (64.0, 128.0), 32: (128.0, float("inf"))}  # px: the farthest side of a box, by stride
 NEAR = 1.5  # strides from the centre of a box, within which its places lie
 LEAST = 0.05  # score below which nothing is a box
 CANDIDATES = 1000  # places, the best of an image, that are looked at
 OVERLAP = 0.6  # intersection over union beyond which the worse of two boxes of one class is dropped
 MOST = 300  # boxes of an image
+AT_ONCE = 128  # true boxes that are set against all places together
 
 
 def tensor(targets: Targets, index: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Boxes float32 (B, G, 5): left, top, right, bottom in the network's square, and the label; NOBODY fills up."""
+    """Boxes float32 (B, 1 + G, 5): left, top, right, bottom in the network's square, and the label; NOBODY fills up.
+
+    The first row is no box: its corners are the image's own, within the square. The label k of a crowd is CROWD - k.
+    """
     assert isinstance(targets, Boxes)
     most = max((len(targets.boxes[i].labels) for i in index), default=0)
-    found = torch.full((len(index), most, 5), float(NOBODY))
+    found = torch.full((len(index), 1 + most, 5), float(NOBODY))
     for row, i in enumerate(index):
         own = targets.boxes[i]
-        labels = np.where(own.crowd, CROWD, own.labels)
-        found[row, : len(labels), :4] = torch.from_numpy(targets.fitted(int(i), preprocess)).float()
-        found[row, : len(labels), 4] = torch.from_numpy(labels).float()
+        labels = np.where(own.crowd, CROWD - own.labels, own.labels)
+        found[row, 0, :4] = torch.tensor(window_of(preprocess, own.size))
+        found[row, 1 : 1 + len(labels), :4] = torch.from_numpy(targets.fitted(int(i), preprocess)).float()
+        found[row, 1 : 1 + len(labels), 4] = torch.from_numpy(labels).float()
     return found
 
 
+def window_of(preprocess: Preprocess, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of an image of ``size`` (width, height) in the network's square."""
+    place = place_of(preprocess, size)
+    return place.left, place.top, place.left + place.width, place.top + place.height
+
+
 def mirrored(boxes_BG5: Tensor, side: int) -> Tensor:
-    """The boxes of images whose left and right change places."""
+    """The boxes of images whose left and right change places; what only fills up stays as it is."""
     left, top, right, bottom, label = boxes_BG5.unbind(-1)
     turned = torch.stack([side - right, top, side - left, bottom, label], -1)
-    return torch.where((label == NOBODY)[..., None], boxes_BG5, turned)
+    return torch.where((right > left)[..., None], turned, boxes_BG5)
 
 
 def assigned(boxes_G5: Tensor, centres_L2: Tensor, strides_L: Tensor) -> Tensor:
@@ -60,22 +74,22 @@ def assigned(boxes_G5: Tensor, centres_L2: Tensor, strides_L: Tensor) -> Tensor:
     A place belongs to a box if it lies in it and near its centre, and the box is of a size for the place's map; to the
     smallest if there are several.
     """
-    if not len(boxes_G5):
-        return torch.full((len(centres_L2),), NOBODY)
-    corners, labels = boxes_G5[:, :4], boxes_G5[:, 4]
-    sides = torch.cat([centres_L2[:, None] - corners[:, :2], corners[:, 2:] - centres_L2[:, None]], -1)  # (L, G, 4)
-    inside = sides.amin(-1) > 0
-    middle = (corners[:, :2] + corners[:, 2:]) / 2
-    near = (centres_L2[:, None] - middle).abs().amax(-1) < NEAR * strides_L[:, None]
     limits = torch.tensor([REACH[int(s)] for s in BOX_STRIDES])[(strides_L / BOX_STRIDES[0]).log2().long()]
-    farthest = sides.amax(-1)
-    fits = (farthest > limits[:, :1]) & (farthest <= limits[:, 1:])
-    area = (corners[:, 2:] - corners[:, :2]).prod(-1).expand(len(centres_L2), -1)
-    area = area.masked_fill(~(inside & near & fits) | (labels < 0), float("inf"))
-    smallest, row = area.min(1)
-    row = row.masked_fill(smallest.isinf(), NOBODY)
-    crowded = (inside & (labels == CROWD)).any(1) & (row == NOBODY)
-    return row.masked_fill(crowded, CROWD)
+    least = torch.full((len(centres_L2),), float("inf"))
+    row, crowded = torch.full((len(centres_L2),), NOBODY), torch.zeros(len(centres_L2), dtype=torch.bool)
+    for start in range(0, len(boxes_G5), AT_ONCE):
+        corners, labels = boxes_G5[start : start + AT_ONCE, :4], boxes_G5[start : start + AT_ONCE, 4]
+        sides = torch.cat([centres_L2[:, None] - corners[:, :2], corners[:, 2:] - centres_L2[:, None]], -1)  # (L, G, 4)
+        inside, farthest = sides.amin(-1) > 0, sides.amax(-1)
+        middle = (corners[:, :2] + corners[:, 2:]) / 2
+        near = (centres_L2[:, None] - middle).abs().amax(-1) < NEAR * strides_L[:, None]
+        fits = (farthest > limits[:, :1]) & (farthest <= limits[:, 1:])
+        area = (corners[:, 2:] - corners[:, :2]).prod(-1).expand(len(centres_L2), -1)
+        smallest, here = area.masked_fill(~(inside & near & fits) | (labels < 0), float("inf")).min(1)
+        row = torch.where(smallest < least, start + here, row)
+        least = torch.minimum(least, smallest)
+        crowded |= (inside & (labels <= CROWD)).any(1)
+    return row.masked_fill(crowded & (row == NOBODY), CROWD)
 
 
 def loss(outputs_BLD: Tensor, boxes_BG5: Tensor) -> Tensor:
@@ -124,18 +138,29 @@ def decoded(outputs_LD: Tensor) -> FoundBoxes:
     )
 
 
+def within(found: FoundBoxes, window: Sequence[float]) -> FoundBoxes:
+    """The boxes cut off at left, top, right and bottom of a window; those that lie outside fall away."""
+    low, high = np.array([*window[:2]] * 2, np.float64), np.array([*window[2:]] * 2, np.float64)
+    corners = np.clip(found.corners, low, high)
+    there = (corners[:, 2:] - corners[:, :2]).min(1, initial=np.inf) > 0
+    return FoundBoxes(corners[there], found.labels[there], found.scores[there])
+
+
 def tally(outputs_BLD: Tensor, boxes_BG5: Tensor) -> np.ndarray:
     """What matches what in each image, in its square: `Matches`, an array of objects (B,)."""
     classes = outputs_BLD.shape[2] - 5
     return objects(
-        [matched(decoded(out), _true(boxes), classes) for out, boxes in zip(outputs_BLD, boxes_BG5, strict=True)]
+        [
+            matched(within(decoded(out), boxes[0, :4].tolist()), _true(boxes), classes)
+            for out, boxes in zip(outputs_BLD, boxes_BG5, strict=True)
+        ]
     )
 
 
 def _true(boxes_G5: Tensor) -> TrueBoxes:
     rows = boxes_G5[boxes_G5[:, 4] != NOBODY].double().cpu().numpy()
-    crowd = rows[:, 4] == CROWD
-    return TrueBoxes(rows[:, :4], np.where(crowd, 0, rows[:, 4]).astype(np.int64), crowd)
+    crowd = rows[:, 4] <= CROWD
+    return TrueBoxes(rows[:, :4], np.where(crowd, CROWD - rows[:, 4], rows[:, 4]).astype(np.int64), crowd)
 
 
 def objects(matches: list[Matches]) -> np.ndarray:
@@ -150,16 +175,24 @@ def check(train: Targets, val: Targets) -> list[str]:
     assert isinstance(train, Boxes)
     assert isinstance(val, Boxes)
     for part, boxes in (("training", train), ("validation", val)):
-        if not any(len(one.labels) for one in boxes.boxes):
+        if not any(bool((~one.crowd).any()) for one in boxes.boxes):
             raise DataError(
                 f"no {part} image has a box: there is nothing to {'learn' if part == 'training' else 'measure'}."
             )
-    absent = [name for name, count in train.counts(np.arange(len(train))).items() if not count]
+    return [
+        *_absent(train, "in a training image and cannot be learned"),
+        *_absent(val, "in a validation image, so nothing measures whether it is found"),
+    ]
+
+
+def _absent(boxes: Boxes, where: str) -> list[str]:
+    """A note about classes without a box."""
+    absent = [name for name, count in boxes.counts(np.arange(len(boxes))).items() if not count]
     if not absent:
         return []
     told = ", ".join(map(repr, absent[:4])) + (", ..." if len(absent) > 4 else "")
     many = "1 class has" if len(absent) == 1 else f"{len(absent)} classes have"
-    return [f"{many} no box in a training image and cannot be learned: {told}."]
+    return [f"{many} no box {where}: {told}."]
 
 
 def _on_recorded(kind: str, shapes: list[Shape], outputs: int) -> nn.Module:

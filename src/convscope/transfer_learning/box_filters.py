@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets.mask_coding import VOID
-from ..tasks.detection import CROWD, NOBODY
+from ..tasks.detection import NOBODY
 
 MIDDLE = 0.5  # of a box's width and height, that is of its class
 
@@ -46,7 +46,7 @@ def middles(boxes_BG5: Tensor, side: int) -> Tensor:
         area = (known[:, 2] - known[:, 0]) * (known[:, 3] - known[:, 1])
         for left, top, right, bottom, label in known[torch.argsort(-area)].tolist():
             _paint(mask, (left, top, right, bottom), VOID)
-            if label != CROWD:
+            if 0 <= label < VOID - 1:  # of more classes a mask has no numbers
                 x, y = (1 - MIDDLE) / 2 * (right - left), (1 - MIDDLE) / 2 * (bottom - top)
                 _paint(mask, (left + x, top + y, right - x, bottom - y), int(label) + 1)
     return masks

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ..classifying.classifier import Classifier
 from ..datasets.boxes import Boxes
-from ..datasets.polygons import BACKGROUND
 from ..images.preprocess import to_tensor
 from ..models.pixel_network import MapNetwork, map_info, unflatten
 from ..progress import Progress
@@ -22,6 +21,7 @@ from .recorded_targets import Recorded, TaskRung, head_of
 from .used_filters import ClassVotes, label_votes, number_votes, pooled_layer
 
 SHOWN = 8  # images of a filter
+OUTSIDE = ""  # what is called so here, no class is: the places that no box holds
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _of_pixels(recorded: Recorded, best: TaskRung, classifier: Classifier, progr
     if of_boxes:
         side = recorded.preprocess.size
         given = Given(ClassesOfPlaces(head.eval()), maps, lambda rows: middles(recorded.targets(rows), side))
-        names = (BACKGROUND, *names)
+        names = (OUTSIDE, *names)
     layers = map_info(body).module_name()
     found = pixel_votes(given, recorded.dataset.parts["val"], names, layers, progress)
-    there = [n for n, one in enumerate(found.classes) if not (of_boxes and n == 0)]
+    there = [n for n, one in enumerate(found.classes) if not (of_boxes and one.name == OUTSIDE)]
     return Deciding(best.name, tuple(found.classes[n] for n in there), tuple(found.firing[n] for n in there))
