@@ -129,7 +129,7 @@ def test_the_files_are_those_that_predict_writes(page: Page, folder: Path, run: 
     (tmp_path / "x.png").write_bytes(data)
     convscope.predict(run, tmp_path / "x.png", runs=folder, boxes_to=tmp_path / "boxes")
     answer = post(page, data, run).json()
-    assert answer["yolo"] == (tmp_path / "boxes" / "x.txt").read_text(encoding="utf-8")
+    assert answer["yolo"] == (tmp_path / "boxes" / "labels" / "x.txt").read_text(encoding="utf-8")
     theirs = json.loads((tmp_path / "boxes" / "boxes.coco.json").read_text(encoding="utf-8"))
     theirs["images"][0]["file_name"] = "the image"
     assert json.loads(answer["coco"]) == theirs

@@ -133,9 +133,7 @@ def check_boxes(
             with torch.inference_mode():
                 outputs = head(recorded.inputs(rows))
             targets = recorded.targets(rows)[:, 1:]  # the first is none
-            for i, outputs_LD, boxes_G5 in zip(
-                rows.tolist(), outputs, targets[:, 1:], strict=True
-            ):  # the first is none
+            for i, outputs_LD, boxes_G5 in zip(rows.tolist(), outputs, targets, strict=True):
                 found = decoded(outputs_LD)
                 alone.append(_alone(recorded, i, found, boxes_G5))
                 drawn.append(_drawn(i, found, outputs_LD, boxes_G5))
