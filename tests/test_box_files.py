@@ -252,6 +252,12 @@ BAD_YAML = {
     "code": ("names: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
     "references": ("a: &a [x, y]\nnames: [*a, *a]", r"refers to its own parts"),
     "a document cut off": ("names: [ant, bee", "cannot be read as YAML"),
+    "a truth that is none": ("x: !!bool foo\nnames: [ant]", "cannot be read as YAML"),
+    "a number of nothing": ("x: !!int ''\nnames: [ant]", "cannot be read as YAML"),
+    "a day that is none": ("x: !!timestamp foo\nnames: [ant]", "cannot be read as YAML"),
+    "a day of a list": ("x: !!timestamp [1]\nnames: [ant]", "cannot be read as YAML"),
+    "a list as a key": ("? [a]\n: b\nnames: [ant]", "cannot be read as YAML"),
+    "a number of underscores": ("x: !!float _\nnames: [ant]", "cannot be read as YAML"),
     "depth": ("names: " + "[" * 5000, "cannot be read as YAML"),
     "a word": ("names: ant", "names is neither a list of classes nor one by their numbers"),
     "none": ("names: []", "names is neither a list of classes nor one by their numbers"),
@@ -301,7 +307,7 @@ def test_lists_of_names_that_contradict_each_other(tmp_path: Path):
 def test_parts_of_a_data_yaml(yaml: str, tmp_path: Path):
     images = [replace(ONE, part="a"), replace(TWO, part="b"), replace(TWO, name="three", part="test")]
     root = as_yolo(tmp_path / "data", images)
-    (root / "b.txt").write_text("./images/b/two.jpg\n/etc/passwd\n../../other.jpg\n")
+    (root / "b.txt").write_text("./images/b/two.jpg\n/etc/passwd\n../../other.jpg\nimages/a/\0one.jpg\n")
     (root / "data.yaml").write_text(f"{yaml.format(root=root)}\nnames: [ant, bee, wasp]\n")
     found = read(root)
     inside = "../a" not in yaml
@@ -309,6 +315,62 @@ def test_parts_of_a_data_yaml(yaml: str, tmp_path: Path):
     assert {path.stem: str(part) for path, part in zip(found.files, found.given, strict=True)} == dict(
         zip(("one", "two", "three"), wanted, strict=True)
     )
+
+
+def test_a_data_yaml_near_the_text_files_names_the_classes_and_the_parts(tmp_path: Path):
+    root, inner = tmp_path / "data", tmp_path / "data" / "insects"
+    for part, one in (("first", ONE), ("second", TWO)):
+        photograph(inner / part / "images" / f"{one.name}.jpg", one)
+        (inner / part / "labels").mkdir()
+        (inner / part / "labels" / f"{one.name}.txt").write_text(yolo_text(one))
+    text = "train: first/images\nval: second/images\nnames: [ant, bee, wasp]\n"
+    (inner / "data.yaml").write_text(text)
+    found = read(root)
+    assert_same(found, [ONE, TWO])
+    assert found.targets.names == NAMES
+    assert found.given.tolist() == ["train", "val"]
+    assert not any("called by their numbers" in note for note in found.notes)
+    (inner / "first" / "data.yaml").write_text("names: [bee, ant, wasp]")
+    refused(root, match=r"insects/data\.yaml and .*first/data\.yaml name different classes: keep the one that is right")
+    (root / "data.yaml").write_text("names: [fly, gnat, moth]")
+    assert read(root).targets.names == ("fly", "gnat", "moth")
+    (root / "data.yaml").unlink()
+    (inner / "first" / "data.yaml").write_text("names: [bee")
+    refused(root, match=r"first/data\.yaml cannot be read as YAML")
+
+
+@pytest.mark.parametrize("spelled", ["labels", "Labels", "LABELS"])
+@pytest.mark.parametrize("images", ["images", "Images"])
+def test_folders_are_found_in_any_case(images: str, spelled: str, tmp_path: Path):
+    as_yolo(tmp_path, [ONE, TWO, *(Planted(f"bare{i}") for i in range(9))])
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "images").rename(tmp_path / images)
+    (tmp_path / "labels").rename(tmp_path / spelled)
+    found = read(tmp_path)
+    assert sum(map(len, found.targets.boxes)) == 3
+    assert any(note.startswith("9 images have no text file") for note in found.notes)
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [3, 3], [2, 2]])
+def test_keypoints_are_not_read_where_data_yaml_tells_of_them(shape: list[int], tmp_path: Path):
+    as_yolo(tmp_path, [ONE, TWO])
+    points = " 0.9" * (shape[0] * shape[1])
+    for one in (ONE, TWO):
+        lines = yolo_text(one).splitlines()
+        (tmp_path / "labels" / f"{one.name}.txt").write_text("".join(f"{line}{points}\n" for line in lines))
+    (tmp_path / "data.yaml").write_text(f"kpt_shape: {shape}\nnames: [ant, bee, wasp]")
+    found = read(tmp_path)
+    assert_same(found, [ONE, TWO])
+    assert "2 images have boxes with keypoints, which are not read: one.jpg, two.jpg." in found.notes
+    assert not any("polygons" in note for note in found.notes)
+    (tmp_path / "labels" / "two.txt").write_text("2 0.1 0.5 0.2 0.25 0.4 0.75\n1 0.5 0.5 0.5 0.5\n")
+    found = read(tmp_path)
+    assert told(found)["two"] == [("wasp", 6.0, 10, 24, 30, False), ("bee", 15, 10, 45, 30, False)]
+    assert any(note.startswith("1 image has polygons") for note in found.notes)
+    for odd in ("[17]", "x", "[0, 3]", "[a, b]"):
+        (tmp_path / "data.yaml").write_text(f"kpt_shape: {odd}\nnames: [ant, bee, wasp]")
+        (tmp_path / "labels" / "one.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+        assert len(read(tmp_path).files) == 2
 
 
 def test_parts_that_are_one_folder_are_none(tmp_path: Path):

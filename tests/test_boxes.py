@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from PIL import Image
 
 from convscope.datasets.boxes import Boxes, ImageBoxes, back
 from convscope.errors import DataError, UsageError
-from convscope.images.decoding import decode
+from convscope.images.decoding import decode, read_header
 from convscope.images.preprocess import Preprocess
 from planted_boxes import (
     FORMS,
@@ -71,6 +74,37 @@ def test_an_image_that_exif_turns_has_its_boxes_upright(form: str, orientation: 
     for left, top, right, bottom in found.targets.boxes[0].corners.astype(int).tolist():
         inside = reddest[top + 2 : bottom - 2, left + 2 : right - 2]
         assert inside.mean() > 0.95, "the rectangle lies elsewhere"
+
+
+@pytest.mark.parametrize("place", ["before its pixels", "after its pixels", "before and after"])
+def test_boxes_lie_on_a_png_that_is_turned_wherever_that_is_told(place: str, tmp_path: Path):
+    one = replace(TURNED, orientation=6)
+    as_coco(tmp_path, [one])
+    (jpeg,) = tmp_path.rglob("*.jpg")
+    plain = Image.open(jpeg).convert("RGB")
+    plain.info.clear()
+    made = io.BytesIO()
+    plain.save(made, "PNG")
+    data = made.getvalue()
+    pixels, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    told_as = {orientation: png_exif(orientation) for orientation in (1, 6)}
+    first, last = {
+        "before its pixels": (told_as[6], b""),
+        "after its pixels": (b"", told_as[6]),
+        "before and after": (told_as[1], told_as[6]),
+    }[place]
+    jpeg.write_bytes(data[:pixels] + first + data[pixels:end] + last + data[end:])
+    header = read_header(jpeg)
+    assert (header.format, header.orientation, header.upright_size) == ("PNG", 6, decode(jpeg).size)
+    assert_same(read(tmp_path), [one])
+
+
+def png_exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    checked = b"eXIf" + block
+    return struct.pack(">I", len(block)) + checked + struct.pack(">I", zlib.crc32(checked))
 
 
 @pytest.mark.parametrize("form", ["voc", "coco"])
@@ -197,10 +231,14 @@ def targets() -> Boxes:
 def test_targets_are_counted_told_and_taken():
     boxes = targets()
     assert len(boxes) == 3
-    assert boxes.counts(np.arange(3)) == {"RBC": 2, "WBC": 2}
+    assert boxes.counts(np.arange(3)) == {"RBC": 2, "WBC": 1}
+    assert boxes.counts(np.array([0])) == {"RBC": 1, "WBC": 0}
     assert boxes.counts(np.array([1])) == {"RBC": 0, "WBC": 0}
-    assert [boxes.told(i) for i in range(3)] == ["1 RBC, 1 WBC", "no box", "2 WBC, 1 RBC"]
-    assert [boxes.take(np.array([2, 0])).told(i) for i in range(2)] == ["2 WBC, 1 RBC", "1 RBC, 1 WBC"]
+    assert [boxes.told(i) for i in range(3)] == ["1 RBC, 1 crowd", "no box", "2 WBC, 1 RBC"]
+    assert [boxes.take(np.array([2, 0])).told(i) for i in range(2)] == ["2 WBC, 1 RBC", "1 RBC, 1 crowd"]
+    difficult = Boxes(boxes.names, tuple(replace(one, crowd=np.ones(len(one), bool)) for one in boxes.boxes))
+    assert difficult.counts(np.arange(3)) == {"RBC": 0, "WBC": 0}
+    assert [difficult.told(i) for i in range(3)] == ["no box, 2 crowds", "no box", "no box, 3 crowds"]
     assert len(boxes.take(np.array([True, False, True]))) == 2
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .box_files import BoxFiles, files_of, files_under
-from .coco_boxes import coco_files, coco_images
+from .coco_boxes import CocoFound, coco_files, coco_images
 from .told_boxes import ToldImages
 from .voc import holds_voc, voc_images
 from .yolo import holds_yolo, yolo_images
@@ -20,14 +20,14 @@ class BoxFolder:
 
     form: str
     files: BoxFiles
-    coco: tuple[Path, ...] = ()
+    coco: CocoFound = field(default_factory=CocoFound)
 
     @property
     def used(self) -> tuple[Path, ...]:
         """The files, beside images, of its kind."""
         files = self.files
         if self.form == "coco":
-            return self.coco
+            return self.coco.used
         return (*files.xmls, *files.texts) if self.form == "voc" else (*files.texts, *files.yamls, *files.lists)
 
     def read(self) -> ToldImages:
@@ -50,5 +50,5 @@ def find_boxes(path: Path, asked: bool = False) -> BoxFolder | None:
         return BoxFolder("voc", files)
     if files.texts and holds_yolo(files, asked):
         return BoxFolder("yolo", files)
-    coco = coco_files(files, asked) if files.jsons else ()
-    return BoxFolder("coco", files, coco) if coco else None
+    coco = coco_files(files, asked)
+    return BoxFolder("coco", files, coco) if coco.used else None

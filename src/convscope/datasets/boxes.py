@@ -30,6 +30,11 @@ class ImageBoxes:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def counted(self) -> np.ndarray:
+        """The labels of the boxes that are no crowd, int64."""
+        return self.labels[~self.crowd]
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -56,16 +61,19 @@ class Boxes:
         return "\n".join(sorted(repr((self.names[label], corners, crowd)) for label, corners, crowd in rows))
 
     def counts(self, index: np.ndarray) -> dict[str, int]:
-        """In how many of the images each class has a box."""
+        """In how many of the images each class has a box that is no crowd."""
         places = np.arange(len(self))[index].tolist()
-        found = Counter(label for i in places for label in np.unique(self.boxes[i].labels).tolist())
+        found = Counter(label for i in places for label in np.unique(self.boxes[i].counted).tolist())
         return {name: found[label] for label, name in enumerate(self.names)}
 
     def told(self, i: int) -> str:
-        """How many boxes of which classes an image has, those of most first: "3 RBC, 1 WBC"."""
-        many = Counter(self.boxes[i].labels.tolist())
+        """How many boxes of which classes an image has, those of most first, and crowds: "3 RBC, 1 WBC, 1 crowd"."""
+        one = self.boxes[i]
+        many = Counter(one.counted.tolist())
         told = sorted(many.items(), key=lambda pair: (-pair[1], pair[0]))
-        return ", ".join(f"{count} {self.names[label]}" for label, count in told) or "no box"
+        said = [f"{count} {self.names[label]}" for label, count in told] or ["no box"]
+        crowds = len(one) - len(one.counted)
+        return ", ".join([*said, f"{crowds} crowd{'' if crowds == 1 else 's'}"] if crowds else said)
 
     def fitted(self, i: int, preprocess: Preprocess) -> np.ndarray:
         """The corners of image ``i`` in the square that the network sees, float64 (n, 4). UsageError for a crop."""

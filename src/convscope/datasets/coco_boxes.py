@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,18 @@ import numpy as np
 from ..errors import DataError
 from ..visible import visible
 from .box_files import BoxFiles
-from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, read_coco_json
+from .coco_files import MAX_BYTES, OUTLINED, counted_images, read_coco_json
 from .part_names import likely_part, parts_of_folders, plain_part
-from .told_boxes import Remark, ToldBoxes, ToldImages, by_name
+from .told_boxes import Remark, ToldBoxes, ToldImages
+from .told_names import ToldNames
 
 KEYS = ("images", "annotations", "categories", "bbox")
 KEPT = ("images", "annotations", "categories", "id", "file_name", "width", "height", "name", "supercategory")
 NOWHERE = -1  # in the place of a label, of a class that is not listed
 NAMED = re.compile(rb'"file_name"\s*:\s*"((?:[^"\\]|\\.){1,4096})"')
+POINTS = re.compile(rb'"keypoints"\s*:\s*\[\s*-?\d')  # of an annotation; those of a class are names
+CALLED = re.compile(r"^(_annotations\.coco|instances_.*)\.json$", re.IGNORECASE)
+FOLDERS = re.compile(r"^annotations?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -138,24 +142,60 @@ def _size(row: dict[str, Any]) -> tuple[int, int] | None:
 # ------------------------------------------------------------------------------------------------------ whole folders
 
 
-def coco_files(files: BoxFiles, asked: bool) -> tuple[Path, ...]:
-    """The JSON files that tell of boxes in images that are there; of outlines too only if boxes are asked for."""
+@dataclass(frozen=True)
+class CocoFound:
+    """The files whose boxes are read, and those beside them of keypoints or captions, which are not."""
+
+    used: tuple[Path, ...] = ()
+    left: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """A file that tells of boxes: the names of images in it that are there, and whether it tells of keypoints too."""
+
+    path: Path
+    names: frozenset[str]
+    points: bool
+
+
+def coco_files(files: BoxFiles, asked: bool) -> CocoFound:
+    """The JSON files that tell of boxes in images that are there; of outlines too only if boxes are asked for.
+
+    Of half of the images, unless it is asked for or the name of a file or its folder says so. Of two files in a folder
+    that tell of an image one with keypoints is left.
+    """
     there = {image.name for image in files.images}
-    return tuple(path for path in files.jsons if _tells(path, there, asked))
+    tellers = [teller for path in files.jsons if (teller := _teller(path, there, asked)) is not None]
+    named = {name for teller in tellers for name in teller.names}
+    many = sum(image.name in named for image in files.images)
+    called = any(CALLED.match(teller.path.name) or FOLDERS.match(teller.path.parent.name) for teller in tellers)
+    if not (asked or files.named or called or 2 * many >= len(files.images)):
+        return CocoFound()
+    plain = [teller for teller in tellers if not teller.points]
+    left = [teller.path for teller in tellers if teller.points and any(_beside(teller, other) for other in plain)]
+    used = tuple(teller.path for teller in tellers if teller.path not in left)
+    captions = [path for path in files.jsons if path not in used and path.name.startswith("captions_")]
+    return CocoFound(used, tuple(sorted({*left, *captions})))
 
 
-def _tells(path: Path, there: set[str], asked: bool) -> bool:
+def _beside(teller: _Teller, other: _Teller) -> bool:
+    return teller.path.parent == other.path.parent and not teller.names.isdisjoint(other.names)
+
+
+def _teller(path: Path, there: set[str], asked: bool) -> _Teller | None:
     try:
         if path.stat().st_size > MAX_BYTES:
-            return False
+            return None
         text = path.read_bytes()
     except OSError:
-        return False
+        return None
     if not all(f'"{key}"'.encode() in text for key in KEYS) or (
         not asked and re.search(OUTLINED.pattern.encode(), text)
     ):
-        return False
-    return any(_last(_unescaped(match[1])) in there for match in NAMED.finditer(text))
+        return None
+    names = there & {_last(_unescaped(match[1])) for match in NAMED.finditer(text)}
+    return _Teller(path, frozenset(names), POINTS.search(text) is not None) if names else None
 
 
 def _unescaped(name: bytes) -> str:
@@ -170,19 +210,20 @@ def _last(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:
+def coco_images(files: BoxFiles, coco: CocoFound) -> ToldImages:
     """The images that COCO files list, with their boxes. DataError where that is no one image."""
+    paths = coco.used
     read = [read_coco_boxes(path) for path in paths]
     names = tuple(dict.fromkeys(name for one in read for name in one.names))
     where = " and ".join(files.inside(path) for path in paths[:3]) + (" and others" if len(paths) > 3 else "")
-    there = by_name(files.images)
+    there = ToldNames(files.images, files.root)
     told: dict[Path, tuple[ToldBoxes | str, str]] = {}
     gone, unnamed = [], set()
     for path, one in zip(paths, read, strict=True):
         place = np.array([names.index(name) for name in one.names], np.int64)
         part = _part(path, files.root)
         for name, boxes in one.images.items():
-            image = _image(path, part, name, there)
+            image = there.find(path, part, name)
             if image in told:
                 raise DataError(f"{where} tell of {image} twice: remove one, or name the file that is meant.")
             if image is None:
@@ -193,8 +234,29 @@ def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:
     if not told:
         raise DataError(f"{where} names {counted_images(len(gone))}, and none of them is in {files.root}.")
     images = tuple(sorted(told))
-    bare = [files.inside(image) for image in files.images if image not in told]
-    remarks = (
+    return ToldImages(
+        names, images, tuple(told[image][0] for image in images),
+        _parts(images, [told[image][1] for image in images], files.root),
+        f"{where} {'is' if len(paths) == 1 else 'are'} taken for the boxes of {counted_images(len(images))}",
+        (), _remarks(files, coco.left, where, gone, set(told)),
+        frozenset(i for i, image in enumerate(images) if image in unnamed),
+    )  # fmt: skip
+
+
+def _renumbered(boxes: ToldBoxes | str, place: np.ndarray) -> ToldBoxes | str:
+    return boxes if isinstance(boxes, str) else replace(boxes, labels=place[boxes.labels])
+
+
+def _remarks(
+    files: BoxFiles, left: Sequence[Path], where: str, gone: Sequence[str], told: Collection[Path]
+) -> tuple[Remark, ...]:
+    return (
+        Remark(
+            "other-annotations",
+            tuple(map(files.inside, left)),
+            "file of keypoints or captions is not read",
+            "files of keypoints or captions are not read",
+        ),
         Remark(
             "without-image",
             tuple(gone),
@@ -203,34 +265,11 @@ def coco_images(files: BoxFiles, paths: Sequence[Path]) -> ToldImages:
         ),
         Remark(
             "without-boxes",
-            tuple(bare),
+            tuple(files.inside(image) for image in files.images if image not in told),
             f"image is not listed in {where} and is left out",
             f"images are not listed in {where} and are left out",
         ),
     )
-    return ToldImages(
-        names, images, tuple(told[image][0] for image in images),
-        _parts(images, [told[image][1] for image in images], files.root),
-        f"{where} {'is' if len(paths) == 1 else 'are'} taken for the boxes of {counted_images(len(images))}",
-        (), remarks, frozenset(i for i, image in enumerate(images) if image in unnamed),
-    )  # fmt: skip
-
-
-def _renumbered(boxes: ToldBoxes | str, place: np.ndarray) -> ToldBoxes | str:
-    return boxes if isinstance(boxes, str) else replace(boxes, labels=place[boxes.labels])
-
-
-def _image(path: Path, part: str, name: str, there: dict[str, list[Path]]) -> Path | None:
-    """The image of a name: under the file's own folder or in a folder of its part, where it is in several."""
-    plain = name.replace("\\", "/")
-    likely = there.get(_last(plain), [])
-    for choice in (
-        lambda image: image.is_relative_to(path.parent),
-        lambda image: bool(part) and part in map(plain_part, image.parts[:-1]),
-    ):
-        if len(likely) > 1:
-            likely = list(filter(choice, likely)) or likely
-    return named_image(plain, likely, str(path))
 
 
 def _part(path: Path, root: Path) -> str:

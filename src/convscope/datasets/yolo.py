@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..errors import DataError
 from .box_files import BoxFiles
 from .part_names import parts_of_folders
 from .told_boxes import Remark, ToldBoxes, ToldImages, listed_parts
-from .yolo_names import names_of, parts_told
+from .yolo_names import keypoints_told, names_of, parts_told
 
 MAX_BYTES = 10 * 2**20
 LOOKED_AT = 60  # text files by which it is told whether a folder holds boxes
@@ -26,7 +26,7 @@ class YoloFile:
     """The boxes in a file: ``classes`` int64 (n,), ``corners`` float64 (n, 4) in shares of the image's sides.
 
     ``lines`` int64 (n,) are where they stand, ``surer`` whether lines have a confidence, ``outlines`` whether some are
-    of polygons, whose bounding boxes these are.
+    of polygons, whose bounding boxes these are, ``points`` whether some have keypoints.
     """
 
     classes: np.ndarray
@@ -34,20 +34,26 @@ class YoloFile:
     lines: np.ndarray
     surer: bool = False
     outlines: bool = False
+    points: bool = False
 
 
-def read_yolo(path: Path) -> YoloFile:
-    """The boxes in a text file; an empty one has none. DataError with the line that is none."""
+def read_yolo(path: Path, keypoints: int = 0) -> YoloFile:
+    """The boxes in a text file; an empty one has none. DataError with the line that is none.
+
+    So many numbers of ``keypoints`` may stand behind a box.
+    """
     rows, lines, lengths = [], [], set()
     for number, line in enumerate(_text(path).splitlines(), 1):
         words = line.split()
         if words:
-            rows.append(_box(words, f"{path}, line {number}"))
+            rows.append(_box(words, f"{path}, line {number}", keypoints))
             lines.append(number)
             lengths.add(len(words))
     table = np.array(rows, np.float64).reshape(-1, 5)
+    outlines = max(lengths - {5 + keypoints}, default=0) > 6
+    points = bool(keypoints) and 5 + keypoints in lengths
     return YoloFile(
-        table[:, 0].astype(np.int64), table[:, 1:], np.array(lines, np.int64), 6 in lengths, max(lengths, default=0) > 6
+        table[:, 0].astype(np.int64), table[:, 1:], np.array(lines, np.int64), 6 in lengths, outlines, points
     )
 
 
@@ -60,20 +66,21 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}.") from None
 
 
-def _box(words: list[str], where: str) -> tuple[float, float, float, float, float]:
-    """Class, left, top, right and bottom of a line."""
+def _box(words: list[str], where: str, keypoints: int) -> tuple[float, float, float, float, float]:
+    """Class, left, top, right and bottom of a line; a box may have so many numbers of ``keypoints`` behind it."""
     try:
         values = [float(word) for word in words]
     except ValueError:
         values = []
-    if len(values) not in (5, 6) and not (len(values) >= 7 and len(values) % 2):
+    pointed = bool(keypoints) and len(values) == 5 + keypoints
+    if len(values) not in (5, 6) and not pointed and not (len(values) >= 7 and len(values) % 2):
         raise DataError(f"{where} is none of a class and a box (class x y width height), nor of a polygon.")
     if not all(map(math.isfinite, values)):
         raise DataError(f"{where} holds what is no finite number.")
     label = values[0]
     if label != int(label) or not 0 <= label < 2**31:
         raise DataError(f"{where} begins with {words[0][:40]}, which is no number of a class.")
-    if len(values) > 6:
+    if len(values) > 6 and not pointed:
         return label, min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2])
     x, y, width, height = values[1:5]
     return label, x - width / 2, y - height / 2, x + width / 2, y + height / 2
@@ -89,14 +96,15 @@ def holds_yolo(files: BoxFiles, asked: bool) -> bool:
     """
     texts = [text for text in _texts_of(files).values() if text is not None]
     chosen = texts[:: max(1, len(texts) // LOOKED_AT)][:LOOKED_AT]
-    told = [found for found in map(_looks_like_boxes, chosen) if found is not None]
+    keypoints = keypoints_told(files, texts) if texts else 0
+    told = [found for text in chosen if (found := _looks_like_boxes(text, keypoints)) is not None]
     if not told or sum(told) < MOST * len(told):
         return False
-    labelled = any("labels" in text.relative_to(files.root).parts[:-1] for text in texts)
+    labelled = bool(_spellings(texts, files.root))
     return asked or labelled or 2 * len(texts) >= len(files.images) or names_of(files, texts) is not None
 
 
-def _looks_like_boxes(text: Path) -> bool | None:
+def _looks_like_boxes(text: Path, keypoints: int) -> bool | None:
     """Whether the first line of a file is one of a box within an image; None of an empty one."""
     try:
         if text.stat().st_size > MAX_BYTES:
@@ -105,7 +113,7 @@ def _looks_like_boxes(text: Path) -> bool | None:
             words = next((words for line in file if (words := line[:10_000].split())), None)
         if words is None:
             return None
-        label, *corners = _box(words, str(text))
+        label, *corners = _box(words, str(text), keypoints)
         return words[0] == str(int(label)) and min(corners) >= -SLACK and max(corners) <= 1 + SLACK
     except (OSError, ValueError, DataError):
         return False
@@ -113,24 +121,33 @@ def _looks_like_boxes(text: Path) -> bool | None:
 
 def _texts_of(files: BoxFiles) -> dict[Path, Path | None]:
     """The text file of each image: in labels/ in place of the last images/ in its path, else beside it."""
-    texts = set(files.texts)
-    return {image: next((t for t in _places(image, files.root) if t in texts), None) for image in files.images}
+    texts, labels = set(files.texts), _spellings(files.texts, files.root)
+    return {image: next((t for t in _places(image, files.root, labels) if t in texts), None) for image in files.images}
 
 
-def _places(image: Path, root: Path) -> list[Path]:
+def _spellings(texts: Iterable[Path], root: Path) -> list[str]:
+    """How the folders "labels" of text files are spelled: in small letters first, "Labels"."""
+    folders = {text.parent for text in texts}
+    found = {name for one in folders for name in one.relative_to(root).parts if name.lower() == "labels"}
+    return sorted(found, reverse=True)
+
+
+def _places(image: Path, root: Path, labels: Sequence[str]) -> list[Path]:
     beside = image.with_suffix(".txt")
     parts = beside.relative_to(root).parts
     last = max((k for k, name in enumerate(parts[:-1]) if name.lower() == "images"), default=None)
     if last is None:
         return [beside]
-    return [root.joinpath(*parts[:last], "labels", *parts[last + 1 :]), beside]
+    return [*(root.joinpath(*parts[:last], name, *parts[last + 1 :]) for name in labels), beside]
 
 
 def yolo_images(files: BoxFiles) -> ToldImages:
     """All images with their boxes, none where an image has no text file."""
     texts = _texts_of(files)
-    read = {image: _read(text) for image, text in texts.items() if text is not None}
-    named = names_of(files, [text for text in texts.values() if text is not None])
+    taken = [text for text in texts.values() if text is not None]
+    keypoints = keypoints_told(files, taken)
+    read = {image: _read(text, keypoints) for image, text in texts.items() if text is not None}
+    named = names_of(files, taken)
     found = [one for one in read.values() if isinstance(one, YoloFile)]
     if named is None:
         seen = sorted({number for one in found for number in one.classes.tolist()})
@@ -140,21 +157,21 @@ def yolo_images(files: BoxFiles) -> ToldImages:
     place = {number: k for k, number in enumerate(sorted(names))}
     images = tuple(texts)
     told = tuple(_told(read.get(image, ""), texts[image], place, source) for image in images)
-    given = parts_told(files)
+    given = parts_told(files, taken)
     folders = parts_of_folders(images, files.root)
     parts, part_notes = (folders, ()) if given is None else listed_parts(images, *given, folders)
     files_are = "text file is" if len(read) == 1 else "text files are"
     how = f"{len(read):,} {files_are} taken for the boxes of images, as YOLO has them"
     return ToldImages(
         tuple(names[number] for number in sorted(names)), images, told, parts, how,
-        part_notes, _remarks(files, texts, read, () if named else tuple(names.values())),
+        part_notes, _remarks(files, texts, read, () if named else tuple(names.values()), keypoints),
         frozenset(i for i, image in enumerate(images) if _strange(read.get(image, ""), place) is not None),
     )  # fmt: skip
 
 
-def _read(text: Path) -> YoloFile | str:
+def _read(text: Path, keypoints: int) -> YoloFile | str:
     try:
-        return read_yolo(text)
+        return read_yolo(text, keypoints)
     except DataError as error:
         return str(error).rstrip(".")
 
@@ -179,7 +196,11 @@ def _strange(read: YoloFile | str, place: Mapping[int, int]) -> int | None:
 
 
 def _remarks(
-    files: BoxFiles, texts: Mapping[Path, Path | None], read: Mapping[Path, YoloFile | str], numbers: tuple[str, ...]
+    files: BoxFiles,
+    texts: Mapping[Path, Path | None],
+    read: Mapping[Path, YoloFile | str],
+    numbers: tuple[str, ...],
+    keypoints: int,
 ) -> tuple[Remark, ...]:
     """What is said of files; ``numbers`` are the classes that nothing names."""
     taken = {text for text in texts.values() if text is not None}
@@ -187,7 +208,7 @@ def _remarks(
     lonely = [
         files.inside(text)
         for text in files.texts
-        if text not in taken and text.parent in folders and _looks_like_boxes(text)
+        if text not in taken and text.parent in folders and _looks_like_boxes(text, keypoints)
     ]
     one = [(image, boxes) for image, boxes in read.items() if isinstance(boxes, YoloFile)]
     return (
@@ -218,5 +239,11 @@ def _remarks(
             tuple(image.name for image, boxes in one if boxes.outlines),
             "image has polygons, of which the boxes around them are taken",
             "images have polygons, of which the boxes around them are taken",
+        ),
+        Remark(
+            "keypoints",
+            tuple(image.name for image, boxes in one if boxes.points),
+            "image has boxes with keypoints, which are not read",
+            "images have boxes with keypoints, which are not read",
         ),
     )  # fmt: skip

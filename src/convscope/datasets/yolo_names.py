@@ -11,20 +11,25 @@ from ..visible import visible
 from .box_files import BoxFiles
 
 MAX_BYTES = 2**20
+DEEPEST = 50  # lists in each other, which cost the square of their number
 DATA = "data.yaml"
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # as its keys are
+UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)  # to PyYAML
 
 
 def names_of(files: BoxFiles, texts: Sequence[Path]) -> tuple[dict[int, str], Path] | None:
     """The name of each class by its number, and the file that says so; None where nothing does.
 
-    data.yaml or another YAML file with names, else _darknet.labels, classes.txt or obj.names, in the root or beside
+    data.yaml or another YAML file with names, else _darknet.labels, classes.txt or obj.names, in the root or near
     the text files. DataError where they cannot be read, contradict each other, or name two classes alike.
     """
-    said = _data_yaml(files)
-    if said is not None:
-        return _checked(said[0], _yaml_names(*said)), said[0]
-    near = {folder for text in texts for folder in (text.parent, text.parent.parent)} | {files.root}
+    told = [(_yaml_names(path, data), path) for path, data in _data_yamls(files, texts)]
+    for names, path in told:
+        if names != told[0][0]:
+            raise DataError(f"{told[0][1]} and {path} name different classes: keep the one that is right.")
+    if told:
+        return _checked(told[0][1], told[0][0]), told[0][1]
+    near = _near(files, texts)
     for kind in ("_darknet.labels", "classes.txt", "obj.names"):
         lists = [path for path in (*files.lists, *files.texts) if path.name == kind and path.parent in near]
         read = [_lines(path) for path in lists]
@@ -36,23 +41,36 @@ def names_of(files: BoxFiles, texts: Sequence[Path]) -> tuple[dict[int, str], Pa
     return None
 
 
-def parts_told(files: BoxFiles) -> tuple[dict[str, set[Path]], str] | None:
+def parts_told(files: BoxFiles, texts: Sequence[Path]) -> tuple[dict[str, set[Path]], str] | None:
     """The images of each part as data.yaml lists them, where its folders lie inside the root; and that file's name."""
-    said = _data_yaml(files)
-    if said is None:
-        return None
-    path, data = said
     held: dict[str, set[Path]] = {}
     images = {image.resolve(): image for image in files.images}
-    base = str(data.get("path") or "")
-    starts = (path.parent / base, path.parent, files.root)
-    for key, part in PARTS.items():
-        given = data.get(key)
-        for one in given if isinstance(given, list) else [given]:
-            if isinstance(one, str):
-                held.setdefault(part, set()).update(_images_at(images, files.root.resolve(), starts, one))
+    said = _data_yamls(files, texts)
+    for path, data in said:
+        starts = (path.parent / str(data.get("path") or ""), path.parent, files.root)
+        for key, part in PARTS.items():
+            given = data.get(key)
+            for one in given if isinstance(given, list) else [given]:
+                if isinstance(one, str):
+                    held.setdefault(part, set()).update(_images_at(images, files.root.resolve(), starts, one))
     held = {part: found for part, found in held.items() if found}
-    return (held, path.name) if len(held) > 1 else None
+    return (held, said[0][0].name) if len(held) > 1 else None
+
+
+def keypoints_told(files: BoxFiles, texts: Sequence[Path]) -> int:
+    """How many numbers stand behind the box in a line, as kpt_shape in data.yaml has it: points times 2 or 3; else 0.
+
+    A list that cannot be read says nothing here: `names_of` names it.
+    """
+    try:
+        shapes = [data.get("kpt_shape") for _, data in _data_yamls(files, texts)]
+    except DataError:
+        return 0
+    for shape in shapes:
+        if isinstance(shape, list) and len(shape) == 2 and all(type(one) is int for one in shape):
+            points, each = shape
+            return points * each if points > 0 and each in (2, 3) else 0
+    return 0
 
 
 def _images_at(images: Mapping[Path, Path], root: Path, starts: Sequence[Path], told: str) -> set[Path]:
@@ -70,17 +88,39 @@ def _images_at(images: Mapping[Path, Path], root: Path, starts: Sequence[Path], 
         if place.is_dir():
             found = {image for whole, image in images.items() if whole.is_relative_to(place)}
         else:
-            found = {images[one] for line in _lines(place) if (one := (place.parent / line).resolve()) in images}
-            found |= {images[one] for line in _lines(place) if (one := (start / line).resolve()) in images}
+            listed = {_whole(folder / line) for line in _lines(place) for folder in (place.parent, start)}
+            found = {images[one] for one in listed if one in images}
         if found and len(found) < len(images):
             return found
     return set()
 
 
-def _data_yaml(files: BoxFiles) -> tuple[Path, dict[Any, Any]] | None:
-    """The YAML file with names, and what it says: data.yaml, else the only one in the root."""
-    for path in sorted((path for path in files.yamls if path.parent == files.root or files.named),
-                       key=lambda path: path.name != DATA):  # fmt: skip
+def _whole(path: Path) -> Path | None:
+    """A path without links and dots; None of what is no path, as with a NUL in it."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _near(files: BoxFiles, texts: Sequence[Path]) -> set[Path]:
+    """The root, and the folders from those of the text files to two above: DATA/train/labels lies two below DATA."""
+    folders = {text.parent for text in texts}
+    return {near for one in folders for near in (one, *one.parents[:2]) if near.is_relative_to(files.root)} | {
+        files.root
+    }
+
+
+def _data_yamls(files: BoxFiles, texts: Sequence[Path]) -> list[tuple[Path, dict[Any, Any]]]:
+    """The YAML files with names, and what they say: the one in the root, else one of each folder near the texts.
+
+    That is data.yaml, else the first with names.
+    """
+    near = _near(files, texts)
+    found: dict[Path, tuple[Path, dict[Any, Any]]] = {}
+    for path in sorted(files.yamls, key=lambda path: (path.name != DATA, path)):
+        if path.parent in found or not (files.named or path.parent in near):
+            continue
         try:
             data = read_yaml(path)
         except DataError:
@@ -88,8 +128,10 @@ def _data_yaml(files: BoxFiles) -> tuple[Path, dict[Any, Any]] | None:
                 raise
             continue
         if isinstance(data, dict) and "names" in data:
-            return path, data
-    return None
+            found[path.parent] = (path, data)
+            if path.parent == files.root:
+                break
+    return [found[files.root]] if files.root in found else list(found.values())
 
 
 def read_yaml(path: Path) -> Any:
@@ -100,10 +142,15 @@ def read_yaml(path: Path) -> Any:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MB, as no list of classes is.")
         text = path.read_text(encoding="utf-8-sig")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise DataError(f"{path} refers to its own parts (*name), which is not read: write them out.")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise DataError(f"{path} refers to its own parts (*name), which is not read: write them out.")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ValueError(f"its lists lie more than {DEEPEST} deep in each other")
         return yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (*UNREADABLE, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(f"{path} cannot be read as YAML: {reason}.") from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image
 
@@ -34,6 +36,8 @@ class Header:
 
 def header_of(image: Image.Image, kind: str) -> Header:
     """Read the header of an image whose pixels are not loaded yet."""
+    if kind == "PNG":
+        _find_late_exif(image)
     width, height = image.size
     tables: dict[int, Any] = getattr(image, "quantization", None) or {}
     bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
@@ -43,8 +47,35 @@ def header_of(image: Image.Image, kind: str) -> Header:
         mode=image.mode,
         width=width,
         height=height,
-        orientation=1 if kind == "PNG" and "exif" not in image.info else orientation(image),  # it may stand at its end
+        orientation=1 if kind == "PNG" and "exif" not in image.info else orientation(image),
         alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
         deep=image.mode in DEEP or (isinstance(most, int) and most > 8),
         coarseness=sum(tables[min(tables)]) if tables else 0,
     )
+
+
+def _find_late_exif(image: Image.Image) -> None:
+    """Put the EXIF of a PNG that stands behind its pixels into its ``info``, as Pillow does once it decodes them."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return
+    start = file.tell()
+    block = _last_exif(file)
+    file.seek(start)
+    if block:
+        image.info["exif"] = b"Exif\0\0" + block
+
+
+def _last_exif(file: IO[bytes]) -> bytes:
+    """The content of the last eXIf chunk; empty without one. The file is read no further than to its last chunk."""
+    found = b""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        size, name = struct.unpack(">I4s", head)
+        if name == b"IEND":
+            break
+        if name == b"eXIf":
+            found = file.read(size)
+            size = 0
+        file.seek(size + 4, os.SEEK_CUR)
+    return found

@@ -35,6 +35,8 @@ KINDS: dict[str, tuple[Grade, str]] = {
     "numbered-classes": ("doubt", "list their names in data.yaml or classes.txt."),
     "confidences": ("doubt", "a network has drawn them, as it seems: look whether anybody has checked them."),
     "polygons": ("note", ""),
+    "keypoints": ("note", ""),
+    "other-annotations": ("note", ""),
 }
 
 
