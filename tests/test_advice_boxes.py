@@ -109,7 +109,7 @@ def test_of_lists_that_contradict_each_other_the_right_one_is_kept(tmp_path: Pat
 
 
 def described(task: str, **settings: Any) -> dict[str, Any]:
-    network = {"name": "x", "image_size": 32, "options": {}, "source": None}
+    network = {"name": "x", "image_size": 32, "options": {"head": "fcos"}, "source": None}
     return {
         "architecture": network,
         "classes": ["a", "b"],

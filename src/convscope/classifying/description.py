@@ -84,7 +84,7 @@ class DescribedClassifier(Schema):
         if needed is not None and getattr(self.settings, needed) is None:
             raise ValueError(f"the task {self.task} needs the setting {needed}")
         if self.task == "detection" and self.architecture.options.get("head") != "fcos":
-            raise ValueError("the task detection needs the head fcos")
+            raise ValueError("a network of the task detection ends in fcos, and this one does not")
         if self.task == "multi_label" and len(self.settings.thresholds or ()) != len(self.classes):
             raise ValueError(f"{len(self.settings.thresholds or ())} thresholds are not of {len(self.classes)} labels")
         return self

@@ -175,7 +175,7 @@ def check(train: Targets, val: Targets) -> list[str]:
     assert isinstance(train, Boxes)
     assert isinstance(val, Boxes)
     for part, boxes in (("training", train), ("validation", val)):
-        if not any(bool((~one.crowd).any()) for one in boxes.boxes):
+        if not any(len(one.counted) for one in boxes.boxes):
             raise DataError(
                 f"no {part} image has a box: there is nothing to {'learn' if part == 'training' else 'measure'}."
             )
