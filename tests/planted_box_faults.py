@@ -173,6 +173,18 @@ def _confidences(root: Path) -> None:
     path.write_text("".join(f"{line} 0.87\n" for line in path.read_text().splitlines()), encoding="utf-8")
 
 
+def _keypoints(root: Path) -> None:
+    path = annotation(root, "yolo", 3)
+    path.write_text("".join(f"{line} 0.5 0.5 2\n" for line in path.read_text().splitlines()), encoding="utf-8")
+    names = next(root.rglob("data.yaml"))
+    names.write_text(names.read_text() + "kpt_shape: [1, 3]\n", encoding="utf-8")
+
+
+def _captions(root: Path) -> None:
+    path = next(root.rglob("*.json"))
+    path.with_name("captions_train.json").write_text('{"images": [], "annotations": []}', encoding="utf-8")
+
+
 def _copied(end: str, images: Sequence[int], other: int, quality: int = 0) -> Callable[[Path], None]:
     """Copies of images in VOC, each with the boxes of the image so many behind it; ``quality`` if not byte for byte."""
 
@@ -238,6 +250,8 @@ BOX_FAULTS: dict[str, tuple[str, Plant, Callable[[Path], None], str, str]] = {
     "no-text": ("yolo", same, _without(lambda root: annotation(root, "yolo", 3)), "without-text", "note"),
     "half-without-text": ("yolo", same, _half_unannotated, "without-text", "doubt"),
     "confidences": ("yolo", same, _confidences, "confidences", "doubt"),
+    "keypoints": ("yolo", same, _keypoints, "keypoints", "note"),
+    "captions": ("coco", same, _captions, "other-annotations", "note"),
     "polygon": ("yolo", same, _added("yolo", 3, "0 0.1 0.6 0.4 0.6 0.3 0.9\n"), "polygons", "note"),
     "class-of-nothing": ("coco", same, _in_json(lambda v: v["categories"].append({"id": 9, "name": "fly"})),
                          "classes-unseen", "doubt"),
