@@ -358,7 +358,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "masks-beside": (masks_beside, "masks", False),
     "masks-within": (masks_within, "masks", False),
     "masks-in-colour": (masks_in_colour, "masks", False),
-    "labels-of-boxes": (labels_of_boxes, "numbered-classes", False),
+    "labels-of-boxes": (labels_of_boxes, "annotations", False),
     "boxes-in-one-file": (boxes_in_one_file, "annotations", False),
     "folders-in-classes": (folders_in_classes, "folders-in-classes", False),
     "one-image-a-class": (one_image_a_class, "refused", False),

@@ -221,7 +221,7 @@ def test_the_script_names_what_it_cannot_read_and_goes_on(exported: Path, tmp_pa
     assert run_script(exported, "--top", "0", str(good)).returncode == 2
     tiled = run_script(exported, "--tile", str(good))
     assert tiled.returncode == 2
-    assert tiled.stderr.endswith("error: --tile is for boxes, and net.onnx finds none\n")
+    assert tiled.stderr.endswith("error: tiles are for boxes, and net.onnx finds none\n")
     assert run_script(exported, "--check").stdout == "net.onnx answers the sealed images as when it was exported.\n"
 
 

@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, me
 from convscope.datasets.mask_coding import VOID
 from convscope.datasets.targets import LabelSets, Numbers
 from convscope.errors import DataError
-from convscope.tasks import multi_label, regression, segmentation
+from convscope.models.box_network import places_of
+from convscope.tasks import detection, multi_label, regression, segmentation
 from convscope.tasks.paired import paired_figure
 from convscope.tasks.registry import TASKS
 from convscope.tasks.task import DRAWS, Score, interval_of, resamples
@@ -26,7 +27,9 @@ NAMES = {
     "multi_label": ("a", "b", "c"),
     "regression": ("age",),
     "segmentation": ("sky", "road", "car"),
+    "detection": ("cat", "dog", "fox"),
 }
+SQUARE = 64  # px of images with boxes
 
 
 def targets_of(task: str, rng: np.random.Generator) -> torch.Tensor:
@@ -36,7 +39,17 @@ def targets_of(task: str, rng: np.random.Generator) -> torch.Tensor:
         "multi_label": lambda: torch.from_numpy((rng.random((N, K)) < 0.4).astype(np.float32)),
         "regression": lambda: torch.from_numpy(rng.normal(40, 12, (N, 1)).astype(np.float32)),
         "segmentation": lambda: torch.from_numpy(rng.integers(0, K, (N, SIDE, SIDE))),
+        "detection": lambda: torch.from_numpy(boxes_of(rng)).float(),
     }[task]()
+
+
+def boxes_of(rng: np.random.Generator) -> np.ndarray:
+    """The window of each image, and a box in its left and in its right half: (N, 3, 5)."""
+    low, sides = rng.uniform(1, 6, (N, 2, 2)), rng.uniform(14, 24, (N, 2, 2))
+    low[:, 1, 0] += SQUARE / 2
+    boxes = np.concatenate([low, low + sides, rng.integers(0, K, (N, 2, 1))], 2)
+    window = np.tile([[0.0, 0, SQUARE, SQUARE, detection.NOBODY]], (N, 1, 1))
+    return np.concatenate([window, boxes], 1)
 
 
 def perfect(task: str, targets: torch.Tensor) -> torch.Tensor:
@@ -47,13 +60,30 @@ def perfect(task: str, targets: torch.Tensor) -> torch.Tensor:
         "multi_label": lambda: 20.0 * (2 * targets - 1),
         "regression": lambda: targets,
         "segmentation": lambda: 20.0 * hot(targets, K).permute(0, 3, 1, 2).float(),
+        "detection": lambda: torch.stack([found_at_places(boxes) for boxes in targets]),
     }[task]()
+
+
+def found_at_places(boxes: torch.Tensor) -> torch.Tensor:
+    """What tells these boxes and no others, at each place that is to tell one: (L, K + 5)."""
+    centres, strides = places_of(SQUARE)
+    rows = detection.assigned(boxes, centres, strides)
+    outputs = torch.full((len(centres), K + 5), -20.0)
+    outputs[:, -4:] = 8.0
+    for place in torch.nonzero(rows >= 0)[:, 0].tolist():
+        own, (x, y) = boxes[rows[place]], centres[place]
+        near = detection.centreness(own[None, :4], centres[place][None]).clamp(1e-6, 1 - 1e-6)
+        outputs[place, int(own[4])], outputs[place, K] = 20.0, float(torch.logit(near)[0])
+        outputs[place, -4:] = torch.stack([x - own[0], y - own[1], own[2] - x, own[3] - y])
+    return outputs
 
 
 def guesses(task: str, targets: torch.Tensor, seed: int) -> torch.Tensor:
     """Outputs that are right in part."""
     right = perfect(task, targets)
     noise = torch.randn(right.shape, generator=torch.Generator().manual_seed(seed))
+    if task == "detection":
+        return torch.cat([right[..., :-4] + 20 * noise[..., :-4], right[..., -4:] * (0.2 * noise[..., -4:]).exp()], -1)
     return right + noise * (8 if task == "regression" else 30)
 
 
@@ -96,11 +126,18 @@ def test_tallies_of_batches_are_those_of_all_at_once(name: str):
     targets = targets_of(name, np.random.default_rng(1))
     outputs = guesses(name, targets, 1)
     whole = TASKS[name].tally(outputs, targets)
-    assert whole.dtype == np.float64
+    assert whole.dtype == (object if name == "detection" else np.float64)
     assert len(whole) == N
     for size in (1, 5, N):
         parts = [TASKS[name].tally(outputs[i : i + size], targets[i : i + size]) for i in range(0, N, size)]
-        assert np.concatenate(parts) == pytest.approx(whole, rel=1e-12)
+        assert flat(np.concatenate(parts)) == pytest.approx(flat(whole), rel=1e-12)
+
+
+def flat(tallies: np.ndarray) -> np.ndarray:
+    """All numbers of tallies, also of those that are objects."""
+    if tallies.dtype != object:
+        return tallies.ravel()
+    return np.concatenate([np.ravel(values).astype(np.float64) for one in tallies for values in vars(one).values()])
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -352,8 +352,8 @@ def test_the_command_line(images: Path, capsys: pytest.CaptureFixture[str], tmp_
     assert cli.run(["transfer", str(images), *options, "--runs", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "next: convscope predict" in said
-    assert "time: " in said
-    assert "start-up" in said
+    assert "time: " in said  # the start-up is among it where it takes a tenth of a second, which it does not here
+    assert " in all" in said
     assert cli.run(["similar", last["run"], str(images / "test" / "noise" / "1.png"), "--engine", "torch"]) == 0
     assert cli.run(["models", "--pretrained"]) == 0
     assert "apache-2.0" in capsys.readouterr().out
