@@ -162,7 +162,7 @@ def test_files_are_downloaded_at_the_threshold_whatever_is_shown(
             with tab.expect_download() as found:
                 tab.get_by_role("link", name=link).click()
             files[found.value.suggested_filename] = Path(found.value.path()).read_text(encoding="utf-8")
-    assert files["3.txt"] == (tmp_path / f"{image.stem}.txt").read_text(encoding="utf-8")
+    assert files["3.txt"] == (tmp_path / "labels" / f"{image.stem}.txt").read_text(encoding="utf-8")
     assert json.loads(files["3.coco.json"]) == theirs
     assert files["classes.txt"] == (tmp_path / "classes.txt").read_text(encoding="utf-8")
 
