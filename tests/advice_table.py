@@ -148,6 +148,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "needs the columns hash, action and label": "test_corrections.py::test_what_does_not_do_is_named",
         "relabel needs a label": "test_corrections.py::test_what_does_not_do_is_named",
         "keep one of them": "test_corrections.py::test_what_does_not_do_is_named",
+        "leave them out, or mend what they are given": "test_advice_boxes.py::test_images_with_boxes_are_left_out_and_not_relabelled",
         "if it was moved, name it": "test_corrections.py::test_a_run_goes_on_with_its_corrections_named_from_here_or_moved",
     },
     "datasets/choosing_fit.py": {

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from convscope.classifying.description import check_description
+from convscope.datasets.corrections import Correction, write_corrections
+from convscope.datasets.dataset import listing
 from convscope.datasets.unsplit import Unsplit
 from convscope.errors import DamagedFile, DataError
+from convscope.storage import file_hash
 from planted_boxes import Planted, as_coco, as_voc, as_yolo, coco_values, photograph, read, voc_text, yolo_text
 
 ONE = Planted("one", (60, 40), (("bee", 5.0, 5.0, 25.0, 30.0), ("ant", 30.0, 10.0, 50.0, 35.0)))
@@ -106,6 +109,17 @@ def test_of_lists_that_contradict_each_other_the_right_one_is_kept(tmp_path: Pat
     refused(tmp_path, "name different classes: keep the one that is right")
     (tmp_path / "valid" / "_darknet.labels").unlink()
     assert boxes_in(read(tmp_path)) == 3
+
+
+def test_images_with_boxes_are_left_out_and_not_relabelled(tmp_path: Path) -> None:
+    as_voc(tmp_path / "data", [ONE, TWO])
+    digest = file_hash(next((tmp_path / "data").rglob("one.jpg")))
+    found, table = read(tmp_path / "data"), tmp_path / "corrections.csv"
+    write_corrections(table, [Correction(digest, "relabel", "image", "")])
+    with pytest.raises(DataError, match="leave them out, or mend what they are given"):
+        listing(found, corrections=table)
+    write_corrections(table, [Correction(digest, "leave-out", "", "")])
+    assert boxes_in(listing(found, corrections=table).unsplit) == 1
 
 
 def described(task: str, **settings: Any) -> dict[str, Any]:

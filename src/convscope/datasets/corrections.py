@@ -97,6 +97,10 @@ def corrected(
         if correction.action == LEAVE_OUT:
             kept[i] = False
             continue
+        if unsplit.targets is not None:
+            raise DataError(
+                f"{source} relabels images that have no class each: leave them out, or mend what they are given."
+            )
         name = next((n for n in (correction.label, correction.label.strip()) if visible(n) in number), None)
         if name is None:
             raise UnknownName(f"class in {source}", correction.label.strip(), unsplit.class_names)
