@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def write_discs(folder: Path, count: int) -> None:
         mask.save(folder / "masks" / f"{i:05d}.png")
 
 
-def child(folder: str) -> None:
+def child(folder: str, metric: str) -> None:
     """One transfer while a thread watches; print the peak."""
     import convscope
 
@@ -49,26 +50,27 @@ def child(folder: str) -> None:
     with watched() as peak:
         made = convscope.transfer(folder, image_size=SIZE, engine="torch", runs=Path(folder) / "runs")
     seconds = time.perf_counter() - start
-    print(json.dumps({"peak": peak[0], "seconds": seconds, "iou": made.summary["iou"]}))
+    print(json.dumps({"peak": peak[0], "seconds": seconds, metric: made.summary[metric]}))
 
 
-def main() -> None:
+def measure(told: str | None, file: str, write: Callable[[Path, int], None], metric: str) -> None:
+    """The peaks of transfers of few and of many images that ``write`` writes, each of which learns something."""
     if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2])
+        child(sys.argv[2], metric)
         return
-    options = arguments(__doc__)
+    options = arguments(told)
     counts = QUICK if options.quick else COUNTS
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
             place = Path(folder) / str(count)
-            write_discs(place, count)
+            write(place, count)
             environment = os.environ | {"CONVSCOPE_CACHE": f"{place}-cache"}
-            command = [sys.executable, __file__, "child", str(place)]
+            command = [sys.executable, file, "child", str(place)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             runs.append(json.loads(done.stdout.splitlines()[-1]) | {"count": count})
     peaks = [run["peak"] / 1e9 for run in runs]
-    assert all(run["iou"] > 0.5 for run in runs), runs
+    assert all(run[metric] > 0.5 for run in runs), runs
     result = {
         "ratio": peaks[-1] / peaks[0],
         "low": peaks[0],
@@ -84,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure(__doc__, __file__, write_discs, "iou")
