@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from memory import watched
@@ -24,6 +25,7 @@ from PIL import Image, ImageDraw
 TARGET = 1.05
 COUNTS, QUICK = (200, 2_000), (60, 120)
 SIDE, SIZE = 160, 128
+UNIT = "the peak of the most images over that of the fewest; low and high in GB"
 
 
 def write_discs(folder: Path, count: int) -> None:
@@ -53,13 +55,10 @@ def child(folder: str, metric: str) -> None:
     print(json.dumps({"peak": peak[0], "seconds": seconds, metric: made.summary[metric]}))
 
 
-def measure(told: str | None, file: str, write: Callable[[Path, int], None], metric: str) -> None:
-    """The peaks of transfers of few and of many images that ``write`` writes, each of which learns something."""
-    if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], metric)
-        return
-    options = arguments(told)
-    counts = QUICK if options.quick else COUNTS
+def peaks_of(
+    write: Callable[[Path, int], None], file: str, metric: str, counts: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    """Transfers of few and of many images that ``write`` writes, each of which learns something: peaks in bytes."""
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
@@ -69,21 +68,23 @@ def measure(told: str | None, file: str, write: Callable[[Path, int], None], met
             command = [sys.executable, file, "child", str(place)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             runs.append(json.loads(done.stdout.splitlines()[-1]) | {"count": count})
-    peaks = [run["peak"] / 1e9 for run in runs]
     assert all(run[metric] > 0.5 for run in runs), runs
+    return runs
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["child"]:
+        child(sys.argv[2], "iou")
+        return
+    options = arguments(__doc__)
+    runs = peaks_of(write_discs, __file__, "iou", QUICK if options.quick else COUNTS)
+    low, high = (run["peak"] / 1e9 for run in runs)
     result = {
-        "ratio": peaks[-1] / peaks[0],
-        "low": peaks[0],
-        "high": peaks[-1],
-        "ours": peaks[-1],
-        "peer": None,
-        "unit": "the peak of the most images over that of the fewest; low and high in GB",
-        "better": "lower",
-        "target": TARGET,
-        "runs": runs,
-    }
+        "ratio": high / low, "low": low, "high": high, "ours": high, "peer": None, "unit": UNIT, "better": "lower",
+        "target": TARGET, "runs": runs,
+    }  # fmt: skip
     tell(result, options.json)
 
 
 if __name__ == "__main__":
-    measure(__doc__, __file__, write_discs, "iou")
+    main()
