@@ -167,13 +167,13 @@ class FiringRow:
     masks: np.ndarray
 
 
-def firing(name: str, rows: Sequence[FiringRow]) -> Drawing:
-    """The filters that speak for a class: a row each, pairs of the image, lit where it fires, and its mask."""
+def firing(name: str, rows: Sequence[FiringRow], truth: str = "the mask") -> Drawing:
+    """The filters that speak for a class: a row each, pairs of the image, lit where it fires, and its mask or boxes."""
     cells, titles = [], []
     for row in rows:
         for image, fired, mask in zip(row.images, row.maps, row.masks, strict=True):
             cells += [_lit(image, fired), mask]
-            titles += ["where it fires", "the mask"] if row is rows[0] else ["", ""]
+            titles += ["where it fires", truth] if row is rows[0] else ["", ""]
     labels = [f"{row.name}: {row.adds:+.2f}" for row in rows]
     return image_grid(np.stack(cells), titles, 2 * len(rows[0].images), f"Filters that speak for {name}", labels)
 

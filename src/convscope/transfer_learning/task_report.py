@@ -197,10 +197,11 @@ def _filter_drawings(report: TaskReport) -> dict[str, Drawing]:
     if deciding is None:
         return {}
     drawn = drawn_names([found.name for found in deciding.classes])[0]
+    truth = "its boxes" if isinstance(dataset.targets, Boxes) else "the mask"
     firing = zip(drawn, deciding.classes, deciding.firing, strict=False)
     pixels = [(name, found, fired) for name, found, fired in firing if fired][:DRAWN_CLASSES]
     images = {
-        f"filters-{names.index(found.name)}": drawing.firing(name, _firing_rows(report, found, fired))
+        f"filters-{names.index(found.name)}": drawing.firing(name, _firing_rows(report, found, fired), truth)
         for name, found, fired in pixels
     }
     rows = []
