@@ -99,6 +99,12 @@ class OfFlatMaps(nn.Module):
         return self.head(unflatten(flat_BD, self.shapes))
 
 
+def on_flat_maps(make: Callable[..., nn.Module], shapes: Sequence[Sequence[int]], outputs: int) -> OfFlatMaps:
+    """The head that ``make`` gives for maps of these shapes, taking them in one row."""
+    maps = [(int(c), int(h), int(w)) for c, h, w in shapes]
+    return OfFlatMaps(make([c for c, _, _ in maps], outputs), maps)
+
+
 def unflatten(flat_BD: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     """Maps (B, C, h, w) of what FlatMaps has put in a row, channels last."""
     parts = flat_BD.split([c * h * w for c, h, w in shapes], 1)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
 
 from ..datasets.asked import ASKED
@@ -22,10 +22,10 @@ from ..errors import DataError
 from ..images.placing import place_of
 from ..images.preprocess import Preprocess
 from ..models.box_network import BOX_HEADS, BOX_STRIDES, boxes_at, places_of, scored_boxes, side_of
-from ..models.pixel_network import OfFlatMaps
+from ..models.pixel_network import on_flat_maps
 from .average_precision import score, settings
 from .matching import FoundBoxes, Matches, TrueBoxes, matched
-from .task import HeadKind, Shape, Task
+from .task import HeadKind, Task, a_few
 
 NOBODY = -1  # in the place of a label: of a row that is no box
 CROWD = -2  # less the label: of a box of this class that is neither right nor wrong
@@ -190,14 +190,8 @@ def _absent(boxes: Boxes, where: str) -> list[str]:
     absent = [name for name, count in boxes.counts(np.arange(len(boxes))).items() if not count]
     if not absent:
         return []
-    told = ", ".join(map(repr, absent[:4])) + (", ..." if len(absent) > 4 else "")
     many = "1 class has" if len(absent) == 1 else f"{len(absent)} classes have"
-    return [f"{many} no box {where}: {told}."]
-
-
-def _on_recorded(kind: str, shapes: list[Shape], outputs: int) -> nn.Module:
-    maps = [(int(c), int(h), int(w)) for c, h, w in shapes]
-    return OfFlatMaps(BOX_HEADS[kind]([c for c, _, _ in maps], outputs), maps)
+    return [f"{many} no box {where}: {a_few(absent)}."]
 
 
 TASK = Task(
@@ -215,5 +209,5 @@ TASK = Task(
     has_curve=True,
     size=512,
     mirrored=mirrored,
-    heads=(HeadKind("FCOS", {"head": "fcos"}, partial(_on_recorded, "fcos"), epochs=16, rate=2e-3),),
+    heads=(HeadKind("FCOS", {"head": "fcos"}, partial(on_flat_maps, BOX_HEADS["fcos"]), epochs=16, rate=2e-3),),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..classifying.intervals import Interval
 from ..datasets.asked import ASKED
@@ -19,8 +19,8 @@ from ..datasets.polygons import has_background
 from ..datasets.targets import Targets
 from ..errors import DataError
 from ..images.preprocess import Preprocess
-from ..models.pixel_network import PIXEL_HEADS, STRIDES, OfFlatMaps
-from .task import HeadKind, Score, Shape, Task, ends, interval_of, resamples
+from ..models.pixel_network import PIXEL_HEADS, STRIDES, on_flat_maps
+from .task import HeadKind, Score, Task, a_few, ends, interval_of, resamples
 
 
 def is_one_object(names: tuple[str, ...]) -> bool:
@@ -136,14 +136,8 @@ def check(train: Targets, val: Targets) -> list[str]:
         )
     if not absent:
         return []
-    told = ", ".join(map(repr, absent[:4])) + (", ..." if len(absent) > 4 else "")
     many = "1 class is" if len(absent) == 1 else f"{len(absent)} classes are"
-    return [f"{many} in no training image and cannot be learned: {told}."]
-
-
-def _on_recorded(kind: str, shapes: list[Shape], outputs: int) -> nn.Module:
-    maps = [(int(c), int(h), int(w)) for c, h, w in shapes]
-    return OfFlatMaps(PIXEL_HEADS[kind]([c for c, _, _ in maps], outputs), maps)
+    return [f"{many} in no training image and cannot be learned: {a_few(absent)}."]
 
 
 TASK = Task(
@@ -160,7 +154,15 @@ TASK = Task(
     size=256,
     mirrored=lambda masks_BSS, side: masks_BSS.flip(-1),
     heads=(
-        HeadKind("linear", {"head": "linear-pixels"}, partial(_on_recorded, "linear-pixels"), epochs=12, rate=5e-3),
-        HeadKind("top-down", {"head": "top-down"}, partial(_on_recorded, "top-down"), epochs=20, rate=3e-3),
+        HeadKind(
+            "linear",
+            {"head": "linear-pixels"},
+            partial(on_flat_maps, PIXEL_HEADS["linear-pixels"]),
+            epochs=12,
+            rate=5e-3,
+        ),
+        HeadKind(
+            "top-down", {"head": "top-down"}, partial(on_flat_maps, PIXEL_HEADS["top-down"]), epochs=20, rate=3e-3
+        ),
     ),
 )

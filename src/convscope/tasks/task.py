@@ -7,7 +7,7 @@ thousand masks take no more memory than their counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,6 +89,11 @@ class Task:
     def is_better(self, one: float, other: float) -> bool:
         """Whether a figure is better than another."""
         return one > other if self.better == "higher" else one < other
+
+
+def a_few(names: Sequence[str]) -> str:
+    """The first four names, and whether there are more."""
+    return ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
 
 
 def resamples(n: int, groups: np.ndarray | None, seed: int = 0) -> np.ndarray:
