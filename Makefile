@@ -14,7 +14,7 @@ HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-browser test-floors coverage check docs dist bench clean
+.PHONY: help demo test test-all test-browser test-floors torture coverage check docs dist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,12 @@ test-floors: ## the tests with the lowest versions that pyproject.toml allows
 	$(FLOORS)/bin/python tests/floors.py > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pip install -qq --disable-pip-version-check -c $(FLOORS)/floors.txt -e . --group test
 	$(FLOORS)/bin/python -m pytest $(WORKERS) -W default $(ARGS)
+
+# An hour on 2 cores: make torture SEED=7 N=0.1 makes other attempts, and fewer.
+SEED ?= 0
+N ?= 1
+torture: $(READY) ## seeded attacks: kills, crash points, rot, hostile files, requests ...
+	PYTHONPATH=tests $(BIN)/python -m torture --seed $(SEED) --times $(N) $(ARGS)
 
 coverage: $(READY) ## the tests, and the lines of src that they run
 	$(BIN)/python -m pytest $(WORKERS) --cov=src/convscope --cov-report=term $(ARGS)
