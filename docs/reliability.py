@@ -29,7 +29,9 @@ def told(name: str, rows: list[dict[str, Any]]) -> str:
     attack = ATTACKS[name]
     tried, held = sum(row["tried"] for row in rows), sum(row["held"] for row in rows)
     seconds, megabytes = (max(row[key] for row in rows) for key in ("longest_seconds", "largest_megabytes"))
-    limits = f"{seconds:g} s" * bool(seconds) + ", " * bool(seconds and megabytes) + f"{megabytes:g} MB" * bool(megabytes)
+    limits = (
+        f"{seconds:g} s" * bool(seconds) + ", " * bool(seconds and megabytes) + f"{megabytes:g} MB" * bool(megabytes)
+    )
     goal = f"{attack.goal:,}" if tried >= attack.goal else f"{attack.goal:,}: not reached yet"
     return f"| {name} | {attack.says} | {tried:,} | **{held:,}** | {goal} | {limits or 'not limited'} |"
 

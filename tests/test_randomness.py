@@ -110,7 +110,8 @@ def test_places_of_arguments_matter_and_nothing_collides() -> None:
 def test_second_and_later_copies_get_keys_of_their_own(which: list[int]) -> None:
     keys = KEYS[which]
     found = distinct(keys)
-    wanted = [int(keys[i]) if (n := which[:i].count(k)) == 0 else reference(int(keys[i]), n) for i, k in enumerate(which)]
+    before = [which[:i].count(k) for i, k in enumerate(which)]
+    wanted = [reference(k, n) if n else k for k, n in zip(keys.tolist(), before, strict=True)]
     assert found.tolist() == wanted
     assert found.dtype == np.uint64
     assert len(set(which)) < len(which) or found is keys

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from torture import sabotages
 from torture.planted_faults import SABOTAGES, Sabotage
 
