@@ -189,17 +189,17 @@ SABOTAGES: dict[str, Sabotage] = {
         "    return np.where(place >= size, period + 1 - place, place)\n",
         "test_augmentation.py",
     ),
-    "average precision reads the precision off, not the best beyond": Sabotage(
+    "average precision leaves out the strictest overlap": Sabotage(
         "tasks/matching.py",
         "OVERLAPS = np.linspace(0.5, 0.95, 10)",
         "OVERLAPS = np.linspace(0.5, 0.9, 10)",
-        "test_average_precision.py",
+        "test_average_precision.py -k both_libraries",
     ),
     "an overlap of boxes forgets one of them": Sabotage(
         "tasks/matching.py",
         "own + areas(true_m4) - both",
         "own + areas(true_m4)",
-        "test_average_precision.py test_boxes.py",
+        "test_average_precision.py -k both_libraries",
     ),
     "a mirrored image keeps its boxes": Sabotage(
         "tasks/detection.py",
