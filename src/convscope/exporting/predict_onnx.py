@@ -4,8 +4,8 @@
     python NAME.predict.py --tile IMAGE...  boxes of large images: seen whole, and by overlapping parts in full size
     python NAME.predict.py --check          only compare the sealed images
 
-The file holds class names, preprocessing and the logits of 16 generated images, which are compared at every start.
-The exit code is 1 where they differ, and 65 where an image cannot be read.
+The file holds class names, preprocessing, the hash of this script and the logits of 16 generated images, which are
+compared at every start. The exit code is 1 where they differ, and 65 where an image cannot be read.
 """
 
 from __future__ import annotations
@@ -72,6 +72,12 @@ def read_whole(path: Path) -> bytes:
     if hashlib.sha256(data.replace(seals[0], UNSEALED.encode())).hexdigest() != seals[0].decode():
         sys.exit(f"{path.name} is not what was exported: a byte of it was altered.")
     return data
+
+
+def check_script(about: dict) -> None:
+    """End the program where this script is not the one that was written beside the model."""
+    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes()).hexdigest()):
+        sys.exit(f"{HERE.name} is not what was exported; if you changed it, delete the line that calls check_script.")
 
 
 def one_line(error: Exception) -> str:
@@ -332,6 +338,7 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")  # of a name that this terminal's characters cannot spell
     warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
     session, about = open_model(MODEL)
+    check_script(about)
     if asked.tile and about.get("task") != "detection":
         parser.error(f"tiles are for boxes, and {MODEL.name} finds none")
     if asked.check or not asked.images:

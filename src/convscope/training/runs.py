@@ -34,9 +34,9 @@ from ..storage import (
     check_format,
     commit_json,
     commit_lines,
-    commit_text,
     expanded,
     make_folder,
+    open_regular,
     read_json,
     read_lines,
     seal_of,
@@ -156,14 +156,22 @@ def find_run(name: str, folder: Path) -> Run:
         pointer = folder / LAST
         if not pointer.exists():
             raise UsageError(f"there is no last run in {folder}; train one, or say where runs are with --runs.")
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-        if not _NAME.fullmatch(name):
-            raise DamagedFile(f"{pointer} does not name a run.")
+        name = _pointed_at(pointer)
     for path in (folder / name, expanded(name)):
         if os.path.isfile(path / "recipe.json"):
             _check_own_files(path)
             return Run(path)
     raise UnknownName("run", name, list_runs(folder))
+
+
+def _pointed_at(pointer: Path) -> str:
+    """The name that a pointer holds; earlier versions wrote it plain. DamagedFile where it is no name."""
+    with open_regular(pointer) as handle:
+        text = handle.read(200).decode(errors="replace").strip()
+    name = text if _NAME.fullmatch(text) else str(read_json(pointer).get("run"))
+    if not _NAME.fullmatch(name):
+        raise DamagedFile(f"{pointer} does not name a run.")
+    return name
 
 
 def _check_own_files(folder: Path) -> None:
@@ -207,7 +215,7 @@ def create_run(folder: Path, name: str, description: dict[str, Any]) -> Run:
 
 def point_last(run: Run) -> None:
     """Make ``last`` mean this run."""
-    commit_text(run.folder.parent / LAST, run.name + "\n")
+    commit_json(run.folder.parent / LAST, {"run": run.name})
 
 
 def data_description(dataset: Dataset) -> dict[str, Any]:
