@@ -15,9 +15,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+
 from convscope import machine
 from convscope.errors import ConvscopeError
-
 from torture.attempts import Attempt
 from torture.rotting import Sound, content
 from torture.rotting_later import LATER
@@ -58,13 +58,17 @@ class Shelf:
         name = str(random.choice(list(makers)))
         for wanted in ("training", name):
             if wanted not in self._made:
-                kinds: dict[str, list[Sound]] = {}
+                kinds = self._made[wanted] = {}
                 for sound in makers[wanted](self.folder):
                     kinds.setdefault(sound.kind, []).append(sound)
-                self._made[wanted] = kinds
+                for sound in self._every():
+                    sound.forget()
         kinds = self._made[name]
         several = kinds[str(random.choice(list(kinds)))]
         return several[random.integers(len(several))]
+
+    def _every(self) -> Iterator[Sound]:
+        return (sound for kinds in self._made.values() for several in kinds.values() for sound in several)
 
 
 def attempt(sound: Sound, random: np.random.Generator) -> Attempt:

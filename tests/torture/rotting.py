@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from convscope.errors import ConvscopeError, DamagedFile
-from convscope.storage import read_json
+from convscope.page.routes import ROUTES, Page
+from convscope.page.served import Served
+from convscope.storage import finite, read_json
 from convscope.tensor_files import tensor_hash
+from kill_points import CALLS, SECONDS
 
 Told = tuple[Any, str]  # what is used of a file, and what is said to the user on the way
 
@@ -48,6 +52,13 @@ class Sound:
             self.path.write_bytes(data)
             self._wanted = whole, without
         return self._wanted
+
+    def forget(self) -> None:
+        """Look again at what is read while it is whole: another file was made, which a page may tell of too."""
+        self._wanted = None
+        page = getattr(self.read, "__self__", None)
+        if isinstance(page, Viewed):
+            page.whole = None
 
 
 def plainly(read: Callable[[], Any]) -> Callable[[], Told]:
@@ -89,27 +100,37 @@ def _parts(value: Any):
         yield repr(value).encode()
 
 
-class Page:
-    """A view of the page: what is damaged is told among its problems, and all else is shown as before, or left out."""
+class Viewed:
+    """A page: what is damaged is told among its problems, and all else is shown as before, or left out."""
 
-    def __init__(self, view: Callable[[], dict[str, Any]]) -> None:
-        self.view = view
+    def __init__(self, runs: Path, address: str, **asked: Any) -> None:
+        self.runs, self.address, self.asked = runs, address, asked
         self.whole: dict[str, Any] | None = None
 
     def read(self) -> Told:
-        """The values of the view. DamagedFile with its problems where nothing else is shown than while all was whole."""
-        shown = dict(self.view())
-        problems = [*shown.pop("problems", ()), *(p for p in [shown.pop("problem", None)] if p)]
+        """The values of the page. DamagedFile with its problems where all else is as while the file was whole."""
+        shown = finite(ROUTES[self.address].values(Page(Served(self.runs)), **self.asked))
+        own = [shown.pop(key, None) for key in ("problem", "unread")]
+        problems = [*shown.pop("problems", ()), *(problem for problem in own if problem)]
         if self.whole is None:
             assert not problems, problems
             self.whole = shown
         if problems and all(_left(value, self.whole[key]) for key, value in shown.items()):
             raise DamagedFile(" ".join(problems))
-        return shown, ""
+        return shown, " ".join(problems)
 
 
 def _left(value: Any, whole: Any) -> bool:
     """Whether a value is the whole one, or a part of it, or nothing."""
+    if isinstance(value, dict) and isinstance(whole, dict):
+        return all(key in whole and _left(one, whole[key]) for key, one in value.items())
     if isinstance(value, list) and isinstance(whole, list):
-        return all(one in whole for one in value)
-    return value == whole or value in (None, {}, "")
+        return all(one in whole or any(_left(one, other) for other in whole) for one in value)
+    return value == whole or value in (None, [], {}, "")
+
+
+def timeless(value: Any) -> Any:
+    """JSON values without what they cost and when they were made, and without the seals of these."""
+    if isinstance(value, dict):
+        return {key: timeless(one) for key, one in value.items() if not SECONDS.search(key) and key not in CALLS}
+    return [timeless(one) for one in value] if isinstance(value, list) else value

@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import convscope
 import numpy as np
 import torch
+
+import convscope
 from convscope.cache import cache_folder
 from convscope.classifying.classifier import FILE_NAME, Classifier
 from convscope.datasets.cifar import ARCHIVE, FOLDER, TRAIN_FILES
 from convscope.datasets.corrections import LEAVE_OUT, RELABEL, Correction, read_corrections, write_corrections
-from convscope.errors import DamagedFile
 from convscope.datasets.mask_folders import find_pairing
 from convscope.datasets.mask_loading import load_masked
 from convscope.datasets.mask_pack import MaskPack
 from convscope.datasets.registry import list_images, load_dataset
+from convscope.errors import DamagedFile
 from convscope.evaluation import knowing
 from convscope.evaluation.knowing import KNOWN, find_known, read_known, write_known
 from convscope.feature_store.extraction import extract
 from convscope.feature_store.store import FeatureOptions, Store
 from convscope.images.preprocess import Preprocess
-from convscope.page.run_view import mistakes_page, run_page
+from convscope.page.run_view import mistakes_page
 from convscope.page.served import Served
 from convscope.storage import file_hash
 from convscope.training.kept_epochs import kept_epochs
@@ -38,8 +39,7 @@ from convscope.training.session import WATCHED
 from convscope.training.watched import Watched
 from planted_folders import clean, pattern
 from small_targets import discs
-
-from torture.rotting import Page, Sound, Told, plainly, sealed_json
+from torture.rotting import Sound, Told, Viewed, plainly, sealed_json
 
 NAME = "r"
 EACH = 12  # images of a class
@@ -62,7 +62,7 @@ def training(folder: Path) -> list[Sound]:
     run = Run(runs / NAME)
     _knowing(run, root)
     place, answer = run.folder, next(run.folder.glob("evaluate/*-test"))
-    page = Page(lambda: run_page(Served(runs), NAME))
+    page = Viewed(runs, "/runs/{run}", run=NAME)
     told: dict[str, tuple[str, Callable[[], Any]]] = {
         "recipe": ("recipe.json", lambda: (run.description(), run.recipe().flat())),
         "log": ("log.jsonl", run.log),

@@ -2,8 +2,8 @@
 
 The images themselves are never moved or changed. A corrections file is a CSV table with the columns ``hash`` (the
 SHA-256 of a file, or of the pixels where there is no file), ``action`` (leave-out or relabel), ``label`` (the new one),
-and ``reason`` and ``image`` for who reads it. ``check`` tells a line that rotted from one that convscope wrote: its number
-and a hash of the first three cells. A line without one is a person's own, and a line may be struck out.
+and ``reason`` and ``image`` for who reads it. ``check`` tells a line that rotted from one that convscope wrote: its
+number and a hash of the first three cells. A line without one is a person's own, and a line may be struck out.
 """
 
 from __future__ import annotations
