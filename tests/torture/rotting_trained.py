@@ -57,7 +57,6 @@ def training(folder: Path) -> list[Sound]:
     root, runs = data_of(folder), folder / "runs"
     options = {"width": 4, "image_size": 16, "augment": "none", "convolution": "direct"}
     convscope.train(root, model="resnet20", epochs=2, name=NAME, keep_epochs=1, watch=True, **options)
-    convscope.evaluate(NAME, part="val")
     convscope.evaluate(NAME)
     run = Run(runs / NAME)
     _knowing(run, root)
