@@ -12,7 +12,8 @@ import pytest
 import convscope
 from convscope.errors import DamagedFile
 from convscope.storage import commit_json, commit_lines, read_json, read_lines
-from convscope.training.runs import LAST, Run, find_run, point_last
+from convscope.training.last import LAST
+from convscope.training.runs import Run, find_run, point_last
 
 FLIPS = 400
 

@@ -31,9 +31,10 @@ from convscope.page.run_view import mistakes_page
 from convscope.page.served import Served
 from convscope.storage import file_hash
 from convscope.training.kept_epochs import kept_epochs
+from convscope.training.last import LAST
 from convscope.training.loop import TrainState, make_optimizer
 from convscope.training.page_report import read_evaluations
-from convscope.training.runs import LAST, Run, checkpoints, find_run, load_checkpoint, state_tensors
+from convscope.training.runs import Run, checkpoints, find_run, load_checkpoint, state_tensors
 from convscope.training.seen import read_run_images
 from convscope.training.session import WATCHED
 from convscope.training.watched import Watched

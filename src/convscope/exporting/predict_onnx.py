@@ -57,6 +57,8 @@ def open_model(path: Path) -> tuple[Any, dict]:
         sys.exit(f"{path.name} cannot be opened: {one_line(error)}")
     if not same:
         sys.exit(f"{path.name} is not what was exported: its classes, or the sealed images by {difference:.2g}.")
+    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes()).hexdigest()):
+        sys.exit(f"{HERE.name} is not what was exported: if you changed it, delete this line and the one above it.")
     return session, about
 
 
@@ -72,12 +74,6 @@ def read_whole(path: Path) -> bytes:
     if hashlib.sha256(data.replace(seals[0], UNSEALED.encode())).hexdigest() != seals[0].decode():
         sys.exit(f"{path.name} is not what was exported: a byte of it was altered.")
     return data
-
-
-def check_script(about: dict) -> None:
-    """End the program where this script is not the one that was written beside the model."""
-    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes()).hexdigest()):
-        sys.exit(f"{HERE.name} is not what was exported; if you changed it, delete the line that calls check_script.")
 
 
 def one_line(error: Exception) -> str:
@@ -338,7 +334,6 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")  # of a name that this terminal's characters cannot spell
     warnings.filterwarnings("ignore", module="PIL")  # what matters of them is an error too
     session, about = open_model(MODEL)
-    check_script(about)
     if asked.tile and about.get("task") != "detection":
         parser.error(f"tiles are for boxes, and {MODEL.name} finds none")
     if asked.check or not asked.images:
