@@ -308,22 +308,17 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
         for path in kept:
             path.unlink()
         (place / "compiled").chmod(0o777)
-    if harm == "cut short":
-        assert kept
-        for path in kept:
-            path.write_bytes(path.read_bytes()[:20])
-    if harm == "a bit":
-        whole = {path: path.read_bytes() for path in kept}
-        for path, data in whole.items():
-            place = len(data) // 2
-            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert bool(kept) == (harm != "a file")
+    for path in kept if harm == "cut short" else ():
+        path.write_bytes(path.read_bytes()[:20])
+    for path in kept if harm == "a bit" else ():
+        data = path.read_bytes()
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     assert float(run()) == pytest.approx(4 * 4 * (6 * 6 * 9 + 4 * 6 * 6 + 4 * 4), rel=1e-4)
     if harm == "open to all":
         assert not list((place / "compiled").rglob("*.nb?"))
-    if harm == "a bit":  # it was not run, and is kept anew
-        written = sorted((place / "compiled").rglob("*.nb?"))
-        assert written == kept
-        assert all(path.with_name(f"{path.name}.sha256").read_text() == file_hash(path) for path in written)
+    for path in kept if harm == "a bit" else ():  # it was not run, and is kept anew
+        assert path.with_name(f"{path.name}.sha256").read_text() == file_hash(path)
 
 
 @needs_numba

@@ -4,8 +4,7 @@
     python NAME.predict.py --tile IMAGE...  boxes of large images: seen whole, and by overlapping parts in full size
     python NAME.predict.py --check          only compare the sealed images
 
-The file holds class names, preprocessing, the hash of this script and the logits of 16 generated images, which are
-compared at every start. The exit code is 1 where they differ, and 65 where an image cannot be read.
+At every start it compares its own hash and 16 answers. Exit code: 1 where they differ, 65 for an unreadable image.
 """
 
 from __future__ import annotations
