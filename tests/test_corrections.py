@@ -44,6 +44,24 @@ def test_images_are_left_out_and_relabelled_by_content(tmp_path: Path) -> None:
     assert "corrections: 1 left out, 1 relabelled" in after.notes[0]
 
 
+def test_a_line_that_rots_is_refused_and_one_that_is_struck_out_is_told(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    path = corrections(root, tmp_path / "c.csv")
+    header, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text(header + lines[0] + lines[1].replace("bees", "wasps"))
+    with pytest.raises(DataError, match=r"c\.csv, line 3, is not what was written: if you changed it, empty its cell"):
+        read_corrections(path)
+    path.write_text(header + lines[0] + lines[1].replace("bees", "wasps").rpartition(",")[0] + ",\n")
+    assert read_corrections(path)[1].label == "wasps"
+    path.write_text(header + lines[1])
+    assert "0 left out, 1 relabelled; 1 line that was written is not" in load_dataset(root, corrections=path).notes[0]
+    path.write_text(header)
+    with pytest.raises(DataError, match="holds no line, and some were written"):
+        read_corrections(path)
+    write_corrections(path, [])
+    assert read_corrections(path) == []
+
+
 def test_a_note_says_how_many_are_not_here(tmp_path: Path) -> None:
     root = clean(tmp_path / "data")
     write_corrections(tmp_path / "c.csv", [Correction(HASH, "leave-out")])

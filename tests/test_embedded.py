@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope.cache import cache_folder
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, UnreachableError, UsageError
 from planted_folders import CLASSES, clean, pattern
@@ -48,6 +49,19 @@ def test_whole_images_are_read_from_it(tmp_path: Path) -> None:
         assert np.array_equal(data.images[i], np.asarray(pattern(i, 24)))
     assert load_dataset(path, image_size=24).fingerprint == data.fingerprint
     assert data.origins(3) == "t, row 4"
+
+
+def test_an_image_of_it_that_rots_in_the_cache_is_written_again(tmp_path: Path) -> None:
+    columns = {"image": [encoded(i) for i in range(20)], "label": [("ant", "bee")[i % 2] for i in range(20)]}
+    path = write(tmp_path / "t.parquet", columns)
+    wanted = np.array(load_dataset(path, image_size=24).images)
+    for held in (cache_folder() / "embedded").rglob("*.image"):
+        data = bytearray(held.read_bytes())
+        data[len(data) // 2] ^= 1
+        held.write_bytes(data)
+    assert np.array_equal(load_dataset(path, image_size=24).images, wanted)
+    for place, held in enumerate(sorted((cache_folder() / "embedded").rglob("*.image"))):
+        assert held.read_bytes() == encoded(place)
 
 
 def test_of_several_columns_of_images_the_first_is_meant_or_the_one_that_is_named(tmp_path: Path) -> None:

@@ -367,6 +367,21 @@ def test_every_bit_of_an_exported_file_that_flips_is_seen(exported: Path, tmp_pa
         read(path)
 
 
+def test_a_byte_of_the_script_that_rots_is_seen(exported: Path, tmp_path: Path):
+    for name in ("net.onnx", "net.predict.py"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    assert run_script(tmp_path, "--check").returncode == 0
+    script = tmp_path / "net.predict.py"
+    text = script.read_bytes()
+    script.write_bytes(text.replace(b"LEAST, CANDIDATES, MOST = 0.0", b"LEAST, CANDIDATES, MOST = 0.1"))
+    assert script.read_bytes() != text
+    said = run_script(tmp_path, "--check")
+    assert said.returncode == 1
+    assert said.stderr.startswith("net.predict.py is not what was exported: if you changed it, delete ")
+    script.write_bytes(script.read_bytes().replace(b'about.get("script") not in (None,', b"None not in (None,"))
+    assert run_script(tmp_path, "--check").returncode == 0
+
+
 def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(exporting, "_run", lambda data, images: np.full((16, 6), 7.0))
     with pytest.raises(ConvscopeError, match="is not written: as ONNX its logits differ"):

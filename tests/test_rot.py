@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 import convscope
 from convscope.errors import DamagedFile
 from convscope.storage import commit_json, commit_lines, read_json, read_lines
-from convscope.training.runs import Run
+from convscope.training.last import LAST
+from convscope.training.runs import Run, find_run, point_last
 
 FLIPS = 400
 
@@ -46,6 +48,40 @@ def test_every_flip_is_seen_or_changes_nothing(run: Run, tmp_path: Path, name: s
         except DamagedFile:
             pass
     assert silent < FLIPS / 10
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "timing.jsonl"])
+def test_lines_that_are_lost_at_the_end_are_missed(run: Run, tmp_path: Path, name: str) -> None:
+    text, path = (run.folder / name).read_text(), tmp_path / name
+    for cut in ("", text.splitlines(keepends=True)[0], "\n"):
+        path.write_text(cut)
+        with pytest.raises(DamagedFile, match=f"{name} is damaged: its last lines are gone"):
+            read_lines(path)
+    path.write_text(text.rstrip("\n"))
+    assert read_lines(path) == read_lines(run.folder / name)
+    path.write_text(text.replace('+"}', '"}'))  # as earlier versions wrote it
+    assert path.read_text() != text
+    assert read_lines(path) == read_lines(run.folder / name)
+
+
+def test_the_pointer_to_the_last_run_does_not_rot_into_another_name(run: Run, tmp_path: Path) -> None:
+    for name in ("r", "s", "p"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_bytes((run.folder / "recipe.json").read_bytes())
+    point_last(Run(tmp_path / "r"))
+    assert find_run("last", tmp_path).name == "r"
+    data = (tmp_path / LAST).read_bytes()
+    for place in range(len(data)):
+        altered = bytearray(data)
+        altered[place] ^= 1
+        (tmp_path / LAST).write_bytes(altered)
+        with contextlib.suppress(DamagedFile):
+            assert find_run("last", tmp_path).name == "r"
+    (tmp_path / LAST).write_text("s\n")  # as earlier versions wrote it
+    assert find_run("last", tmp_path).name == "s"
+    (tmp_path / LAST).write_text("")
+    with pytest.raises(DamagedFile, match="last"):
+        find_run("last", tmp_path)
 
 
 def test_a_recipe_or_a_log_of_another_run_is_not_gone_on_with(run: Run) -> None:

@@ -26,6 +26,7 @@ from convscope.convolution.passes import DIRECT, Passes, convolve
 from convscope.convolution.timing import SIZES, Shape, fastest_tiles, usual_tiles
 from convscope.models.fast_convolutions import convolving, shapes_of
 from convscope.models.registry import build
+from convscope.storage import file_hash
 from convscope.training.runs import Run
 
 FILTERINGS = [Filtering(m, r) for r in (3, 5) for m in SIZES if m + r - 1 <= 8]
@@ -280,7 +281,7 @@ assert torch.get_num_threads() == 2
 
 
 @needs_numba
-@pytest.mark.parametrize("harm", ["a file", "open to all", "cut short"])
+@pytest.mark.parametrize("harm", ["a file", "open to all", "cut short", "a bit"])
 def test_compiled_loops_that_cannot_be_kept_are_compiled_again(tmp_path: Path, harm: str):
     """In a folder that others may write into nothing is read or kept: Numba runs what lies there."""
     code = """
@@ -307,13 +308,17 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
         for path in kept:
             path.unlink()
         (place / "compiled").chmod(0o777)
-    if harm == "cut short":
-        assert kept
-        for path in kept:
-            path.write_bytes(path.read_bytes()[:20])
+    assert bool(kept) == (harm != "a file")
+    for path in kept if harm == "cut short" else ():
+        path.write_bytes(path.read_bytes()[:20])
+    for path in kept if harm == "a bit" else ():
+        data = path.read_bytes()
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     assert float(run()) == pytest.approx(4 * 4 * (6 * 6 * 9 + 4 * 6 * 6 + 4 * 4), rel=1e-4)
     if harm == "open to all":
         assert not list((place / "compiled").rglob("*.nb?"))
+    for path in kept if harm == "a bit" else ():  # it was not run, and is kept anew
+        assert path.with_name(f"{path.name}.sha256").read_text() == file_hash(path)
 
 
 @needs_numba

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import DamagedFile
 from ..visible import visible_lines
 from . import figures
+
+PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 
 
 def page(template: Path, names: Sequence[str] = (), **values: Any) -> str:
@@ -43,6 +48,25 @@ def visible_value(value: Any) -> Any:
 def uri(path: Path) -> str | None:
     """A PNG file for the ``src`` of an ``img`` in a page that stands alone; None where it is not there.
 
-    A link is none either: in a folder that somebody sent it may lead anywhere.
+    A link is none either: in a folder that somebody sent it may lead anywhere. DamagedFile where it is not as drawn.
     """
-    return figures.Drawing(path.read_bytes()).data_uri() if path.is_file() and not path.is_symlink() else None
+    if not path.is_file() or path.is_symlink():
+        return None
+    data = path.read_bytes()
+    if not is_whole_png(data):
+        raise DamagedFile(f"{path} is damaged: remove it, and it is left out until it is drawn anew.")
+    return figures.Drawing(data).data_uri()
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether each piece of a PNG file has its checksum, and the last one is there."""
+    place = len(PNG)
+    while data.startswith(PNG) and place + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 8 + length
+        if data[end : end + 4] != struct.pack(">I", zlib.crc32(data[place + 4 : end])):
+            return False
+        if kind == b"IEND":
+            return end + 4 == len(data)
+        place = end + 4
+    return False

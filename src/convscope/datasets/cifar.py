@@ -138,7 +138,7 @@ def _archive_reader(path: Path) -> Reader:
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
         for name, data in members(path, wanted, MAX_FILE):
-            found[wanted[name]] = read_batch(data, wanted[name])
+            found[wanted[name]] = read_batch(data, f"{wanted[name]} in {path}")
     except (ArchiveRefused, OSError) as error:
         raise DataError(f"{path} is not the CIFAR-10 archive: {error}.") from None
     missing = set(wanted.values()) - set(found)

@@ -2,13 +2,16 @@
 
 The images themselves are never moved or changed. A corrections file is a CSV table with the columns ``hash`` (the
 SHA-256 of a file, or of the pixels where there is no file), ``action`` (leave-out or relabel), ``label`` (the new one),
-and ``reason`` and ``image`` for who reads it.
+and ``reason`` and ``image`` for who reads it. ``check`` tells a line that rotted from one that convscope wrote: its
+number and a hash of the first three cells. A line without one is a person's own, and a line may be struck out.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, UnknownName
-from ..storage import commit_text
+from ..storage import commit_text, sha256
 from ..visible import visible
 from .table_reading import read_table
 from .unsplit import Unsplit
 
-COLUMNS = ("hash", "action", "label", "reason", "image")
+COLUMNS = ("hash", "action", "label", "reason", "image", "check")
+NONE = "none"  # in the place of check, where there is no line: else they are lost
+CHECK = re.compile(r"([0-9]{1,9}) of ([0-9]{1,9}): ([0-9a-f]{8})")
 LEAVE_OUT, RELABEL = "leave-out", "relabel"
 ACTIONS = (LEAVE_OUT, RELABEL)
 HEX = frozenset("0123456789abcdef")
@@ -42,9 +47,27 @@ def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
     """Write a corrections file, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((c.digest, c.action, c.label, c.reason, c.image) for c in corrections)
+    writer.writerow(COLUMNS if corrections else (*COLUMNS[:-1], NONE))
+    for number, c in enumerate(corrections, 1):
+        check = f"{number} of {len(corrections)}: {_hash(c, number, len(corrections))}"
+        writer.writerow((c.digest, c.action, c.label, c.reason, c.image, check))
     commit_text(path, text.getvalue())
+
+
+def _hash(correction: Correction, number: int, of: int) -> str:
+    """Eight digits that another line, or another number of it, would change."""
+    said = [correction.digest, correction.action, correction.label.strip(), number, of]
+    return sha256(json.dumps(said).encode())[:8]
+
+
+def struck_out(path: Path) -> int:
+    """How many of the lines that convscope wrote into a corrections file are not there any more."""
+    table = read_table(path, blanks=True)
+    names = [name.lower() for name in table.header]
+    if "check" not in names:
+        return 0
+    found = [CHECK.fullmatch(cells[names.index("check")].strip()) for cells in table.rows]
+    return max((int(m[2]) for m in found if m), default=0) - len({m[1] for m in found if m})
 
 
 def read_corrections(path: Path) -> list[Correction]:
@@ -56,6 +79,8 @@ def read_corrections(path: Path) -> list[Correction]:
     if not {"hash", "action"} <= set(names):
         told = ", ".join(table.header)
         raise DataError(f"{path} is no corrections file: it needs the columns hash, action and label, and has {told}.")
+    if not table.rows and NONE not in names:
+        raise DataError(f"{path} holds no line, and some were written: if you struck out all, do without the file.")
     found: dict[str, tuple[int, Correction]] = {}
     for line, cells in zip(table.lines, table.rows, strict=True):
         correction = _correction(path, line, dict(zip(names, cells, strict=True)))
@@ -73,15 +98,27 @@ def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
     if action not in ACTIONS:
         raise DataError(f"{path}, line {line}: action {action[:40]!r} is neither {' nor '.join(ACTIONS)}.")
     label = cells["label"] if row.get("label") else ""  # a class may have a blank at an end of its name
+    correction = Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
+    _check(path, line, correction, row.get("check", ""))
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")
-    return Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
+    return correction
+
+
+def _check(path: Path, line: int, correction: Correction, check: str) -> None:
+    """DataError where a line that convscope wrote says something else now."""
+    found = CHECK.fullmatch(check)
+    if check and (found is None or _hash(correction, int(found[1]), int(found[2])) != found[3]):
+        raise DataError(f"{path}, line {line}, is not what was written: if you changed it, empty its cell under check.")
 
 
 def corrected(
-    unsplit: Unsplit, digests_N32: np.ndarray, corrections: Sequence[Correction], source: str
+    unsplit: Unsplit, digests_N32: np.ndarray, corrections: Sequence[Correction], source: str, struck: int = 0
 ) -> tuple[Unsplit, np.ndarray]:
-    """The images with the corrections applied, and their hashes; a note says how many. UnknownName for a new label."""
+    """The images with the corrections applied, and their hashes; a note says how many. UnknownName for a new label.
+
+    ``struck`` lines of the file are not there any more, which the note says too.
+    """
     by_digest = {bytes.fromhex(c.digest): c for c in corrections}
     labels = unsplit.labels.copy()
     kept = np.ones(len(labels), bool)
@@ -112,6 +149,8 @@ def corrected(
     note = f"corrections: {int((~kept).sum()):,} left out, {changed:,} relabelled"
     strange = len(by_digest) - len(used)
     note += f"; {strange:,} {'is of an image' if strange == 1 else 'are of images'} not here" if strange else ""
+    lines = "line that was written is" if struck == 1 else "lines that were written are"
+    note += f"; {struck:,} {lines} not there any more" if struck > 0 else ""
     index = np.flatnonzero(kept)
     found = replace(unsplit, labels=labels, notes=(*unsplit.notes, f"{note} ({source})."))
     return _without_emptied(found.take(index), unsplit, source), digests_N32[index]

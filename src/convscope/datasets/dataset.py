@@ -23,7 +23,7 @@ from ..storage import expanded
 from . import packing as packed
 from . import splits
 from .choosing_fit import AUTO, choose_fit
-from .corrections import corrected, read_corrections
+from .corrections import corrected, read_corrections, struck_out
 from .emptiness import emptiness_notes
 from .targets import Targets
 from .unsplit import Unsplit
@@ -178,7 +178,9 @@ def listing(
         raise UsageError(f"a limit is a number of images from 1, not {limit}.")
     digests = packed.digests(unsplit, progress)
     if corrections is not None:
-        unsplit, digests = corrected(unsplit, digests, read_corrections(expanded(corrections)), str(corrections))
+        path = expanded(corrections)
+        rows = read_corrections(path)
+        unsplit, digests = corrected(unsplit, digests, rows, str(corrections), struck_out(path))
     if unsplit.validation is not None:  # before the limit: a limited run must not train on what a full one validates
         given = splits.with_validation(unsplit, packed.keys(digests), unsplit.validation)
         unsplit = replace(unsplit, given=given)

@@ -102,7 +102,7 @@ def _table(path: Path, header: list[str], rows: Iterable[dict[str, Any]], identi
             if isinstance(value, bytes):
                 held += [] if name in held else [name]
                 file = place / FILE.format(number, header.index(name))
-                if not file.exists() or file.stat().st_size != len(value):
+                if not _holds(file, value):
                     write_derived(file, value)
                 row[name] = str(file)
         cells.append(tuple("" if row.get(name) is None else str(row[name]) for name in header))
@@ -112,6 +112,14 @@ def _table(path: Path, header: list[str], rows: Iterable[dict[str, Any]], identi
     first = min(map(header.index, held))  # what the table holds is meant, and the first of several
     named = ("path", *("path (text)" if name == "path" else name for name in header))
     return Table(path, named, [(row[first], *row) for row in cells], lines)
+
+
+def _holds(file: Path, value: bytes) -> bool:
+    """Whether a file holds these bytes: they are at hand, so that one that rotted is written again."""
+    try:
+        return file.stat().st_size == len(value) and file.read_bytes() == value
+    except OSError:
+        return False
 
 
 def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..canvas.sprites import sprite
 from ..datasets.dataset import Dataset
 from ..errors import UnknownName, UsageError
 from ..noted import Noted
-from ..storage import commit_json, make_folder, read_json, write_derived
+from ..storage import commit_json, make_folder, read_json, sha256, write_derived
 from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
 from .crops import Crops
@@ -136,9 +136,10 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
         whole=whole,
     )
     cells = {"columns": columns, "strips": strips, "block": BLOCK, "across": ACROSS, "leading": leading}
-    cells |= {"lead": _lead_words(found), "whole": whole}
+    drawn = [_first_cells(rows[::strips], leading, cell), *sheets]
+    cells |= {"lead": _lead_words(found), "whole": whole, "sha256": [sha256(sheet) for sheet in drawn]}
     make_folder(folder / CELLS)
-    for number, sheet in enumerate([_first_cells(rows[::strips], leading, cell), *sheets]):
+    for number, sheet in enumerate(drawn):
         write_derived(folder / CELLS / f"{found.layer.file}-{number}.jpg", sheet)
     write_derived(folder / f"{found.layer.file}.png", most_missed(found, dataset).png)
     write_derived(folder / f"{found.layer.file}.html", html)

@@ -90,8 +90,12 @@ def _onnx(classifier: Classifier, folder: Path, name: str) -> Exported:
         )
     files = (folder / f"{name}.onnx", folder / f"{name}.predict.py")
     commit_bytes(files[0], data)
-    commit_text(files[1], SCRIPT.read_text(encoding="utf-8"))
+    commit_text(files[1], _script())
     return Exported("onnx", files, difference, allowed_difference(wanted))
+
+
+def _script() -> str:
+    return SCRIPT.read_text(encoding="utf-8")
 
 
 # Each takes (classifier, folder, name).
@@ -122,6 +126,7 @@ def _description(classifier: Classifier, wanted: np.ndarray) -> dict[str, Any]:
         "architecture": Path(name).name if is_own(name) else name,  # not the folder it lies in on this machine
         "provenance": {k: provenance[k] for k in told if k in provenance},
         "seal": {"logits": wanted.tolist(), "tolerance": allowed_difference(wanted)},
+        "script": sha256(_script().encode()),
         **({} if classifier.task == CLASSES else {"task": classifier.task, "settings": classifier.settings}),
     }
 

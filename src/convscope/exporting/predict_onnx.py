@@ -4,8 +4,7 @@
     python NAME.predict.py --tile IMAGE...  boxes of large images: seen whole, and by overlapping parts in full size
     python NAME.predict.py --check          only compare the sealed images
 
-The file holds class names, preprocessing and the logits of 16 generated images, which are compared at every start.
-The exit code is 1 where they differ, and 65 where an image cannot be read.
+At every start it compares its own hash and 16 answers. Exit code: 1 where they differ, 65 for an unreadable image.
 """
 
 from __future__ import annotations
@@ -57,6 +56,8 @@ def open_model(path: Path) -> tuple[Any, dict]:
         sys.exit(f"{path.name} cannot be opened: {one_line(error)}")
     if not same:
         sys.exit(f"{path.name} is not what was exported: its classes, or the sealed images by {difference:.2g}.")
+    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes()).hexdigest()):
+        sys.exit(f"{HERE.name} is not what was exported: if you changed it, delete this line and the one above it.")
     return session, about
 
 

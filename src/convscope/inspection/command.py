@@ -9,7 +9,7 @@ import numpy as np
 from ..classifying.classifier import Classifier
 from ..datasets.asked import CLASSIFICATION, DETECTION
 from ..datasets.boxes import Boxes
-from ..datasets.corrections import corrected, read_corrections
+from ..datasets.corrections import corrected, read_corrections, struck_out
 from ..datasets.dataset import Listing
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import digests, keys
@@ -86,7 +86,7 @@ def _asked_for(unsplit: Unsplit, options: DoctorOptions) -> Unsplit:
     hashed = digests(unsplit, options.progress)
     if options.corrections is not None:
         path = expanded(options.corrections)
-        unsplit, hashed = corrected(unsplit, hashed, read_corrections(path), str(options.corrections))
+        unsplit, hashed = corrected(unsplit, hashed, read_corrections(path), str(options.corrections), struck_out(path))
     if options.limit is not None and options.limit < len(hashed):
         unsplit = unsplit.take(limited(unsplit.given, unsplit.labels, keys(hashed), options.limit))
     return unsplit

@@ -72,7 +72,7 @@ def _values(request: Request, route: Route) -> dict[str, Any]:
         values = request.query_params.getlist(name)
         if values:
             asked[name] = values if name == "run" else values[-1]
-    return finite(route.view(page, **asked))
+    return finite(route.values(page, **asked))
 
 
 def _twin(route: Route) -> Callable[[Request], Response]:

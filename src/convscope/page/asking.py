@@ -23,7 +23,7 @@ from ..canvas.signed import png
 from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.known import Known
 from ..classifying.prediction import Prediction, Unreadable, predict
-from ..errors import ConvscopeError, DamagedFile, ImageError, UnknownName, UsageError
+from ..errors import ConvscopeError, ImageError, UnknownName, UsageError
 from ..evaluation.knowing import KNOWN, MOST, read_known
 from ..evaluation.refusing import COVERAGE, UNKNOWN, refuses
 from ..explanation.attribution import METHODS
@@ -182,13 +182,8 @@ class Asker:
 def _opened(run: Run, stamps: tuple[int, ...]) -> Opened:
     classifier = run.classifier()
     preprocess = replace(classifier.preprocess, stretch=False, centre=1.0)
-    known = None
-    try:
-        kept = read_known(run, classifier)
-        known = kept[0] if kept else None
-    except DamagedFile:
-        pass
-    return Opened(classifier, replace(classifier, preprocess=preprocess), known, stamps)
+    kept = read_known(run, classifier)
+    return Opened(classifier, replace(classifier, preprocess=preprocess), kept[0] if kept else None, stamps)
 
 
 def _picture(pixels: np.ndarray) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from ..errors import ConvscopeError, DamagedFile
+from ..errors import ConvscopeError
 from ..evaluation.comparing import recipe_difference
+from .left_out import left_out
 from .run_view import run_page
 from .served import Served
 
@@ -33,7 +33,7 @@ def _tests(served: Served, names: list[str]) -> list[dict[str, Any]]:
     folders = {served.run(name).folder.name for name in names}
     found = []
     for path in sorted(served.folder.glob("compare/*/comparison.json")):
-        with suppress(ConvscopeError, DamagedFile, KeyError, TypeError):
+        with left_out(path, ConvscopeError, KeyError, TypeError):
             box = served.json.read(path)
             members = {member for row in box["runs"] for member in row["members"]}
             if len(members & folders) > 1:

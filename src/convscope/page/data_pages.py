@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..datasets.corrections import LEAVE_OUT, RELABEL, Correction, read_corrections, write_corrections
-from ..errors import DamagedFile, DataError, UnknownName, UsageError
+from ..errors import DataError, UnknownName, UsageError
 from ..inspection.report import NAME, SEEN
 from ..locks import lock
 from ..storage import read_json
+from .left_out import left_out
 from .served import Served
 from .stepping import offered
 
@@ -29,7 +29,7 @@ def data_list(served: Served) -> dict[str, Any]:
 def _looked_through(served: Served) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(served.folder.glob(f"*/doctor/{DOCTOR}")):
-        with suppress(DamagedFile):
+        with left_out(path):
             box = served.json.read(path)
             name = path.parent.parent.name
             found[name] = {"name": name, **{key: box.get(key) for key in ("data", "images", "classes", "verdict")}}
@@ -83,14 +83,14 @@ def mark(served: Served, data: str, digest: str, action: str, label: str = "") -
 
 
 def _folder(served: Served, data: str) -> Path:
-    there = _looked_through(served)
+    there = [path.parent.parent.name for path in sorted(served.folder.glob(f"*/doctor/{DOCTOR}"))]
     if data not in there:
         raise UnknownName("examined data", data, there)
     return served.folder / data / "doctor"
 
 
 def _seen(folder: Path) -> dict[str, Any]:
-    with suppress(DamagedFile):
+    with left_out(folder / SEEN):
         return {"pairs": [], "labels": [], "classes": [], **read_json(folder / SEEN)}
     return {"pairs": [], "labels": [], "classes": []}
 

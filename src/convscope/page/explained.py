@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..classifying.classifier import FILE_NAME
 from ..errors import DamagedFile, UnknownName
 from ..explanation.card_store import LAST
 from ..explanation.report import CELLS
 from ..images.decoding import decoded
+from ..storage import open_regular, sha256
 from ..training.kept_epochs import kept_epochs
 from ..training.runs import Run
 from .answers import answer_folder
+from .left_out import left_out
 from .served import Served
 
 SHOWN = 8  # small images of a strip
+MOST_BYTES = 64 * 2**20  # of a sheet
 SORTS = {
     "filter": "number",
     "missed": "most missed when silent",
@@ -49,12 +52,12 @@ def layers_of(served: Served, run: Run) -> list[dict[str, Any]]:
     """The layers of a run that were explained, in the network's order, without their cards."""
     folder = answer_folder(run, "explain", LAST)
     rows: list[dict[str, Any]] = []
-    with suppress(DamagedFile, KeyError, TypeError):
+    with left_out(folder / LAST, KeyError, TypeError):
         rows = [dict(row) for row in served.json.read(folder / LAST)["layers"]]
     listed = {_file(row["layer"]) for row in rows}
     for path in sorted(folder.glob("*.json")):  # those of an explanation that is not over
         if path.stem not in listed and path.name not in (LAST, "probes.json"):
-            with suppress(DamagedFile):
+            with left_out(path):
                 box = served.json.read(path)
                 if "cards" in box:
                     rows.append({key: v for key, v in box.items() if key not in ("cards", "cells", "key", "seal")})
@@ -67,7 +70,7 @@ def layers_of(served: Served, run: Run) -> list[dict[str, Any]]:
 
 def _numbers(served: Served, path: Path, filters: int) -> list[int] | None:
     """The filters of a layer that have cards; None where all have."""
-    with suppress(DamagedFile, KeyError, TypeError):
+    with left_out(path, KeyError, TypeError):
         numbers = [card["filter"] for card in served.json.read(path)["cards"]]
         return numbers if len(numbers) < filters else None
     return []
@@ -105,6 +108,9 @@ def layer_page(served: Served, run: str, layer: str, sort: str = "filter", find:
         said = " ".join(card["sentences"])
         if all(word in said.lower() for word in words):
             rows.append(_brief(card) | {"row": row})
+    kept: dict[int, Path] = {}
+    with left_out(served.run(run).folder / FILE_NAME):
+        kept = kept_epochs(served.run(run))
     rows.sort(key=lambda r: (r[sort] is None, -r[sort] if r[sort] is not None and sort != "filter" else r["filter"]))
     return {
         "run": run,
@@ -112,7 +118,7 @@ def layer_page(served: Served, run: str, layer: str, sort: str = "filter", find:
         "layers": layers,
         "filters": rows,
         "of": len(cards),
-        "kept": len(kept_epochs(served.run(run))),
+        "kept": len(kept),
         "sort": sort,
         "find": find,
         "sorts": SORTS,
@@ -162,8 +168,13 @@ def strip_of(served: Served, run: str, layer: str, number: str) -> np.ndarray:
     cells = about["cells"]
     if row is None or cells is None:
         raise UnknownName(f"filter of {about['layer']}", number, [str(card["filter"]) for card in cards])
-    path = served.run(run).folder / about["place"] / CELLS / f"{about['file']}-{1 + row // cells['block']}.jpg"
-    with decoded(path) as sheet:
+    number = 1 + row // cells["block"]
+    path = served.run(run).folder / about["place"] / CELLS / f"{about['file']}-{number}.jpg"
+    with open_regular(path) as file:
+        data = file.read(MOST_BYTES)
+    if "sha256" in cells and sha256(data) != cells["sha256"][number]:
+        raise DamagedFile(f"{path} is damaged: it is not what was drawn.")
+    with decoded(data, where=str(path)) as sheet:
         side = sheet.width // cells["columns"]
         top = row % cells["block"] * cells["strips"] * side
         return np.array(sheet.crop((0, top, side * min(cells["columns"], SHOWN), top + side)))

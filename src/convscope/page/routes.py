@@ -18,6 +18,7 @@ from .data_pages import data_list, data_page
 from .epochs_view import Epochs
 from .explained import filter_page, layer_page
 from .jobs import Jobs
+from .left_out import with_problems
 from .live import Live
 from .network_view import network_page
 from .run_data import RunData
@@ -79,6 +80,10 @@ class Route:
     template: str
     view: Callable[..., dict[str, Any]]
     query: tuple[str, ...] = ()
+
+    def values(self, page: Page, **asked: Any) -> dict[str, Any]:
+        """What the template shows, with the ``problems`` of damaged files that are left out."""
+        return with_problems(self.view, page, **asked)
 
 
 ROUTES: dict[str, Route] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..training.rerunning import rerun_command
 from ..training.runs import Run
 from .answers import answer_folder
 from .explained import layers_of
+from .left_out import left_out
 from .served import Served
 
 DIAGNOSIS = "diagnose.json"
@@ -94,7 +94,7 @@ def ask_page(served: Served, name: str) -> dict[str, Any]:
     """What the page for asking needs to know of a run."""
     run = served.run(name)
     task = CLASSES
-    with suppress(DamagedFile, KeyError):
+    with left_out(run.folder / MEASURED, KeyError):
         task = read_json(run.folder / MEASURED)["task"]
     return {**head_of(served, name), "layers": layers_of(served, run), "task": task}
 
@@ -213,6 +213,6 @@ def is_of_task(found: dict[str, Any]) -> bool:
 
 
 def _sentence(path: Path) -> str | None:
-    with suppress(DamagedFile):
+    with left_out(path):
         return str(read_json(path)["sentence"])
     return None

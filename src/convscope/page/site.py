@@ -58,7 +58,7 @@ def _write(page: Page, parts: tuple[str, ...], folder: Path) -> None:
     pattern, asked = matching(parts)
     template = ROUTES[pattern].template
     try:
-        values: dict[str, Any] = finite(ROUTES[pattern].view(page, **asked))
+        values: dict[str, Any] = finite(ROUTES[pattern].values(page, **asked))
     except DamagedFile as error:  # told on its page; the others do not suffer
         template, values = "sentence.html", {"sentence": str(error), "status": 503}
     up = "../" * (len(parts) - 1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from ..errors import DamagedFile
 from ..studies.registry import CLAIMS
+from .left_out import left_out
 from .served import Served
 
 KEPT = (
@@ -28,7 +27,7 @@ def study_page(served: Served) -> dict[str, Any]:
     """Each claim, with the results of every size that was run."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(served.folder.glob("study/*.json")):
-        with suppress(DamagedFile, KeyError):
+        with left_out(path, KeyError):
             box = served.json.read(path)
             found.setdefault(box["claim"], []).append({key: box.get(key) for key in KEPT})
     rows = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from ..errors import DamagedFile
@@ -11,6 +10,7 @@ from ..training.session import WATCHED
 from ..training.watched import QUANTITIES, Watched
 from .answers import answer_folder
 from .explained import layers_of
+from .left_out import left_out
 from .run_view import head_of
 from .served import Served
 
@@ -23,7 +23,7 @@ def gradients_page(served: Served, run: str) -> dict[str, Any]:
     """The verdict, and the gradient from factor to factor at the start and now; what was watched, by steps."""
     folder = answer_folder(served.run(run), "diagnose", "diagnose.json")
     found: dict[str, Any] | None = None
-    with suppress(DamagedFile):
+    with left_out(folder / "diagnose.json"):
         found = served.json.read(folder / "diagnose.json")
     home = served.run(run).folder
     drawn = [p.relative_to(home).as_posix() for p in sorted(folder.glob("*.png"))]
@@ -57,7 +57,7 @@ def transfer_page(served: Served, run: str) -> dict[str, Any]:
     """The ladder of rungs, the learning curve, and the filters that decide each class."""
     folder = served.run(run).folder / "transfer"
     found: dict[str, Any] | None = None
-    with suppress(DamagedFile):
+    with left_out(folder / "transfer.json"):
         found = served.json.read(folder / "transfer.json")
     drawn = [f"transfer/{p.name}" for p in sorted(folder.glob("*.png"))]
     explained = layers_of(served, served.run(run))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..classifying.classifier import FILE_NAME, Classifier
-from ..errors import DamagedFile, UsageError
+from ..errors import UsageError
 from ..storage import make_folder
 from ..tensor_files import read_header
 from .runs import Run
@@ -30,10 +30,11 @@ def keep_epoch(run: Run, classifier: Classifier) -> Path:
 
 
 def kept_epochs(run: Run) -> dict[int, Path]:
-    """The files of the kept epochs by their number, in order; that of the best epoch is one of them."""
+    """The files of the kept epochs by their number, in order; that of the best epoch is one of them. DamagedFile."""
     found: dict[int, Path] = {}
-    with suppress(DamagedFile, KeyError, TypeError):
-        found[int(read_header(run.folder / FILE_NAME).meta["provenance"]["epoch"])] = run.folder / FILE_NAME
+    if (run.folder / FILE_NAME).exists():
+        with suppress(KeyError, TypeError):
+            found[int(read_header(run.folder / FILE_NAME).meta["provenance"]["epoch"])] = run.folder / FILE_NAME
     for path in (run.folder / FOLDER).glob(f"{STEM}*.safetensors"):
         number = path.stem.removeprefix(STEM)
         if number.isascii() and number.isdecimal() and len(number) < 9:

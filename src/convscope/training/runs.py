@@ -34,7 +34,6 @@ from ..storage import (
     check_format,
     commit_json,
     commit_lines,
-    commit_text,
     expanded,
     make_folder,
     read_json,
@@ -42,13 +41,12 @@ from ..storage import (
     seal_of,
 )
 from ..tensor_files import commit_tensors, read_tensors
+from .last import NAME, point_at, pointed_at
 from .loop import TrainState
 from .records import CheckpointMeta, Divergence, LogRow, Opening, RunDescription, TimingRow
 
 KEPT_CHECKPOINTS = 2
-LAST = ".last"
 DIVERGED = "diverged.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -153,12 +151,7 @@ def runs_folder(chosen: Path | None = None) -> Path:
 def find_run(name: str, folder: Path) -> Run:
     """The run of that name, path, or ``last``; UnknownName otherwise."""
     if name == "last":
-        pointer = folder / LAST
-        if not pointer.exists():
-            raise UsageError(f"there is no last run in {folder}; train one, or say where runs are with --runs.")
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-        if not _NAME.fullmatch(name):
-            raise DamagedFile(f"{pointer} does not name a run.")
+        name = pointed_at(folder)
     for path in (folder / name, expanded(name)):
         if os.path.isfile(path / "recipe.json"):
             _check_own_files(path)
@@ -190,7 +183,7 @@ def free_name(folder: Path, stem: str) -> str:
 
 def check_name(name: str) -> str:
     """The name itself; UsageError when it cannot be a folder's name everywhere."""
-    if not _NAME.fullmatch(name) or name == "last":
+    if not NAME.fullmatch(name) or name == "last":
         raise UsageError(f"{name!r} cannot be a run's name: letters, digits, '.', '_' and '-' only, and not 'last'.")
     return name
 
@@ -207,7 +200,7 @@ def create_run(folder: Path, name: str, description: dict[str, Any]) -> Run:
 
 def point_last(run: Run) -> None:
     """Make ``last`` mean this run."""
-    commit_text(run.folder.parent / LAST, run.name + "\n")
+    point_at(run.folder.parent, run.name)
 
 
 def data_description(dataset: Dataset) -> dict[str, Any]:
