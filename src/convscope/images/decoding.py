@@ -33,7 +33,7 @@ from .file_names import EXTENSIONS, reads_heic
 from .headers import Header, header_of
 from .netpbm import quick
 from .png import without_damaged_comments
-from .quiet import silence_libtiff
+from .quiet import silence_libraries
 from .tiff import Tiff
 from .upright import BACKGROUND, upright_rgb
 
@@ -147,6 +147,8 @@ def read_header(source: Path | bytes, where: str | None = None) -> Header:
     def read(file: BinaryIO) -> Header:
         kind, reader = _reader(file.read(512), name)
         inspect(kind, file)
+        if kind == "PNG":
+            file = without_damaged_comments(file)
         return header_of(_header(reader, file), kind)
 
     with _opened(source, name) as file:
@@ -181,7 +183,7 @@ def has_frames(source: Path | bytes) -> bool:
 
 def guarded(work: Callable[[], T], name: str) -> T:
     """Tell what ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
-    silence_libtiff()
+    silence_libraries()
     if warnings.filters[:1] != [_PILLOW_WARNINGS]:  # what they say is in the error or of no matter to the pixels
         warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -221,7 +223,7 @@ def _decoded(
 ) -> tuple[Header, Image.Image]:
     """Decode the file once it is allowed."""
     header, image = _allowed_image(file, name, held, at_least)
-    return header, upright_rgb(image, spent=True, stretch=stretch)
+    return header, upright_rgb(image, spent=True, stretch=stretch, stored=header.orientation)
 
 
 def _allowed_image(
