@@ -205,12 +205,15 @@ def whole_folder(folder: Path, names: list[str], runs: str) -> dict[str, dict[st
 
 def warm() -> None:
     """Load what reading images loads when it first needs it."""
+    import torch
+
     import convscope.classifying.prediction
     import convscope.evaluation.command
     import convscope.inspection.survey  # noqa: F401 - loaded for the children
     from convscope.images.decoding import decode
     from torture.synthetic_images import KINDS
 
+    torch.set_num_threads(1)
     for images, _ in KINDS.values():
         for make in images.values():
             with contextlib.suppress(ImportError):
@@ -220,9 +223,6 @@ def warm() -> None:
 
 def serve(runs: str) -> None:
     """Answer until there is nothing more to read."""
-    import torch
-
-    torch.set_num_threads(1)
     warm()
     told(ready=os.getpid())
     for line in sys.stdin:

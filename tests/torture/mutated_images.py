@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from torture.synthetic_images import KINDS, image, images, saved
 
 BATCH = 100  # images a child
 HANGS = 60.0  # seconds without an answer
+STARTS = 300.0  # seconds until all is loaded
 LARGEST = 1 << 20  # bytes of a file of a corpus
 CORPUS = "CONVSCOPE_IMAGE_CORPUS"
 ENDINGS = tuple(ending for _, ending in KINDS.values())
@@ -40,7 +42,7 @@ ENDINGS = tuple(ending for _, ending in KINDS.values())
 class Mutant:
     """A file that is tried: ``name`` within its folder, what it is counted with, and what was done to what.
 
-    ``base`` is the file before, where nothing was done to it.
+    One that is ``whole`` has to be read.
     """
 
     name: str
@@ -54,13 +56,30 @@ def attack(seed: int, count: int, folder: Path) -> Iterator[Attempt]:
     """See `torture.attempts`."""
     if not count:
         return
-    _settle(folder)
-    with Readers(folder) as readers:
-        for start in range(0, count, BATCH):
-            batch = [mutant(seed, i) for i in range(start, min(start + BATCH, count))]
-            for one, seen in zip(batch, readers.read(batch), strict=True):
-                flaw = flaw_of(seen, whole=one.whole)
-                yield Attempt(one.what, one.group, flaw, seen.seconds, seen.megabytes)
+    with Children(folder / "runs", folder) as children:
+        _settle(folder / "runs")
+        with Asked(folder / "runs") as page:
+            for start in range(0, count, BATCH):
+                batch = [mutant(seed, i) for i in range(start, min(start + BATCH, count))]
+                seen = read(folder / str(start), batch, children, page)
+                for one in batch:
+                    found = seen[one.name]
+                    flaw = flaw_of(found, whole=one.whole)
+                    yield Attempt(one.what, one.group, flaw, found.seconds, found.megabytes)
+
+
+def read(place: Path, batch: list[Mutant], children: Children, page: Asked) -> dict[str, Seen]:
+    """What every way makes of each image of a batch, by name. They lie in ``place`` meanwhile."""
+    for i, name in enumerate(("a/whole.png", "b/whole.png")):  # a folder without an image that can be read is refused
+        (place / name).parent.mkdir(parents=True)
+        (place / name).write_bytes(saved(image(50 + i), "PNG"))
+    for one in batch:
+        (place / one.name).write_bytes(one.content)
+    seen = children.read(place, [one.name for one in batch])
+    for one in batch:
+        seen[one.name].ways["the page"] = page.answer(one.content)
+    shutil.rmtree(place)
+    return seen
 
 
 def sources() -> dict[tuple[str, str], bytes]:
@@ -100,58 +119,43 @@ def _ending(kind: str) -> str:
     return KINDS[kind][1] if kind in KINDS else ".png"
 
 
-def _settle(folder: Path) -> None:
-    """A run that answers about images, in ``folder``."""
+def _settle(runs: Path) -> None:
+    """A run that answers about images."""
     import convscope
 
-    convscope.train("digits", runs=folder / "runs", name=RUN, width=4, epochs=1, limit=120)
+    convscope.train("digits", runs=runs, name=RUN, width=4, epochs=1, limit=120)
 
 
-class Readers:
-    """Who reads images in each way: a process whose children do, and the page with a decoder of its own."""
+class Children:
+    """A process whose children read images, in every way but the page's; ``program`` is what Python is given."""
 
-    def __init__(self, folder: Path) -> None:
-        from convscope.page.application import application
-        from convscope.page.routes import Page
-        from convscope.page.served import Served
-
-        self.folder, self.batches = folder, 0
-        self.page = Page(Served(folder / "runs"))
-        self.application = application(self.page, [HOST])
-        self.environment = os.environ | {
+    def __init__(self, runs: Path, folder: Path, program: tuple[str, ...] = ("-m", "torture.image_ways")) -> None:
+        environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]),
             "CONVSCOPE_CACHE": str(folder / "cache"),
             "OMP_NUM_THREADS": "1",
         }
-        self.process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self.left, self.ready = b"", False
+        self.process = subprocess.Popen(
+            [sys.executable, *program, str(runs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            bufsize=0,
+        )
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.page.close()
-        self._end()
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "torture.image_ways", str(self.folder / "runs")]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment, bufsize=0
-        )
-        self.left = b""
-        self._line(HANGS)
-
-    def _end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            for stream in (self.process.stdin, self.process.stdout):
-                if stream is not None:
-                    stream.close()
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
     def _line(self, seconds: float) -> dict[str, Any]:
         """The next answer; TimeoutError or EOFError without one."""
-        assert self.process is not None
         assert self.process.stdout is not None
         until = time.monotonic() + seconds
         while b"\n" not in self.left:
@@ -164,26 +168,18 @@ class Readers:
         line, _, self.left = self.left.partition(b"\n")
         return json.loads(line)
 
-    def read(self, batch: list[Mutant]) -> list[Seen]:
-        """What every way makes of each image, in order."""
-        self.batches += 1
-        place = self.folder / str(self.batches) / "images"
-        for i, name in enumerate(("a/whole.png", "b/whole.png")):
-            (place / name).parent.mkdir(parents=True)
-            (place / name).write_bytes(saved(image(50 + i), "PNG"))
-        for one in batch:
-            (place / one.name).write_bytes(one.content)
+    def read(self, place: Path, names: list[str]) -> dict[str, Seen]:
+        """What every way but the page makes of each file of a folder; those that end a process are removed from it."""
+        if not self.ready:
+            self._line(STARTS)
+            self.ready = True
         seen: dict[str, Seen] = {}
-        while left := [one.name for one in batch if one.name not in seen]:
+        while left := [name for name in names if name not in seen]:
             seen |= self._read_some(place, left)
-        for one in batch:
-            seen[one.name].ways["the page"] = self._asked(one.content)
-            (place / one.name).unlink(missing_ok=True)
-        return [seen[one.name] for one in batch]
+        return seen
 
     def _read_some(self, place: Path, names: list[str]) -> dict[str, Seen]:
         """What a child makes of files, up to the one that ends it."""
-        assert self.process is not None
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"folder": str(place), "names": names}).encode() + b"\n")
         seen: dict[str, Seen] = {}
@@ -211,17 +207,6 @@ class Readers:
             (place / blamed).unlink()
         return seen
 
-    def _asked(self, content: bytes) -> dict[str, Any]:
-        """What the page answers to an image that is given to it."""
-        headers = [("host", HOST), ("x-convscope-token", self.page.served.token)]
-        answer = request(self.application, f"/runs/{RUN}/ask", "POST", headers, [content])
-        if answer.status == 200:
-            found = answer.json()
-            return {"ok": {"pixels": found["pixels"], "top": [[r["label"], r["probability"]] for r in found["top"]]}}
-        if answer.status == 422:
-            return {"no": answer.json()["error"].removeprefix("the image: "), "passing": False}
-        return {"broke": f"status {answer.status}: {answer.text[:200]}"}
-
 
 def _put_together(seen: dict[str, Seen], line: dict[str, Any]) -> None:
     """What was found of the whole folder, put to each of its files."""
@@ -234,3 +219,34 @@ def _put_together(seen: dict[str, Seen], line: dict[str, Any]) -> None:
     if line["noise"]:
         last = list(seen)[-1]
         seen[last].noise = f"{seen[last].noise}; of the folder: {line['noise']}"
+
+
+class Asked:
+    """A page that is asked about images, with a decoder of its own."""
+
+    def __init__(self, runs: Path) -> None:
+        from convscope.page.application import application
+        from convscope.page.routes import Page
+        from convscope.page.served import Served
+
+        self.page = Page(Served(runs))
+        self.application = application(self.page, [HOST])
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.close()
+
+    def answer(self, content: bytes) -> dict[str, Any]:
+        """What the page answers to an image that is given to it."""
+        headers = [("host", HOST), ("x-convscope-token", self.page.served.token)]
+        answer = request(self.application, f"/runs/{RUN}/ask", "POST", headers, [content])
+        if answer.status == 200:
+            found = answer.json()
+            return {"ok": {"pixels": found["pixels"], "top": [[r["label"], r["probability"]] for r in found["top"]]}}
+        if answer.status == 400 and not content:
+            return {"no": "empty file", "passing": False}  # in its words: there is no image in this request
+        if answer.status == 422:
+            return {"no": answer.json()["error"].removeprefix("the image: "), "passing": False}
+        return {"broke": f"status {answer.status}: {answer.text[:200]}"}

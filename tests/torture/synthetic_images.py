@@ -151,7 +151,7 @@ _PNG: dict[str, Maker] = {
             waves(11, 1, 2**bits - 1)[..., 0],
             PALETTE,
             bits,
-            more=_colours(2**bits) + chunk(b"tRNS", bytes(range(0, 2**bits, 2 ** max(0, bits - 4)))),
+            more=_colours(2**bits) + chunk(b"tRNS", bytes(np.linspace(90, 255, min(2**bits, 16)).astype(np.uint8))),
         )
         for bits in (1, 2, 4, 8)
     },

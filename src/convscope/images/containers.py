@@ -203,6 +203,8 @@ def _directory(file: BinaryIO, *, strict: bool) -> None:
         if not waiting:
             return
         offset, narrow = waiting.pop()
+        if offset > end:
+            raise IndexError
         file.seek(offset)
         for tag, kind, values, place in _entries(file, order, big):
             size = values * _VALUE_BYTES.get(kind, 0)

@@ -170,14 +170,18 @@ def stored_values(source: Path | bytes, where: str | None = None) -> tuple[Heade
 
 def has_frames(source: Path | bytes) -> bool:
     """Tell whether a GIF, PNG, TIFF or WebP holds more than the one image that is read; what is damaged does not."""
+
+    def animated(file: BinaryIO) -> bool:
+        kind, reader = _reader(file.read(512), "image")
+        if kind not in ("GIF", "PNG", "TIFF", "WEBP"):
+            return False
+        inspect(kind, file)
+        return bool(getattr(_header(reader, file), "is_animated", False))
+
     try:
         with _opened(source, "image") as file:
-            kind, reader = _reader(file.read(512), "image")
-            if kind not in ("GIF", "PNG", "TIFF", "WEBP"):
-                return False
-            inspect(kind, file)
-            return guarded(lambda: bool(getattr(_header(reader, file), "is_animated", False)), "image")
-    except (ImageError, TooMuch, NoReader):
+            return guarded(lambda: animated(file), "image")
+    except ImageError:
         return False
 
 
