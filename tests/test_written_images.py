@@ -133,7 +133,11 @@ def turned(orientation: int) -> dict[str, bytes]:
         "animated PNG, behind its frames": _animated(chunk(b"eXIf", block[6:])),
         "WEBP": saved(held, "WEBP", lossless=True, exif=block),
     }
-    for name, options in {"strips": {}, "tiles": {"tile": 16}, "deflated tiles": {"tile": 16, "deflated": True}}.items():
+    for name, options in {
+        "strips": {},
+        "tiles": {"tile": 16},
+        "deflated tiles": {"tile": 16, "deflated": True},
+    }.items():
         found[f"TIFF in {name}"] = tiff(waves(10), more=((274, 3, orientation),), **options)
     return found
 

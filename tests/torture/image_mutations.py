@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import zlib
 from collections.abc import Callable
@@ -90,7 +91,7 @@ def part_twice(given: Given) -> bytes:
 
 def parts_swapped(given: Given) -> bytes:
     parts = sorted(parts_of(given.kind, given.raw), key=lambda part: part.start)
-    pairs = [(a, b) for a, b in zip(parts, parts[1:], strict=False) if a.end <= b.start]
+    pairs = [(a, b) for a, b in itertools.pairwise(parts) if a.end <= b.start]
     if not pairs:
         return range_left_out(given)
     first, second = pairs[given.random.integers(len(pairs))]

@@ -119,7 +119,11 @@ def _riff(raw: bytes, place: int, end: int) -> Iterator[Part | Number]:
         if name == b"VP8X":
             yield from (Number(place + 8, 1), Number(place + 12, 3, "little"), Number(place + 15, 3, "little"))
         if name == b"VP8 ":
-            yield from (Number(place + 8, 3, "little"), Number(place + 14, 2, "little"), Number(place + 16, 2, "little"))
+            yield from (
+                Number(place + 8, 3, "little"),
+                Number(place + 14, 2, "little"),
+                Number(place + 16, 2, "little"),
+            )
         if name == b"VP8L":
             yield Number(place + 9, 4, "little")
         if name == b"ANMF":

@@ -217,7 +217,9 @@ _TIFF: dict[str, Maker] = {
     "grey of 16 bits, large end first": lambda: tiff(waves(32, 1, 65535)[..., 0], order=">"),
     "grey of 16 bits whose zero is white": lambda: tiff(waves(32, 1, 65535)[..., 0], more=((262, 3, 0),)),
     "floats": lambda: tiff(waves(33, 1)[..., 0].astype(np.float32) / 255),
-    "floats, deflated": lambda: saved(Image.fromarray(waves(33, 1)[..., 0].astype(np.float32)), "TIFF", compression="tiff_lzw"),
+    "floats, deflated": lambda: saved(
+        Image.fromarray(waves(33, 1)[..., 0].astype(np.float32)), "TIFF", compression="tiff_lzw"
+    ),
     "whole numbers of 32 bits": lambda: tiff(waves(33, 1, 65535)[..., 0].astype(np.uint32) * 40_000),
     "tiled": lambda: tiff(waves(34), tile=16),
     "tiled and deflated": lambda: tiff(waves(34), tile=16, deflated=True),

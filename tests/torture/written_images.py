@@ -35,10 +35,7 @@ def png(values: np.ndarray, kind: int, bits: int, *, interlaced: bool = False, m
 def _rows(values: np.ndarray, bits: int) -> bytes:
     """Rows of samples, the first bits first, each after a byte that says that nothing is filtered."""
     flat = values.reshape(len(values), -1)
-    if bits == 16:
-        rows = [row.astype(">u2").tobytes() for row in flat]
-    else:
-        rows = [packed(row, bits) for row in flat]
+    rows = (row.astype(">u2").tobytes() if bits == 16 else packed(row, bits) for row in flat)
     return b"".join(b"\0" + row for row in rows)
 
 
@@ -51,7 +48,9 @@ def packed(row: np.ndarray, bits: int) -> bytes:
 def bmp(values: np.ndarray, bits: int, *, palette: np.ndarray | None = None, masks: tuple[int, ...] = ()) -> bytes:
     """A BMP of indices (H, W) of 1, 4 or 8 bits with a palette (n, 3), or of whole pixels of 16 bits."""
     raw = b"".join(
-        (row.astype("<u2").tobytes() if bits == 16 else packed(row, bits)).ljust((len(row) * bits + 31) // 32 * 4, b"\0")
+        (row.astype("<u2").tobytes() if bits == 16 else packed(row, bits)).ljust(
+            (len(row) * bits + 31) // 32 * 4, b"\0"
+        )
         for row in values[::-1]
     )
     return _bmp(values.shape, bits, 3 if masks else 0, raw, palette, masks)

@@ -84,11 +84,12 @@ def decode(
     What it is is told by its content, never by its name. Its pixels are not touched when the header says more than
     `MAX_PIXELS`, a side of more than `MAX_SIDE`, or so much beside the pixels, or so many bytes for them, that decoding
     would take more than half a gigabyte or many seconds. Its EXIF orientation is applied once; an unreadable one counts
-    as none. Transparency is laid on `BACKGROUND`. 16-bit pixels, and 32-bit integers that all lie in 0..65535, are
-    divided by 257; other integers are stretched from their own minimum and maximum to 0..255; floats are multiplied by
-    255 when all lie in 0..1 and else stretched the same way; a NaN or an infinity is black. White is 4095 in a TIFF of
-    12 bits; one that says that its zero is white is turned over, at any depth. CMYK in a JPEG is read inverted, as
-    Adobe writes it. Of a PNG, a wrong checksum is passed over, with its chunk, where no pixel needs the chunk.
+    as none. A colour profile is not applied. Transparency is laid on `BACKGROUND`. Grey pixels of 16 bits, and 32-bit
+    integers that all lie in 0..65535, are divided by 257; of colours of 16 bits the upper 8 count. Other integers are
+    stretched from their own minimum and maximum to 0..255; floats are multiplied by 255 when all lie in 0..1 and else
+    stretched the same way; a NaN or an infinity is black. White is 4095 in a TIFF of 12 bits; one that says that its
+    zero is white is turned over, at any depth. CMYK in a JPEG is read inverted, as Adobe writes it. Of a PNG, a wrong
+    checksum is passed over, with its chunk, where no pixel needs the chunk.
 
     ``at_least``, a side in pixels, lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay
     `DRAFT_MARGIN` times that long. With ``stretch`` the darkest value of the image becomes 0 and the brightest 255, of
