@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from convscope.errors import ImageError
+from convscope.exporting import predict_onnx
 from convscope.images.decoding import decode, has_frames, read_header, stored_values
 from convscope.images.preprocess import Preprocess
 from convscope.inspection.survey import look_at
@@ -173,6 +174,24 @@ def test_every_way_of_reading_knows_the_orientation_wherever_it_is_said(orientat
         row, _ = look_at(raw, len(raw), name)
         assert row[3:5] == header.upright_size, name
         assert np.array_equal(np.asarray(stored_values(raw)[1]), rows), name
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_exported_script_sees_what_we_see(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    for name, raw in turned(orientation).items():
+        path.write_bytes(raw)
+        found, whole = predict_onnx.opened(str(path))
+        if "animated" not in name:  # Pillow reads its EXIF with its last frame
+            assert whole == decode(raw).size, name
+            assert np.array_equal(np.asarray(found), shown(raw)), name
+    unread = ("floats", "floats, deflated", "whole numbers of 32 bits", "PFM")  # as docs/export.md says
+    for (kind, name), raw in images(*KINDS.keys() - {"HEIC"}).items():
+        path.write_bytes(raw)
+        if name not in unread:
+            found, whole = predict_onnx.opened(str(path))
+            assert whole == decode(raw).size, (kind, name)
+            assert np.array_equal(np.asarray(found), shown(raw)), (kind, name)
 
 
 def test_a_damaged_text_costs_the_header_no_more_than_the_pixels() -> None:

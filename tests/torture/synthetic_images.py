@@ -165,6 +165,10 @@ _PNG: dict[str, Maker] = {
     "grey of 16 bits with a clear one": lambda: png(
         waves(14, 1, 65535)[..., 0], GREY, 16, more=chunk(b"tRNS", waves(14, 1, 65535)[0, 0].astype(">u2").tobytes())
     ),
+    "grey of 4 bits with a clear one": lambda: png(waves(14, 1, 15)[..., 0], GREY, 4, more=chunk(b"tRNS", b"\0\7")),
+    "RGB of 16 bits with a clear colour": lambda: png(
+        waves(14, 3, 65535), RGB, 16, more=chunk(b"tRNS", waves(14, 3, 65535)[0, 0].astype(">u2").tobytes())
+    ),
     "interlaced": lambda: png(waves(15), RGB, 8, interlaced=True),
     "interlaced of 1 bit": lambda: png(waves(15, 1, 1)[..., 0], GREY, 1, interlaced=True),
     "interlaced of 16 bits": lambda: png(waves(15, 1, 65535)[..., 0], GREY, 16, interlaced=True),
