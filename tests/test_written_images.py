@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import struct
 import zlib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from PIL import Image, ImageCms
 from convscope.errors import ImageError
 from convscope.exporting import predict_onnx
 from convscope.images.decoding import decode, has_frames, read_header, stored_values
+from convscope.images.places import InMemory, OnDisk
 from convscope.images.preprocess import Preprocess
 from convscope.inspection.survey import look_at
 from torture.synthetic_images import KINDS, exif, image, images, raw_profile, saved, waves
@@ -213,16 +216,34 @@ def test_a_text_that_unpacks_to_too_much_is_refused_alike_wherever_it_stands() -
         assert by_pixels.value.reason == by_header.value.reason
 
 
-def test_a_file_whose_places_are_beyond_any_file(tmp_path: Path) -> None:
-    raw = b"II+\0\x08\0\0\0" + b"\xff" * 8
+@pytest.mark.parametrize("place", [1 << 33, 1 << 45, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_file_whose_places_are_beyond_any_file(place: int, tmp_path: Path) -> None:
+    raw = b"II+\0\x08\0\0\0" + struct.pack("<Q", place)
     (tmp_path / "image").write_bytes(raw)
     reasons = set()
     for source in (raw, tmp_path / "image"):
         assert has_frames(source) is False
         with pytest.raises(ImageError) as caught:
             decode(source)
+        assert not caught.value.passing
         reasons.add(caught.value.reason)
     assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("place", [-9, -1, 0, 3, 8, 9, 1 << 40, (1 << 63) - 1, 1 << 63, 1 << 70])
+@pytest.mark.parametrize("whence", [os.SEEK_SET, os.SEEK_CUR, os.SEEK_END])
+def test_a_place_is_the_same_on_disk_and_in_memory(place: int, whence: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345678")
+    found = []
+    with OnDisk(open(tmp_path / "file", "rb", buffering=0)) as disk, InMemory(b"12345678") as memory:
+        for file in (disk, memory):
+            file.seek(4)
+            try:
+                found.append((file.seek(place, whence), file.tell(), file.read()))
+            except ValueError as error:
+                found.append(str(error))
+    assert found[0] == found[1]
+    assert isinstance(found[0], str) == (place + {os.SEEK_SET: 0, os.SEEK_CUR: 4, os.SEEK_END: 8}[whence] < 0)
 
 
 @pytest.mark.parametrize("samples", [5, 127, 60_000])

@@ -5,7 +5,6 @@ Whatever is wrong with a file becomes a `ImageError` with a reason in a few word
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -32,6 +31,7 @@ from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
 from .file_names import EXTENSIONS, reads_heic
 from .headers import Header, header_of
 from .netpbm import quick
+from .places import InMemory, OnDisk
 from .png import without_damaged_comments
 from .quiet import silence_libraries
 from .tiff import Tiff
@@ -206,12 +206,12 @@ def guarded(work: Callable[[], T], name: str) -> T:
 def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     """The file, open for reading; what is no regular file is refused unopened: opening a FIFO waits for ever."""
     if not isinstance(source, str | os.PathLike):
-        yield io.BytesIO(source)
+        yield InMemory(source)
         return
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):
             raise ImageError(name, "not a file", passing=True)
-        file = open(source, "rb")  # noqa: SIM115 - closed below; the errors of opening are told apart from those within
+        file = open(source, "rb", buffering=0)  # noqa: SIM115 - closed below; its errors are told apart from those within
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(name, "does not exist", passing=True) from None
     except PermissionError:
@@ -219,8 +219,8 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()
         raise ImageError(name, reason, passing=True) from None
-    with file:
-        yield file
+    with OnDisk(file) as buffered:
+        yield buffered
 
 
 def _decoded(
