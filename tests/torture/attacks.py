@@ -44,7 +44,7 @@ ATTACKS: dict[str, Attack] = {
         "mutated_images",
         "A damaged image is read or refused with a reason, alike in every command, in little time and memory.",
         goal=20_000,
-        sample=3000,
+        sample=8000,
         quick=80,
     ),
     "requests": Attack(
