@@ -16,7 +16,7 @@ from convscope.convolution.normalised import Moments, Row, by_torch, normalise, 
 from convscope.convolution.passes import Passes, convolve
 from convscope.convolution.peaks import peaks
 from convscope.convolution.timing import EPSILON, SIZES
-from torture.numbers_compare import LAST, Check, Random, all_apart, apart, drawn, first, of_kind, size, unequal, usual
+from torture.numbers_compare import LAST, Check, Random, apart, drawn, first, of_kind, size, unequal, usual
 
 FILTERINGS = [Filtering(m, r) for r in (3, 5) for m in SIZES if m + r - 1 <= 8]
 WIDE_TILE = 4e-5  # NEAR of tiles of 8: float32 loses digits between points that far apart (docs/log.md)
@@ -179,7 +179,10 @@ def same_bits_again(random: Random) -> str:
         w, weight, bias = usual(again, 8, 8, 3, 3), usual(again, 8), usual(again, 8)
         way = FILTERINGS[1]
         found.append(
-            [convolve(x, w, None, (1, 1), Passes(way, way, way)), normalise(x, weight, bias, EPSILON, Row(False, 1, True))]
+            [
+                convolve(x, w, None, (1, 1), Passes(way, way, way)),
+                normalise(x, weight, bias, EPSILON, Row(False, 1, True)),
+            ]
         )
     return unequal(*found, "a convolution or row asked twice")
 

@@ -1,4 +1,4 @@
-"""The layers and heads of our networks, against the formulas of their papers in float64, written with plain functions."""
+"""The layers and heads of our networks, against the formulas of their papers in float64."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def neighbours(random: Random) -> str:
         votes = np.exp((cosines[best] - cosines.max()) / TEMPERATURE)
         shares = np.bincount(layer.labels.numpy()[best], votes / votes.sum(), classes)
         logits[b] = np.log(0.999 * shares + 0.001 / classes)
-    # A cosine that is off by 1e-7 changes a vote by 1e-7 / TEMPERATURE, and a log share of 0.001 / K more than one of 1.
+    # A cosine that is off by 1e-7 changes a vote by that over TEMPERATURE.
     return apart(layer(x).double().exp(), np.exp(logits), "the votes of neighbours", 3e-5, scale=1.0)
 
 
@@ -137,7 +137,10 @@ def small_network(random: Random) -> str:
 def maps_of(random: Random, channels: list[int], finest: tuple[int, int], but: str = FAR) -> list[Tensor]:
     sides = [tuple(-(-side // 2**level) for side in finest) for level in range(len(channels))]
     images = size(random, 1, 2)
-    return [drawn(random, images, c, *s, but=but).contiguous(memory_format=LAST) for c, s in zip(channels, sides, strict=True)]
+    return [
+        drawn(random, images, c, *s, but=but).contiguous(memory_format=LAST)
+        for c, s in zip(channels, sides, strict=True)
+    ]
 
 
 def bilinear(x: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -281,7 +284,9 @@ def with_preprocess(random: Random) -> str:
     network = lively(nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, 3)), random)
     preprocess = Preprocess(size=side, mean=mean, std=deviation)
     bytes_BHWC = random.integers(0, 256, (2, side, side, 3), np.uint8)
-    found = _Whole(SimpleNamespace(network=network, preprocess=preprocess, task="classification"))(torch.from_numpy(bytes_BHWC))
+    found = _Whole(SimpleNamespace(network=network, preprocess=preprocess, task="classification"))(
+        torch.from_numpy(bytes_BHWC)
+    )
     x = (bytes_BHWC / 255 - mean) / deviation
     right = x.transpose(0, 3, 1, 2).reshape(2, -1) @ network[1].weight.detach().double().numpy().T
     return apart(found, right + network[1].bias.detach().double().numpy(), "an exported network", scale=5.0)
