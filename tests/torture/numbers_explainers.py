@@ -1,4 +1,4 @@
-"""Maps of a class, silenced filters, exemplars and fields, each the slow way: in float64, a pixel or a pass at a time."""
+"""Maps of a class, silenced filters, exemplars and fields, each the slow way: a pixel or a pass at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def network_of(random: Random) -> tuple[nn.Sequential, Tensor, int]:
     """Two convolutions, a global pool and a linear layer; an image for it, and one of its classes."""
     channels, classes = (size(random, 1, 5), size(random, 1, 5)), size(random, 1, 4)
     layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 3, stride=size(random, 1, 2), padding=1)]
-    layers += [nn.BatchNorm2d(channels[0]), SMOOTH[size(random, 0, 2)](), nn.Conv2d(channels[0], channels[1], 3, padding=1)]
+    layers += [
+        nn.BatchNorm2d(channels[0]),
+        SMOOTH[size(random, 0, 2)](),
+        nn.Conv2d(channels[0], channels[1], 3, padding=1),
+    ]
     layers += [SMOOTH[size(random, 0, 2)](), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[1], classes)]
     network = lively(nn.Sequential(*layers), random)
     image = drawn(random, 1, 3, size(random, 5, 12), size(random, 5, 12), but="large, denormal, tiny, constant")
@@ -233,7 +237,7 @@ def fields(random: Random) -> str:
         # wherever that lies in the image.
         if own and (own[0] < low or own[-1] >= high):
             return f"place {place} sees pixels {own[0]} to {own[-1]}, and its field is {low} to {high}"
-        inside = 0 <= start and start + layer.field.size[axis] <= side
+        inside = start >= 0 and start + layer.field.size[axis] <= side
         ends.append(not inside or not seen.any() or (own[0], own[-1] + 1) == (low, high))
     return "" if all(ends) else f"place {row, column} does not see all of its field {layer.field}"
 

@@ -1,4 +1,4 @@
-"""Each task's figures, from outputs to scores, against the field's libraries and slow counts; and heads solved at once."""
+"""Each task's figures, from outputs to scores, against the field's libraries; and heads that are solved at once."""
 
 from __future__ import annotations
 
@@ -190,7 +190,9 @@ def decoded(random: Random) -> str:
     return first(
         apart(found.scores, [-s for s, _, _ in kept], "the scores of boxes"),
         apart(found.labels, [k for _, _, k in kept], "the labels of boxes", 0),
-        apart(found.corners, corners[[p for _, p, _ in kept]].reshape(-1, 4), "the corners of boxes", scale=float(side)),
+        apart(
+            found.corners, corners[[p for _, p, _ in kept]].reshape(-1, 4), "the corners of boxes", scale=float(side)
+        ),
     )
 
 

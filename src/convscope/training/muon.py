@@ -57,8 +57,8 @@ def orthogonal(matrix_MN: torch.Tensor, iterations: int = ITERATIONS) -> torch.T
 
     Singular values below about a hundredth of the largest stay below 1: three iterations are a compromise. An
     iteration multiplies by a polynomial in the Gram matrix, so all of them are multiplied together on its small side,
-    and the matrix itself is touched twice only. Its size does not count: that is measured in float64, for the squares of
-    a gradient that has nearly vanished, or exploded, do not fit into float32.
+    and the matrix itself is touched twice only. Its size does not count, and is measured in float64: squares of a
+    gradient that has nearly vanished, or exploded, do not fit into float32.
     """
     a, b, c = COEFFICIENTS
     x = matrix_MN.float()
