@@ -58,8 +58,8 @@ ATTACKS: dict[str, Attack] = {
         "numbers",
         "Layers, losses, metrics and explainers agree with float64 and with gradients by differences.",
         goal=5000,
-        sample=800,
-        quick=40,
+        sample=1500,
+        quick=85,
     ),
     "surprises": Attack(
         "surprises",
