@@ -300,8 +300,8 @@ class Answer(io.BytesIO):
         self.headers = {"Content-Length": str(len(data))}
         self.error = error
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        if not (data := super().read(size)) and self.error:
+    def read1(self, size: int | None = -1, /) -> bytes:
+        if not (data := super().read1(size)) and self.error:
             raise self.error
         return data
 

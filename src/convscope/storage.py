@@ -81,6 +81,20 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_free(folder: Path, size: int, what: str) -> None:
+    """StorageError, before any work is done, where the disk of a folder has not ``size`` bytes free for ``what``.
+
+    The folder need not be there yet. Where the disk cannot be asked, the writing itself will tell.
+    """
+    place = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return
+    if free < size:
+        raise StorageError(f"{folder} has {free >> 20} MiB free; {what} needs {-(-size >> 20)} MiB.")
+
+
 def _fsync_folder(path: Path) -> None:
     """Make the new name in the folder of ``path`` outlast a power cut."""
     if os.name == "nt":  # there a folder cannot be opened

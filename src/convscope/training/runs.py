@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,13 +24,14 @@ import torch
 
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
-from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
+from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
 from ..models.architecture import load_weights
 from ..recipes import Recipe
 from ..schemas import Schema, check_schema
 from ..storage import (
     FORMAT,
     check_format,
+    check_free,
     commit_json,
     commit_lines,
     commit_text,
@@ -342,6 +342,4 @@ def restore_state(state: TrainState, tensors: dict[str, torch.Tensor], counters:
 def check_room(run: Run, state: TrainState) -> None:
     """StorageError before any work is done when the disk cannot hold the checkpoints to come."""
     size = sum(t.numel() * t.element_size() for t in state.network.state_dict().values()) * 3
-    free = shutil.disk_usage(run.folder).free
-    if free < 4 * size:
-        raise StorageError(f"{run.folder} has {free / 2**20:.0f} MiB free; this run needs {4 * size / 2**20:.0f} MiB.")
+    check_free(run.folder, 4 * size, "this run")

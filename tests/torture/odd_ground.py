@@ -1,0 +1,96 @@
+"""What the surprises are tried on: small images, a run that was trained on them, and every command that can be typed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from torture.odd_child import Ended, OddMachine
+
+TINY = "--width 4 --image-size 16 --epochs 2"
+SMALL = "--image-size 64 --engine torch"
+# By the word that is typed; NAME is a run that is there, PLAIN one that is not. A command may have several lines.
+COMMANDS: dict[str, str] = {
+    "doctor": "doctor images",
+    "train": f"train images --name new {TINY}",
+    "evaluate": "evaluate r",
+    "predict": "predict r images/test --csv answers.csv",
+    "explain": "explain r --seeds 0 --ablate 0 --count 2 --layer conv1",
+    "localize": "localize r images",
+    "diagnose": "diagnose r --images 2",
+    "features": f"features images {SMALL}",
+    "transfer": f"transfer images --name t --quick {SMALL}",
+    "study": "study toy --html",
+    "similar": "similar r images/test/checks/0.png --engine torch",
+    "compare": "compare r other",
+    "adopt": "adopt resnet20 --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name adopted",
+    "report": "report r",
+    "serve": "serve --get /runs/r",
+    "export": "export r --format safetensors",
+    "models": "models resnet20",
+}
+
+
+def draw(root: Path, names: tuple[str, ...] = ("checks", "stripes"), each: int = 8, tests: int = 4) -> Path:
+    """Small images of a few classes that a network can tell apart, with an own folder of tests."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", each), ("test", tests)):
+        for k, name in enumerate(names):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                y, x = np.mgrid[:24, :24] + int(rng.integers(0, 40))
+                width = int(rng.integers(3, 6))
+                lit = (x // width + (y // width) * (k % 2)) % 2 if k < 2 else y // (2 * width) % 2
+                image = (200 * lit[..., None] * rng.uniform(0.3, 1, 3)).astype(np.uint8)
+                Image.fromarray(image).save(root / part / name / f"{i}.png")
+    return root
+
+
+class Ground:
+    """A folder with images, two runs and warm caches, of which each attempt gets a copy."""
+
+    def __init__(self, machine: OddMachine, folder: Path) -> None:
+        self.machine, self.folder, self._count = machine, folder, 0
+        self.before = folder / "before"
+        self.before.mkdir(parents=True)
+        draw(self.before / "images")
+        for name, seed in (("r", "0"), ("other", "1")):
+            self.must(self.before, f"train images --name {name} --seed {seed} {TINY}".split())
+
+    def must(self, folder: Path, words: list[Any], **odd: Any) -> Ended:
+        """Run a command that has to work."""
+        ended = self.machine.one(folder, words, **odd)
+        if ended.code:
+            raise RuntimeError(f"{' '.join(map(str, words))}: {ended.err.strip()}")
+        return ended
+
+    def copy(self) -> Path:
+        """A copy for one attempt."""
+        self._count += 1
+        folder = self.folder / f"attempt-{self._count}"
+        shutil.copytree(self.before, folder)
+        return folder
+
+    def empty(self) -> Path:
+        """An empty folder for one attempt."""
+        self._count += 1
+        folder = self.folder / f"attempt-{self._count}"
+        folder.mkdir()
+        return folder
+
+
+def sentence_wrong(ended: Ended, codes: set[int]) -> str:
+    """What is wrong about a refusal: another exit code, a traceback, more or less than one sentence; "" if nothing."""
+    told = [line for line in ended.err.strip().splitlines() if line.startswith("convscope: ")]
+    if ended.code not in codes:
+        last = ended.err.strip().splitlines()[-1:] or ["nothing was said"]
+        return f"exit code {ended.code} and not {sorted(codes)}: {last[0][:300]}"
+    if "Traceback" in ended.err + ended.out or "this is a bug" in ended.err:
+        return f"a bug was met: {ended.err.strip()[-300:]}"
+    if len(told) != 1 or len(told[0]) > 900:
+        return f"it is told in {len(told)} sentences, of {max(map(len, told), default=0)} letters"
+    return ""
