@@ -323,6 +323,7 @@ def test_a_download_is_kept_when_it_is_the_archive_and_not_else(
             load_dataset("cifar10")
         assert not list((cache_folder() / "data").iterdir())
     monkeypatch.setattr("convscope.datasets.cifar.ARCHIVE_SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr("convscope.datasets.cifar.ARCHIVE_BYTES", len(data))
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: Answer(data))
     steps: list[tuple[str, int, int]] = []
     assert len(load_dataset("cifar10", progress=lambda *step: steps.append(step))) == 240

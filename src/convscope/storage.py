@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import DamagedFile, StorageError
+from .portable import shortened
 from .visible import visible_json
 
 FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 MAX_JSON = 64 * 2**20  # bytes
-LONGEST_NAME = 150  # bytes of a name that becomes part of another: a file system takes 255
 MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
 SEAL = "seal"  # the last key of a JSON file, and of each line of one
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
@@ -59,17 +59,6 @@ def expanded(path: str | Path) -> Path:
         return plain if plain.exists() else plain.expanduser()
     except (OSError, RuntimeError):
         return plain
-
-
-def shortened(name: str) -> str:
-    """A name as a part of a file's name: where it is too long, its beginning and a hash of it, so that two differ."""
-    raw = os.fsencode(name)
-    return name if len(raw) <= LONGEST_NAME else f"{raw[:LONGEST_NAME].decode(errors='ignore')}-{sha256(raw)[:8]}"
-
-
-def folder_name(path: str | Path) -> str:
-    """What a folder of answers about a file is called: the file's name without its ending."""
-    return shortened(Path(path).stem.strip(".") or "unnamed")
 
 
 def make_folder(path: Path) -> Path:

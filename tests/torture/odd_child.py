@@ -51,11 +51,16 @@ def _serve(blocked: bool) -> None:
     import kill_points
 
     kill_points._prepare()
-    print("ready", flush=True)
+    _answer("ready")
     for line in sys.stdin:
         asked = json.loads(line)
         children = [_child(asked["folder"], i, one) for i, one in enumerate(asked["commands"])]
-        print(json.dumps([_awaited(*child) for child in children]), flush=True)
+        _answer(json.dumps([_awaited(*child) for child in children]))
+
+
+def _answer(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _child(folder: str, number: int, asked: dict[str, Any]) -> tuple[int, int, float]:

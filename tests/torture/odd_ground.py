@@ -1,4 +1,4 @@
-"""What the surprises are tried on: small images, a run that was trained on them, and every command that can be typed."""
+"""What the surprises are tried on: small images, a run that was trained on them, and each command there is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMANDS: dict[str, str] = {
     "train": f"train images --name new {TINY}",
     "evaluate": "evaluate r",
     "predict": "predict r images/test --csv answers.csv",
-    "explain": "explain r --seeds 0 --ablate 0 --count 2 --layer conv1",
+    "explain": "explain r --seeds 0 --ablate 0 --count 2 --layer conv1 --filter 0",
     "localize": "localize r images",
     "diagnose": "diagnose r --images 2",
     "features": f"features images {SMALL}",
@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "study": "study toy --html",
     "similar": "similar r images/test/checks/0.png --engine torch",
     "compare": "compare r other",
-    "adopt": "adopt resnet20 --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name adopted",
+    "adopt": "adopt resnet20 --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name a",
     "report": "report r",
     "serve": "serve --get /runs/r",
     "export": "export r --format safetensors",
@@ -55,7 +55,7 @@ class Ground:
 
     def __init__(self, machine: OddMachine, folder: Path) -> None:
         self.machine, self.folder, self._count = machine, folder, 0
-        self.before = folder / "before"
+        self.before, self._compiled = folder / "before", folder / "compiled"
         self.before.mkdir(parents=True)
         draw(self.before / "images")
         for name, seed in (("r", "0"), ("other", "1")):
@@ -70,17 +70,26 @@ class Ground:
 
     def copy(self) -> Path:
         """A copy for one attempt."""
-        self._count += 1
-        folder = self.folder / f"attempt-{self._count}"
-        shutil.copytree(self.before, folder)
+        folder = self.empty()
+        shutil.copytree(self.before, folder, dirs_exist_ok=True)
         return folder
 
     def empty(self) -> Path:
-        """An empty folder for one attempt."""
+        """A folder for one attempt with nothing in it but the loops that were compiled already."""
         self._count += 1
         folder = self.folder / f"attempt-{self._count}"
         folder.mkdir()
+        if self._compiled.exists():
+            shutil.copytree(self._compiled, folder / "cache" / "compiled")
         return folder
+
+    def compile(self) -> None:
+        """Compile the loops that an explanation needs, once for all attempts: it takes longer than the rest of them."""
+        if not self._compiled.exists():
+            folder = self.copy()
+            self.must(folder, COMMANDS["explain"].split())
+            shutil.copytree(folder / "cache" / "compiled", self._compiled)
+            shutil.rmtree(folder)
 
 
 def sentence_wrong(ended: Ended, codes: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""Names that surprise: of classes, of images and of folders, through every command, and back right in what is written."""
+"""Names that surprise: of classes, images and folders, through every command, and back right in what is written."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "no letters": ("_", "0", "1e5", "nan", "None", "true", "null", "[]", "1_000", "last"),
 }
 COMMANDS = (
-    "doctor", "train", "predict", "predict --json", "evaluate", "explain", "explain an image", "export", "export onnx",
-    "report", "serve", "similar", "diagnose", "localize", "copy to", "features", "transfer", "site", "table",
+    "doctor", "train", "predict", "predict --json", "evaluate", "explain", "explain an image", "export",     "report", "serve", "similar", "diagnose", "localize", "copy to", "features", "transfer", "site", "table",
 )  # fmt: skip
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
 HOLDERS = {".lock", ".lock-holder", ".last"}
@@ -53,7 +52,7 @@ def drawn_names(kind: str, seed: int) -> tuple[list[str], list[str], str]:
         letters = "".join("abcdefghijkmnopqrstuvwxyz"[i] for i in dice.integers(0, 25, int(dice.integers(1, 4))))
         name = os.fsdecode(os.fsencode(pattern.replace("{}", letters).replace("{{", "{").replace("}}", "}"))[:250])
         name = _whole(name)
-        if name in (".", "..", "") or "/" in name or name.startswith(".") and len(made) < 2:
+        if name in (".", "..", "") or "/" in name or (name.startswith(".") and len(made) < 2):
             continue
         while any(_same(name, other) for other in made):  # two folders of one name are one
             name = f"{letters}{len(made)}" + name if len(os.fsencode(name)) < 240 else f"{len(made)}" + name[2:]
@@ -90,7 +89,7 @@ class Named:
                 place = self.data / part / name
                 (self.data / part / plain).rename(place)
                 for i, image in enumerate(self.images):
-                    (place / f"{i}.png").rename(place / f"{image[:200 if image.isascii() else 60]}.png")
+                    (place / f"{i}.png").rename(place / f"{image[: 200 if image.isascii() else 60]}.png")
         self.trained = self.run("train", *self.words(), "--name", "r", *TINY.split())
 
     def words(self) -> tuple[str, ...]:
@@ -111,13 +110,15 @@ def tried(named: Named, command: str) -> str:
         return wrong
     if ended.code:
         return f"exit code {ended.code}: {ended.err.strip()[-300:]}"
-    if any(ord(c) < 32 and c not in "\n\t" or 0x7F <= ord(c) < 0xA0 for c in ended.out.replace("\r\n", "\n") + ended.err):
+    if any(
+        (ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in ended.out.replace("\r\n", "\n") + ended.err
+    ):
         return "a control character is printed"
     return unportable(named.folder / "runs") or unportable(named.folder / "cache")
 
 
 def unportable(folder: Path) -> str:
-    """Why what lies in a folder could not lie on Windows or macOS: names that are reserved, or merge; "" if it could."""
+    """Why what lies in a folder could not lie on Windows or macOS, for its names; "" if it could."""
     for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         seen: dict[str, str] = {}
         for name in (p.name for p in place.iterdir() if p.name not in HOLDERS):
@@ -193,7 +194,7 @@ def _image(named: Named) -> str:
 
 def _copy_to(named: Named) -> tuple[Ended, str]:
     ended = named.run("predict", "r", _test(named), "--copy-to", "sorted")
-    found = [p for p in (named.folder / "sorted").rglob("*.png")] if not ended.code else []
+    found = list((named.folder / "sorted").rglob("*.png")) if not ended.code else []
     if not ended.code and len(found) != len(_answers(named)):
         return ended, f"{len(found)} images of {len(_answers(named))} were copied"
     for place in (named.folder / "sorted").iterdir() if found else ():  # the images keep the names that they have
@@ -239,10 +240,9 @@ TRIED: dict[str, Callable[[Named], tuple[Ended, str]]] = {
     "predict": _predict_csv,
     "predict --json": _predict_json,
     "evaluate": _evaluate,
-    "explain": _plain("explain", "r", "--seeds", "0", "--ablate", "0", "--count", "2", "--layer", "conv1"),
+    "explain": _plain(*"explain r --seeds 0 --ablate 0 --count 2 --layer conv1 --filter 0".split()),
     "explain an image": lambda named: (named.run("explain", "r", "--image", _image(named)), ""),
     "export": _plain("export", "r", "--format", "safetensors"),
-    "export onnx": _plain("export", "r"),
     "report": _plain("report", "r"),
     "serve": _pages,
     "similar": lambda named: (named.run("similar", "r", _image(named), "--engine", "torch"), ""),

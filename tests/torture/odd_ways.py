@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import itertools
 import os
 import shutil
 import signal
@@ -74,7 +75,7 @@ def unrouted() -> int:
             lines = Path(f"/proc/self/net/{name}").read_text().splitlines()
         except OSError:
             continue
-        for head, row in zip(lines, lines[1:], strict=False):
+        for head, row in itertools.pairwise(lines):
             if key in head.split() and row.split()[0] == head.split()[0]:
                 count += int(row.split()[head.split().index(key)])
         count += sum(int(line.split()[1]) for line in lines if line.split()[:1] == [key])

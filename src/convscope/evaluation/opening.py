@@ -15,7 +15,8 @@ from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
 from ..given import takes_what_is_meant
 from ..options import Corrections, SourceOptions, SubjectOptions
-from ..storage import expanded, folder_name, read_json, shortened
+from ..portable import folder_name, shortened
+from ..storage import expanded, read_json
 from ..training.page_report import PAGE, has_page
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder

@@ -190,8 +190,8 @@ def _fetched(found: Pretrained) -> Path:
     except Exception as error:  # a hub raises errors of many kinds, of its own and of the network's
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:120]
         raise UnreachableError(
-            f"the weights of {found.name} are not on this machine, and {hub_host()} cannot give them ({reason}); name a "
-            "safetensors file with --weights, or take lite0, which needs no network."
+            f"the weights of {found.name} are not on this machine, and {hub_host()} cannot give them ({reason}); name "
+            "a safetensors file with --weights, or take lite0, which needs no network."
         ) from None
 
 

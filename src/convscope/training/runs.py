@@ -26,6 +26,7 @@ from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
 from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
 from ..models.architecture import load_weights
+from ..portable import RESERVED
 from ..recipes import Recipe
 from ..schemas import Schema, check_schema
 from ..storage import (
@@ -182,6 +183,7 @@ def list_runs(folder: Path) -> list[str]:
 def free_name(folder: Path, stem: str) -> str:
     """A name that no run has yet: the stem and the first free number."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
+    stem = f"run-{stem}" if RESERVED.match(stem) else stem
     number = 1
     while (folder / f"{stem}-{number}").exists():
         number += 1
@@ -192,6 +194,8 @@ def check_name(name: str) -> str:
     """The name itself; UsageError when it cannot be a folder's name everywhere."""
     if not _NAME.fullmatch(name) or name == "last":
         raise UsageError(f"{name!r} cannot be a run's name: letters, digits, '.', '_' and '-' only, and not 'last'.")
+    if name.endswith(".") or RESERVED.match(name):
+        raise UsageError(f"{name!r} cannot be a run's name: Windows has no folder of that name. Choose another.")
     return name
 
 
