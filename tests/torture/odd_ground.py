@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "study": "study toy --html",
     "similar": "similar r images/test/checks/0.png --engine torch",
     "compare": "compare r other",
-    "adopt": "adopt resnet20 --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name a",
+    "adopt": "adopt alexnet --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name a",
     "report": "report r",
     "serve": "serve --get /runs/r",
     "export": "export r --format safetensors",
@@ -50,6 +50,11 @@ def draw(root: Path, names: tuple[str, ...] = ("checks", "stripes"), each: int =
     return root
 
 
+def images(folder: Path) -> list[Path]:
+    """The images of a folder for one attempt."""
+    return sorted((folder / "images").rglob("*.png"))
+
+
 class Ground:
     """A folder with images, two runs and warm caches, of which each attempt gets a copy."""
 
@@ -60,6 +65,10 @@ class Ground:
         draw(self.before / "images")
         for name, seed in (("r", "0"), ("other", "1")):
             self.must(self.before, f"train images --name {name} --seed {seed} {TINY}".split())
+        shutil.copy(self.before / "runs" / "r" / "classifier.safetensors", self.before / "weights.safetensors")
+        (self.before / "classes.txt").write_text("checks\nstripes\n", encoding="utf-8")
+        rows = [f"{path.relative_to(self.before).as_posix()},{path.parent.name}" for path in images(self.before)]
+        (self.before / "table.csv").write_text("\n".join(["path,label", *rows, ""]), encoding="utf-8")
 
     def must(self, folder: Path, words: list[Any], **odd: Any) -> Ended:
         """Run a command that has to work."""

@@ -36,9 +36,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a path's": ("..{}", ".{}", "{}..", "a\\{}", "..\\..\\{}", "\u2215{}", "\uff0f{}"),
     "no letters": ("_", "0", "1e5", "nan", "None", "true", "null", "[]", "1_000", "last"),
 }
-COMMANDS = (
-    "doctor", "train", "predict", "predict --json", "evaluate", "explain", "explain an image", "export",     "report", "serve", "similar", "diagnose", "localize", "copy to", "features", "transfer", "site", "table",
-)  # fmt: skip
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
 HOLDERS = {".lock", ".lock-holder", ".last"}
 
@@ -50,8 +47,7 @@ def drawn_names(kind: str, seed: int) -> tuple[list[str], list[str], str]:
     while len(made) < 5:
         pattern = KINDS[kind][int(dice.integers(len(KINDS[kind])))]
         letters = "".join("abcdefghijkmnopqrstuvwxyz"[i] for i in dice.integers(0, 25, int(dice.integers(1, 4))))
-        name = os.fsdecode(os.fsencode(pattern.replace("{}", letters).replace("{{", "{").replace("}}", "}"))[:250])
-        name = _whole(name)
+        name = _whole(pattern.replace("{}", letters).replace("{{", "{").replace("}}", "}"))
         if name in (".", "..", "") or "/" in name or (name.startswith(".") and len(made) < 2):
             continue
         while any(_same(name, other) for other in made):  # two folders of one name are one
@@ -61,8 +57,11 @@ def drawn_names(kind: str, seed: int) -> tuple[list[str], list[str], str]:
 
 
 def _whole(name: str) -> str:
-    """Without a letter that was cut in two, which is none of this kind."""
+    """No longer than 250 bytes, and no letter cut in two."""
     raw = os.fsencode(name)
+    if len(raw) <= 250:
+        return name
+    raw = raw[:250]
     for cut in range(4):
         try:
             raw[: len(raw) - cut].decode()
@@ -79,9 +78,9 @@ def _same(one: str, other: str) -> bool:
 class Named:
     """Images of two classes with odd names, and a run that was trained on them."""
 
-    def __init__(self, ground: Ground, kind: str, seed: int) -> None:
+    def __init__(self, ground: Ground, names: tuple[list[str], list[str], str]) -> None:
         self.ground, self.folder = ground, ground.empty()
-        self.classes, self.images, data = drawn_names(kind, seed)
+        self.classes, self.images, data = names
         self.data = self.folder / data
         draw(self.data, ("checks", "stripes"))
         for part in ("train", "test"):
