@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -51,11 +53,22 @@ def _serve(blocked: bool) -> None:
     import kill_points
 
     kill_points._prepare()
+    _import_all()
     _answer("ready")
     for line in sys.stdin:
         asked = json.loads(line)
         children = [_child(asked["folder"], i, one) for i, one in enumerate(asked["commands"])]
         _answer(json.dumps([_awaited(*child) for child in children]))
+
+
+def _import_all() -> None:
+    """Import what commands import late: a child may have no right to read Python's own files."""
+    import convscope
+
+    for found in pkgutil.walk_packages(convscope.__path__, "convscope."):
+        if not found.name.endswith(("__main__", "_child")):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(found.name)
 
 
 def _answer(line: str) -> None:

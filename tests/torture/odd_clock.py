@@ -16,7 +16,7 @@ YEAR = 365 * 24 * 3600
 SHIFTS = {"10 years back": -10 * YEAR, "10 years on": 10 * YEAR, "an hour back": -3600, "to 1970": -56 * YEAR}
 LINES = {
     **{n: COMMANDS[n] for n in ("train", "evaluate", "diagnose", "transfer", "features", "report", "export", "doctor")},
-    "go on": "train images --name r --resume --epochs 4",
+    "go on": "train images --name half --resume",
     "watch": f"train images --name w --watch {TINY}",
     "serve": "serve --get /runs/r.json",
     "serve all": "serve --get /",
@@ -30,7 +30,7 @@ def shifted(ground: Ground, name: str, shift: str, after: int) -> str:
     """What is wrong after a command whose clock was set at its start (0) or after so many of its files."""
     if name == "explain":
         ground.compile()
-    true = ground.copy()
+    true = ground.copy(LINES[name])
     first = ground.machine.one(true, LINES[name].split())
     folder = ground.copy()
     ended = ground.machine.one(folder, LINES[name].split(), clock={"seconds": SHIFTS[shift], "after": after})

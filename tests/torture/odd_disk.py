@@ -7,34 +7,31 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from torture.odd_ground import COMMANDS, TINY, Ground, sentence_wrong
+from torture.odd_ground import COMMANDS, Ground, sentence_wrong
 
 BIG = "--model resnet20 --width 64 --image-size 32 --epochs 1 --batch-size 8"  # 17 MB of weights
 # A line, and the folders that are small: what it writes is more than SMALLEST.
 LINES = {
     "train": (f"train images --name new {BIG}", ("runs",)),
-    "go on": ("train images --name r --resume --epochs 3", ("runs/r/checkpoints",)),
     "pack": ("train images --name new --width 4 --image-size 256 --epochs 1", ("cache",)),
     "features": ("features images --image-size 128 --engine torch", ("cache",)),
     "features twice": ("features images --image-size 128 --engine torch --augment 2", ("cache",)),
     "transfer": ("transfer images --name t --quick --image-size 128 --engine torch", ("cache",)),
-    "similar": ("similar r images/test/checks/0.png images --engine torch --image-size 128", ("cache",)),
+    "similar": ("similar r images/test/checks/0.png images --engine torch", ("cache",)),
     "export": ("export r --format safetensors --output out", ("out",)),
     "export of lite0": ("export pretrained:lite0 --format safetensors --output out", ("out",)),
     "download": ("train cifar10 --name new --epochs 1", ("cache",)),
 }
 SIZES = {"4 KiB": 4096, "64 KiB": 65536, "200 KiB": 200 * 1024}
-ALSO_FITS = {"go on", "export", "similar"}  # small enough for some of the sizes
+ALSO_FITS = {"export", "similar", "transfer"}  # small enough for some of the sizes
 MOST_IMAGES = 2 * 24  # that may go through a network before it is refused: a learning rate's or an engine's trial
 
 
 def full(ground: Ground, name: str, size: str, real: bool) -> str:
     """What is wrong after a command on a disk of a size; ``real``: one that is mounted, else one that says so."""
-    folder = ground.copy()
     line, places = LINES[name]
+    folder = ground.copy(line)
     asked = {"folders": [str(folder / place) for place in places], "bytes": SIZES[size]}
-    if real and name == "go on":
-        shutil.rmtree(folder / places[0])  # a mount would hide what lies there
     ended = ground.machine.one(folder, line.split(), **{"small_disk" if real else "told_disk": asked})
     shutil.rmtree(folder)
     if ended.code == 0 and name in ALSO_FITS:
@@ -66,16 +63,17 @@ WORDS = {
         n: COMMANDS[n] for n in ("doctor", "train", "evaluate", "predict", "diagnose", "features", "transfer", "export")
     },
     **{n: COMMANDS[n] for n in ("similar", "report", "serve", "models", "study", "compare", "localize")},
-    "go on": f"train images --name r --resume {TINY}".replace("--width 4 --image-size 16 --epochs 2", "--epochs 3"),
+    "go on": "train images --name half --resume",
 }
 STAYS = ("the disk is", "permission denied", "read-only", "cannot")
 
 
 def denied(ground: Ground, name: str, what: str) -> str:
-    """What is wrong after a command of a user without rights in some folders: it works, or one sentence says why not."""
+    """What is wrong after a command of a user without rights in folders: it works, or one sentence says why not."""
     with tempfile.TemporaryDirectory(prefix="odd-", dir="/tmp") as open_:
         Path(open_).chmod(0o755)
         folder = Path(open_) / "work"
+        ground.prepare(WORDS[name])
         shutil.copytree(ground.before, folder)
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)

@@ -27,7 +27,8 @@ COMMANDS: dict[str, str] = {
     "study": "study toy --html",
     "similar": "similar r images/test/checks/0.png --engine torch",
     "compare": "compare r other",
-    "adopt": "adopt alexnet --width 4 --weights weights.safetensors --input-size 16 --classes classes.txt --name a",
+    "adopt": "adopt alexnet --width 4 --weights weights.safetensors --classes classes.txt --name a "
+    "--input-size 16 --mean .5 .5 .5 --std .2 .2 .2 --fit squash",
     "report": "report r",
     "serve": "serve --get /runs/r",
     "export": "export r --format safetensors",
@@ -63,12 +64,22 @@ class Ground:
         self.before, self._compiled = folder / "before", folder / "compiled"
         self.before.mkdir(parents=True)
         draw(self.before / "images")
-        for name, seed in (("r", "0"), ("other", "1")):
-            self.must(self.before, f"train images --name {name} --seed {seed} {TINY}".split())
+        self.must(self.before, f"train images --name r {TINY}".split())
         shutil.copy(self.before / "runs" / "r" / "classifier.safetensors", self.before / "weights.safetensors")
         (self.before / "classes.txt").write_text("checks\nstripes\n", encoding="utf-8")
         rows = [f"{path.relative_to(self.before).as_posix()},{path.parent.name}" for path in images(self.before)]
         (self.before / "table.csv").write_text("\n".join(["path,label", *rows, ""]), encoding="utf-8")
+
+    def prepare(self, line: str) -> None:
+        """Make the runs that a line needs beside r: another one, and one that was stopped."""
+        words, runs = line.split(), self.before / "runs"
+        if "other" in words and not (runs / "other").exists():
+            self.must(self.before, f"train images --name other --seed 1 {TINY}".split())
+        if "half" in words and not (runs / "half").exists():
+            line = f"train images --name half {TINY}".replace("epochs 2", "epochs 4")
+            stopped = self.machine.one(self.before, line.split(), stopped=12)
+            if stopped.code != 143:
+                raise RuntimeError(f"a training was not stopped: {stopped.code}, {stopped.err.strip()}")
 
     def must(self, folder: Path, words: list[Any], **odd: Any) -> Ended:
         """Run a command that has to work."""
@@ -77,8 +88,10 @@ class Ground:
             raise RuntimeError(f"{' '.join(map(str, words))}: {ended.err.strip()}")
         return ended
 
-    def copy(self) -> Path:
-        """A copy for one attempt."""
+    def copy(self, *lines: str) -> Path:
+        """A copy for one attempt of commands."""
+        for line in lines:
+            self.prepare(line)
         folder = self.empty()
         shutil.copytree(self.before, folder, dirs_exist_ok=True)
         return folder

@@ -14,7 +14,7 @@ SILENT = {
     "doctor of built-in data": "doctor digits --no-labels --limit 60",
     "train on shapes": "train shapes --limit 60 --name s --width 4 --epochs 1 --image-size 16",
     "train and choose a rate": "train images --name a --lr auto --width 4 --image-size 16 --epochs 1",
-    "go on": "train images --name r --resume --epochs 3",
+    "go on": "train images --name half --resume",
     "watch": "train images --name w --watch --width 4 --image-size 16 --epochs 1",
     "predict by lite0": "predict pretrained:lite0 images/test/checks/0.png",
     "export of lite0": "export pretrained:lite0 --format safetensors --output out",
@@ -60,7 +60,7 @@ def silent(ground: Ground, name: str) -> str:
     """What is wrong after a command that is to ask no other machine."""
     if "explain" in name:
         ground.compile()
-    folder = ground.copy()
+    folder = ground.copy(SILENT[name])
     ended = ground.machine.one(folder, SILENT[name].split(), no_network=None, hub_cache="hub")
     shutil.rmtree(folder)
     if ended.code:

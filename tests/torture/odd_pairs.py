@@ -20,7 +20,7 @@ LINES = {
     "localize": "localize r images",
     "train another": f"train images --name another --seed 1 {TINY}",
     "transfer another": f"transfer images --name t2 --quick --seed 1 {SMALL}",
-    "go on": "train images --name r --resume --epochs 3",
+    "go on": "train images --name half --resume",
     "evaluate by a table": "evaluate r table.csv",
     "study": "study toy --html",
     "compare": "compare r other",
@@ -57,7 +57,7 @@ def together(ground: Ground, pair: tuple[str, str]) -> str:
     """What is wrong after two commands at once, with each refused one typed again as it says."""
     if "explain" in pair:
         ground.compile()
-    folder = ground.copy()
+    folder = ground.copy(*map(LINES.__getitem__, pair))
     words = [LINES[name].split() for name in pair]
     ended = ground.machine.run(folder, *map(Asked, words))
     wrong = [f"{name}: {told}" for name, one in zip(pair, ended, strict=True) if (told := _wrong(one))]

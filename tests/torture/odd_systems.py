@@ -19,7 +19,7 @@ def elsewhere(ground: Ground, machine: OddMachine, name: str, way: str) -> str:
     """What is wrong after a command on a system that lacks something."""
     if "explain" in name:
         ground.compile()
-    folder = ground.copy()
+    folder = ground.copy(LINES[name])
     ended = machine.one(folder, LINES[name].split(), **{way.replace(" ", "_"): None})
     shutil.rmtree(folder)
     return f"exit code {ended.code}: {ended.err.strip()[-300:]}" if ended.code else ""
@@ -27,7 +27,7 @@ def elsewhere(ground: Ground, machine: OddMachine, name: str, way: str) -> str:
 
 # -------------------------------------------------------------------------------------------------------- line ends
 
-NET = "adopt alexnet --width 4 --weights weights.safetensors --input-size 16 --classes {} --name new --json"
+NET = COMMANDS["adopt"].replace("classes.txt", "{}") + " --json"
 
 
 def _table(folder: Path) -> tuple[str, list[str]]:

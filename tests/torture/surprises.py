@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -54,8 +55,10 @@ class Arena:
 
     @functools.cached_property
     def ground(self) -> Ground:
-        """Images and runs."""
-        return Ground(self.machine, self.folder / "ground")
+        """Images and runs, where every user may pass: some commands are those of one who owns nothing."""
+        open_ = Path(self.closing.enter_context(tempfile.TemporaryDirectory(prefix="odd-", ignore_cleanup_errors=True)))
+        open_.chmod(0o755)
+        return Ground(self.machine, open_ / "ground")
 
     @functools.cached_property
     def mounts(self) -> bool:
