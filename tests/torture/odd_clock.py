@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kill_points import _timeless as without_times
 from kill_points import remains
 from torture.odd_ground import COMMANDS, TINY, Ground
 
@@ -50,13 +52,13 @@ def shifted(ground: Ground, name: str, shift: str, after: int) -> str:
 # ------------------------------------------------------------------------------------- the same time, another content
 
 STALE = {
-    "features": (COMMANDS["features"] + " --json", ()),
-    "train": (f"train images --name NAME {TINY}", ()),
-    "evaluate": ("evaluate r images --part all --json", ()),
-    "doctor": ("doctor images --json", ()),
-    "predict": ("predict r images/train --json", ()),
-    "similar": ("similar r images/train/checks/0.png images --engine torch --json", ()),
-    "transfer": (COMMANDS["transfer"].replace("--name t", "--name NAME"), ()),
+    "train": f"train images --name NAME {TINY}",
+    "doctor": "doctor images --json",
+    "predict": "predict r images/train --json",
+    "similar": "similar r images/train/checks/0.bmp images --engine torch --json",
+    "transfer": COMMANDS["transfer"].replace("--name t", "--name NAME"),
+    "diagnose": "diagnose r images --images 2 --json",
+    "localize": "localize r images --json",
 }
 BACK = {"the same time": 0, "ten years before": -10 * YEAR, "ten years after": 10 * YEAR}
 
@@ -66,25 +68,30 @@ def stale(ground: Ground, name: str, back: str, seed: int) -> str:
 
     The command must answer as in a folder whose caches are empty.
     """
-    warm, cold = ground.copy(), ground.copy()
-    line = STALE[name][0]
-    for folder in (warm, cold):
-        _as_bitmaps(folder / "images")
-    first = ground.machine.one(warm, line.replace("NAME", "before").split())
-    for folder in (warm, cold):
-        _replaced(folder / "images", BACK[back], seed)
-    shutil.rmtree(cold / "cache", ignore_errors=True)
-    ended = [ground.machine.one(folder, line.replace("NAME", "after").split()) for folder in (warm, cold)]
-    shutil.rmtree(warm / "runs" / "before", ignore_errors=True)
-    there, here = remains(cold), remains(warm)
-    for path in (warm, cold):
-        shutil.rmtree(path)
+    folder, line = ground.copy(), STALE[name]
+    _as_bitmaps(folder / "images")
+    first = ground.machine.one(folder, line.replace("NAME", "before").split())
+    _replaced(folder / "images", BACK[back], seed)
+    ended, found = [], []
+    for _ in range(2):  # with caches of the images before, and then without any
+        ended.append(ground.machine.one(folder, line.replace("NAME", "after").split()))
+        found.append(remains(folder))
+        for made in ("runs/after", "runs/r/similar", "runs/images", "cache"):
+            shutil.rmtree(folder / made, ignore_errors=True)
+    shutil.rmtree(folder)
     if first.code or any(one.code for one in ended):
         bad = next(one for one in (first, *ended) if one.code)
         return f"exit code {bad.code}: {bad.err.strip()[-300:]}"
-    others = [p for p in sorted(there) if p.startswith("runs/") and there.get(p) != here.get(p) and ".lock" not in p]
-    others = [p for p in others if "openings" not in p and not p.endswith((".html", ".md"))]
+    if _answers(ended[0].out) != _answers(ended[1].out):
+        return "the answer is that of images that are gone"
+    here, there = found
+    others = [p for p in sorted(there) if p.startswith("runs/after/") and there.get(p) != here.get(p)]
     return f"{len(others)} files tell of images that are gone: {', '.join(others[:3])}" if others else ""
+
+
+def _answers(text: str) -> object:
+    """What was answered as JSON, without times and what this call did; words are not compared."""
+    return [without_times(json.loads(line)) for line in text.splitlines() if line.startswith(("{", "["))]
 
 
 def _as_bitmaps(root: Path) -> None:

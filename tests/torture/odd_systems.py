@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from kill_points import _timeless as without_times
 from torture.odd_child import Ended, OddMachine
 from torture.odd_ground import COMMANDS, TINY, Ground
 from torture.odd_names import Named, tried
@@ -138,12 +139,8 @@ def other_ends(ground: Ground, file: str, ends: str) -> str:
 
 
 def _timeless(text: str) -> object:
-    from kill_points import _timeless as without_times
-
-    return [
-        without_times(json.loads(line)) if line.startswith("{") and line.endswith("}") else ""
-        for line in text.splitlines()
-    ] or text
+    """What is printed as JSON, without times."""
+    return [without_times(json.loads(line)) for line in text.splitlines() if line.startswith(("{", "["))] or text
 
 
 # ------------------------------------------------------------------------------------------------ names that merge
