@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .storage import discard, shortened, storage_error, temporary_beside
+from .portable import shortened
+from .storage import discard, storage_error, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import DamagedFile, StorageError
+from .portable import shortened
 from .visible import visible_json
 
 FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 MAX_JSON = 64 * 2**20  # bytes
-LONGEST_NAME = 150  # bytes of a name that becomes part of another: a file system takes 255
 MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
 SEAL = "seal"  # the last key of a JSON file, and of each line of one
 FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file that lost its last lines is seen
@@ -62,17 +62,6 @@ def expanded(path: str | Path) -> Path:
         return plain
 
 
-def shortened(name: str) -> str:
-    """A name as a part of a file's name: where it is too long, its beginning and a hash of it, so that two differ."""
-    raw = os.fsencode(name)
-    return name if len(raw) <= LONGEST_NAME else f"{raw[:LONGEST_NAME].decode(errors='ignore')}-{sha256(raw)[:8]}"
-
-
-def folder_name(path: str | Path) -> str:
-    """What a folder of answers about a file is called: the file's name without its ending."""
-    return shortened(Path(path).stem.strip(".") or "unnamed")
-
-
 def make_folder(path: Path) -> Path:
     """Create ``path`` and its parents where missing; StorageError in one sentence where that fails."""
     try:
@@ -80,6 +69,20 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise storage_error(path, error) from error
     return path
+
+
+def check_free(folder: Path, size: int, what: str) -> None:
+    """StorageError, before any work is done, where the disk of a folder has not ``size`` bytes free for ``what``.
+
+    The folder need not be there yet. Where the disk cannot be asked, the writing itself will tell.
+    """
+    place = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return
+    if free < size:
+        raise StorageError(f"{folder} has {free >> 20} MiB free; {what} needs {-(-size >> 20)} MiB.")
 
 
 def _fsync_folder(path: Path) -> None:

@@ -16,6 +16,7 @@ from ..errors import DataError, UnreachableError, UsageError
 from ..recipes import Source
 from ..storage import file_hash, sha256, write_derived
 from .folder import Need
+from .hub import what_is_here
 from .table import images_of_table
 from .table_reading import Table
 from .unsplit import Unsplit
@@ -56,8 +57,11 @@ def load_from_hub(name: str, need: Need = "training", source: Source | None = No
         raise UsageError(f"{name} is read with pip install 'convscope[hf]', which is not installed.") from None
     wanted, _, configuration = name.removeprefix(HUB).partition(":")
     datasets.disable_progress_bars()
+    from huggingface_hub import constants
+
     try:
-        parts = datasets.load_dataset(wanted, configuration or None)
+        with what_is_here(datasets.config, constants):
+            parts = datasets.load_dataset(wanted, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
         raise UnreachableError(f"{name} cannot be fetched: {_one_line(error)}.") from None
     table = _of_parts(name, wanted, parts)

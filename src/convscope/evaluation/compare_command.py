@@ -13,9 +13,10 @@ from ..classifying.classifier import CLASSES, Classifier
 from ..errors import DataError, UsageError
 from ..noted import Noted
 from ..options import with_options
+from ..portable import shortened
 from ..progress import counted
 from ..recipes import Recipe
-from ..storage import commit_json, make_folder, shortened
+from ..storage import commit_json, make_folder
 from ..training.runs import Run, runs_folder
 from ..training.seen import which_seen
 from .comparing import Group, compare_groups, grouped, recipe_difference

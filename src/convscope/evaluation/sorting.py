@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..classifying.prediction import Prediction, Unreadable
 from ..errors import StorageError, UsageError
-from ..storage import commit_bytes, file_hash, make_folder, shortened, storage_error
+from ..portable import merged_name, shortened
+from ..storage import commit_bytes, file_hash, make_folder, storage_error
 
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
 MOST_OF_A_NAME = 10_000  # images of one name in one folder
@@ -48,7 +49,7 @@ def _folders(labels: Iterable[str]) -> dict[str, str]:
     for label in sorted(set(labels)):
         plain = shortened(_NOT_IN_NAMES.sub("_", label).strip(" .") or "class")
         name, number = plain, 1
-        while name.casefold() in {other.casefold() for other in found.values()}:
+        while merged_name(name) in map(merged_name, found.values()):
             number += 1
             name = f"{plain}-{number}"
         found[label] = name

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..classifying.classifier import Classifier
 from ..errors import DataError
-from ..storage import commit_json, make_folder, shortened
+from ..portable import shortened
+from ..storage import commit_json, make_folder
 from ..tasks.paired import PairedFigure, paired_scores
 from ..training.runs import Run, runs_folder
 from .options import CompareOptions, EvaluateOptions

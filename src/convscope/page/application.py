@@ -24,6 +24,7 @@ from .interactive import Endpoint, action_routes
 from .rendering import KINDS, Rendering, asset_hash, assets, render
 from .routes import ROUTES, Page, Route
 from .run_view import drawings_of
+from .stamps import stamp
 
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg"}
 FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -118,8 +119,7 @@ def _drawing(request: Request) -> Response:
 
 def sent(path: Path, request: Request) -> Response:
     """An image that is there, or that the browser's own copy is still right."""
-    about = path.stat()
-    tag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
+    tag = '"' + "-".join(f"{number:x}" for number in stamp(path)) + '"'
     headers = {"etag": tag, "cache-control": CHECKED}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)

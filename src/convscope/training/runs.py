@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,13 +24,15 @@ import torch
 
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
-from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
+from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
 from ..models.architecture import load_weights
+from ..portable import RESERVED
 from ..recipes import Recipe
 from ..schemas import Schema, check_schema
 from ..storage import (
     FORMAT,
     check_format,
+    check_free,
     commit_json,
     commit_lines,
     expanded,
@@ -175,6 +176,7 @@ def list_runs(folder: Path) -> list[str]:
 def free_name(folder: Path, stem: str) -> str:
     """A name that no run has yet: the stem and the first free number."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
+    stem = f"run-{stem}" if RESERVED.match(stem) else stem
     number = 1
     while (folder / f"{stem}-{number}").exists():
         number += 1
@@ -185,6 +187,8 @@ def check_name(name: str) -> str:
     """The name itself; UsageError when it cannot be a folder's name everywhere."""
     if not NAME.fullmatch(name) or name == "last":
         raise UsageError(f"{name!r} cannot be a run's name: letters, digits, '.', '_' and '-' only, and not 'last'.")
+    if name.endswith(".") or RESERVED.match(name):
+        raise UsageError(f"{name!r} cannot be a run's name: Windows has no folder of that name. Choose another.")
     return name
 
 
@@ -335,6 +339,4 @@ def restore_state(state: TrainState, tensors: dict[str, torch.Tensor], counters:
 def check_room(run: Run, state: TrainState) -> None:
     """StorageError before any work is done when the disk cannot hold the checkpoints to come."""
     size = sum(t.numel() * t.element_size() for t in state.network.state_dict().values()) * 3
-    free = shutil.disk_usage(run.folder).free
-    if free < 4 * size:
-        raise StorageError(f"{run.folder} has {free / 2**20:.0f} MiB free; this run needs {4 * size / 2**20:.0f} MiB.")
+    check_free(run.folder, 4 * size, "this run")
