@@ -22,8 +22,9 @@ import numpy as np
 import xxhash
 
 from ..errors import DamagedFile
+from ..reading import open_regular, parse_bounded
 from ..schemas import Schema, check_schema
-from ..storage import MAX_JSON, SEAL, open_regular, parse_bounded, seal_of, to_json
+from ..storage import MAX_JSON, SEAL, seal_of, to_json
 
 BLOCK_BYTES = 8 * 2**20
 THREADS = min(4, os.cpu_count() or 1)

@@ -35,6 +35,7 @@ from ..storage import (
     commit_json,
     commit_lines,
     commit_text,
+    discard,
     expanded,
     make_folder,
     read_json,
@@ -240,7 +241,7 @@ class RunProgress:
 
 
 def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates: int) -> Path:
-    """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
+    """Write one sealed checkpoint, then drop all but the last two, if that can be. StorageError: older ones stay."""
     tensors, counters = state_tensors(state)
     meta = {
         "kind": "checkpoint",
@@ -253,7 +254,7 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
     commit_tensors(path, tensors, meta)
     for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
-        old.unlink(missing_ok=True)
+        discard(old)
     return path
 
 
