@@ -42,12 +42,12 @@ class Ended:
 
 
 def _serve() -> None:
-    from torture.commit_paths import PATHS
+    from torture.faulty_commits import WAYS
 
     _answer("ready")
     for line in sys.stdin:
         asked = json.loads(line)
-        path, folder = PATHS[asked["path"]], Path(asked["folder"])
+        path, folder = WAYS[asked["path"]], Path(asked["folder"])
         if asked["editions"]:  # in this process: what is imported late is there from now on
             for edition in asked["editions"]:
                 path.write(folder, edition)

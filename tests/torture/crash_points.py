@@ -21,6 +21,7 @@ from convscope.folders import mend_folder
 from torture.attempts import Attempt
 from torture.commit_paths import PATHS
 from torture.crash_child import SAID, Ended, Writer, strace_refused, writing
+from torture.faulty_commits import WAYS
 from torture.traces import RENAMES, SYNCS, WRITES, Call, flaws_of, is_temporary, parsed
 
 # What a writing may ask of the system. A file is written by no map: ``flaws_of`` would tell.
@@ -63,7 +64,7 @@ class Staged:
         yield None, ORDER
         for call in self.calls:
             about = any(path.startswith(str(self.place / "traced")) for path in call.paths)
-            if about and call.name not in PATHS[self.name].refused:
+            if about and call.name not in WAYS[self.name].refused:
                 yield from ((call, fault) for fault in FAULTS)
             elif call.name == "write" and SAID in call.arguments:
                 yield call, KILL
@@ -108,14 +109,14 @@ def stage(writer: Writer, name: str, place: Path) -> Staged:
     if not ended.announced or content(traced) != content(new):
         raise RuntimeError(f"{name} does not write the same twice: {ended}")
     calls = list(parsed(log.read_text()))
-    flaws = flaws_of(calls, str(traced), SAID, PATHS[name].synced)
+    flaws = flaws_of(calls, str(traced), SAID, WAYS[name].synced)
     main = tuple(call for call in calls if call.thread == calls[0].thread)
     between = tuple(_between(main, traced, content(old), content(new)))
     return Staged(name, place, main, between, tuple(flaws))
 
 
 def _refusing(name: str) -> list[str]:
-    return [word for call in PATHS[name].refused for word in ("-e", f"inject={call}:error=EINVAL")]
+    return [word for call in WAYS[name].refused for word in ("-e", f"inject={call}:error=EINVAL")]
 
 
 def _between(calls: Sequence[Call], folder: Path, old: Content, new: Content) -> Iterator[Content]:
@@ -158,7 +159,8 @@ def tried(writer: Writer, one: Staged, call: Call | None, fault: str) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(one.place / "old", folder)
     log.unlink(missing_ok=True)
-    words = ["-y", "-e", f"trace={call.name}", "-o", str(log), *_refusing(one.name)]
+    watched = ",".join((call.name, *WAYS[one.name].refused))
+    words = ["-y", "-e", f"trace={watched}", "-o", str(log), *_refusing(one.name)]
     ended = writer.write(one.name, folder, [*words, "-e", f"inject={call.name}:{FAULTS[fault].format(call.number)}"])
     if not _happened(log.read_text(), call, fault, one):
         return "the call did not come again, so that nothing was tried"
@@ -180,7 +182,7 @@ def _happened(log: str, call: Call, fault: str, one: Staged) -> bool:
     """Whether the fault came at the call that was meant."""
     if fault == KILL and "+++ killed by SIGKILL" not in log:
         return False
-    calls = [c for c in parsed(log) if c.number == call.number]
+    calls = [c for c in parsed(log) if (c.name, c.number) == (call.name, call.number)]
     traced, tried_in = str(one.place / "traced"), str(one.place / "tried")
     meant = tuple(part.replace(traced, tried_in) for part in call.shape)
     met = calls[0].shape == meant if calls else False

@@ -86,6 +86,7 @@ class _Disk:
     unsynced: dict[str, str] = field(default_factory=dict)  # with what is wrong
     synced: set[str] = field(default_factory=set)
     names: dict[str, list[str]] = field(default_factory=dict)  # by folder
+    announced: bool = False
 
     def put(self, path: str) -> None:
         self.names.setdefault(str(PurePosixPath(path).parent), []).append(path)
@@ -96,16 +97,16 @@ class _Disk:
 
 def flaws_of(calls: Sequence[Call], folder: str, announcement: str, synced: bool = True) -> list[str]:
     """What is wrong with the order of the calls that wrote into ``folder`` until ``announcement`` was written."""
-    disk, flaws, announced = _Disk(), [], False
+    disk, flaws = _Disk(), []
     for call in calls:
         if call.failed:
             continue
         if call.name == "write" and announcement in call.arguments and not _within(call.paths, folder):
-            announced = True
+            disk.announced = True
             flaws += [f"announced before the new name of {path} is synced" for path in disk.waiting() if synced]
         elif _within(call.paths, folder):
             flaws += _done(call, disk, synced)
-    if not announced:
+    if not disk.announced:
         flaws.append("nothing is announced")
     flaws += [f"the folder of {path} is never synced after the new name" for path in disk.waiting() if synced]
     return list(dict.fromkeys(flaws))
@@ -133,5 +134,6 @@ def _done(call: Call, disk: _Disk, synced: bool) -> list[str]:
     elif call.name in RENAMES and not is_temporary(path):
         disk.put(path)
         wrong = disk.unsynced.pop(call.paths[0], None)
-        return [f"{path} takes its name while what it holds {wrong}"] if wrong and synced else []
+        late = [f"{path} takes its name after it was announced"] if disk.announced else []
+        return late + ([f"{path} takes its name while what it holds {wrong}"] if wrong and synced else [])
     return []
