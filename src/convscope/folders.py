@@ -31,6 +31,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         yield temporary
         if not path.is_dir() or not _exchange(temporary, path):
             _replace_folder(temporary, path, old)
+        discard(old)
     except OSError as error:
         raise storage_error(path, error) from error
     except StorageError as error:
@@ -39,9 +40,6 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         raise _told_of(path, temporary, error) from error
     finally:
         discard(temporary)
-        with contextlib.suppress(OSError):
-            if path.exists():
-                discard(old)
 
 
 def _told_of(path: Path, temporary: Path, error: StorageError) -> StorageError:

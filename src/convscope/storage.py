@@ -80,13 +80,17 @@ def folder_name(path: str | Path) -> str:
 def make_folder(path: Path) -> Path:
     """Create ``path`` and its parents where missing, to last; StorageError in one sentence where that fails."""
     try:
-        if not path.is_dir():
-            made = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-            for folder in made:
-                _sync_name(folder)
+        return _lasting_folder(path)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _lasting_folder(path: Path) -> Path:
+    if not path.is_dir():
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in made:
+            _sync_name(folder)
     return path
 
 
@@ -135,7 +139,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        _sweep_once(make_folder(path.parent))
+        _sweep_once(_lasting_folder(path.parent))
         with open(temporary, "wb") as handle:
             expected = write(handle)
             handle.flush()

@@ -26,12 +26,17 @@ SECONDS = 20.0  # that attaching may take
 
 @dataclass(frozen=True)
 class Ended:
-    """How a writing ended: the exit code (below 0: the signal), what was said, the error's kind and sentence."""
+    """How a writing ended: the exit code (below 0: the signal), what was said, the error's kind and sentence.
+
+    ``file``: what an error that is none of ours names, of which the command line makes a sentence of its own.
+    """
 
     code: int
     said: str
     kind: str = ""
     sentence: str = ""
+    ours: bool = True
+    file: str = ""
 
     @property
     def announced(self) -> bool:
@@ -105,6 +110,7 @@ def _child(write: Any, folder: Path, gate: int) -> None:
     except Exception as error:
         code = error.exit_code if isinstance(error, ConvscopeError) else 1
         told = {"kind": type(error).__name__, "sentence": str(error), "ours": isinstance(error, ConvscopeError)}
+        told["file"] = str(getattr(error, "filename", None) or "")
         os.writev(1, [json.dumps(told).encode()])  # write itself may be failing
     finally:
         os._exit(code)
@@ -151,8 +157,7 @@ class Writer:
         code, said = told["code"], told["said"]
         if said.startswith("{"):
             error = json.loads(said)
-            return Ended(code, "", error["kind"] if error["ours"] else f"{error['kind']} (no error of ours)",
-                         error["sentence"])  # fmt: skip
+            return Ended(code, "", **error)
         return Ended(code, said)
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ FAULTY: dict[str, tuple[CommitPath, str, str, str]] = {
     "its own name, full": (CommitPath(_under_its_name), "write", "ENOSPC", "neither the old content nor the new"),
     "unsynced": (CommitPath(_unsynced), "", "order of calls", "was never synced"),
     "swallowing": (CommitPath(_swallowing), "fsync", "EIO", "announced, and what is there is not the new"),
-    "not ours": (CommitPath(_unswallowed), "fsync", "EIO", "fails with OSError (no error of ours)"),
+    "not ours": (CommitPath(_unswallowed), "fsync", "EIO", "fails with OSError, no error of ours"),
     "lying": (CommitPath(_lying), "rmdir", "EACCES", "the sentence is not true"),
     "leaving": (CommitPath(_leaving), "rename", "EIO", "it leaves ."),
     "leaving it for good": (CommitPath(_leaving), "rename", "kill", "the next start leaves ."),
