@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from torture import crash_points, traces
+from torture import commit_paths, crash_points, traces
 from torture.crash_child import Writer, strace_refused, writing
 from torture.faulty_commits import FAULTY
 
@@ -105,3 +107,22 @@ def test_a_point_that_does_not_come_again_is_no_attempt(writer: Writer, tmp_path
     call = next(call for call in staged.calls if call.name == "fsync")
     never = traces.Call(call.thread, "fdatasync", call.arguments, failed=False, injected=False, number=1)
     assert "nothing was tried" in crash_points.tried(writer, staged, never, "EIO")
+
+
+def test_an_older_checkpoint_that_cannot_be_dropped_is_dropped_after_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write = commit_paths.PATHS["a checkpoint"].write
+    write(tmp_path, 0)
+    place = tmp_path / "run" / "checkpoints"
+    before = set(os.listdir(place))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", fail)
+        patch.setattr(os, "scandir", fail)
+        write(tmp_path, 1)
+    assert set(os.listdir(place)) == before | {"step-00000003.safetensors"}
+    write(tmp_path, 1)
+    assert sorted(os.listdir(place)) == ["step-00000002.safetensors", "step-00000003.safetensors"]

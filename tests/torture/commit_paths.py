@@ -169,18 +169,19 @@ def _script(folder: Path, edition: int) -> Any:
 # --------------------------------------------------------------------------------------------------- images, features
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
-    place = folder / "pets"
-    if not place.exists():
-        place.mkdir()
-        for number in range(3):
-            Image.new("RGB", (SIDE, SIDE), (number, 9, 9)).save(place / f"{number}.png")
-    return tuple(sorted(place.iterdir()))
+def _images(folder: Path) -> list[Path]:
+    """Three images, made where they are not there yet."""
+    files = [folder / "pets" / f"{number}.png" for number in range(3)]
+    if not files[0].parent.exists():
+        files[0].parent.mkdir()
+        for number, path in enumerate(files):
+            Image.new("RGB", (SIDE, SIDE), (number, 9, 9)).save(path)
+    return files
 
 
 def _pack(folder: Path, edition: int) -> None:
     """First an image could not be read, for the disk failed; now all can."""
-    unsplit = Unsplit("pets", ("cat",), np.zeros(3, int), np.array([""] * 3), SIDE, files=_images(folder))
+    unsplit = Unsplit("pets", ("cat",), np.zeros(3, int), np.array([""] * 3), SIDE, files=tuple(_images(folder)))
     preprocess, digests = Preprocess(size=SIDE), packing.digests(unsplit)
     with mock.patch.dict(os.environ, {"CONVSCOPE_CACHE": str(folder)}):
         if edition:

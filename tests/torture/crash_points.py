@@ -41,7 +41,7 @@ FAULTS = {  # what strace is told
     "EIO from then on": "error=EIO:when={}+",
 }
 ASKING = {"newfstatat", "statx"}  # what a file is, and whether there is one
-# What removes a temporary file or folder: where it is that which fails, the next start does it.
+# What removes a temporary file, or an old one that is to go: where it is that which fails, the next start does it.
 TIDYING = {"unlink", "unlinkat", "rmdir", "openat", "getdents64", "newfstatat", "fstat", "close"}
 _UNTOUCHED = re.compile(r"cannot write (.+?): .+\. What was there before is untouched\.")
 _WRITTEN = re.compile(r"(.+?) is written, but may not outlast a power cut: .+\.")
@@ -167,10 +167,11 @@ def tried(writer: Writer, one: Staged, call: Call | None, fault: str) -> str:
         return "the call did not come again, so that nothing was tried"
     found = _flaw(one, call, fault, ended, folder)
     rest = left_over(folder)
-    if found or (fault != KILL and not rest):
+    tidy = not rest and (not ended.announced or content(folder) == one.allowed[-1])
+    if found or (fault != KILL and tidy):
         return found
     hindered = fault.endswith("from then on") or any(is_temporary(path) for path in call.paths)
-    if fault != KILL and not (call.name in TIDYING and hindered):
+    if fault != KILL and rest and not (call.name in TIDYING and hindered):
         return f"it leaves {rest[0]}"
     after = writer.write(one.name, folder)  # the next start
     if not after.announced or content(folder) != one.allowed[-1]:
@@ -195,12 +196,13 @@ def _flaw(one: Staged, call: Call, fault: str, ended: Ended, folder: Path) -> st
     now, new = _mended(folder), one.allowed[-1]
     if now not in one.allowed:
         return f"what is there is neither the old content nor the new: {_difference(now, one)}"
-    if ended.announced and now != new:
+    whole = now == new or (call.name in TIDYING and {**now, **new} == now)
+    if ended.announced and not whole:
         return "it is announced, and what is there is not the new content"
     if fault == KILL:
         return "" if ended.code == -9 else f"it was not killed: {ended}"
     if ended.code == 0:
-        return "" if ended.announced and now == new and not _swallowed(one, call, fault) else "the error is swallowed"
+        return "" if ended.announced and not _swallowed(one, call, fault) else "the error is swallowed"
     if ended.announced:
         return "it is announced, and then fails"
     return _false(one, call, ended, folder, now)

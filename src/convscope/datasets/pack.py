@@ -46,8 +46,11 @@ class Pack:
     bad: dict[int, str]
 
     def pixels(self, path: Path, size: int) -> np.ndarray:
-        """The pixels, mapped: uint8 (M, S, S, 3)."""
-        return np.memmap(path, np.uint8, "r", shape=(self.images, size, size, 3))
+        """The pixels, mapped: uint8 (M, S, S, 3). DamagedFile where the file cannot be."""
+        try:
+            return np.memmap(path, np.uint8, "r", shape=(self.images, size, size, 3))
+        except OSError as error:
+            raise DamagedFile(f"{path} cannot be read: {str(error.strerror or error).rstrip('.')}.") from error
 
 
 @dataclass

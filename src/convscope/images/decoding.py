@@ -12,7 +12,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -212,8 +212,11 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()
         raise ImageError(name, reason, passing=True) from None
-    with file:
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # of a file that was read, closing has nothing to tell
+            file.close()
 
 
 def _decoded(

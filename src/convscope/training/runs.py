@@ -12,6 +12,7 @@ runs/<name>/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -253,8 +254,9 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     }
     path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
     commit_tensors(path, tensors, meta)
-    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
-        discard(old)
+    with contextlib.suppress(OSError):
+        for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
+            discard(old)
     return path
 
 
