@@ -244,11 +244,13 @@ def _false(one: Staged, call: Call, ended: Ended, folder: Path, now: Content) ->
         return f"a disk that does not take it is told as {ended.kind}: {sentence}"
     if "\n" in sentence or not sentence.endswith(".") or ".tmp-" in sentence or str(folder) not in sentence:
         return f"the sentence does not name the file, and no other: {sentence}"
-    for pattern, content_then in ((_UNTOUCHED, one.allowed[0]), (_WRITTEN, one.allowed[-1])):
-        if told_of := pattern.match(sentence):
-            names = _below(Path(told_of[1]), folder, {*now, *one.allowed[0], *one.allowed[-1]})
-            if any(now.get(name) != content_then.get(name) for name in names):
-                return f"the sentence is not true: {sentence}"
-            if pattern is _WRITTEN and not names:
-                return f"nothing of that name is there: {sentence}"
+    if told_of := _UNTOUCHED.match(sentence):
+        old, named = one.allowed[0], Path(told_of[1])
+        changed = {name for name in {*now, *old} if now.get(name) != old.get(name)}
+        if any(name in old or folder / name == named for name in _below(named, folder, changed)):
+            return f"the sentence is not true: {sentence}"
+    if told_of := _WRITTEN.match(sentence):
+        names, new = _below(Path(told_of[1]), folder, {*now, *one.allowed[-1]}), one.allowed[-1]
+        if not names or any(now.get(name) != new.get(name) for name in names):
+            return f"nothing new of that name is there: {sentence}"
     return ""
