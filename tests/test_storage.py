@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import pickle
@@ -392,17 +393,116 @@ def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
 def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".a.tmp-{dead.pid}-ffffffff").write_text("x")
-    (tmp_path / f".b.tmp-{os.getpid()}-ffffffff").write_text("x")
-    (tmp_path / f".c.tmp-{os.getppid()}-ffffffff").write_text("x")
-    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee").mkdir()  # half a folder
-    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee" / "x").write_text("x")
-    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-ffffffff", f".g.tmp-{dead.pid}-notours", ".h.tmp-x-ffffffff"}
+    end = storage.temporary_beside(tmp_path / "x").name[-8:]  # with the digits of this machine
+    (tmp_path / f".a.tmp-{dead.pid}-{end}").write_text("x")
+    (tmp_path / f".b.tmp-{os.getpid()}-{end}").write_text("x")
+    (tmp_path / f".c.tmp-{os.getppid()}-{end}").write_text("x")
+    (tmp_path / f".d.tmp-{dead.pid}-{end}").mkdir()  # half a folder
+    (tmp_path / f".d.tmp-{dead.pid}-{end}" / "x").write_text("x")
+    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-{end}", f".g.tmp-{dead.pid}-notours", f".h.tmp-x-{end}"}
     for name in others:
         (tmp_path / name).write_text("x")
     assert storage.sweep_temporaries(tmp_path) == 2
-    living = {f".b.tmp-{os.getpid()}-ffffffff", f".c.tmp-{os.getppid()}-ffffffff"}
+    living = {f".b.tmp-{os.getpid()}-{end}", f".c.tmp-{os.getppid()}-{end}"}
     assert set(os.listdir(tmp_path)) == others | living
+
+
+def test_what_another_machine_writes_is_swept_when_it_has_long_stopped(tmp_path: Path) -> None:
+    """A folder may be shared: the number of a process over there says nothing here."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own = storage.temporary_beside(tmp_path / "x").name[-8:-4]
+    new, old = (tmp_path / f".{name}.tmp-{dead.pid}-{'ffff' if own != 'ffff' else '0000'}0000" for name in "ab")
+    for path in (new, old):
+        path.write_text("x")
+    os.utime(old, (time.time() - 100_000, time.time() - 100_000))
+    assert storage.sweep_temporaries(tmp_path) == 1
+    assert os.listdir(tmp_path) == [new.name]
+
+
+@pytest.mark.parametrize("write", [storage.commit_text, storage.write_derived])
+def test_the_next_to_write_sweeps_what_a_kill_left(write: Any, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".pack.tmp-{dead.pid}-{storage.temporary_beside(tmp_path / 'x').name[-8:]}"
+    left.write_text("gigabytes")
+    write(tmp_path / "other", "x")
+    assert os.listdir(tmp_path) == ["other"]
+
+
+def test_a_folder_that_is_made_for_a_file_lasts_as_the_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        real(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("no /proc to ask what was synced")
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.commit_text(tmp_path / "a" / "b" / "file", "x")
+    assert set(synced) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
+    storage.commit_text(tmp_path / "a" / "b" / "other", "x")
+    assert len(synced) == 4
+
+
+def test_what_stands_in_the_way_of_tidying_up_is_no_failure_of_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    storage.commit_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("read", [storage.read_json, storage.read_lines, tensor_files.read_tensors])
+def test_a_disk_that_fails_while_it_is_read_is_told_with_the_file(
+    read: Any, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *given: Any) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", lambda *given: Failing())
+    with pytest.raises(DamagedFile, match=r"sealed.safetensors cannot be read: Input/output error\."):
+        read(sealed)
+
+
+def test_lines_that_cannot_be_asked_for_are_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    storage.commit_lines(tmp_path / "log.jsonl", [{"a": 1}])
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DamagedFile, match=r"log.jsonl cannot be read: Permission denied\."):
+        storage.read_lines(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("folder_fails", [False, True])
+def test_a_file_of_a_fresh_folder_that_fails_is_told_as_the_folder(
+    folder_fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the file itself nothing is left, so that neither it nor its temporary folder is to be named as written."""
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == folder_fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError) as caught, folders.fresh_folder(tmp_path / "sheet") as place:
+        storage.commit_text(place / "file", "x")
+    told = f"cannot write {tmp_path / 'sheet'}: Input/output error. What was there before is untouched."
+    assert str(caught.value) == told
+    assert not os.listdir(tmp_path)
 
 
 def test_a_fresh_folder_replaces_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import StorageError
 from .portable import shortened
-from .storage import discard, storage_error, temporary_beside
+from .storage import discard, storage_error, sweep_temporaries, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 
@@ -27,15 +28,26 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     try:
         mend_folder(path)
         temporary.mkdir(parents=True)
+        sweep_temporaries(path.parent)
         yield temporary
         if not path.is_dir() or not _exchange(temporary, path):
             _replace_folder(temporary, path, old)
+        discard(old)
     except OSError as error:
         raise storage_error(path, error) from error
+    except StorageError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise _told_of(path, temporary, error) from error
     finally:
         discard(temporary)
-        if path.exists():
-            discard(old)
+
+
+def _told_of(path: Path, temporary: Path, error: StorageError) -> StorageError:
+    """The same error, of the folder itself: of the file that it names nothing is left."""
+    if isinstance(error.__cause__, OSError):
+        return storage_error(path, error.__cause__)
+    return StorageError(str(error).replace(str(temporary), str(path)))
 
 
 def _aside(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """The one way bytes reach disk, and the one way they are trusted again.
 
 Commit protocol: a temporary file beside the target, flush and fsync, re-read and compare its hash, rename over the
-target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture.
+target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture; the
+temporary file that a kill leaves is swept away by whoever writes into that folder next.
 What can be made again (``write_derived``) is written whole too, but without waiting for the disk.
 JSON is sealed: its last key, in a file of lines the last key of each line, is a hash of all before it, so that a number
 that rots is seen before it is used.
@@ -11,29 +12,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
-import stat
+import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import DamagedFile, StorageError
 from .portable import shortened
+from .reading import open_regular, parse_bounded
 from .visible import visible_json
 
 FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 MAX_JSON = 64 * 2**20  # bytes
-MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
 SEAL = "seal"  # the last key of a JSON file, and of each line of one
 FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file that lost its last lines is seen
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what temporary_beside makes, with the process
+# What temporary_beside makes: with the process, and four digits that tell the machine.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{4}")
+_ABANDONED = 24 * 3600.0  # seconds in which another machine, whose processes cannot be asked for, writes something
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -63,11 +68,19 @@ def expanded(path: str | Path) -> Path:
 
 
 def make_folder(path: Path) -> Path:
-    """Create ``path`` and its parents where missing; StorageError in one sentence where that fails."""
+    """Create ``path`` and its parents where missing, to last; StorageError in one sentence where that fails."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        return _lasting_folder(path)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _lasting_folder(path: Path) -> Path:
+    if not path.is_dir():
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in made:
+            _sync_name(folder)
     return path
 
 
@@ -85,8 +98,8 @@ def check_free(folder: Path, size: int, what: str) -> None:
         raise StorageError(f"{folder} has {free >> 20} MiB free; {what} needs {-(-size >> 20)} MiB.")
 
 
-def _fsync_folder(path: Path) -> None:
-    """Make the new name in the folder of ``path`` outlast a power cut."""
+def _sync_name(path: Path) -> None:
+    """Make the new name of ``path`` in its folder outlast a power cut."""
     if os.name == "nt":  # there a folder cannot be opened
         return
     try:
@@ -96,23 +109,31 @@ def _fsync_folder(path: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno in _NO_SUCH_THING:
-            return
-        raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
+        if error.errno not in _NO_SUCH_THING:
+            raise
 
 
 def temporary_beside(path: Path) -> Path:
     """A name beside ``path`` for what is being written: swept away when this process is gone."""
-    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
+    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{_machine()}{os.urandom(2).hex()}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Four digits that tell this machine, or container, from others that write into the same folder."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")  # in which a process has its number
+    return sha256(name.encode())[:4]
 
 
 def discard(path: Path) -> None:
     """Remove a temporary file or folder, as far as that can be done."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # a folder, or what cannot be removed
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def commit(path: Path, write: Callable[[Any], str]) -> None:
@@ -122,7 +143,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        make_folder(path.parent)
+        _sweep_once(_lasting_folder(path.parent))
         with open(temporary, "wb") as handle:
             expected = write(handle)
             handle.flush()
@@ -130,7 +151,10 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
         if file_hash(temporary) != expected:
             raise StorageError(f"cannot write {path}: the disk gave back other bytes than were written.")
         os.replace(temporary, path)
-        _fsync_folder(path)
+        try:
+            _sync_name(path)
+        except OSError as error:
+            raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -162,7 +186,8 @@ def write_derived(path: Path, content: bytes | str) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
         os.replace(temporary, path)
     except OSError as error:
@@ -225,8 +250,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     DamagedFile where a line is altered or gone. Earlier versions marked no line as followed by others: there the last
     ones are missed only where none is left.
     """
-    if not path.exists():
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError:  # it may well be there: opening it tells
+        pass
     rows, seal, found = [], "", FOLLOWED
     # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
     for number, line in enumerate(_read_text(path).split("\n"), 1):
@@ -261,16 +290,6 @@ def _read_text(path: Path) -> str:
         raise DamagedFile(f"{path} cannot be read: {error}.") from error
 
 
-def parse_bounded(text: str) -> Any:
-    """The JSON value of a text; ValueError where it holds more lists and objects than any of ours.
-
-    Each costs memory out of proportion to its two characters.
-    """
-    if text.count("[") + text.count("{") > MAX_CONTAINERS:
-        raise ValueError("it holds too many lists")
-    return json.loads(text)
-
-
 def _parse_json(text: str, path: Path) -> dict[str, Any]:
     try:
         box = parse_bounded(text)
@@ -279,18 +298,6 @@ def _parse_json(text: str, path: Path) -> dict[str, Any]:
     if not isinstance(box, dict):
         raise DamagedFile(f"{path} is damaged: it does not hold names and values.")
     return box
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file; DamagedFile for what is missing or none: a FIFO would be waited for without end."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DamagedFile(f"{path} is not a file.")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise DamagedFile(f"{path} is missing.") from None
-    except (OSError, ValueError) as error:
-        raise DamagedFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def file_hash(path: Path) -> str:
@@ -302,12 +309,24 @@ def file_hash(path: Path) -> str:
 def sweep_temporaries(folder: Path) -> int:
     """Remove temporary files that processes which no longer live left in ``folder``; returns how many."""
     removed = 0
-    for path in folder.glob(".*.tmp-*"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and not is_alive(int(match[1])):
-            discard(path)
-            removed += 1
+    with contextlib.suppress(OSError):
+        for path in list(folder.glob(".*.tmp-*")):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and _is_left(path, int(match[1]), match[2]):
+                discard(path)
+                removed += 1
     return removed
+
+
+@functools.lru_cache(1000)
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder the first time that this process writes into it."""
+    sweep_temporaries(folder)
+
+
+def _is_left(path: Path, pid: int, machine: str) -> bool:
+    """Whether nobody writes a temporary file any more."""
+    return not is_alive(pid) if machine == _machine() else time.time() - path.stat().st_mtime > _ABANDONED
 
 
 def is_alive(pid: int) -> bool:

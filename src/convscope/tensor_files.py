@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import DamagedFile, ForeignFile
-from .storage import commit_bytes, open_regular, parse_bounded, sha256
+from .reading import open_regular, parse_bounded
+from .storage import commit_bytes, sha256
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,8 +22,8 @@ ATTACKS: dict[str, Attack] = {
     "crash points": Attack(
         "crash_points",
         "A file is the old one or the new one whatever system call fails or is the last, and is announced only then.",
-        goal=400,
-        sample=200,
+        goal=6763,  # all that there are
+        sample=1500,
         quick=4,
     ),
     "rot": Attack(

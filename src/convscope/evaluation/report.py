@@ -19,7 +19,7 @@ from ..classifying.metrics import mistakes_of
 from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
 from ..noted import Noted
-from ..storage import commit_json, sweep_temporaries, write_derived
+from ..storage import commit_json, write_derived
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
@@ -105,7 +105,6 @@ class Predictions(Noted, list[Prediction | Answer]):
 def write_evaluation(report: EvaluationReport) -> EvaluationReport:
     """Write one evaluation: JSON and images into its folder, replaced whole; returns it."""
     folder, summary = report.folder, report.summary
-    sweep_temporaries(folder.parent)
     with fresh_folder(folder) as place:
         commit_json(place / ANSWER, summary)
         _write_wrong(report.evaluated, place)

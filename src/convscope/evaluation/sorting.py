@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..classifying.prediction import Prediction, Unreadable
-from ..errors import StorageError, UsageError
+from ..errors import DataError, StorageError, UsageError
 from ..portable import merged_name, shortened
 from ..storage import commit_bytes, file_hash, make_folder, storage_error
 
@@ -23,7 +23,8 @@ def sort_into(
     """Copy each image that was answered, or with ``links`` link it, to ``folder``/answer/name; returns notes.
 
     Images of one name get numbers; one that is there already, byte for byte, is left. Images that are no files, and
-    those that cannot be read, are passed over and counted. Raises UsageError for a place that is a file, StorageError.
+    those that cannot be read, are passed over and counted. Raises UsageError for a place that is a file, DataError for
+    an image that can be read no more, StorageError.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder with --copy-to.")
@@ -67,11 +68,18 @@ def _put(source: Path, folder: Path, links: bool) -> None:
             if links:
                 target.symlink_to(os.path.abspath(source))
             else:
-                commit_bytes(target, source.read_bytes())
+                commit_bytes(target, _bytes(source))
         except OSError as error:
             raise storage_error(target, error) from error
         return
     raise StorageError(f"{folder} holds {MOST_OF_A_NAME:,} images called {source.name}.")
+
+
+def _bytes(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source} cannot be read any more: {error.strerror or error}.") from error
 
 
 def _is_same(source: Path, target: Path, links: bool) -> bool:

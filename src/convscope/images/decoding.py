@@ -11,7 +11,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -219,8 +219,12 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()
         raise ImageError(name, reason, passing=True) from None
-    with OnDisk(file) as buffered:
+    buffered = OnDisk(file)
+    try:
         yield buffered
+    finally:
+        with suppress(OSError):  # of a file that was read, closing has nothing to tell
+            buffered.close()
 
 
 def _decoded(

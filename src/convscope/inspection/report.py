@@ -19,7 +19,7 @@ from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
-from ..storage import commit_json, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
+from ..storage import commit_json, discard, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
 from ..tasks.detection import TASK
 from .box_gallery import boxes_shown
 from .box_sizes import NARROWEST
@@ -83,6 +83,8 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
         write_corrections(report.corrections, rows)
         report.summary["corrections_hash"] = file_hash(report.corrections)
     commit_json(report.folder / "doctor.json", finite(report.summary))
+    if report.corrections is None and report.summary["corrections_file"]:
+        discard(report.folder / report.summary["corrections_file"])  # of the last examination
     shown = {
         "grades": GRADES,
         "pairs": _pairs(found),
@@ -104,8 +106,8 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
 def corrections_file(folder: Path, used: Path | None) -> str:
     """A name for the corrections: never that of a file that the user has edited, or uses, now or in a run beside.
 
-    The file of the last examination is written over where it still is what that wrote, and removed where there is none
-    to write any more.
+    The file of the last examination is written over where it still is what that wrote, and removed by ``write`` where
+    there is none to write any more.
     """
     ours = ""
     with suppress(DamagedFile):
@@ -114,7 +116,6 @@ def corrections_file(folder: Path, used: Path | None) -> str:
         ours_still = path.is_file() and file_hash(path) == before.get("corrections_hash")
         if ours_still and not _same(path, used) and not _remembered(path, folder.parent.parent):
             ours = path.name
-            path.unlink()
     if ours:
         return ours
     numbers = (f"corrections-{n}.csv" for n in range(2, 10_000))

@@ -12,6 +12,7 @@ runs/<name>/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from copy import deepcopy
@@ -35,6 +36,7 @@ from ..storage import (
     check_free,
     commit_json,
     commit_lines,
+    discard,
     expanded,
     make_folder,
     read_json,
@@ -237,7 +239,7 @@ class RunProgress:
 
 
 def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates: int) -> Path:
-    """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
+    """Write one sealed checkpoint, then drop all but the last two, if that can be. StorageError: older ones stay."""
     tensors, counters = state_tensors(state)
     meta = {
         "kind": "checkpoint",
@@ -249,8 +251,9 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     }
     path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
     commit_tensors(path, tensors, meta)
-    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
-        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
+            discard(old)
     return path
 
 
