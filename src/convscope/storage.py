@@ -18,11 +18,14 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import DamagedFile, StorageError
+from .processes import is_alive, machine_mark
 from .visible import visible_json
 
 FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
@@ -32,7 +35,9 @@ MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
 SEAL = "seal"  # the last key of a JSON file, and of each line of one
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what temporary_beside makes, with the process
+# What temporary_beside makes: the process, the mark of its machine, and chance.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{8}")
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's any more
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -98,8 +103,18 @@ def _fsync_folder(path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside ``path`` for what is being written: swept away when this process is gone."""
-    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
+    """A name beside ``path`` for what is being written: swept away when this process is gone.
+
+    What others left there is swept now, once for each folder that this process writes into.
+    """
+    _sweep_once(path.parent, os.getpid())
+    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{machine_mark()}{os.urandom(4).hex()}")
+
+
+@lru_cache(1000)
+def _sweep_once(folder: Path, process: int) -> None:
+    with contextlib.suppress(OSError):
+        sweep_temporaries(folder)
 
 
 def discard(path: Path) -> None:
@@ -294,23 +309,20 @@ def sweep_temporaries(folder: Path) -> int:
     removed = 0
     for path in folder.glob(".*.tmp-*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not is_alive(int(match[1])):
+        if match and _is_left(path, int(match[1]), match[2]):
             discard(path)
             removed += 1
     return removed
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine; where that cannot be asked, True."""
-    if os.name == "nt":  # there os.kill ends a process, whatever the signal
-        return True
+def _is_left(path: Path, pid: int, machine: str) -> bool:
+    """Whether nobody writes a temporary file any more; of another machine's processes only its age says so."""
+    if machine == machine_mark():
+        return not is_alive(pid)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except OSError:  # it took its name just now
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def check_format(path: Path, stored: Any, what: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, UnknownName
-from ..storage import commit_text
+from ..storage import commit_bytes
 from ..visible import visible
 from .table_reading import read_table
 from .unsplit import Unsplit
@@ -40,11 +40,16 @@ class Correction:
 
 def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
     """Write a corrections file, whole or not at all."""
+    commit_bytes(path, corrections_bytes(corrections))
+
+
+def corrections_bytes(corrections: Sequence[Correction]) -> bytes:
+    """What a corrections file holds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((c.digest, c.action, c.label, c.reason, c.image) for c in corrections)
-    commit_text(path, text.getvalue())
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def read_corrections(path: Path) -> list[Correction]:
