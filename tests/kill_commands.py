@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "transfer to masks": Command("transfer MASKED --image-size 64 --engine torch --name t --budget 5", every=5),
     "doctor again": Command(EXAMINED, (EXAMINED,)),
     "page marks": Command("page-marks", (EXAMINED,)),
+    "page evaluates": Command("page-evaluates", (A_RUN,)),
     "compare": Command("compare r s", (A_RUN, ANOTHER)),
     "localize": Command("localize r IMAGES", (A_RUN,)),
     "report": Command("report r", (A_RUN, "evaluate r")),
@@ -148,6 +149,8 @@ def flaw_of(killer: Killer, whole: Undisturbed, last: int | str = 0, after: floa
     if killed.code != KILLED:
         return killed, f"it was not killed: exit code {killed.code}: {killed.said}"
     lost = unkept(folder, killed.said)
+    if not lost and remains(folder) == whole.remained:  # it had nothing left to do but to say so
+        return killed, ""
     ended = killer.run(folder, whole.words)
     if whole.words[0] == "train" and ended.code == TAKEN:
         told = re.search(r"go on with it by (convscope .*), or choose", ended.said)
@@ -192,6 +195,8 @@ def unkept(folder: Path, said: str) -> list[str]:
 
 def _unmarked(folder: Path, said: str) -> list[str]:
     marks = dict(re.findall(r"^marked (\w+) ([\w-]+)", said, re.MULTILINE))
+    for digest, action in re.findall(r"^marking (\w+) ([\w-]+)\n?\Z", said, re.MULTILINE):
+        marks.pop(digest, action)  # it was at work on this one
     there = "".join(path.read_text(encoding="utf-8") for path in folder.glob("runs/*/doctor/corrections*.csv"))
     rows = dict(re.findall(r"^(\w{64}),([\w-]+)", there, re.MULTILINE))
     return [f"{digest[:8]} {action}" for digest, action in marks.items() if rows.get(digest, "keep") != action]

@@ -45,17 +45,29 @@ def _command(last: int | str, arguments: list[str]) -> tuple[int, Moments]:
     return run(arguments), moments
 
 
-def _prepare() -> None:
+COMMANDS = "training transfer_learning explanation studies exporting evaluation diagnosis feature_store inspection"
+LATE = "explanation.image_command models.speednet models.resnet datasets.folder datasets.shapes"
+LIBRARIES = "torch._dynamo sklearn.metrics timm torchvision scipy.stats onnx onnxscript onnxruntime"
+OF_TRAINING = (
+    "convscope.training.command convscope.training.cli convscope.models.alexnet convscope.datasets.folder "
+    "convscope.cli.application convscope.convolution.winograd torch._dynamo jinja2 filelock"
+)
+
+
+def _prepare(all_commands: bool) -> None:
     """Import what commands import late, and make short what decides nothing: peak, epochs, a claim that is a toy."""
     import importlib
 
-    for name in (
-        "training transfer_learning explanation studies exporting evaluation diagnosis feature_store inspection".split()
-    ):
-        importlib.import_module(f"convscope.{name}.command")
-    for name in "explanation.image_command models.speednet models.resnet datasets.folder datasets.shapes".split():
+    if not all_commands:
+        for name in OF_TRAINING.split():
+            importlib.import_module(name)
+        from convscope import machine
+
+        machine.PEAK_SIDE = 64
+        return
+    for name in [*(f"{room}.command" for room in COMMANDS.split()), *LATE.split()]:
         importlib.import_module(f"convscope.{name}")
-    for name in "torch._dynamo sklearn.metrics timm torchvision scipy.stats onnx onnxscript onnxruntime".split():
+    for name in LIBRARIES.split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from convscope import machine
@@ -72,9 +84,9 @@ def _prepare() -> None:
     CLAIMS["toy"] = CLAIM
 
 
-def _serve() -> None:
+def _serve(all_commands: bool) -> None:
     """Answer each line of standard input, a command as JSON, by a line that says how its process ended."""
-    _prepare()
+    _prepare(all_commands)
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
@@ -130,14 +142,14 @@ class Ended:
 
 
 class Killer:
-    """A process that stands ready, with everything imported, to run commands that are killed."""
+    """A process that stands ready, with everything imported, or all for training, to run commands that are killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, all_commands: bool = True) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         places = {"CONVSCOPE_RUNS": "runs", "CONVSCOPE_CACHE": "cache"}  # each in the folder of its command
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "serve"],
+            [sys.executable, __file__, "serve" if all_commands else "train"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -177,9 +189,9 @@ class Killer:
 
 
 @contextlib.contextmanager
-def killing() -> Iterator[Killer]:
+def killing(all_commands: bool = True) -> Iterator[Killer]:
     """A with-block with a Killer."""
-    killer = Killer()
+    killer = Killer(all_commands)
     try:
         yield killer
     finally:
@@ -231,8 +243,8 @@ def _timeless(value: Any) -> Any:
 
 
 def main(words: list[str]) -> None:
-    if words == ["serve"]:
-        _serve()
+    if words in (["serve"], ["train"]):
+        _serve(words == ["serve"])
         return
     start = time.perf_counter()
     code, moments = _command(int(words[0]), words[2:])

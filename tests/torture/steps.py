@@ -38,7 +38,7 @@ WORDS = (
 def attack(seed: int, count: int, folder: Path) -> Iterator[Attempt]:
     """Kill after the updates of one list of all; the seed says where in the list it begins."""
     order = np.random.default_rng(0).permutation(len(EVERY))
-    with killing() as killer:
+    with killing(all_commands=False) as killer:
         training = Training(killer, make_images(folder / "images"), folder)
         for chosen in itertools.islice(itertools.cycle(order.tolist()), seed * count % len(EVERY), None):
             if count == 0:
