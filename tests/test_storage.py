@@ -393,41 +393,32 @@ def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
 def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    end = storage.temporary_beside(tmp_path / "x").name[-8:]  # with the digits of this machine
-    (tmp_path / f".a.tmp-{dead.pid}-{end}").write_text("x")
-    (tmp_path / f".b.tmp-{os.getpid()}-{end}").write_text("x")
-    (tmp_path / f".c.tmp-{os.getppid()}-{end}").write_text("x")
-    (tmp_path / f".d.tmp-{dead.pid}-{end}").mkdir()  # half a folder
-    (tmp_path / f".d.tmp-{dead.pid}-{end}" / "x").write_text("x")
-    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-{end}", f".g.tmp-{dead.pid}-notours", f".h.tmp-x-{end}"}
+    here = storage.temporary_beside(tmp_path / "x").name.rpartition("-")[2][:4]
+    there = "0000" if here != "0000" else "1111"
+    (tmp_path / f".a.tmp-{dead.pid}-{here}ffffffff").write_text("x")
+    (tmp_path / f".d.tmp-{dead.pid}-{here}eeeeeeee").mkdir()  # half a folder
+    (tmp_path / f".d.tmp-{dead.pid}-{here}eeeeeeee" / "x").write_text("x")
+    (tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff").write_text("x")
+    os.utime(tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff", (0, 0))
+    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-{here}ffffffff", f".g.tmp-{dead.pid}-notours"}
+    others |= {f".h.tmp-x-{here}ffffffff", f".another-machine.tmp-{dead.pid}-{there}ffffffff"}
+    others |= {f".b.tmp-{os.getpid()}-{here}ffffffff", f".c.tmp-{os.getppid()}-{here}ffffffff"}
     for name in others:
         (tmp_path / name).write_text("x")
-    assert storage.sweep_temporaries(tmp_path) == 2
-    living = {f".b.tmp-{os.getpid()}-{end}", f".c.tmp-{os.getppid()}-{end}"}
-    assert set(os.listdir(tmp_path)) == others | living
+    assert storage.sweep_temporaries(tmp_path) == 3
+    assert set(os.listdir(tmp_path)) == others
 
 
-def test_what_another_machine_writes_is_swept_when_it_has_long_stopped(tmp_path: Path) -> None:
-    """A folder may be shared: the number of a process over there says nothing here."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    own = storage.temporary_beside(tmp_path / "x").name[-8:-4]
-    new, old = (tmp_path / f".{name}.tmp-{dead.pid}-{'ffff' if own != 'ffff' else '0000'}0000" for name in "ab")
-    for path in (new, old):
-        path.write_text("x")
-    os.utime(old, (time.time() - 100_000, time.time() - 100_000))
-    assert storage.sweep_temporaries(tmp_path) == 1
-    assert os.listdir(tmp_path) == [new.name]
-
-
-@pytest.mark.parametrize("write", [storage.commit_text, storage.write_derived])
-def test_the_next_to_write_sweeps_what_a_kill_left(write: Any, tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = tmp_path / f".pack.tmp-{dead.pid}-{storage.temporary_beside(tmp_path / 'x').name[-8:]}"
-    left.write_text("gigabytes")
-    write(tmp_path / "other", "x")
-    assert os.listdir(tmp_path) == ["other"]
+def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(tmp_path: Path) -> None:
+    """In a folder that nobody sweeps by itself, such as that of downloaded weights."""
+    code = "import os, sys; from pathlib import Path; from convscope.storage import *\n"
+    code += "commit(Path(sys.argv[1]), lambda handle: os.kill(os.getpid(), 9))"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "weights")])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".weights.tmp-")
+    storage.commit_text(tmp_path / "another", "x")
+    assert os.listdir(tmp_path) == ["another"]
 
 
 def test_a_folder_that_is_made_for_a_file_lasts_as_the_file_does(

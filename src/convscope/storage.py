@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import DamagedFile, StorageError
 from .portable import shortened
+from .processes import is_alive, machine_mark
 from .reading import open_regular, parse_bounded
 from .visible import visible_json
 
@@ -36,9 +36,9 @@ SEAL = "seal"  # the last key of a JSON file, and of each line of one
 FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file that lost its last lines is seen
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
-# What temporary_beside makes: with the process, and four digits that tell the machine.
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{4}")
-_ABANDONED = 24 * 3600.0  # seconds in which another machine, whose processes cannot be asked for, writes something
+# What temporary_beside makes: the process, the mark of its machine, and chance.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{8}")
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's any more
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -114,17 +114,18 @@ def _sync_name(path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside ``path`` for what is being written: swept away when this process is gone."""
-    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{_machine()}{os.urandom(2).hex()}")
+    """A name beside ``path`` for what is being written: swept away when this process is gone.
+
+    What others left there is swept now, once for each folder that this process writes into.
+    """
+    _sweep_once(path.parent, os.getpid())
+    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{machine_mark()}{os.urandom(4).hex()}")
 
 
-@functools.cache
-def _machine() -> str:
-    """Four digits that tell this machine, or container, from others that write into the same folder."""
-    name = socket.gethostname()
+@lru_cache(1000)
+def _sweep_once(folder: Path, process: int) -> None:
     with contextlib.suppress(OSError):
-        name += os.readlink("/proc/self/ns/pid")  # in which a process has its number
-    return sha256(name.encode())[:4]
+        sweep_temporaries(folder)
 
 
 def discard(path: Path) -> None:
@@ -143,7 +144,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        _sweep_once(_lasting_folder(path.parent))
+        _lasting_folder(path.parent)
         with open(temporary, "wb") as handle:
             expected = write(handle)
             handle.flush()
@@ -187,7 +188,6 @@ def write_derived(path: Path, content: bytes | str) -> None:
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent)
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
         os.replace(temporary, path)
     except OSError as error:
@@ -309,37 +309,22 @@ def file_hash(path: Path) -> str:
 def sweep_temporaries(folder: Path) -> int:
     """Remove temporary files that processes which no longer live left in ``folder``; returns how many."""
     removed = 0
-    with contextlib.suppress(OSError):
-        for path in list(folder.glob(".*.tmp-*")):
-            match = _TEMPORARY.fullmatch(path.name)
-            if match and _is_left(path, int(match[1]), match[2]):
-                discard(path)
-                removed += 1
+    for path in folder.glob(".*.tmp-*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and _is_left(path, int(match[1]), match[2]):
+            discard(path)
+            removed += 1
     return removed
 
 
-@functools.lru_cache(1000)
-def _sweep_once(folder: Path) -> None:
-    """Sweep a folder the first time that this process writes into it."""
-    sweep_temporaries(folder)
-
-
 def _is_left(path: Path, pid: int, machine: str) -> bool:
-    """Whether nobody writes a temporary file any more."""
-    return not is_alive(pid) if machine == _machine() else time.time() - path.stat().st_mtime > _ABANDONED
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine; where that cannot be asked, True."""
-    if os.name == "nt":  # there os.kill ends a process, whatever the signal
-        return True
+    """Whether nobody writes a temporary file any more; of another machine's processes only its age says so."""
+    if machine == machine_mark():
+        return not is_alive(pid)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except OSError:  # it took its name just now
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def check_format(path: Path, stored: Any, what: str) -> None:

@@ -9,14 +9,14 @@ ATTACKS: dict[str, Attack] = {
         "kills",
         "A command killed at any moment is typed again and ends in the bytes of one that nothing disturbed.",
         goal=1000,
-        sample=120,
+        sample=78,
         quick=3,
     ),
     "steps": Attack(
         "steps",
         "A training killed after any step goes on to the same bits, with every optimizer and number of loader threads.",
-        goal=480,
-        sample=96,
+        goal=432,  # 48 updates, 3 optimizers, 3 numbers of threads
+        sample=144,
         quick=3,
     ),
     "crash points": Attack(

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, UnknownName
-from ..storage import commit_text, sha256
+from ..storage import commit_bytes, sha256
 from ..visible import visible
 from .table_reading import read_table
 from .unsplit import Unsplit
@@ -45,13 +45,18 @@ class Correction:
 
 def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
     """Write a corrections file, whole or not at all."""
+    commit_bytes(path, corrections_bytes(corrections))
+
+
+def corrections_bytes(corrections: Sequence[Correction]) -> bytes:
+    """What a corrections file holds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS if corrections else (*COLUMNS[:-1], NONE))
     for number, c in enumerate(corrections, 1):
         check = f"{number} of {len(corrections)}: {_hash(c, number, len(corrections))}"
         writer.writerow((c.digest, c.action, c.label, c.reason, c.image, check))
-    commit_text(path, text.getvalue())
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _hash(correction: Correction, number: int, of: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from .options import EvaluateOptions
 
 PRETRAINED = "pretrained:"
 ANSWER = "evaluation.json"  # in the folder of an evaluation
+COMPARISON = "comparison.json"  # in that of a comparison
 
 
 @takes_what_is_meant
@@ -165,10 +168,42 @@ def log_look(run: Run, part: str, n: int, place: str, answer: str = ANSWER) -> i
     A look that was cut short before all of it was written, the file ``answer`` last, is the same look when it is made
     again.
     """
+    return _taken_up(
+        run, {"part": part, "n": n, "place": place}, lambda number: _told(run, f"{place}/{answer}", number)
+    )
+
+
+@dataclass
+class Looks:
+    """The looks at runs' own test images that a comparison of ``names`` takes, by run, as a comparison in ``folder``
+    tells of them when it is written: until then they are the same looks when it is made again."""
+
+    names: Sequence[str]
+    folder: Path
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def log(self, run: Run, part: str, n: int) -> None:
+        """Note that a part's images are looked at."""
+        asked = {"part": part, "n": n, "place": f"compare {' '.join(self.names)}"}
+        told = {_looks_told(path).get(run.name) for path in self.folder.glob(f"*/{COMPARISON}")}
+        self.taken[run.name] = _taken_up(run, asked, told.__contains__)
+
+    def with_earlier(self, path: Path) -> dict[str, int]:
+        """The last look at each run that is told of when a comparison is written to ``path``."""
+        return {**_looks_told(path), **self.taken}
+
+
+def _looks_told(path: Path) -> dict[str, int]:
+    with suppress(DamagedFile):
+        return dict(read_json(path).get("looks") or {})
+    return {}
+
+
+def _taken_up(run: Run, asked: dict[str, Any], told: Callable[[int], bool]) -> int:
+    """The number of the last look of this place, where it was ``told`` nobody yet, or of a new one."""
     rows = run.openings()
-    number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == place), None)
-    asked = {"part": part, "n": n, "place": place}
-    if number and asked.items() <= rows[number - 1].items() and not _told(run, f"{place}/{answer}", number):
+    number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == asked["place"]), None)
+    if number and asked.items() <= rows[number - 1].items() and not told(number):
         return number
     return run.log_opening(asked)
 

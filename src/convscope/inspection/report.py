@@ -14,12 +14,22 @@ from typing import Any
 from PIL import Image
 
 from ..canvas.pages import page
-from ..datasets.corrections import Correction, write_corrections
+from ..datasets.corrections import Correction, corrections_bytes, write_corrections
 from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
-from ..storage import commit_json, discard, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
+from ..storage import (
+    commit_json,
+    discard,
+    file_hash,
+    finite,
+    make_folder,
+    read_json,
+    sha256,
+    sweep_temporaries,
+    write_derived,
+)
 from ..tasks.detection import TASK
 from .box_gallery import boxes_shown
 from .box_sizes import NARROWEST
@@ -77,13 +87,15 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
     make_folder(report.folder)
     sweep_temporaries(report.folder)
     found = report.found
+    rows = [*before, *found.corrections()]
     if report.corrections is not None:
-        rows = [*before, *found.corrections()]
         report.summary["corrections"] = len(rows)
-        write_corrections(report.corrections, rows)
-        report.summary["corrections_hash"] = file_hash(report.corrections)
+        report.summary["corrections_hash"] = sha256(corrections_bytes(rows))
+    # First, so that a corrections file is known as ours from the moment it is there.
     commit_json(report.folder / "doctor.json", finite(report.summary))
-    if report.corrections is None and report.summary["corrections_file"]:
+    if report.corrections is not None:
+        write_corrections(report.corrections, rows)
+    elif report.summary["corrections_file"]:
         discard(report.folder / report.summary["corrections_file"])  # of the last examination
     shown = {
         "grades": GRADES,
