@@ -72,7 +72,7 @@ def serve(site: Site, open_browser: bool) -> None:
 
     config = uvicorn.Config(
         application(site.page, site.hosts),
-        log_level="warning",
+        log_level="error",  # what a stranger sends fills no terminal
         access_log=False,
         http=Connection,
         server_header=False,
