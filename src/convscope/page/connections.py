@@ -14,8 +14,11 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .options import AT_MOST, AT_ONCE
+
 ASKING_SECONDS = 5.0  # from the opening, or the last answer, until a request is there as a whole but for its body
 TAKING_SECONDS = 60.0  # for an answer of which nothing is taken
+GRACE_SECONDS = 1.0  # in which a connection keeps its place: what it sent may not have been read yet
 
 
 class Asked(h11.Connection):
@@ -45,15 +48,17 @@ class Connection(H11Protocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.conn = Asked(h11.SERVER, self.config.h11_max_incomplete_event_size or 16_384)
+        self.conn = self.asked = Asked(h11.SERVER, self.config.h11_max_incomplete_event_size or 16_384)
         self.app = self._followed  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait; the one that keeps its place with the least right gives it up where no more may be open."""
+        """Begin to wait; where many are open, the one that keeps its place with the least right gives it up."""
         super().connection_made(transport)
-        if len(self.connections) >= (self.limit_concurrency or float("inf")):
+        if len(self.connections) >= AT_ONCE:
+            latest = self.loop.time() - (GRACE_SECONDS if len(self.connections) < AT_MOST else 0)
             others = [other for other in self.connections if isinstance(other, Connection) and other is not self]
             ranked = [(place, id(other), other) for other in others if (place := other._gives_way()) is not None]
+            ranked = [row for row in ranked if row[0][1] <= latest]
             if ranked:
                 _, _, least = min(ranked)
                 self.connections.discard(least)  # at once: others may be opened before its end is told
@@ -73,14 +78,8 @@ class Connection(H11Protocol):
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
-        """Say what is wrong, unless an answer has begun already: then it ends there."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(getattr(self.conn, "refused", "") or msg)
-        else:
-            self.transport.close()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        """Say what is wrong."""
+        super().send_400_response(self.asked.refused or msg)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -115,9 +114,9 @@ class Connection(H11Protocol):
         Of each kind the one that has waited longest. None for one that is being answered.
         """
         if self.silent is not None:
-            return 0, self.silent.when()
+            return 0, self.silent.when() - ASKING_SECONDS
         if self.stuck is not None:
-            return 1, self.stuck.when()
+            return 1, self.stuck.when() - TAKING_SECONDS
         if self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
             return 2, self.since
         return None
