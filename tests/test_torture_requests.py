@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ SOUND = Exchange("g", "w", (b"",), frozenset({200}), body=b"as ever")
         ({"body": None}, b"HTTP/1.1 100 Continue\r\n\r\n" + OK, True, ""),
     ],
 )
-def test_what_may_not_come_back_is_seen(changes: dict[str, object], data: bytes, ended: bool, said: str) -> None:
+def test_what_may_not_come_back_is_seen(changes: dict[str, Any], data: bytes, ended: bool, said: str) -> None:
     found = flaw(Exchange(**{**vars(SOUND), **changes}), Reply(data, ended))
     assert said in found
     assert bool(found) == bool(said)
@@ -93,7 +95,8 @@ class Standing(PageServer):
     """A server that is not there: what is to be sent to it can be made all the same."""
 
     def __init__(self) -> None:
-        self.port, self.token = 8848, "t" * 43
+        self.port = 8848
+        self.token = str("t" * 43)
 
 
 def test_a_seed_makes_the_same_attempts_of_every_kind_and_another_seed_others() -> None:

@@ -48,7 +48,8 @@ class Connection(H11Protocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.conn = self.asked = Asked(h11.SERVER, self.config.h11_max_incomplete_event_size or 16_384)
+        self.asked = Asked(h11.SERVER, self.config.h11_max_incomplete_event_size or 16_384)
+        self.conn: h11.Connection = self.asked
         self.app = self._followed  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
