@@ -51,7 +51,7 @@ ATTACKS: dict[str, Attack] = {
         "requests",
         "The page answers honest requests while others attack it, and refuses every foreign one.",
         goal=12_000,
-        sample=3000,
+        sample=4000,
         quick=60,
     ),
     "numbers": Attack(
