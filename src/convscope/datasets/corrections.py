@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError, UnknownName
 from ..storage import commit_text
-from ..visible import visible
+from ..visible import cell, of_cell, visible
 from .table_reading import read_table
 from .unsplit import Unsplit
 
@@ -43,7 +43,7 @@ def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((c.digest, c.action, c.label, c.reason, c.image) for c in corrections)
+    writer.writerows((c.digest, c.action, cell(c.label), cell(c.reason), cell(c.image)) for c in corrections)
     commit_text(path, text.getvalue())
 
 
@@ -75,7 +75,8 @@ def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
     label = cells["label"] if row.get("label") else ""  # a class may have a blank at an end of its name
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")
-    return Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
+    reason, image = (of_cell(row.get(name, "")) for name in ("reason", "image"))
+    return Correction(digest, action, of_cell(label), reason, image)
 
 
 def corrected(
