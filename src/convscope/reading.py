@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import stat
 from collections.abc import Iterator
@@ -39,11 +40,26 @@ def _opened(path: Path) -> BinaryIO:
         raise DamagedFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; DamagedFile for what is missing or none: a device may never end."""
+    with open_regular(path) as handle:
+        return handle.read()
+
+
+def read_regular_text(path: Path, errors: str = "strict") -> str:
+    """The text of a regular file in UTF-8, with ends of lines as ``read_text`` has them. ValueError for other bytes."""
+    with open_regular(path) as handle:
+        return io.TextIOWrapper(handle, "utf-8-sig", errors).read()
+
+
 def parse_bounded(text: str) -> Any:
-    """The JSON value of a text; ValueError where it holds more lists and objects than any of ours.
+    """The JSON value of a text; ValueError where it holds more lists and objects than any of ours, or deeper ones.
 
     Each costs memory out of proportion to its two characters.
     """
     if text.count("[") + text.count("{") > MAX_CONTAINERS:
         raise ValueError("it holds too many lists")
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its lists lie too deep in each other") from None

@@ -112,7 +112,7 @@ def read_pack(path: Path, count: int, size: int) -> Pack | None:
         whole = said.size == size and said.images + len(bad) == count and all(0 <= i < count for i in bad)
         pack = Pack(said.images, bad)
         return pack if whole and said.images and check_blocks(pack.pixels(path, size), said.hashes) else None
-    except (DamagedFile, OSError, ValueError):
+    except (DamagedFile, OSError, ValueError, KeyError):
         return None
 
 

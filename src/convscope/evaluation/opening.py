@@ -16,6 +16,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
 from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
+from ..folders import check_own_files
 from ..given import takes_what_is_meant
 from ..options import Corrections, SourceOptions, SubjectOptions
 from ..portable import folder_name, shortened
@@ -71,6 +72,8 @@ def _open(
     path = expanded(run)
     if path.suffix == ".safetensors" and os.path.isfile(path):
         home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
+        if home is not None:
+            check_own_files(home.folder)
         classifier = Classifier.load(path, model)
         check_seal(classifier)
         return classifier, home

@@ -20,6 +20,7 @@ from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
 from ..noted import Noted
 from ..storage import commit_json, write_derived
+from ..visible import cell, path_cell
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
@@ -86,7 +87,8 @@ class Predictions(Noted, list[Prediction | Answer]):
             return task_csv(self)
         writer.writerow(["path", "label", "probability", "error"])
         for row in (answer.to_json() for answer in self):
-            writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+            told = [cell(str(row.get("label", ""))), row.get("probability", ""), cell(str(row.get("error", "")))]
+            writer.writerow([path_cell(str(row["path"])), *told])
         return text.getvalue()
 
     def told(self) -> Iterable[tuple[str, str]]:

@@ -115,7 +115,7 @@ def opened(path: str, least: int | None = None, stretch: bool = False) -> tuple[
     with Image.open(path) as image:
         clear = image.info.get("transparency")
         if image.format == "PNG" and clear is not None:  # Pillow brings its pixels to 8 bits, and not this colour
-            image.info["transparency"] = EIGHT.get(image.tile[0][3], lambda v: v)(clear)
+            image.info["transparency"] = EIGHT.get(str(image.tile[0][3]), lambda v: v)(clear)
         turned = image.getexif().get(ORIENTATION, 1) >= 5 and image.format != "TIFF"  # whose size is turned already
         whole = image.size[::-1] if turned else image.size
         if least:

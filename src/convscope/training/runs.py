@@ -26,6 +26,7 @@ import torch
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
 from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
+from ..folders import check_own_files
 from ..models.architecture import load_weights
 from ..portable import RESERVED
 from ..recipes import Recipe
@@ -157,17 +158,9 @@ def find_run(name: str, folder: Path) -> Run:
         name = pointed_at(folder)
     for path in (folder / name, expanded(name)):
         if os.path.isfile(path / "recipe.json"):
-            _check_own_files(path)
+            check_own_files(path)
             return Run(path)
     raise UnknownName("run", name, list_runs(folder))
-
-
-def _check_own_files(folder: Path) -> None:
-    """DamagedFile for a link in a run: from somebody else's it may lead to any file of this machine."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):
-                raise DamagedFile(f"{Path(place) / name} is a link, and a run holds its own files: copy it there.")
 
 
 def list_runs(folder: Path) -> list[str]:
