@@ -7,99 +7,67 @@ a child for each command, so that a kill costs what the command costs. ``remains
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from kill_moments import Moments, set_numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop|^seal$")  # keys: what it cost, when it was, their seal
 CALLS = {"made", "kept", "computed", "roofline"}  # keys: what this call did, and what it found done
-HOLDERS = {".lock", ".lock-holder"}
+HOLDERS = {".lock", ".lock-holder", "said.txt"}
 
 
 # ------------------------------------------------------------------------------------------------------ the child
 
 
-class Moments:
-    """Counts the moments of writing, and ends this process at the ``last`` one, as a kill does.
-
-    ``last`` may be the end of a path too: then it is the moment after the rename that puts such a file in its place,
-    the second time if " x2" stands behind.
-    ``turns`` are the moments before and after a rename or an appending: at any other moment a kill leaves what it
-    leaves at one of these, but for a part of a temporary file.
-    """
-
-    def __init__(self, last: int | str) -> None:
-        self.last, self.count = last, 0
-        end, _, times = str(last).partition(" x")
-        self.end, self.times = end if isinstance(last, str) else None, int(times or 1)
-        self.turns: list[int] = []
-
-    def pass_one(self, target: str = "", turn: bool = False) -> None:
-        self.count += 1
-        if turn:
-            self.turns.append(self.count)
-        self.times -= self.end is not None and target.endswith(self.end)
-        if self.count == self.last or self.times == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, function: Callable[..., Any], turn: bool = True) -> Callable[..., Any]:
-        """The function with a moment before it and one after."""
-
-        def counted(*given: Any, **named: Any) -> Any:
-            self.pass_one(turn=turn)
-            answer = function(*given, **named)
-            self.pass_one(str(given[-1]) if turn else "", turn)
-            return answer
-
-        return counted
-
-    def install(self) -> None:
-        """Count in every way that this program writes: renames, what waits for the disk, whole files, appending."""
-        from convscope import folders
-
-        folders._exchange = self.around(folders._exchange)
-        os.replace, os.rename = self.around(os.replace), self.around(os.rename)
-        os.fsync, Path.write_bytes = self.around(os.fsync, False), self.around(Path.write_bytes, False)
-        open_ = io.open
-        appending = self.around(open_)
-
-        def opened(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
-            return (appending if "a" in mode else open_)(file, mode, *given, **named)
-
-        io.open = builtins.open = opened
-
-
 def _command(last: int | str, arguments: list[str]) -> tuple[int, Moments]:
     """Run a command in this process; returns its exit code and the moments that there were."""
     from convscope.cli import run
+    from kill_page import ON_THE_PAGE
 
     moments = Moments(last)
     moments.install()
+    if arguments[0] in ON_THE_PAGE:
+        return ON_THE_PAGE[arguments[0]](), moments
     return run(arguments), moments
 
 
-def _prepare() -> None:
+COMMANDS = "training transfer_learning explanation studies exporting evaluation diagnosis feature_store inspection"
+LATE = "explanation.image_command models.speednet models.resnet datasets.folder datasets.shapes"
+LIBRARIES = "torch._dynamo sklearn.metrics timm torchvision scipy.stats onnx onnxscript onnxruntime"
+OF_TRAINING = (
+    "convscope.training.command convscope.training.cli convscope.models.alexnet convscope.datasets.folder "
+    "convscope.cli.application convscope.convolution.winograd torch._dynamo jinja2 filelock"
+)
+
+
+def _prepare(all_commands: bool) -> None:
     """Import what commands import late, and make short what decides nothing: peak, epochs, a claim that is a toy."""
     import importlib
 
-    for name in "training transfer_learning explanation studies exporting evaluation diagnosis feature_store".split():
-        importlib.import_module(f"convscope.{name}.command")
-    for name in "explanation.image_command models.speednet models.resnet datasets.folder datasets.shapes".split():
+    if not all_commands:
+        for name in OF_TRAINING.split():
+            importlib.import_module(name)
+        from convscope import machine
+
+        machine.PEAK_SIDE = 64
+        return
+    for name in [*(f"{room}.command" for room in COMMANDS.split()), *LATE.split()]:
         importlib.import_module(f"convscope.{name}")
-    for name in "torch._dynamo sklearn.metrics timm torchvision scipy.stats onnx onnxscript onnxruntime".split():
+    for name in LIBRARIES.split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from convscope import machine
@@ -116,21 +84,24 @@ def _prepare() -> None:
     CLAIMS["toy"] = CLAIM
 
 
-def _serve() -> None:
+def _serve(all_commands: bool) -> None:
     """Answer each line of standard input, a command as JSON, by a line that says how its process ended."""
-    _prepare()
+    _prepare(all_commands)
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         reading, writing = os.pipe()
+        start = time.perf_counter()
         child = os.fork()
         if child == 0:
             _child(asked, writing)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            turns = pipe.read()
+            if asked["after"] is not None and not select.select([pipe], [], [], asked["after"])[0]:
+                os.kill(child, signal.SIGKILL)
+            told = json.loads(pipe.read() or "{}")
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(json.dumps({"code": code, "turns": json.loads(turns or "[]")}), flush=True)
+        print(json.dumps({**told, "code": code, "seconds": time.perf_counter() - start}), flush=True)
 
 
 def _child(asked: dict[str, Any], writing: int) -> None:
@@ -141,10 +112,13 @@ def _child(asked: dict[str, Any], writing: int) -> None:
         said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout.reconfigure(line_buffering=True)  # pyrefly: ignore[missing-attribute]
+        set_numbers(asked["numbers"])
         code, moments = _command(asked["last"], asked["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
-        os.write(writing, json.dumps(moments.turns).encode())
+        told = {"moments": moments.count, "turns": moments.turns, "inside": moments.inside}
+        os.write(writing, json.dumps(told).encode())
     finally:
         os._exit(code)
 
@@ -154,22 +128,28 @@ def _child(asked: dict[str, Any], writing: int) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (-9 where it was killed), its turns unless it was, and what it said."""
+    """How a command ended: its exit code (-9 where it was killed), what it said and how long it took.
+
+    Unless it was killed also how many ``moments`` it had, and which of them are ``turns`` and ``inside`` a save.
+    """
 
     code: int
-    turns: list[int]
     said: str
+    seconds: float
+    moments: int = 0
+    turns: list[int] = field(default_factory=list)
+    inside: list[int] = field(default_factory=list)
 
 
 class Killer:
-    """A process that stands ready, with everything imported, to run commands that are killed."""
+    """A process that stands ready, with everything imported, or all for training, to run commands that are killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, all_commands: bool = True) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         places = {"CONVSCOPE_RUNS": "runs", "CONVSCOPE_CACHE": "cache"}  # each in the folder of its command
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "serve"],
+            [sys.executable, __file__, "serve" if all_commands else "train"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -179,11 +159,22 @@ class Killer:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def run(self, folder: Path, arguments: list[str], last: int | str = 0) -> Ended:
-        """Run a command in a folder, and kill it at its ``last`` moment (0: never), as ``Moments`` says."""
+    def run(
+        self,
+        folder: Path,
+        arguments: list[str],
+        last: int | str = 0,
+        after: float | None = None,
+        numbers: dict[str, Any] | None = None,
+    ) -> Ended:
+        """Run a command in a folder, and kill it at its ``last`` moment (0: never), as ``Moments`` says.
+
+        Or kill it ``after`` so many seconds. ``numbers`` are constants of modules that are others in its process.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"folder": str(folder), "arguments": [str(a) for a in arguments], "last": last}
+        asked |= {"after": after, "numbers": numbers or {}}
         print(json.dumps(asked), file=self._process.stdin, flush=True)
         ended = json.loads(self._process.stdout.readline())
         return Ended(**ended, said=(folder / "said.txt").read_text(encoding="utf-8", errors="replace"))
@@ -198,9 +189,9 @@ class Killer:
 
 
 @contextlib.contextmanager
-def killing() -> Iterator[Killer]:
+def killing(all_commands: bool = True) -> Iterator[Killer]:
     """A with-block with a Killer."""
-    killer = Killer()
+    killer = Killer(all_commands)
     try:
         yield killer
     finally:
@@ -211,13 +202,14 @@ def killing() -> Iterator[Killer]:
 
 
 def remains(folder: Path) -> dict[str, str]:
-    """What is to be compared of each run and feature below a folder, by its path: all but times and what it cost.
+    """What is to be compared of each file below the folder of a command, by its path: all but times and what it cost.
 
-    Temporary files count: a command that goes on clears away what a kill left.
+    Temporary files count: a command that goes on clears away what a kill left. What Numba keeps of compiled functions
+    is its own.
     """
-    places = [folder / "runs", folder / "cache" / "features"]
-    paths = sorted(p for place in places for p in place.rglob("*") if p.is_file() and p.name not in HOLDERS)
-    return {path.relative_to(folder).as_posix(): _told(path) for path in paths}
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in HOLDERS)
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: _told(path) for name, path in found.items() if not name.startswith("cache/compiled")}
 
 
 def _told(path: Path) -> str:
@@ -251,8 +243,8 @@ def _timeless(value: Any) -> Any:
 
 
 def main(words: list[str]) -> None:
-    if words == ["serve"]:
-        _serve()
+    if words in (["serve"], ["train"]):
+        _serve(words == ["serve"])
         return
     start = time.perf_counter()
     code, moments = _command(int(words[0]), words[2:])

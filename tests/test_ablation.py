@@ -15,8 +15,9 @@ from convscope.explanation.ablation import ablate
 from convscope.explanation.layers import find_layers
 from convscope.images.preprocess import Preprocess
 from convscope.models.registry import build
-from convscope.models.taps import count_hooks, tapping
+from convscope.models.taps import count_hooks
 from lively import lively
+from slow_explaining import without_filter
 
 CLASSES = 4
 
@@ -52,16 +53,6 @@ def data(side: int, n: int = 20) -> tuple[np.ndarray, np.ndarray]:
     return generator.integers(0, 256, (n, side, side, 3), np.uint8), np.arange(n) % CLASSES
 
 
-def slowly(network: nn.Module, layer, images: np.ndarray, preprocess: Preprocess, k: int) -> Tensor:
-    """The logits of a whole pass with the filter at 0."""
-
-    def silence(_number: int, maps: Tensor) -> Tensor:
-        return maps.index_fill(1, torch.tensor([k]), 0.0)
-
-    with tapping(network, [layer.tap], silence):
-        return logits(network, images, preprocess)
-
-
 @pytest.mark.parametrize(
     ("name", "side"),
     [
@@ -84,7 +75,7 @@ def test_a_replay_equals_a_whole_pass(name: str, side: int) -> None:
         filters = [layer.filters - 1, 0, layer.filters // 2]
         found = ablate(network, images, labels, preprocess, layer, np.arange(len(images)), filters)
         for row, k in enumerate(filters):
-            without = slowly(network, layer, images, preprocess, k)
+            without = without_filter(network, layer, images, preprocess, k)
             scale = float(whole.abs().max())
             assert torch.allclose(found.logit_lost[row], (whole - without).mean(0), atol=1e-5 * scale), (layer.name, k)
             right, still = (scores.argmax(1) == torch.from_numpy(labels) for scores in (whole, without))

@@ -16,6 +16,7 @@ from convscope.images import augmentation as module
 from convscope.images.augmentation import augment
 from convscope.randomness import mix, uniforms
 from convscope.recipes import AUGMENTS, OPERATIONS, Augment
+from slow_images import slow_warp
 
 KEYS = mix(11, np.arange(40))
 SIDES = [(1, 1), (1, 7), (7, 1), (13, 32), (33, 5)]
@@ -155,49 +156,6 @@ def test_translation_is_a_reflected_crop() -> None:
         assert np.array_equal(varied[i].numpy(), padded[:, 6 + dy : 38 + dy, 4 + dx : 24 + dx])
         seen |= {("x", dx), ("y", dy)}
     assert {("x", 4), ("x", -4), ("y", 6), ("y", -6)} <= seen
-
-
-def slow_warp(image: np.ndarray, recipe: Augment, u: np.ndarray, flip: bool) -> np.ndarray:
-    """One image (3, H, W), pixel by pixel in float64: where does each output pixel come from?"""
-    _, height, width = image.shape
-    scale = 1 / (1 + recipe.amount("zoom") * u[module.ZOOM])
-    angle = math.radians(recipe.amount("rotate")) * (2 * u[module.ROTATE] - 1)
-    reach_x, reach_y = round(recipe.amount("translate") * width), round(recipe.amount("translate") * height)
-    move_x = (2 * u[module.ZOOM_X] - 1) * (1 - scale) * (width - 1) / 2
-    move_y = (2 * u[module.ZOOM_Y] - 1) * (1 - scale) * (height - 1) / 2
-    move_x += math.floor(u[module.SHIFT_X] * (2 * reach_x + 1)) - reach_x
-    move_y += math.floor(u[module.SHIFT_Y] * (2 * reach_y + 1)) - reach_y
-    out = np.empty(image.shape)
-    for row in range(height):
-        for column in range(width):
-            x = (column - (width - 1) / 2) * (-1 if flip else 1)
-            y = row - (height - 1) / 2
-            from_x = scale * (math.cos(angle) * x - math.sin(angle) * y) + (width - 1) / 2 + move_x
-            from_y = scale * (math.sin(angle) * x + math.cos(angle) * y) + (height - 1) / 2 + move_y
-            out[:, row, column] = sample(image, from_x, from_y)
-    return np.rint(out)
-
-
-def sample(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Bilinear, reflected about the border pixels' centres."""
-
-    def fold(place: float, size: int) -> float:
-        if size == 1:
-            return 0.0
-        place = abs(place) % (2 * (size - 1))
-        return min(place, 2 * (size - 1) - place)
-
-    _, height, width = image.shape
-    x, y = fold(x, width), fold(y, height)
-    left, top = int(x), int(y)
-    fx, fy = x - left, y - top
-    corners = np.pad(image, ((0, 0), (0, 1), (0, 1)))[:, top : top + 2, left : left + 2].astype(float)
-    return (
-        corners[:, 0, 0] * (1 - fx) * (1 - fy)
-        + corners[:, 0, 1] * fx * (1 - fy)
-        + corners[:, 1, 0] * (1 - fx) * fy
-        + corners[:, 1, 1] * fx * fy
-    )
 
 
 @pytest.mark.parametrize(

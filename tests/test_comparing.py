@@ -188,6 +188,27 @@ def test_each_look_at_the_test_images_is_counted(home: Path):
     assert convscope.compare(["b", "c"], runs=home, part="val").summary["runs"][0]["test_openings"] == before + 1
 
 
+def test_a_look_that_was_cut_short_is_the_same_look(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def looks() -> list[int]:
+        return [len(Run(home / name).openings()) for name in ("b", "c")]
+
+    def cut(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked, command = {"compared": ["c", "b"], "runs": home}, "convscope.evaluation.compare_command"
+    convscope.compare(**asked)
+    told = looks()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"{command}.commit_json", cut)  # as a kill before the answer is there
+        convscope.compare(**asked)
+    assert looks() == [n + 1 for n in told]
+    convscope.compare(**asked)
+    assert looks() == [n + 1 for n in told]  # the same look
+    convscope.compare(**asked, part="val")
+    convscope.compare(**asked)
+    assert looks() == [n + 2 for n in told]
+
+
 def test_copies_that_a_run_has_seen_are_counted_and_left_out(home: Path):
     found = convscope.compare(["a", "c"], runs=home, part="train")
     assert found.summary["known_duplicates"] == found.summary["n"]

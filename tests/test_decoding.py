@@ -138,7 +138,7 @@ def test_what_is_no_regular_file_is_refused_unopened(tmp_path, monkeypatch):
     assert refused(tmp_path / "loop").startswith("cannot be opened: ")
     assert refused(Path("nul\0byte")).startswith("cannot be opened: ")
 
-    def forbidden(*_):
+    def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(decoding, "open", forbidden, raising=False)
@@ -482,7 +482,9 @@ def test_an_error_says_whether_it_may_be_gone_tomorrow(tmp_path, monkeypatch):
         assert passing(path) is True
         assert refused(path) == reason
     monkeypatch.setattr(decoding, "open", fail, raising=False)
-    monkeypatch.setattr(decoding, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")), raising=False)
+    monkeypatch.setattr(
+        decoding, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "no")), raising=False
+    )
     assert passing(path) is True
 
 

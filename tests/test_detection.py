@@ -24,9 +24,7 @@ from convscope.models.architecture import Architecture
 from convscope.models.box_network import BOX_STRIDES, BoxNetwork, Fcos, boxes_at, make_box_network, places_of, side_of
 from convscope.tasks.detection import (
     CROWD,
-    NEAR,
     NOBODY,
-    REACH,
     assigned,
     centreness,
     check,
@@ -37,6 +35,7 @@ from convscope.tasks.detection import (
     tensor,
 )  # fmt: skip
 from convscope.tasks.matching import matched
+from slow_boxes import box_of
 
 SIDE = 96
 CENTRES, STRIDES = places_of(SIDE)
@@ -78,22 +77,8 @@ def test_the_side_is_known_by_the_number_of_places(side: int) -> None:
 
 def slowly(boxes: torch.Tensor) -> list[int]:
     """The assignment by its definition, a place and a box at a time."""
-    found = []
-    for (x, y), stride in zip(CENTRES.tolist(), STRIDES.tolist(), strict=True):
-        least, row, crowded = math.inf, NOBODY, False
-        for number, (left, top, right, bottom, label) in enumerate(boxes.tolist()):
-            sides = (x - left, y - top, right - x, bottom - y)
-            if min(sides) <= 0:
-                continue
-            crowded |= label <= CROWD
-            middle = ((left + right) / 2, (top + bottom) / 2)
-            near = max(abs(x - middle[0]), abs(y - middle[1])) < NEAR * stride
-            low, high = REACH[int(stride)]
-            area = (right - left) * (bottom - top)
-            if label >= 0 and near and low < max(sides) <= high and area < least:
-                least, row = area, number
-        found.append(CROWD if crowded and row == NOBODY else row)
-    return found
+    where = zip(CENTRES.tolist(), STRIDES.tolist(), strict=True)
+    return [box_of(boxes.tolist(), (x, y, int(stride))) for (x, y), stride in where]
 
 
 @settings(max_examples=40, deadline=None)

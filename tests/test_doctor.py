@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -277,6 +278,23 @@ def test_corrections_of_before_do_not_stay(tmp_path: Path) -> None:
     report = examined(root, tmp_path)
     assert report.corrections is None
     assert not (report.folder / "corrections.csv").exists()
+
+
+def test_corrections_of_before_stay_where_new_ones_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = planted("saved-again", tmp_path)
+    before = examined(root, tmp_path).corrections
+    assert before is not None
+    held = before.read_text()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"corrections.csv: the disk is full. What was there before is untouched"):
+        examined(root, tmp_path)
+    assert before.read_text() == held
 
 
 def test_what_cannot_be_examined_is_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from convscope.images.preprocess import Preprocess
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks, tapping
 from lively import lively
+from slow_explaining import brute_force
 
 N = 2 * BATCH + 9  # over two borders of a batch, and a part of one
 
@@ -40,20 +41,6 @@ def stored(network: nn.Module, layers, made: np.ndarray, preprocess: Preprocess)
     with tapping(network, [layer.tap for layer in layers], lambda i, maps: kept[i].append(maps.clone())):
         logits(network, made, preprocess)
     return [torch.cat(parts) for parts in kept]
-
-
-def brute_force(maps_NCHW: Tensor, k: int, index: np.ndarray) -> tuple[list, list, list]:
-    """For each filter: values, images and places, by sorting everything there is."""
-    values, chosen, places = [], [], []
-    width = maps_NCHW.shape[3]
-    for c in range(maps_NCHW.shape[1]):
-        flat = maps_NCHW[:, c].flatten(1)
-        rows = sorted((-float(row.max()), int(index[n]), n) for n, row in enumerate(flat))[:k]
-        values.append([-value for value, _, _ in rows])
-        chosen.append([i for _, i, _ in rows])
-        first = [int((flat[n] == flat[n].max()).nonzero()[0]) for _, _, n in rows]
-        places.append([[p // width, p % width] for p in first])
-    return values, chosen, places
 
 
 @pytest.mark.parametrize(

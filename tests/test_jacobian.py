@@ -49,6 +49,9 @@ def check(found: Spectrum, matrix: Tensor) -> None:
         assert ours == pytest.approx(theirs, rel=1e-6)
     assert found.frobenius == pytest.approx(float(matrix.norm()), rel=6 * found.error / found.frobenius + 1e-9)
     assert (found.inputs, found.outputs) == (matrix.shape[1], matrix.shape[0])
+    gradients_NO = random(20_000, matrix.shape[0], 9)  # random ones, on their way back
+    back = (gradients_NO @ matrix).norm() / gradients_NO.norm()
+    assert found.gain == pytest.approx(float(back), rel=6 * found.error / found.frobenius + 0.03)
 
 
 def test_a_linear_network_has_the_singular_values_of_its_matrices():

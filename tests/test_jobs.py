@@ -159,6 +159,9 @@ def test_closing_ends_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         ("evaluate", ("../r",), UnknownName),
         ("study", ("zebra",), UnknownName),
         ("compare", ("r",), UsageError),
+        ("evaluate", (), UsageError),
+        ("evaluate", ("r", "r"), UsageError),
+        ("study", (), UsageError),
     ],
 )
 def test_only_known_names_reach_a_command(jobs: Jobs, name: str, subject: tuple[str, ...], error: type) -> None:
@@ -199,6 +202,7 @@ def events(live: Live, run: Any, after: int, until: Callable[[], None] | None = 
                 found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
                 if until is not None:
                     until()
+        live.leave()
         return found
 
     return asyncio.run(read())

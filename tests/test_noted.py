@@ -26,7 +26,8 @@ from convscope.classifying.classifier import Classifier
 from convscope.cli.commands import COMMANDS
 from convscope.datasets.named_before import remember
 from convscope.noted import Noted
-from convscope.storage import LONGEST_NAME, commit_bytes, commit_json, folder_name, read_json, shortened
+from convscope.portable import LONGEST_NAME, folder_name, shortened
+from convscope.storage import commit_bytes, commit_json, read_json
 from convscope.studies.report import StudyReport
 from small_targets import discs
 

@@ -21,10 +21,10 @@ from convscope import storage
 from convscope.cache import cache_folder
 from convscope.datasets import packing as packed
 from convscope.datasets.dataset import assemble
-from convscope.datasets.pack import read_pack
+from convscope.datasets.pack import Pack, read_pack
 from convscope.datasets.registry import load_dataset
 from convscope.datasets.unsplit import Unsplit
-from convscope.errors import DataError, ImageError, StorageError
+from convscope.errors import DamagedFile, DataError, ImageError, StorageError
 from convscope.images.preprocess import Preprocess
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -384,3 +384,12 @@ def test_files_are_hashed_in_their_order_whatever_the_block(folder: Path, monkey
     assert [bytes(d) for d in whole] == [hashlib.sha256(p.read_bytes()).digest() for p in paths]
     monkeypatch.setattr(packed, "BLOCK", 7)
     assert np.array_equal(packed.digests(made), whole)
+
+
+def test_a_pack_that_cannot_be_mapped_is_told_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(np, "memmap", full)
+    with pytest.raises(DamagedFile, match=r"x\.u8 cannot be read: Cannot allocate memory\."):
+        Pack(1, {}).pixels(tmp_path / "x.u8", 8)

@@ -86,7 +86,7 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch: pytest.Monk
     def no_name(*_: object) -> None:
         raise OSError(-2, "Name or service not known")
 
-    monkeypatch.setattr(pretrained.socket, "getaddrinfo", no_name)
+    monkeypatch.setattr("socket.getaddrinfo", no_name)
     monkeypatch.setattr(pretrained, "_kept", lambda found: None)
     with pytest.raises(UnreachableError, match=r"resnet34 are not on this machine.*--weights.*lite0"):
         Classifier.pretrained("resnet34")

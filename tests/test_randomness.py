@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.randomness import mix, order, seed_of, uniforms
+from convscope.randomness import distinct, mix, order, seed_of, uniforms
 
 KEYS = mix(7, np.arange(1000))
 
@@ -104,6 +104,17 @@ def test_places_of_arguments_matter_and_nothing_collides() -> None:
     assert len(np.unique(mix(np.arange(1000)[:, None], np.arange(1000)[None, :]))) == 1_000_000
     assert uniforms(1, 2, KEYS[:1], 1) != uniforms(2, 1, KEYS[:1], 1)
     assert order(1, 2, KEYS).tolist() != order(2, 1, KEYS).tolist()
+
+
+@given(st.lists(st.integers(0, 4), max_size=30))
+def test_second_and_later_copies_get_keys_of_their_own(which: list[int]) -> None:
+    keys = KEYS[which]
+    found = distinct(keys)
+    before = [which[:i].count(k) for i, k in enumerate(which)]
+    wanted = [reference(k, n) if n else k for k, n in zip(keys.tolist(), before, strict=True)]
+    assert found.tolist() == wanted
+    assert found.dtype == np.uint64
+    assert len(set(which)) < len(which) or found is keys
 
 
 def test_the_numbers_are_these_for_ever() -> None:

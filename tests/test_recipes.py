@@ -84,7 +84,8 @@ def test_an_option_changes_its_field_and_no_other(option: str, value: Any) -> No
     assert before[option] != value
     recipe = Recipe().with_options({option: value, "seed" if option != "seed" else "lr": None})
     assert recipe.flat() == before | {option: value}
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()  # what is read of it again is equal to it
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert Recipe().flat() == before
 
 

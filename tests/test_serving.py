@@ -22,9 +22,9 @@ pytest.importorskip("uvicorn")
 
 from convscope.cli import run as run_command
 from convscope.errors import UsageError
-from convscope.page.command import AT_ONCE, prepare
+from convscope.page.command import prepare
 from convscope.page.connections import ASKING_SECONDS
-from convscope.page.options import ServeOptions
+from convscope.page.options import AT_ONCE, ServeOptions
 
 
 def started(folder: Path, *more: str) -> tuple[subprocess.Popen[str], str]:

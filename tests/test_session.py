@@ -69,6 +69,18 @@ def test_a_run_repeats_byte_for_byte(undisturbed: Run, tmp_path: Path) -> None:
     assert contents(finish(request(tmp_path))) == contents(undisturbed)
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_no_image_or_label_of_the_test_part_decides_anything(undisturbed: Run, tmp_path: Path, part: str) -> None:
+    """With others in their place the same is trained and kept; with other validation images it is not."""
+    prepared = prepare(request(tmp_path))
+    here = prepared.dataset.subset(part)
+    prepared.dataset.images[here] = 255 - prepared.dataset.images[here]
+    prepared.dataset.labels[here] = (prepared.dataset.labels[here] + 1) % len(prepared.dataset.class_names)
+    for _ in prepared.events():
+        pass
+    assert (contents(prepared.run) == contents(undisturbed)) == (part == "test")
+
+
 def test_the_log_has_a_row_an_epoch_and_the_best_is_kept(undisturbed: Run) -> None:
     rows = undisturbed.log()
     assert [row["epoch"] for row in rows] == [1, 2, 3]

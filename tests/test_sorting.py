@@ -13,7 +13,7 @@ from PIL import Image
 
 import convscope
 from convscope.classifying.prediction import Prediction, Unreadable
-from convscope.errors import UsageError
+from convscope.errors import DataError, UsageError
 from convscope.evaluation.sorting import sort_into
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 200}
@@ -122,3 +122,10 @@ def test_a_file_is_no_place_to_sort_into(tmp_path: Path):
     image = drawn(tmp_path / "a", 1) / "0.png"
     with pytest.raises(UsageError, match="name a folder with --copy-to"):
         sort_into(image, [("", image)], [answer(image, "cat")], links=False)
+
+
+def test_an_image_that_is_gone_is_no_fault_of_the_folder_it_was_to_be_copied_to(tmp_path: Path):
+    path = drawn(tmp_path / "photos", 1) / "0.png"
+    path.unlink()
+    with pytest.raises(DataError, match=r"0\.png cannot be read any more: No such file or directory\."):
+        sort_into(tmp_path / "sorted", [("0.png", path)], [answer(path, "cat")], links=False)

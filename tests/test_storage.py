@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import pickle
@@ -392,17 +393,107 @@ def test_a_lock_is_freed_by_an_exception_even_if_its_holder_cannot_be_removed(
 def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".a.tmp-{dead.pid}-ffffffff").write_text("x")
-    (tmp_path / f".b.tmp-{os.getpid()}-ffffffff").write_text("x")
-    (tmp_path / f".c.tmp-{os.getppid()}-ffffffff").write_text("x")
-    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee").mkdir()  # half a folder
-    (tmp_path / f".d.tmp-{dead.pid}-eeeeeeee" / "x").write_text("x")
-    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-ffffffff", f".g.tmp-{dead.pid}-notours", ".h.tmp-x-ffffffff"}
+    here = storage.temporary_beside(tmp_path / "x").name.rpartition("-")[2][:4]
+    there = "0000" if here != "0000" else "1111"
+    (tmp_path / f".a.tmp-{dead.pid}-{here}ffffffff").write_text("x")
+    (tmp_path / f".d.tmp-{dead.pid}-{here}eeeeeeee").mkdir()  # half a folder
+    (tmp_path / f".d.tmp-{dead.pid}-{here}eeeeeeee" / "x").write_text("x")
+    (tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff").write_text("x")
+    os.utime(tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff", (0, 0))
+    others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-{here}ffffffff", f".g.tmp-{dead.pid}-notours"}
+    others |= {f".h.tmp-x-{here}ffffffff", f".another-machine.tmp-{dead.pid}-{there}ffffffff"}
+    others |= {f".b.tmp-{os.getpid()}-{here}ffffffff", f".c.tmp-{os.getppid()}-{here}ffffffff"}
     for name in others:
         (tmp_path / name).write_text("x")
-    assert storage.sweep_temporaries(tmp_path) == 2
-    living = {f".b.tmp-{os.getpid()}-ffffffff", f".c.tmp-{os.getppid()}-ffffffff"}
-    assert set(os.listdir(tmp_path)) == others | living
+    assert storage.sweep_temporaries(tmp_path) == 3
+    assert set(os.listdir(tmp_path)) == others
+
+
+def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(tmp_path: Path) -> None:
+    """In a folder that nobody sweeps by itself, such as that of downloaded weights."""
+    code = "import os, sys; from pathlib import Path; from convscope.storage import *\n"
+    code += "commit(Path(sys.argv[1]), lambda handle: os.kill(os.getpid(), 9))"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "weights")])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".weights.tmp-")
+    storage.commit_text(tmp_path / "another", "x")
+    assert os.listdir(tmp_path) == ["another"]
+
+
+def test_a_folder_that_is_made_for_a_file_lasts_as_the_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        real(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("no /proc to ask what was synced")
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.commit_text(tmp_path / "a" / "b" / "file", "x")
+    assert set(synced) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
+    storage.commit_text(tmp_path / "a" / "b" / "other", "x")
+    assert len(synced) == 4
+
+
+def test_what_stands_in_the_way_of_tidying_up_is_no_failure_of_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    storage.commit_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("read", [storage.read_json, storage.read_lines, tensor_files.read_tensors])
+def test_a_disk_that_fails_while_it_is_read_is_told_with_the_file(
+    read: Any, sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *given: Any) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", lambda *given: Failing())
+    with pytest.raises(DamagedFile, match=r"sealed.safetensors cannot be read: Input/output error\."):
+        read(sealed)
+
+
+def test_lines_that_cannot_be_asked_for_are_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    storage.commit_lines(tmp_path / "log.jsonl", [{"a": 1}])
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DamagedFile, match=r"log.jsonl cannot be read: Permission denied\."):
+        storage.read_lines(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("folder_fails", [False, True])
+def test_a_file_of_a_fresh_folder_that_fails_is_told_as_the_folder(
+    folder_fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the file itself nothing is left, so that neither it nor its temporary folder is to be named as written."""
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == folder_fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError) as caught, folders.fresh_folder(tmp_path / "sheet") as place:
+        storage.commit_text(place / "file", "x")
+    told = f"cannot write {tmp_path / 'sheet'}: Input/output error. What was there before is untouched."
+    assert str(caught.value) == told
+    assert not os.listdir(tmp_path)
 
 
 def test_a_fresh_folder_replaces_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -23,11 +23,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 2000  # characters of a sentence; a foreign file may hold names of megabytes
+_BEGINNING = 1500  # of a longer one, beside its end, which says what to do
+
 
 class ConvscopeError(Exception):
-    """The base of every error that is shown to a user without a traceback."""
+    """The base of every error that is shown to a user without a traceback; its sentence is cut where it is endless."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        said = str(message)
+        if len(said) > MOST_SHOWN:
+            said = f"{said[:_BEGINNING]} [...] {said[_BEGINNING - MOST_SHOWN + 7 :]}"
+        super().__init__(said)
 
 
 class UsageError(ConvscopeError):

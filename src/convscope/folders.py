@@ -1,15 +1,18 @@
-"""A folder of derived files that takes its name in one step, and the old one's place."""
+"""Whole folders: derived files that take their name in one step, and a run from elsewhere, which holds files alone."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .storage import discard, shortened, storage_error, temporary_beside
+from .errors import DamagedFile, StorageError
+from .portable import shortened
+from .storage import discard, storage_error, sweep_temporaries, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 
@@ -26,15 +29,26 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     try:
         mend_folder(path)
         temporary.mkdir(parents=True)
+        sweep_temporaries(path.parent)
         yield temporary
         if not path.is_dir() or not _exchange(temporary, path):
             _replace_folder(temporary, path, old)
+        discard(old)
     except OSError as error:
         raise storage_error(path, error) from error
+    except StorageError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise _told_of(path, temporary, error) from error
     finally:
         discard(temporary)
-        if path.exists():
-            discard(old)
+
+
+def _told_of(path: Path, temporary: Path, error: StorageError) -> StorageError:
+    """The same error, of the folder itself: of the file that it names nothing is left."""
+    if isinstance(error.__cause__, OSError):
+        return storage_error(path, error.__cause__)
+    return StorageError(str(error).replace(str(temporary), str(path)))
 
 
 def _aside(path: Path) -> Path:
@@ -74,3 +88,19 @@ def _exchange(one: Path, other: Path) -> bool:
         return library.renameat2(place, os.fsencode(one), place, os.fsencode(other), _RENAME_EXCHANGE) == 0
     except (OSError, AttributeError, TypeError):  # Windows, or a C library without it
         return False
+
+
+def check_own_files(folder: Path) -> None:
+    """DamagedFile for a link in a run, which from somebody else's may lead to any file of this machine; and for a pipe
+    or a device, which whoever opens it waits for without end.
+    """
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # a temporary file of a training that goes on
+                continue
+            if stat.S_ISLNK(mode):
+                raise DamagedFile(f"{path} is a link, and a run holds its own files: copy it there.")
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise DamagedFile(f"{path} is no file, and a run holds files alone: remove it.")

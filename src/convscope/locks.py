@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import LockedError
-from .storage import commit_text, discard, is_alive, make_folder, storage_error
+from .processes import is_alive
+from .storage import commit_text, discard, make_folder, storage_error
 
 _HOLDER = re.compile(r"process (\d+) on (.+)")
 

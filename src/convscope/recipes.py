@@ -8,6 +8,7 @@ starts at once.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -239,7 +240,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON values; ``Recipe.from_dict`` gives it back."""
-        return dataclasses.asdict(self)
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Recipe:
@@ -251,7 +252,7 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Every field by its option's name: ``model``, ..., ``lr``, ...; an operation of augmentation by its own."""
-        flat = {_option(s, f): v for s, fields in self.to_dict().items() for f, v in fields.items()}
+        flat = {_option(s, f): v for s, fields in dataclasses.asdict(self).items() for f, v in fields.items()}
         amounts = flat.pop("amounts")
         return flat | {operation: amounts.get(operation, 0.0) for operation in OPERATIONS}
 

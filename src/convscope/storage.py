@@ -1,7 +1,8 @@
 """The one way bytes reach disk, and the one way they are trusted again.
 
 Commit protocol: a temporary file beside the target, flush and fsync, re-read and compare its hash, rename over the
-target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture.
+target, fsync the folder. A kill or a power cut at any moment leaves the old content or the new, never a mixture; the
+temporary file that a kill leaves is swept away by whoever writes into that folder next.
 What can be made again (``write_derived``) is written whole too, but without waiting for the disk.
 JSON is sealed: its last key, in a file of lines the last key of each line, is a hash of all before it, so that a number
 that rots is seen before it is used.
@@ -17,23 +18,27 @@ import math
 import os
 import re
 import shutil
-import stat
+import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import DamagedFile, StorageError
+from .portable import shortened
+from .processes import is_alive, machine_mark
+from .reading import open_regular, parse_bounded
 from .visible import visible_json
 
 FORMAT = 3  # of runs, checkpoints, classifiers and exports: raised when a key or what it means changes
 MAX_JSON = 64 * 2**20  # bytes
-LONGEST_NAME = 150  # bytes of a name that becomes part of another: a file system takes 255
-MAX_CONTAINERS = 400_000  # lists and objects in one JSON text
 SEAL = "seal"  # the last key of a JSON file, and of each line of one
 FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file that lost its last lines is seen
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-[0-9a-f]{8}")  # what temporary_beside makes, with the process
+# What temporary_beside makes: the process, the mark of its machine, and chance.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{8}")
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's any more
 
 
 def sha256(data: bytes | memoryview) -> str:
@@ -62,28 +67,39 @@ def expanded(path: str | Path) -> Path:
         return plain
 
 
-def shortened(name: str) -> str:
-    """A name as a part of a file's name: where it is too long, its beginning and a hash of it, so that two differ."""
-    raw = os.fsencode(name)
-    return name if len(raw) <= LONGEST_NAME else f"{raw[:LONGEST_NAME].decode(errors='ignore')}-{sha256(raw)[:8]}"
-
-
-def folder_name(path: str | Path) -> str:
-    """What a folder of answers about a file is called: the file's name without its ending."""
-    return shortened(Path(path).stem.strip(".") or "unnamed")
-
-
 def make_folder(path: Path) -> Path:
-    """Create ``path`` and its parents where missing; StorageError in one sentence where that fails."""
+    """Create ``path`` and its parents where missing, to last; StorageError in one sentence where that fails."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        return _lasting_folder(path)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _lasting_folder(path: Path) -> Path:
+    if not path.is_dir():
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in made:
+            _sync_name(folder)
     return path
 
 
-def _fsync_folder(path: Path) -> None:
-    """Make the new name in the folder of ``path`` outlast a power cut."""
+def check_free(folder: Path, size: int, what: str) -> None:
+    """StorageError, before any work is done, where the disk of a folder has not ``size`` bytes free for ``what``.
+
+    The folder need not be there yet. Where the disk cannot be asked, the writing itself will tell.
+    """
+    place = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return
+    if free < size:
+        raise StorageError(f"{folder} has {free >> 20} MiB free; {what} needs {-(-size >> 20)} MiB.")
+
+
+def _sync_name(path: Path) -> None:
+    """Make the new name of ``path`` in its folder outlast a power cut."""
     if os.name == "nt":  # there a folder cannot be opened
         return
     try:
@@ -93,23 +109,32 @@ def _fsync_folder(path: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno in _NO_SUCH_THING:
-            return
-        raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
+        if error.errno not in _NO_SUCH_THING:
+            raise
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside ``path`` for what is being written: swept away when this process is gone."""
-    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{os.urandom(4).hex()}")
+    """A name beside ``path`` for what is being written: swept away when this process is gone.
+
+    What others left there is swept now, once for each folder that this process writes into.
+    """
+    _sweep_once(path.parent, os.getpid())
+    return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{machine_mark()}{os.urandom(4).hex()}")
+
+
+@lru_cache(1000)
+def _sweep_once(folder: Path, process: int) -> None:
+    with contextlib.suppress(OSError):
+        sweep_temporaries(folder)
 
 
 def discard(path: Path) -> None:
     """Remove a temporary file or folder, as far as that can be done."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # a folder, or what cannot be removed
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def commit(path: Path, write: Callable[[Any], str]) -> None:
@@ -119,7 +144,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        make_folder(path.parent)
+        _lasting_folder(path.parent)
         with open(temporary, "wb") as handle:
             expected = write(handle)
             handle.flush()
@@ -127,7 +152,10 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
         if file_hash(temporary) != expected:
             raise StorageError(f"cannot write {path}: the disk gave back other bytes than were written.")
         os.replace(temporary, path)
-        _fsync_folder(path)
+        try:
+            _sync_name(path)
+        except OSError as error:
+            raise StorageError(f"{path} is written, but may not outlast a power cut: {error.strerror}.") from error
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
@@ -159,7 +187,7 @@ def write_derived(path: Path, content: bytes | str) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
         os.replace(temporary, path)
     except OSError as error:
@@ -222,8 +250,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     DamagedFile where a line is altered or gone. Earlier versions marked no line as followed by others: there the last
     ones are missed only where none is left.
     """
-    if not path.exists():
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError:  # it may well be there: opening it tells
+        pass
     rows, seal, found = [], "", FOLLOWED
     # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
     for number, line in enumerate(_read_text(path).split("\n"), 1):
@@ -258,16 +290,6 @@ def _read_text(path: Path) -> str:
         raise DamagedFile(f"{path} cannot be read: {error}.") from error
 
 
-def parse_bounded(text: str) -> Any:
-    """The JSON value of a text; ValueError where it holds more lists and objects than any of ours.
-
-    Each costs memory out of proportion to its two characters.
-    """
-    if text.count("[") + text.count("{") > MAX_CONTAINERS:
-        raise ValueError("it holds too many lists")
-    return json.loads(text)
-
-
 def _parse_json(text: str, path: Path) -> dict[str, Any]:
     try:
         box = parse_bounded(text)
@@ -276,18 +298,6 @@ def _parse_json(text: str, path: Path) -> dict[str, Any]:
     if not isinstance(box, dict):
         raise DamagedFile(f"{path} is damaged: it does not hold names and values.")
     return box
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file; DamagedFile for what is missing or none: a FIFO would be waited for without end."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DamagedFile(f"{path} is not a file.")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise DamagedFile(f"{path} is missing.") from None
-    except (OSError, ValueError) as error:
-        raise DamagedFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def file_hash(path: Path) -> str:
@@ -301,23 +311,20 @@ def sweep_temporaries(folder: Path) -> int:
     removed = 0
     for path in folder.glob(".*.tmp-*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not is_alive(int(match[1])):
+        if match and _is_left(path, int(match[1]), match[2]):
             discard(path)
             removed += 1
     return removed
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine; where that cannot be asked, True."""
-    if os.name == "nt":  # there os.kill ends a process, whatever the signal
-        return True
+def _is_left(path: Path, pid: int, machine: str) -> bool:
+    """Whether nobody writes a temporary file any more; of another machine's processes only its age says so."""
+    if machine == machine_mark():
+        return not is_alive(pid)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except OSError:  # it took its name just now
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def check_format(path: Path, stored: Any, what: str) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import DamagedFile, ForeignFile
-from .storage import commit_bytes, open_regular, parse_bounded, sha256
+from .reading import open_regular, parse_bounded
+from .storage import commit_bytes, sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +166,14 @@ def read_foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read(path: Path) -> bytes:
+    """The bytes of a file, once its header has told as many: one that is longer is none, and may not fit in memory."""
+    size = path.stat().st_size if path.exists() else 0
     with open_regular(path) as handle:
+        length, header = _read_header(handle, size, path)
+        told = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        if told != size - 8 - length:
+            raise DamagedFile(f"{path} is {size - 8 - length - told:,} bytes longer than its header says.")
+        handle.seek(0)
         return handle.read()
 
 

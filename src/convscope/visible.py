@@ -10,6 +10,8 @@ import re
 # C0 but tab and line feed, DEL, C1, the marks and overrides of direction, line and paragraph separators.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _BYTES = re.compile("[\ud800-\udfff]")  # how Python holds the bytes of a name that are no text
+_FORMULA = re.compile("[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _BREAKS = re.compile("[\t\n]")
 
 
@@ -22,6 +24,24 @@ def visible(text: str) -> str:
     """The text on one line: with tabs, line feeds and bytes that are no text written out too, the last as ``\\xe9``."""
     one_line = _BREAKS.sub(_written, visible_lines(text))
     return _BYTES.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", one_line)
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a table: one that a spreadsheet would compute has an apostrophe before it, as people write.
+
+    Such begin with ``=``, ``+``, ``-`` or ``@``, or with their wide forms or an end of a line; a number is none.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def path_cell(path: str) -> str:
+    """A path as a cell of a table: ``./=a.png`` for one that a spreadsheet would compute, which is the same file."""
+    return f"./{path}" if _FORMULA.match(path) else path
+
+
+def of_cell(text: str) -> str:
+    """What ``cell`` was given."""
+    return text[1:] if text[:1] == "'" and cell(text[1:]) == text else text
 
 
 def _written(match: re.Match[str]) -> str:

@@ -9,21 +9,21 @@ ATTACKS: dict[str, Attack] = {
         "kills",
         "A command killed at any moment is typed again and ends in the bytes of one that nothing disturbed.",
         goal=1000,
-        sample=120,
+        sample=78,
         quick=3,
     ),
     "steps": Attack(
         "steps",
         "A training killed after any step goes on to the same bits, with every optimizer and number of loader threads.",
-        goal=480,
-        sample=96,
+        goal=432,  # 48 updates, 3 optimizers, 3 numbers of threads
+        sample=144,
         quick=3,
     ),
     "crash points": Attack(
         "crash_points",
         "A file is the old one or the new one whatever system call fails or is the last, and is announced only then.",
-        goal=400,
-        sample=200,
+        goal=6763,  # all that there are
+        sample=1500,
         quick=4,
     ),
     "rot": Attack(
@@ -44,22 +44,22 @@ ATTACKS: dict[str, Attack] = {
         "mutated_images",
         "A damaged image is read or refused with a reason, alike in every command, in little time and memory.",
         goal=20_000,
-        sample=3000,
+        sample=8000,
         quick=80,
     ),
     "requests": Attack(
         "requests",
         "The page answers honest requests while others attack it, and refuses every foreign one.",
         goal=12_000,
-        sample=3000,
+        sample=4000,
         quick=60,
     ),
     "numbers": Attack(
         "numbers",
         "Layers, losses, metrics and explainers agree with float64 and with gradients by differences.",
         goal=5000,
-        sample=800,
-        quick=40,
+        sample=1500,
+        quick=85,
     ),
     "surprises": Attack(
         "surprises",

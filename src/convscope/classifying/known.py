@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..models.heads import head_place
+from ..models.heads import head_place, unit
 from ..models.taps import Tap, evaluating, observe, tapping
 
 NEAREST = 3  # training images that are named
@@ -71,7 +70,7 @@ def looking(network: nn.Module, size: int) -> Iterator[Looks]:
             maps = tensor.flatten(2)
             looks.edges.append(torch.cat([maps.mean(2), maps.std(2, unbiased=False)], dim=1))
         else:
-            looks.features.append(F.normalize(tensor.flatten(1)))
+            looks.features.append(unit(tensor.flatten(1)))
 
     with tapping(network, taps, keep):
         yield looks

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DamagedFile
+from ..reading import open_regular
+
 BLOCK = 8  # pixels of a side that JPEG treats together
 FLAT = 3  # greys that a block of one class spans at most
 ENDS = 3  # greys by which black and white may have moved
@@ -24,9 +27,9 @@ BLACK_WHITE = 0.97  # of all pixels that are black or white in masks with soft o
 def is_blurred(path: Path) -> bool:
     """Whether a file is a JPEG, or a WebP that is no lossless one, by its first bytes."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin = file.read(64)
-    except OSError:
+    except (OSError, DamagedFile):
         return False  # it is told when all are read
     return begin.startswith(b"\xff\xd8") or (begin[8:12] == b"WEBP" and b"VP8L" not in begin)
 

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import stat
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,9 @@ import numpy as np
 from ..cache import cache_folder
 from ..errors import DataError, UnreachableError
 from ..progress import Progress
-from ..storage import commit
+from ..storage import check_free, commit
 from .pickled_arrays import PickleRefused
-from .safe_archive import MAX_UNPACKED, ArchiveRefused, members
+from .safe_archive import ArchiveRefused, members
 from .safe_pickle import load
 from .unsplit import Unsplit
 
@@ -29,12 +30,16 @@ FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+ARCHIVE_BYTES = 170_498_071
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 VALIDATION = 5_000
 MAX_FILE = 64 * 2**20  # bytes; an official file is 31 MB
+MOST_TOLD = 120  # letters of what a server says
 MAX_IMAGES = 10_000  # in a file; the official ones hold as many
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
+PATIENCE = 60.0  # seconds in which at least SLOWEST bytes come
+SLOWEST = 256 * 1024
 
 
 def read_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,11 +154,11 @@ def _archive_reader(path: Path) -> Reader:
 
 def _download(progress: Progress | None) -> Reader:
     target = cache_folder() / "data" / ARCHIVE
+    check_free(target.parent, ARCHIVE_BYTES, "the archive of CIFAR-10")
     try:
         with urllib.request.urlopen(URL, timeout=DOWNLOAD_TIMEOUT) as answer:
-            total = int(answer.headers.get("Content-Length") or 0)
-            commit(target, lambda handle: _copy(answer, handle, total, progress))
-    except (OSError, http.client.HTTPException) as error:
+            commit(target, lambda handle: _copy(answer, handle, progress))
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: an address that is none
         raise _unreachable(error) from None
     return _archive_reader(target)
 
@@ -161,32 +166,38 @@ def _download(progress: Progress | None) -> Reader:
 def _unreachable(error: Exception) -> UnreachableError:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error or type(error).__name__
     return UnreachableError(
-        f"CIFAR-10 is not on this machine and cannot be downloaded ({reason}): put {FOLDER}/ or {ARCHIVE} into a "
-        f"folder and name it with --data-root DIR, or set CONVSCOPE_DATA to it, "
+        f"CIFAR-10 is not on this machine and cannot be downloaded ({str(reason)[:MOST_TOLD]}): put {FOLDER}/ or "
+        f"{ARCHIVE} into a folder and name it with --data-root DIR, or set CONVSCOPE_DATA to it, "
         f"or put it into {cache_folder() / 'data'}."
     )
 
 
-def _copy(answer: Any, handle: Any, total: int, progress: Progress | None) -> str:
+def _copy(answer: Any, handle: Any, progress: Progress | None) -> str:
+    """Copy the answer; one that is longer than the archive, or comes by drops, is not waited for."""
     digest, done = hashlib.sha256(), 0
-    while block := _received(answer):
+    until, wanted = time.monotonic() + PATIENCE, SLOWEST
+    while done <= ARCHIVE_BYTES and (block := _received(answer)):
         digest.update(block)
         handle.write(block)
         done += len(block)
-        if done > MAX_UNPACKED:
-            break
         if progress:
-            progress("downloading", done, total)
+            progress("downloading", done, ARCHIVE_BYTES)
+        if time.monotonic() > until:
+            if done < wanted:
+                raise _unreachable(TimeoutError(f"in {PATIENCE:.0f} s came less than {SLOWEST // 1024} KiB"))
+            until, wanted = time.monotonic() + PATIENCE, done + SLOWEST
     if digest.hexdigest() != ARCHIVE_SHA256:
+        more = "more than " if done > ARCHIVE_BYTES else ""
         raise UnreachableError(
-            f"{URL} answered with {done:,} bytes that are not the CIFAR-10 archive; nothing was kept."
+            f"{URL} answered with {more}{min(done, ARCHIVE_BYTES):,} bytes that are not the CIFAR-10 archive; nothing "
+            "was kept."
         )
     return digest.hexdigest()
 
 
 def _received(answer: Any) -> bytes:
-    """The next bytes; a line that goes dead in between is told as such, and not as a disk that fails."""
+    """The next bytes, as they come; a line that goes dead in between is told as such, and not as a disk that fails."""
     try:
-        return answer.read(1 << 20)
+        return answer.read1(1 << 20)
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(error) from None

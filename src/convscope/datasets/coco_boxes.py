@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DamagedFile, DataError
+from ..reading import read_regular
 from ..visible import visible
 from .box_files import BoxFiles
 from .coco_files import MAX_BYTES, OUTLINED, counted_images, read_coco_json
@@ -187,8 +188,8 @@ def _teller(path: Path, there: set[str], asked: bool) -> _Teller | None:
     try:
         if path.stat().st_size > MAX_BYTES:
             return None
-        text = path.read_bytes()
-    except OSError:
+        text = read_regular(path)
+    except (OSError, DamagedFile):
         return None
     if not all(f'"{key}"'.encode() in text for key in KEYS) or (
         not asked and re.search(OUTLINED.pattern.encode(), text)

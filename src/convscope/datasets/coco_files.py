@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..reading import read_regular_text
 
 MAX_BYTES = 2**30
 OUTLINED = re.compile(r'"segmentation"\s*:(?!\s*(null|\[\s*\]))')  # with an outline, or what is meant as one
@@ -22,7 +23,7 @@ def read_coco_json(path: Path, what: str, keep: Callable[[dict[str, Any]], Any] 
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 30} GB.")
-        data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=keep)
+        data = json.loads(read_regular_text(path), object_hook=keep)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(data, dict):

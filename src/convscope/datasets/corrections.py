@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, UnknownName
-from ..storage import commit_text, sha256
-from ..visible import visible
+from ..storage import commit_bytes, sha256
+from ..visible import cell, of_cell, visible
 from .table_reading import read_table
 from .unsplit import Unsplit
 
@@ -45,13 +45,18 @@ class Correction:
 
 def write_corrections(path: Path, corrections: Sequence[Correction]) -> None:
     """Write a corrections file, whole or not at all."""
+    commit_bytes(path, corrections_bytes(corrections))
+
+
+def corrections_bytes(corrections: Sequence[Correction]) -> bytes:
+    """What a corrections file holds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS if corrections else (*COLUMNS[:-1], NONE))
     for number, c in enumerate(corrections, 1):
         check = f"{number} of {len(corrections)}: {_hash(c, number, len(corrections))}"
-        writer.writerow((c.digest, c.action, c.label, c.reason, c.image, check))
-    commit_text(path, text.getvalue())
+        writer.writerow((c.digest, c.action, cell(c.label), cell(c.reason), cell(c.image), check))
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _hash(correction: Correction, number: int, of: int) -> str:
@@ -91,14 +96,15 @@ def read_corrections(path: Path) -> list[Correction]:
 
 
 def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
-    row = {name: cell.strip() for name, cell in cells.items()}
+    row = {name: text.strip() for name, text in cells.items()}
     digest, action = row["hash"].lower(), row["action"].lower()
     if len(digest) != 64 or not set(digest) <= HEX:
         raise DataError(f"{path}, line {line}: {digest[:40]!r} is no SHA-256 of 64 hexadecimal digits.")
     if action not in ACTIONS:
         raise DataError(f"{path}, line {line}: action {action[:40]!r} is neither {' nor '.join(ACTIONS)}.")
     label = cells["label"] if row.get("label") else ""  # a class may have a blank at an end of its name
-    correction = Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
+    reason, image = (of_cell(row.get(name, "")) for name in ("reason", "image"))
+    correction = Correction(digest, action, of_cell(label), reason, image)
     _check(path, line, correction, row.get("check", ""))
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")

@@ -5,7 +5,6 @@ The bytes of each image are put into the cache as files, as they are, so that al
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,18 @@ from typing import Any
 
 from ..cache import cache_folder
 from ..errors import DataError, UnreachableError, UsageError
+from ..reading import parse_bounded
 from ..recipes import Source
 from ..storage import file_hash, sha256, write_derived
 from .folder import Need
+from .hub import what_is_here
 from .table import images_of_table
 from .table_reading import Table
 from .unsplit import Unsplit
 
 HUB = "hf:"
 ROWS = 256  # read at a time
+ROOM, GROWTH, EACH = 128 << 20, 50, 100  # bytes of all rows; more for each byte of the file; of a row beside its texts
 FILE = "{:08d}-{}.image"
 
 
@@ -38,10 +40,20 @@ def load_parquet(path: Path, need: Need = "training", source: Source | None = No
         batches = (batch.to_pylist() for batch in opened.iter_batches(batch_size=ROWS))
         names = _hub_names(schema.metadata or {})
         rows = (_texts(row, names) for batch in batches for row in batch)
-        table = _table(path, list(schema.names), rows, file_hash(path))
-    except pyarrow.ArrowException as error:
+        table = _table(path, list(schema.names), _explained(path, rows), file_hash(path))
+    except (pyarrow.ArrowException, OSError) as error:  # of a damaged file pyarrow raises either
         raise DataError(f"{path} cannot be read as Parquet: {_one_line(error)}.") from None
     return _by_row(images_of_table(table, need, source or Source(), skip))
+
+
+def _explained(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows, while they take no more than the file's size explains: a value that repeats is stored once."""
+    left = ROOM + GROWTH * path.stat().st_size
+    for row in rows:
+        left -= EACH + sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        if left < 0:
+            raise DataError(f"{path} unpacks to more than its size explains, as no table of images does.")
+        yield row
 
 
 def load_from_hub(name: str, need: Need = "training", source: Source | None = None) -> Unsplit:
@@ -56,8 +68,11 @@ def load_from_hub(name: str, need: Need = "training", source: Source | None = No
         raise UsageError(f"{name} is read with pip install 'convscope[hf]', which is not installed.") from None
     wanted, _, configuration = name.removeprefix(HUB).partition(":")
     datasets.disable_progress_bars()
+    from huggingface_hub import constants
+
     try:
-        parts = datasets.load_dataset(wanted, configuration or None)
+        with what_is_here(datasets.config, constants):
+            parts = datasets.load_dataset(wanted, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
         raise UnreachableError(f"{name} cannot be fetched: {_one_line(error)}.") from None
     table = _of_parts(name, wanted, parts)
@@ -137,7 +152,7 @@ def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, 
 def _hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """The names of classes by column, as ``datasets`` writes them into a Parquet file; none where it did not."""
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        features = parse_bounded(metadata.get(b"huggingface", b"{}").decode()).get("info", {}).get("features", {})
         return {name: [str(n) for n in kind["names"]] for name, kind in features.items() if "names" in kind}
     except (ValueError, AttributeError, TypeError, KeyError):
         return {}

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, ImageError
+from ..errors import DamagedFile, DataError, ImageError
 from ..images.decoding import read_header, stored_values
 from ..images.file_names import is_image_name
+from ..reading import read_regular_text
 from .coco_files import MAX_BYTES, OUTLINED, counted_images, named_image, not_there
 from .folder import hidden_name
 from .part_names import plain_part
@@ -261,8 +262,8 @@ def _is_coco(path: Path) -> bool:
     try:
         if path.stat().st_size > MAX_BYTES:
             return False
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
+        text = read_regular_text(path, "replace")
+    except (OSError, DamagedFile):
         return False
     if not all(f'"{key}"' in text for key in ("images", "annotations", "categories")) or not OUTLINED.search(text):
         return False

@@ -22,8 +22,9 @@ import numpy as np
 import xxhash
 
 from ..errors import DamagedFile
+from ..reading import open_regular, parse_bounded
 from ..schemas import Schema, check_schema
-from ..storage import MAX_JSON, SEAL, open_regular, parse_bounded, seal_of, to_json
+from ..storage import MAX_JSON, SEAL, seal_of, to_json
 
 BLOCK_BYTES = 8 * 2**20
 THREADS = min(4, os.cpu_count() or 1)
@@ -45,8 +46,11 @@ class Pack:
     bad: dict[int, str]
 
     def pixels(self, path: Path, size: int) -> np.ndarray:
-        """The pixels, mapped: uint8 (M, S, S, 3)."""
-        return np.memmap(path, np.uint8, "r", shape=(self.images, size, size, 3))
+        """The pixels, mapped: uint8 (M, S, S, 3). DamagedFile where the file cannot be."""
+        try:
+            return np.memmap(path, np.uint8, "r", shape=(self.images, size, size, 3))
+        except OSError as error:
+            raise DamagedFile(f"{path} cannot be read: {str(error.strerror or error).rstrip('.')}.") from error
 
 
 @dataclass
@@ -108,7 +112,7 @@ def read_pack(path: Path, count: int, size: int) -> Pack | None:
         whole = said.size == size and said.images + len(bad) == count and all(0 <= i < count for i in bad)
         pack = Pack(said.images, bad)
         return pack if whole and said.images and check_blocks(pack.pixels(path, size), said.hashes) else None
-    except (DamagedFile, OSError, ValueError):
+    except (DamagedFile, OSError, ValueError, KeyError):
         return None
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ..cache import cache_folder
 from ..errors import DataError, ImageError, StorageError
 from ..images.preprocess import Preprocess
-from ..storage import commit, file_hash
+from ..storage import check_free, commit, file_hash
 from .pack import Pack, Packer, read_pack
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, skip: bool
         return packer.end(handle)
 
     try:
+        check_free(path.parent, len(unsplit.labels) * preprocess.size**2 * 3, "what is made of the images")
         commit(path, write)
     except _Abandoned:
         pass

@@ -17,6 +17,7 @@ from ..images.upright import TURNS
 from .coco_files import read_coco_json
 
 BACKGROUND = "background"
+FAR = 1e7  # pixels beyond which a corner may as well lie there: no image is as large, and squares stay finite
 BACKGROUNDS = (BACKGROUND, "bg", "_background_")  # as people call it
 
 
@@ -123,6 +124,7 @@ def _outline(path: Path, row: dict[str, Any], label: int) -> Outline:
         raise DataError(f"{path}: annotation {row.get('id')} has a polygon of fewer than three points.")
     if not all(math.isfinite(value) for polygon in polygons for value in polygon):
         raise DataError(f"{path}: annotation {row.get('id')} has a corner that is no finite number.")
+    polygons = tuple(tuple(max(-FAR, min(FAR, value)) for value in polygon) for polygon in polygons)
     return Outline(label, polygons, area=sum(map(_area, polygons)))
 
 

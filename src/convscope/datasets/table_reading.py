@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import DataError, nearest
 from ..images.file_names import EXTENSIONS, HEIC_EXTENSIONS
+from ..reading import read_regular
 
 MAX_BYTES = 2**31
 LOOKED_AT = 50  # lines by which the sign between cells is told
@@ -127,7 +128,7 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 30} GB, and no table of images.")
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read as a table: {error.strerror or error}.") from None
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):

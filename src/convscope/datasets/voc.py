@@ -13,7 +13,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DamagedFile, DataError
+from ..reading import open_regular, read_regular, read_regular_text
 from ..visible import visible
 from .box_files import BoxFiles
 from .part_names import parts_of_folders
@@ -80,7 +81,7 @@ def _root(path: Path) -> ET.Element:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MB, as no annotation of an image is.")
         parser = ET.XMLParser(target=_Plain())
-        parser.feed(path.read_bytes())
+        parser.feed(read_regular(path))
         return parser.close()
     except (_Declares, OSError, ET.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as XML: {str(error).rstrip('.')}.") from None
@@ -142,9 +143,9 @@ def _tells(xml: Path, stems: Mapping[str, Sequence[Path]]) -> bool:
 def _begins_as_voc(xml: Path) -> bool:
     """Whether a file that cannot be read is meant as an annotation: what is wrong is told when it is read."""
     try:
-        with xml.open("rb") as file:
+        with open_regular(xml) as file:
             return b"<annotation" in file.read(512)
-    except OSError:
+    except (OSError, DamagedFile):
         return False
 
 
@@ -252,7 +253,7 @@ def _parts(
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..reading import open_regular, read_regular_text
 from .box_files import BoxFiles
 from .part_names import parts_of_folders
 from .told_boxes import Remark, ToldBoxes, ToldImages, listed_parts
@@ -61,7 +63,7 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MB, as no boxes of an image are.")
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
 
@@ -109,7 +111,7 @@ def _looks_like_boxes(text: Path, keypoints: int) -> bool | None:
     try:
         if text.stat().st_size > MAX_BYTES:
             return False
-        with text.open(encoding="utf-8-sig") as file:
+        with open_regular(text) as raw, io.TextIOWrapper(raw, "utf-8-sig") as file:
             words = next((words for line in file if (words := line[:10_000].split())), None)
         if words is None:
             return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..reading import read_regular_text
 from ..visible import visible
 from .box_files import BoxFiles
 
@@ -141,7 +142,7 @@ def read_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MB, as no list of classes is.")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
@@ -186,6 +187,6 @@ def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_BYTES * 100:
             raise DataError(f"{path} is larger than {MAX_BYTES * 100 >> 20} MB, as no list is.")
-        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        return read_regular_text(path).rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None

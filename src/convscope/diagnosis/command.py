@@ -23,7 +23,8 @@ from ..images.preprocess import to_tensor
 from ..locks import lock
 from ..models.followed import uncompiled
 from ..options import with_data_and_options
-from ..storage import folder_name, make_folder, shortened
+from ..portable import folder_name, shortened
+from ..storage import make_folder
 from ..training.loop import prepare
 from ..training.request import load_recorded_weights
 from ..training.runs import runs_folder

@@ -25,7 +25,8 @@ from ..models.pickled_weights import read_weight_groups
 from ..models.registry import full_name
 from ..models.taps import evaluating
 from ..models.user_network import is_own
-from ..storage import expanded, file_hash, open_regular, parse_bounded
+from ..reading import open_regular, parse_bounded
+from ..storage import expanded, file_hash
 from ..visible import visible
 from .options import Adopting
 

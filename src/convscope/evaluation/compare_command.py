@@ -13,19 +13,18 @@ from ..classifying.classifier import CLASSES, Classifier
 from ..errors import DataError, UsageError
 from ..noted import Noted
 from ..options import with_options
+from ..portable import shortened
 from ..progress import counted
 from ..recipes import Recipe
-from ..storage import commit_json, make_folder, shortened
+from ..storage import commit_json, make_folder
 from ..training.runs import Run, runs_folder
 from ..training.seen import which_seen
 from .comparing import Group, compare_groups, grouped, recipe_difference
-from .opening import home_of, open_classifier, read_data
+from .opening import COMPARISON, Looks, home_of, open_classifier, read_data
 from .options import CompareOptions, EvaluateOptions
 from .scoring import Evaluated
 from .scoring import evaluate as evaluate_classifier
 from .task_compare_command import compare_tasks
-
-ANSWER = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,11 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
     if isinstance(compared, str) or len(compared) < 2:
         raise UsageError("a comparison needs two runs or more: convscope compare RUN RUN.")
     opened = [_opened(run, options) for run in compared]
+    looks = Looks([name for name, _, _ in opened], runs_folder(options.runs) / "compare")
     if any(classifier.task != CLASSES for _, classifier, _ in opened):
-        found = compare_tasks(opened, options)
+        found = compare_tasks(opened, options, looks)
         return CompareReport((), found.pop("folder"), found)
-    asked = [_ask(run, *found, options) for run, found in zip(compared, opened, strict=True)]
+    asked = [_ask(run, found, options, looks) for run, found in zip(compared, opened, strict=True)]
     _check_same(asked)
     groups = _groups(asked)
     first = asked[0].evaluated
@@ -90,9 +90,10 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
         "notes": list(dict.fromkeys(note for a in asked for note in a.evaluated.notes)),
     }
     summary["sentences"] = [compare_groups(groups[0], other).sentence() for other in groups[1:]]
-    folder = runs_folder(options.runs) / "compare" / shortened("-vs-".join(group.name for group in groups))
+    folder = looks.folder / shortened("-vs-".join(group.name for group in groups))
+    summary["looks"] = looks.with_earlier(folder / COMPARISON)
     make_folder(folder)
-    commit_json(folder / ANSWER, summary)
+    commit_json(folder / COMPARISON, summary)
     return CompareReport(tuple(groups), folder, summary)
 
 
@@ -103,8 +104,9 @@ def _opened(run: str | Classifier, options: CompareOptions) -> tuple[str, Classi
 
 
 def _ask(
-    run: str | Classifier, name: str, classifier: Classifier, found: Run | None, options: CompareOptions
+    run: str | Classifier, opened: tuple[str, Classifier, Run | None], options: CompareOptions, looks: Looks
 ) -> _Asked:
+    name, classifier, found = opened
     shared = {f.name: getattr(options, f.name) for f in fields(CompareOptions) if f.name != "data"}
     dataset, same, change = read_data(
         classifier, run if isinstance(run, str) else name, options.data, "compare", EvaluateOptions(**shared)
@@ -113,7 +115,7 @@ def _ask(
         raise DataError(f"the data changed since {name} was trained: {change}. Name it with --data to compare on it.")
     part = options.part or ("test" if same or dataset.test_given else "all")
     if found is not None and same and part in ("test", "all"):  # before the pass: looking cannot be undone
-        found.log_opening({"part": part, "n": len(dataset.subset(part, options.limit)), "place": "compare"})
+        looks.log(found, part, len(dataset.subset(part, options.limit)))
     told = counted(options.progress, f"evaluating {name}")
     evaluated = evaluate_classifier(classifier, dataset, part, options.limit, progress=told)
     recipe = classifier.provenance.get("recipe")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
 from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
+from ..folders import check_own_files
 from ..given import takes_what_is_meant
 from ..options import Corrections, SourceOptions, SubjectOptions
-from ..storage import expanded, folder_name, read_json, shortened
+from ..portable import folder_name, shortened
+from ..storage import expanded, read_json
 from ..training.page_report import PAGE, has_page
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
@@ -25,6 +30,7 @@ from .options import EvaluateOptions
 
 PRETRAINED = "pretrained:"
 ANSWER = "evaluation.json"  # in the folder of an evaluation
+COMPARISON = "comparison.json"  # in that of a comparison
 
 
 @takes_what_is_meant
@@ -66,6 +72,8 @@ def _open(
     path = expanded(run)
     if path.suffix == ".safetensors" and os.path.isfile(path):
         home = Run(path.parent) if (path.parent / "recipe.json").exists() else None
+        if home is not None:
+            check_own_files(home.folder)
         classifier = Classifier.load(path, model)
         check_seal(classifier)
         return classifier, home
@@ -163,10 +171,42 @@ def log_look(run: Run, part: str, n: int, place: str, answer: str = ANSWER) -> i
     A look that was cut short before all of it was written, the file ``answer`` last, is the same look when it is made
     again.
     """
+    return _taken_up(
+        run, {"part": part, "n": n, "place": place}, lambda number: _told(run, f"{place}/{answer}", number)
+    )
+
+
+@dataclass
+class Looks:
+    """The looks at runs' own test images that a comparison of ``names`` takes, by run, as a comparison in ``folder``
+    tells of them when it is written: until then they are the same looks when it is made again."""
+
+    names: Sequence[str]
+    folder: Path
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def log(self, run: Run, part: str, n: int) -> None:
+        """Note that a part's images are looked at."""
+        asked = {"part": part, "n": n, "place": f"compare {' '.join(self.names)}"}
+        told = {_looks_told(path).get(run.name) for path in self.folder.glob(f"*/{COMPARISON}")}
+        self.taken[run.name] = _taken_up(run, asked, told.__contains__)
+
+    def with_earlier(self, path: Path) -> dict[str, int]:
+        """The last look at each run that is told of when a comparison is written to ``path``."""
+        return {**_looks_told(path), **self.taken}
+
+
+def _looks_told(path: Path) -> dict[str, int]:
+    with suppress(DamagedFile):
+        return dict(read_json(path).get("looks") or {})
+    return {}
+
+
+def _taken_up(run: Run, asked: dict[str, Any], told: Callable[[int], bool]) -> int:
+    """The number of the last look of this place, where it was ``told`` nobody yet, or of a new one."""
     rows = run.openings()
-    number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == place), None)
-    asked = {"part": part, "n": n, "place": place}
-    if number and asked.items() <= rows[number - 1].items() and not _told(run, f"{place}/{answer}", number):
+    number = next((i for i in range(len(rows), 0, -1) if rows[i - 1].get("place") == asked["place"]), None)
+    if number and asked.items() <= rows[number - 1].items() and not told(number):
         return number
     return run.log_opening(asked)
 
@@ -179,7 +219,13 @@ def _told(run: Run, file: str, number: int) -> bool:
             return False
     except (DamagedFile, KeyError):
         return False
-    return not has_page(run) or (page.exists() and page.stat().st_mtime_ns >= answer.stat().st_mtime_ns)
+    if not has_page(run):
+        return True
+    try:  # not by the files' times: clocks are set, and copies get new ones
+        looks = re.search(r'data-looks="(\d{1,9})"', page.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return False
+    return looks is not None and int(looks[1]) >= number
 
 
 def home_of(run: str | Classifier) -> str:

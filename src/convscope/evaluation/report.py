@@ -19,7 +19,8 @@ from ..classifying.metrics import mistakes_of
 from ..classifying.prediction import Prediction, Unreadable
 from ..folders import fresh_folder
 from ..noted import Noted
-from ..storage import commit_json, sweep_temporaries, write_derived
+from ..storage import commit_json, write_derived
+from ..visible import cell, path_cell
 from . import drawing
 from .opening import ANSWER
 from .scoring import Evaluated
@@ -86,7 +87,8 @@ class Predictions(Noted, list[Prediction | Answer]):
             return task_csv(self)
         writer.writerow(["path", "label", "probability", "error"])
         for row in (answer.to_json() for answer in self):
-            writer.writerow([row["path"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+            told = [cell(str(row.get("label", ""))), row.get("probability", ""), cell(str(row.get("error", "")))]
+            writer.writerow([path_cell(str(row["path"])), *told])
         return text.getvalue()
 
     def told(self) -> Iterable[tuple[str, str]]:
@@ -105,7 +107,6 @@ class Predictions(Noted, list[Prediction | Answer]):
 def write_evaluation(report: EvaluationReport) -> EvaluationReport:
     """Write one evaluation: JSON and images into its folder, replaced whole; returns it."""
     folder, summary = report.folder, report.summary
-    sweep_temporaries(folder.parent)
     with fresh_folder(folder) as place:
         commit_json(place / ANSWER, summary)
         _write_wrong(report.evaluated, place)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..classifying.prediction import Prediction, Unreadable
-from ..errors import StorageError, UsageError
-from ..storage import commit_bytes, file_hash, make_folder, shortened, storage_error
+from ..errors import DataError, StorageError, UsageError
+from ..portable import merged_name, shortened
+from ..storage import commit_bytes, file_hash, make_folder, storage_error
 
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
 MOST_OF_A_NAME = 10_000  # images of one name in one folder
@@ -22,7 +23,8 @@ def sort_into(
     """Copy each image that was answered, or with ``links`` link it, to ``folder``/answer/name; returns notes.
 
     Images of one name get numbers; one that is there already, byte for byte, is left. Images that are no files, and
-    those that cannot be read, are passed over and counted. Raises UsageError for a place that is a file, StorageError.
+    those that cannot be read, are passed over and counted. Raises UsageError for a place that is a file, DataError for
+    an image that can be read no more, StorageError.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder with --copy-to.")
@@ -48,7 +50,7 @@ def _folders(labels: Iterable[str]) -> dict[str, str]:
     for label in sorted(set(labels)):
         plain = shortened(_NOT_IN_NAMES.sub("_", label).strip(" .") or "class")
         name, number = plain, 1
-        while name.casefold() in {other.casefold() for other in found.values()}:
+        while merged_name(name) in map(merged_name, found.values()):
             number += 1
             name = f"{plain}-{number}"
         found[label] = name
@@ -66,11 +68,18 @@ def _put(source: Path, folder: Path, links: bool) -> None:
             if links:
                 target.symlink_to(os.path.abspath(source))
             else:
-                commit_bytes(target, source.read_bytes())
+                commit_bytes(target, _bytes(source))
         except OSError as error:
             raise storage_error(target, error) from error
         return
     raise StorageError(f"{folder} holds {MOST_OF_A_NAME:,} images called {source.name}.")
+
+
+def _bytes(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source} cannot be read any more: {error.strerror or error}.") from error
 
 
 def _is_same(source: Path, target: Path, links: bool) -> bool:

@@ -24,7 +24,8 @@ from ..models.registry import full_name
 from ..models.taps import evaluating, logits_in
 from ..models.user_network import is_own
 from ..options import SubjectOptions
-from ..storage import expanded, folder_name, shortened
+from ..portable import folder_name, shortened
+from ..storage import expanded
 from ..tensor_files import read_foreign_tensors
 from ..training.request import data_name, read_dataset
 from ..training.runs import Run, find_run, runs_folder

@@ -21,6 +21,7 @@ from ..images.decoding import decoded
 from ..images.placing import place_of
 from ..models.taps import evaluating
 from ..tasks.regression import COVERAGE
+from ..visible import cell, path_cell
 from .box_answers import BoxAnswer, box_answer, found_by_tiles, found_in
 from .tiles import tiles_of, view_of
 
@@ -176,10 +177,11 @@ def task_csv(answers: Sequence[Any]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     rows = [(one, cells) for one in answers for cells in _lines(one)]
     names = list(dict.fromkeys(name for _, cells in rows for name in cells))
-    writer.writerow(["path", *names, "error"])
+    writer.writerow(["path", *map(cell, names), "error"])
     for one, cells in rows:
         error = one.error if isinstance(one, Unreadable) else ""
-        writer.writerow([one.path, *(cells.get(name, "") for name in names), error])
+        told = [cell(v) if isinstance(v, str) else v for v in (cells.get(name, "") for name in names)]
+        writer.writerow([path_cell(one.path), *told, cell(error)])
     return text.getvalue()
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from ..classifying.classifier import Classifier
 from ..errors import DataError
-from ..storage import commit_json, make_folder, shortened
+from ..portable import shortened
+from ..storage import commit_json, make_folder
 from ..tasks.paired import PairedFigure, paired_scores
-from ..training.runs import Run, runs_folder
+from ..training.runs import Run
+from .opening import COMPARISON, Looks
 from .options import CompareOptions, EvaluateOptions
 from .task_command import read_asked
 from .task_scoring import TaskEvaluated, evaluate_task, task_of
-
-ANSWER = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class _Scored:
     evaluated: TaskEvaluated
 
 
-def compare_tasks(opened: Sequence[tuple[str, Classifier, Run | None]], options: CompareOptions) -> dict[str, Any]:
+def compare_tasks(
+    opened: Sequence[tuple[str, Classifier, Run | None]], options: CompareOptions, looks: Looks
+) -> dict[str, Any]:
     """The first run against each of the others on the same images; the summary is written beside the runs.
 
     DataError for runs of several tasks, or without images in common.
@@ -36,7 +38,7 @@ def compare_tasks(opened: Sequence[tuple[str, Classifier, Run | None]], options:
     if len(tasks) > 1:
         (one, first), (other, second) = list(tasks.items())[:2]
         raise DataError(f"{first} was trained for the task {one} and {second} for {other}: they cannot be compared.")
-    scored = [_score(name, classifier, run, options) for name, classifier, run in opened]
+    scored = [_score(name, classifier, run, options, looks) for name, classifier, run in opened]
     first = scored[0]
     for other in scored[1:]:
         _check_same(first, other)
@@ -54,20 +56,21 @@ def compare_tasks(opened: Sequence[tuple[str, Classifier, Run | None]], options:
         "sentences": [_sentence(a.name, b.name, found, task.better) for a, b, found in pairs],
         "notes": list(dict.fromkeys(note for one in scored for note in one.evaluated.dataset.notes)),
     }
-    folder = runs_folder(options.runs) / "compare" / shortened("-vs-".join(one.name for one in scored))
+    folder = looks.folder / shortened("-vs-".join(one.name for one in scored))
+    summary["looks"] = looks.with_earlier(folder / COMPARISON)
     make_folder(folder)
-    commit_json(folder / ANSWER, summary)
+    commit_json(folder / COMPARISON, summary)
     return {**summary, "folder": folder}
 
 
-def _score(name: str, classifier: Classifier, run: Run | None, options: CompareOptions) -> _Scored:
+def _score(name: str, classifier: Classifier, run: Run | None, options: CompareOptions, looks: Looks) -> _Scored:
     shared = {f.name: getattr(options, f.name) for f in fields(CompareOptions) if f.name != "data"}
     dataset, same, change = read_asked(classifier, name, options.data, EvaluateOptions(**shared))
     if change and options.data is None:
         raise DataError(f"the data changed since {name} was trained: {change}. Name it with --data to compare on it.")
     part = options.part or ("test" if same or dataset.test_given else "all")
     if run is not None and same and part in ("test", "all"):  # before the pass: looking cannot be undone
-        run.log_opening({"part": part, "n": len(dataset.subset(part, options.limit)), "place": "compare"})
+        looks.log(run, part, len(dataset.subset(part, options.limit)))
     return _Scored(name, classifier, evaluate_task(classifier, dataset, part, options.limit, options.progress))
 
 

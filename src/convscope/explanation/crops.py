@@ -37,8 +37,9 @@ def cut(image_HWC: np.ndarray, box: Box) -> np.ndarray:
     top, left, bottom, right = box
     crop = np.full((bottom - top, right - left, 3), OUTSIDE, np.uint8)
     rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
-    inside = image_HWC[rows, columns]
-    crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
+    if rows.start < rows.stop and columns.start < columns.stop:  # else the place sees nothing but the padding
+        inside = image_HWC[rows, columns]
+        crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
     return crop
 
 

@@ -21,8 +21,9 @@ from ..feature_store.nearest import most_similar
 from ..feature_store.recorded import find_recorded
 from ..models.taps import evaluating
 from ..options import with_image_data_and_options
+from ..portable import folder_name
 from ..randomness import order
-from ..storage import expanded, folder_name
+from ..storage import expanded
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
 from .card_making import CardMaker, CardMaterial, Stage, Streamed

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import UnknownName, UsageError
 from ..models.receptive_fields import MAPS_BCHW, Field, Fields, Pair
 from ..models.taps import Tap, evaluating, first_tensor, leaves, observe
+from ..portable import shortened
 
 # What a tensor keeps its channels through, each on its own; between a convolution and its norm, or its successor.
 _BY_CHANNEL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -46,7 +47,7 @@ class Layer:
     @property
     def file(self) -> str:
         """The name as part of a file's name."""
-        return self.name.replace("/", "-") or "network"
+        return shortened(self.name.replace("/", "-") or "network")
 
 
 def find_layers(network: nn.Module, image_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:

@@ -22,7 +22,8 @@ from ..evaluation.file_stems import stem_of
 from ..evaluation.opening import data_asked, home_of, log_look, open_classifier, source_of
 from ..evaluation.task_command import told_masks, write_mask
 from ..options import with_data_and_options
-from ..storage import expanded, make_folder, shortened, sweep_temporaries
+from ..portable import shortened
+from ..storage import expanded, make_folder, sweep_temporaries
 from ..training.page_report import has_page, write_page
 from ..training.runs import Run, runs_folder
 from .boxes import box_of

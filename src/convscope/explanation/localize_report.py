@@ -12,6 +12,7 @@ from typing import Any
 from ..canvas.figures import Drawing
 from ..noted import Noted
 from ..storage import commit_json, commit_text, write_derived
+from ..visible import cell, path_cell
 from . import localize_drawing as drawing
 from .boxes import Box
 from .localize_drawing import Shown
@@ -41,7 +42,8 @@ class BoxRow:
         worth = self.judged
         scores = ["", "", ""] if worth is None else [f"{worth.mask:.4f}", f"{worth.box:.4f}", worth.used_for]
         size = [str(side) for side in self.size]
-        return [self.image, self.class_name, left, top, right, bottom, *size, f"{self.share:.4f}", *scores]
+        named = [path_cell(self.image), cell(self.class_name)]
+        return [*named, left, top, right, bottom, *size, f"{self.share:.4f}", *scores]
 
 
 @dataclass(frozen=True)

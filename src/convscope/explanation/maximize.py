@@ -31,6 +31,7 @@ from .presets import LINEAR, PRESETS, WHOLE, Palette, Preset, total_variation
 CHUNK = 64 * 32 * 32  # places of a batch of images: as many images at a time as fill the caches
 LARGEST_CHUNK = 256
 BLOCK = 16  # steps between two looks at what was gained
+LEAST = 2.0**-149  # the smallest float32 above 0
 LEAST_GAIN = 0.01  # of the value, in a block: below it an image is done
 
 
@@ -343,6 +344,6 @@ def _alikeness(maps: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    """Each image's direction with a root mean square of 1."""
-    size = direction.flatten(1).square().mean(1).sqrt().clamp(min=1e-20)
+    """Each image's direction with a root mean square of 1: in float64, where no square vanishes; zeros stay."""
+    size = direction.flatten(1).double().square().mean(1).sqrt().clamp(min=LEAST).to(direction.dtype)
     return direction / size.view(-1, *[1] * (direction.dim() - 1))

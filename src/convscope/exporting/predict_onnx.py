@@ -32,6 +32,7 @@ LEAST, CANDIDATES, MOST = 0.05, 1000, 300  # score below which nothing is a box;
 OVERLAP = 0.6  # intersection over union beyond which the worse of two boxes of one class is dropped
 SEAM, LAP = 2.0, 0.25  # px from a tile's border within which it cuts a box; part of a tile that the next one sees too
 EDGES = ("left", "top", "right", "bottom")
+EIGHT = {"L;2": lambda v: 85 * v, "L;4": lambda v: 17 * v, "RGB;16B": lambda v: tuple(c >> 8 for c in v)}
 HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -112,14 +113,17 @@ def sealed_part(outputs: np.ndarray, size: int) -> np.ndarray:
 def opened(path: str, least: int | None = None, stretch: bool = False) -> tuple[Image.Image, tuple[int, int]]:
     """An upright image in RGB, and its own width and height; a JPEG may come smaller, its sides ``least`` or more."""
     with Image.open(path) as image:
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        clear = image.info.get("transparency")
+        if image.format == "PNG" and clear is not None:  # Pillow brings its pixels to 8 bits, and not this colour
+            image.info["transparency"] = EIGHT.get(str(image.tile[0][3]), lambda v: v)(clear)
+        turned = image.getexif().get(ORIENTATION, 1) >= 5 and image.format != "TIFF"  # whose size is turned already
         whole = image.size[::-1] if turned else image.size
         if least:
             image.draft(None, (least, least))  # which is faster
         tags = getattr(image, "tag_v2", {})  # of a TIFF
         image = ImageOps.exif_transpose(image)
         if image.mode[0] in "IF":  # grey of more than 8 bits
-            image = Image.fromarray(eight_bits(np.asarray(image), tags, stretch))
+            image = Image.fromarray(eight_bits(np.asarray(image), tags, stretch, clear))
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.new("RGB", image.size, BACKGROUND)
@@ -155,15 +159,15 @@ def stretched(values: np.ndarray) -> np.ndarray:
     return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8) if span else values
 
 
-def eight_bits(values: np.ndarray, tags, stretch: bool) -> np.ndarray:
-    """Grey pixels of 12 or 16 bits as uint8; ValueError for others."""
+def eight_bits(values: np.ndarray, tags, stretch: bool, clear: Any) -> np.ndarray:
+    """Grey pixels of 12 or 16 bits as uint8, with what is ``clear`` as white; ValueError for others."""
     white = 4095 if tags.get(BITS) == (12,) else 65535
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > white:
         raise ValueError("its grey pixels are neither of 8 nor of 16 bits")
-    grey = ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-    if stretch and values.min() < values.max():
-        grey = stretched(values)
-    return 255 - grey if tags.get(COLOURS) == 0 else grey  # 0: white is zero
+    spread = stretch and values.min() < values.max()
+    grey = stretched(values) if spread else ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    grey = 255 - grey if tags.get(COLOURS) == 0 else grey  # 0: white is zero
+    return np.where(values == clear, np.uint8(BACKGROUND[0]), grey) if isinstance(clear, int) else grey
 
 
 def place_of(whole: tuple[int, int], size: int, fit: str) -> tuple[int, int, int, int]:
@@ -308,8 +312,7 @@ def words(row: dict) -> str:
         counts = sorted(Counter(box["label"] for box in row["boxes"]).items(), key=lambda pair: (-pair[1], pair[0]))
         return ", ".join(f"{count} {name}" for name, count in counts) or "no box"
     if "value" in row:
-        band = "" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
-        return f"{row['value']:.4g}{band}"
+        return f"{row['value']:.4g}" + ("" if row["low"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]")
     if "labels" in row:
         return ", ".join(row["labels"]) or "none of the labels"
     if "mask" in row:
@@ -339,10 +342,8 @@ def main() -> int:
         print(f"{MODEL.name} answers the sealed images as when it was exported.")
         return 0
     rows = [answer(session, about, path, asked.top, asked.tile) for path in asked.images]
-    if asked.json:
-        print(json.dumps(rows))
-    for row in rows if not asked.json else []:
-        print(shown(f"{row['path']}: {'cannot be read: ' + row['error'] if 'error' in row else words(row)}"))
+    told = [f"{row['path']}: {'cannot be read: ' + row['error'] if 'error' in row else words(row)}" for row in rows]
+    print(json.dumps(rows) if asked.json else "\n".join(map(shown, told)))
     return 65 if any("error" in row for row in rows) else 0
 
 

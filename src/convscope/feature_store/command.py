@@ -17,7 +17,8 @@ from ..evaluation.opening import home_of, open_classifier, source_of
 from ..machine import pick_device
 from ..noted import Noted
 from ..options import with_image_data_and_options, with_options
-from ..storage import expanded, folder_name
+from ..portable import folder_name
+from ..storage import expanded
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report

@@ -8,6 +8,7 @@ order they come. Shards are committed one by one and read as memory maps: a kill
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
-from ..storage import commit_json, make_folder, sweep_temporaries
+from ..storage import check_free, commit_json, make_folder, sweep_temporaries
 from .engines import Engine, engine_identity, make_engine
 from .store import (
     DTYPES,
@@ -137,6 +138,7 @@ def extract(
             plain = extract(listing, classifier, replace(options, engine="torch"), device, progress)
             return replace(plain, notes=(f"these features are torch's: {error}",))
         try:
+            check_free(store.folder, len(missing) * _row_bytes(engine, options), "the record of these features")
             work, peak = _Work(listing, classifier.preprocess, options, engine, keys), matmul_peak(device, "float32")
             start = time.perf_counter()
             make_folder(store.folder)
@@ -165,6 +167,10 @@ def extract(
         gflop=work.engine.gflop if work else None,
         peak=peak,
     )
+
+
+def _row_bytes(engine: Engine, options: FeatureOptions) -> int:
+    return math.prod(engine.shape) * np.dtype(DTYPES[options.dtype]).itemsize + KEY_BYTES
 
 
 def _first_of_each(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..canvas.figures import Drawing
 from ..canvas.sheets import image_grid, titles_of
 from ..folders import fresh_folder
 from ..noted import Noted
-from ..storage import commit_json, sweep_temporaries, write_derived
+from ..storage import commit_json, write_derived
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class SimilarReport(Noted):
 
 def write_similar(report: SimilarReport) -> SimilarReport:
     """Write ``similar.json`` and ``similar.png``."""
-    sweep_temporaries(report.folder.parent)
     with fresh_folder(report.folder) as place:
         commit_json(place / "similar.json", report.summary)
         write_derived(place / "similar.png", report.sheet.png)

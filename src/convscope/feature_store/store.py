@@ -58,6 +58,9 @@ class Store:
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._shards or path in self.damaged:
                 continue
+            if path.is_symlink():  # from somebody else's it may lead to any file of this machine
+                self.damaged.append(path)
+                continue
             try:
                 maps, _ = map_tensors(path)
                 keys, features = maps["keys"], maps["features"]

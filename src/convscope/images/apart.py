@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import select
+import queue
 import subprocess
 import sys
 import threading
@@ -26,6 +26,7 @@ class ApartDecoder:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers: _Answers | None = None
         self._lock = threading.Lock()
 
     def fit(self, data: bytes, preprocess: Preprocess, name: str) -> np.ndarray:
@@ -67,6 +68,7 @@ class ApartDecoder:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )
+        self._answers = _Answers(self._process.stdout)
         return True
 
     def _ask(self, message: bytes, until: float) -> tuple[dict[str, Any], bytes]:
@@ -74,27 +76,18 @@ class ApartDecoder:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        assert process.stdout is not None
+        assert self._answers is not None
         writer = threading.Thread(target=_written, args=(process.stdin, message), daemon=True)
         writer.start()
         head = b""
         while not head.endswith(b"\n"):
-            head += self._read(process.stdout, 1, until)
+            head += self._answers.read(1, until)
         said = json.loads(head)
         body = bytearray()
         while len(body) < said.get("bytes", 0):
-            body += self._read(process.stdout, min(PIECE, said["bytes"] - len(body)), until)
+            body += self._answers.read(min(PIECE, said["bytes"] - len(body)), until)
         writer.join(1.0)
         return said, bytes(body)
-
-    def _read(self, source, count: int, until: float) -> bytes:
-        left = until - time.monotonic()
-        if left <= 0 or not select.select([source], [], [], left)[0]:
-            raise TimeoutError
-        found = source.read(count)
-        if not found:
-            raise EOFError
-        return found
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -105,6 +98,33 @@ class ApartDecoder:
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
+
+
+class _Answers:
+    """What a process writes, read by a thread of its own: on Windows a pipe cannot be waited for with a limit."""
+
+    def __init__(self, source: Any) -> None:
+        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._held = b""
+        threading.Thread(target=self._take, args=(source,), daemon=True).start()
+
+    def _take(self, source: Any) -> None:
+        with suppress(OSError, ValueError):  # closed
+            while piece := source.read(PIECE):
+                self._pieces.put(piece)
+        self._pieces.put(b"")
+
+    def read(self, count: int, until: float) -> bytes:
+        """At most ``count`` bytes. TimeoutError where none came in time, EOFError where there will be none."""
+        if not self._held:
+            try:
+                self._held = self._pieces.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError from None
+        if not self._held:
+            raise EOFError
+        found, self._held = self._held[:count], self._held[count:]
+        return found
 
 
 def _written(target, message: bytes) -> None:

@@ -134,6 +134,7 @@ def _jpeg_scans(rest: bytes) -> int:
 
 
 def _png(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
     file.seek(8)
     beside = pixels = needed = 0
     for _ in range(MAX_CHUNKS):
@@ -142,10 +143,11 @@ def _png(file: BinaryIO) -> None:
             width, height, bits, kind = struct.unpack(">IIBB", _take(file, 10))
             needed = height * (width * bits * {2: 3, 4: 2, 6: 4}.get(kind, 1) // 8 + 2)
             size -= 10
-        elif name == b"IDAT":
-            pixels += size
-        elif name != b"fdAT":
-            beside += size
+        there = min(size, end - file.tell())  # a damaged length is no size
+        if name == b"IDAT":
+            pixels += there
+        elif name not in (b"IHDR", b"fdAT"):
+            beside += there
         _beside(beside)
         if pixels > needed + needed // 8 + MB:
             raise TooMuch("too large: more bytes of pixels than its size needs")
@@ -203,6 +205,8 @@ def _directory(file: BinaryIO, *, strict: bool) -> None:
         if not waiting:
             return
         offset, narrow = waiting.pop()
+        if offset > end:
+            raise IndexError
         file.seek(offset)
         for tag, kind, values, place in _entries(file, order, big):
             size = values * _VALUE_BYTES.get(kind, 0)

@@ -5,14 +5,13 @@ Whatever is wrong with a file becomes a `ImageError` with a reason in a few word
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -32,8 +31,9 @@ from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
 from .file_names import EXTENSIONS, reads_heic
 from .headers import Header, header_of
 from .netpbm import quick
+from .places import InMemory, OnDisk
 from .png import without_damaged_comments
-from .quiet import silence_libtiff
+from .quiet import silence_libraries
 from .tiff import Tiff
 from .upright import BACKGROUND, upright_rgb
 
@@ -84,11 +84,12 @@ def decode(
     What it is is told by its content, never by its name. Its pixels are not touched when the header says more than
     `MAX_PIXELS`, a side of more than `MAX_SIDE`, or so much beside the pixels, or so many bytes for them, that decoding
     would take more than half a gigabyte or many seconds. Its EXIF orientation is applied once; an unreadable one counts
-    as none. Transparency is laid on `BACKGROUND`. 16-bit pixels, and 32-bit integers that all lie in 0..65535, are
-    divided by 257; other integers are stretched from their own minimum and maximum to 0..255; floats are multiplied by
-    255 when all lie in 0..1 and else stretched the same way; a NaN or an infinity is black. White is 4095 in a TIFF of
-    12 bits; one that says that its zero is white is turned over, at any depth. CMYK in a JPEG is read inverted, as
-    Adobe writes it. Of a PNG, a wrong checksum is passed over, with its chunk, where no pixel needs the chunk.
+    as none. A colour profile is not applied. Transparency is laid on `BACKGROUND`. Grey pixels of 16 bits, and 32-bit
+    integers that all lie in 0..65535, are divided by 257; of colours of 16 bits the upper 8 count. Other integers are
+    stretched from their own minimum and maximum to 0..255; floats are multiplied by 255 when all lie in 0..1 and else
+    stretched the same way; a NaN or an infinity is black. White is 4095 in a TIFF of 12 bits; one that says that its
+    zero is white is turned over, at any depth. CMYK in a JPEG is read inverted, as Adobe writes it. Of a PNG, a wrong
+    checksum is passed over, with its chunk, where no pixel needs the chunk.
 
     ``at_least``, a side in pixels, lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay
     `DRAFT_MARGIN` times that long. With ``stretch`` the darkest value of the image becomes 0 and the brightest 255, of
@@ -147,6 +148,8 @@ def read_header(source: Path | bytes, where: str | None = None) -> Header:
     def read(file: BinaryIO) -> Header:
         kind, reader = _reader(file.read(512), name)
         inspect(kind, file)
+        if kind == "PNG":
+            file = without_damaged_comments(file)
         return header_of(_header(reader, file), kind)
 
     with _opened(source, name) as file:
@@ -168,20 +171,24 @@ def stored_values(source: Path | bytes, where: str | None = None) -> tuple[Heade
 
 def has_frames(source: Path | bytes) -> bool:
     """Tell whether a GIF, PNG, TIFF or WebP holds more than the one image that is read; what is damaged does not."""
+
+    def animated(file: BinaryIO) -> bool:
+        kind, reader = _reader(file.read(512), "image")
+        if kind not in ("GIF", "PNG", "TIFF", "WEBP"):
+            return False
+        inspect(kind, file)
+        return bool(getattr(_header(reader, file), "is_animated", False))
+
     try:
         with _opened(source, "image") as file:
-            kind, reader = _reader(file.read(512), "image")
-            if kind not in ("GIF", "PNG", "TIFF", "WEBP"):
-                return False
-            inspect(kind, file)
-            return guarded(lambda: bool(getattr(_header(reader, file), "is_animated", False)), "image")
-    except (ImageError, TooMuch, NoReader):
+            return guarded(lambda: animated(file), "image")
+    except ImageError:
         return False
 
 
 def guarded(work: Callable[[], T], name: str) -> T:
     """Tell what ``work`` returns; whatever a decoder raises in it becomes a ImageError."""
-    silence_libtiff()
+    silence_libraries()
     if warnings.filters[:1] != [_PILLOW_WARNINGS]:  # what they say is in the error or of no matter to the pixels
         warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -199,12 +206,12 @@ def guarded(work: Callable[[], T], name: str) -> T:
 def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     """The file, open for reading; what is no regular file is refused unopened: opening a FIFO waits for ever."""
     if not isinstance(source, str | os.PathLike):
-        yield io.BytesIO(source)
+        yield InMemory(source)
         return
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):
             raise ImageError(name, "not a file", passing=True)
-        file = open(source, "rb")  # noqa: SIM115 - closed below; the errors of opening are told apart from those within
+        file = open(source, "rb", buffering=0)  # noqa: SIM115 - closed below; its errors are told apart from those within
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(name, "does not exist", passing=True) from None
     except PermissionError:
@@ -212,8 +219,12 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}".lower()
         raise ImageError(name, reason, passing=True) from None
-    with file:
-        yield file
+    buffered = OnDisk(file)
+    try:
+        yield buffered
+    finally:
+        with suppress(OSError):  # of a file that was read, closing has nothing to tell
+            buffered.close()
 
 
 def _decoded(
@@ -221,7 +232,7 @@ def _decoded(
 ) -> tuple[Header, Image.Image]:
     """Decode the file once it is allowed."""
     header, image = _allowed_image(file, name, held, at_least)
-    return header, upright_rgb(image, spent=True, stretch=stretch)
+    return header, upright_rgb(image, spent=True, stretch=stretch, stored=header.orientation)
 
 
 def _allowed_image(

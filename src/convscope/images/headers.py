@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -37,7 +38,7 @@ class Header:
 def header_of(image: Image.Image, kind: str) -> Header:
     """Read the header of an image whose pixels are not loaded yet."""
     if kind == "PNG":
-        _find_late_exif(image)
+        _read_late_chunks(image)
     width, height = image.size
     tables: dict[int, Any] = getattr(image, "quantization", None) or {}
     bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
@@ -47,35 +48,41 @@ def header_of(image: Image.Image, kind: str) -> Header:
         mode=image.mode,
         width=width,
         height=height,
-        orientation=1 if kind == "PNG" and "exif" not in image.info else orientation(image),
+        orientation=orientation(image),
         alpha=image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info,
         deep=image.mode in DEEP or (isinstance(most, int) and most > 8),
         coarseness=sum(tables[min(tables)]) if tables else 0,
     )
 
 
-def _find_late_exif(image: Image.Image) -> None:
-    """Put the EXIF of a PNG that stands behind its pixels into its ``info``, as Pillow does once it decodes them."""
-    file = getattr(image, "fp", None)
-    if file is None:
-        return
-    start = file.tell()
-    block = _last_exif(file)
+def _read_late_chunks(image: Any) -> None:
+    """Put the EXIF and texts of a PNG that stand behind its pixels into its ``info``, as Pillow does once it decodes.
+
+    The file is read no further than to its last chunk, and its pixels are passed over.
+    """
+    stream, file = image.png, image.fp
+    start, counted = file.tell(), stream.text_memory
+    for name, place, size in list(_late_chunks(file)):
+        file.seek(place)
+        try:
+            stream.call(name, place, size)
+        except UnicodeDecodeError:  # where Pillow stops, too
+            break
     file.seek(start)
-    if block:
-        image.info["exif"] = b"Exif\0\0" + block
+    stream.text_memory = counted  # counted again when it decodes
 
 
-def _last_exif(file: IO[bytes]) -> bytes:
-    """The content of the last eXIf chunk; empty without one. The file is read no further than to its last chunk."""
-    found = b""
+def _late_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, place and size of the content of each chunk behind the pixels that may tell an orientation."""
+    late = False
+    end = file.seek(0, os.SEEK_END)
     file.seek(8)
     while len(head := file.read(8)) == 8:
         size, name = struct.unpack(">I4s", head)
-        if name == b"IEND":
+        place = file.tell()
+        if name == b"IEND" or place + size > end:
             break
-        if name == b"eXIf":
-            found = file.read(size)
-            size = 0
-        file.seek(size + 4, os.SEEK_CUR)
-    return found
+        late |= name == b"IDAT"
+        if late and name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            yield name, place, size
+        file.seek(place + size + 4)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..storage import open_regular, parse_bounded
+from ..reading import open_regular, parse_bounded
 from .preprocess import INTERPOLATIONS, Preprocess
 
 MAX_BYTES = 1 << 20

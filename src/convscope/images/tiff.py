@@ -33,7 +33,8 @@ class Tiff(TiffImageFile):
     """Pillow's reader, which says of what it cannot read of what kind it is, as NoReader.
 
     It reads grey pixels of more than 8 bits whose white is zero as if black were: `white_is_zero` tells it of the tags,
-    which stay as they are in the file.
+    which stay as they are in the file. Its size and its pixels are those of the file too: Pillow's own are turned by
+    the EXIF orientation, as of no other format.
     """
 
     def _setup(self) -> None:
@@ -47,8 +48,12 @@ class Tiff(TiffImageFile):
             raise self._no_reader(error) from error
         for tag, value in kept.items():
             self.tag_v2[tag] = value
+        self._size = self._tile_size
         if self.use_load_libtiff:
             self.tile = [tile._replace(args=_in_native_order(tile.args)) for tile in self.tile]
+
+    def load_end(self) -> None:
+        """Leave the pixels as they are stored."""
 
     def _retell(self) -> None:
         """Put other tags in place of those that Pillow has no reader for, with the same pixels."""

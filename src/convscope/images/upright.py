@@ -23,14 +23,17 @@ TURNS = {
 }
 
 
-def upright_rgb(image: Image.Image, *, spent: bool = False, stretch: bool = False) -> Image.Image:
+def upright_rgb(
+    image: Image.Image, *, spent: bool = False, stretch: bool = False, stored: int | None = None
+) -> Image.Image:
     """Any Pillow image as a new RGB image, upright, without metadata; the rules are those of `decode`.
 
     A ``spent`` image is closed as soon as it is not needed; ``stretch`` spreads its range, as `decode` says.
+    ``stored`` is the orientation that its header was found to tell; unless given, the image is asked.
     """
     _scale_transparency(image)
     image.load()
-    turn = TURNS.get(orientation(image))
+    turn = TURNS.get(orientation(image) if stored is None else stored)
     rgb = _rgb(image, stretch)
     if spent and rgb is not image:
         image.close()
@@ -47,7 +50,7 @@ def orientation(image: Image.Image) -> int:
         block = image.info.get("exif")
         if isinstance(block, bytes):
             inspect_exif(block)
-        told = int(image.getexif().get(0x0112, 1))
+        told = int(Image.Image.getexif(image).get(0x0112, 1))  # a PNG's own decodes all pixels first
     except (TooMuch, MemoryError):
         return 1
     except Exception:  # whatever a broken EXIF block makes its parser raise, the image is as it stands

@@ -21,8 +21,9 @@ from ..feature_store.options import BackboneOptions
 from ..feature_store.recording import backbone_of, store_options
 from ..machine import pick_device
 from ..options import with_options
+from ..portable import folder_name
 from ..progress import Laps
-from ..storage import expanded, folder_name, make_folder
+from ..storage import expanded, make_folder
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from . import report

@@ -14,12 +14,22 @@ from typing import Any
 from PIL import Image
 
 from ..canvas.pages import page
-from ..datasets.corrections import Correction, write_corrections
+from ..datasets.corrections import Correction, corrections_bytes, write_corrections
 from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
-from ..storage import commit_json, file_hash, finite, make_folder, read_json, sweep_temporaries, write_derived
+from ..storage import (
+    commit_json,
+    discard,
+    file_hash,
+    finite,
+    make_folder,
+    read_json,
+    sha256,
+    sweep_temporaries,
+    write_derived,
+)
 from ..tasks.detection import TASK
 from .box_gallery import boxes_shown
 from .box_sizes import NARROWEST
@@ -77,12 +87,16 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
     make_folder(report.folder)
     sweep_temporaries(report.folder)
     found = report.found
+    rows = [*before, *found.corrections()]
     if report.corrections is not None:
-        rows = [*before, *found.corrections()]
         report.summary["corrections"] = len(rows)
-        write_corrections(report.corrections, rows)
-        report.summary["corrections_hash"] = file_hash(report.corrections)
+        report.summary["corrections_hash"] = sha256(corrections_bytes(rows))
+    # First, so that a corrections file is known as ours from the moment it is there.
     commit_json(report.folder / "doctor.json", finite(report.summary))
+    if report.corrections is not None:
+        write_corrections(report.corrections, rows)
+    elif report.summary["corrections_file"]:
+        discard(report.folder / report.summary["corrections_file"])  # of the last examination
     shown = {
         "grades": GRADES,
         "pairs": _pairs(found),
@@ -104,8 +118,8 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
 def corrections_file(folder: Path, used: Path | None) -> str:
     """A name for the corrections: never that of a file that the user has edited, or uses, now or in a run beside.
 
-    The file of the last examination is written over where it still is what that wrote, and removed where there is none
-    to write any more.
+    The file of the last examination is written over where it still is what that wrote, and removed by ``write`` where
+    there is none to write any more.
     """
     ours = ""
     with suppress(DamagedFile):
@@ -114,7 +128,6 @@ def corrections_file(folder: Path, used: Path | None) -> str:
         ours_still = path.is_file() and file_hash(path) == before.get("corrections_hash")
         if ours_still and not _same(path, used) and not _remembered(path, folder.parent.parent):
             ours = path.name
-            path.unlink()
     if ours:
         return ours
     numbers = (f"corrections-{n}.csv" for n in range(2, 10_000))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import UnknownName, UsageError
 
 TEMPERATURE = 0.07  # of the votes of neighbours: Wu et al. 2018, arXiv:1805.01978
+SHORTEST = 1e-30  # of a vector that has a direction: torch's own 1e-12 makes short ones shorter than 1
 
 
 class Neighbours(nn.Module):
@@ -27,7 +28,12 @@ class Neighbours(nn.Module):
         self.register_buffer("labels", torch.zeros(rows, dtype=torch.int64))
 
     def forward(self, features_BC: Tensor) -> Tensor:
-        return votes(F.normalize(features_BC) @ self.features.T, self.labels, self.neighbours, self.num_classes)
+        return votes(unit(features_BC) @ self.features.T, self.labels, self.neighbours, self.num_classes)
+
+
+def unit(features_NC: Tensor) -> Tensor:
+    """The features (N, C) as vectors of length 1, however short they are; zeros stay."""
+    return F.normalize(features_NC, dim=1, eps=SHORTEST)
 
 
 def votes(cosines_BN: Tensor, labels_N: Tensor, neighbours: int, num_classes: int) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 
 from ..cache import cache_folder
 from ..errors import DamagedFile
-from ..storage import file_hash, make_folder, open_regular
+from ..reading import open_regular
+from ..storage import file_hash, make_folder
 from ..tensor_files import FOREIGN, read_foreign_tensors, read_tensors
 from .pickle_child import SEPARATOR
 

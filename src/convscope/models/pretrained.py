@@ -11,17 +11,17 @@ import importlib
 import importlib.util
 import io
 import re
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 
 from ..cache import cache_folder
+from ..datasets.hub import hub_host, look_for_hub
 from ..errors import DamagedFile, StorageError, UnknownName, UnreachableError, UsageError
+from ..storage import discard, file_hash
 from ..tensor_files import commit_tensors, read_foreign_tensors, read_tensors
 
 ChannelValues = tuple[float, float, float]
@@ -30,6 +30,7 @@ LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 WEIGHT_FILE = "model.safetensors"  # in a repository of timm's
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def pretrained_weights(found: Pretrained, file: Path | None = None) -> dict[str,
         return {name.removeprefix("module."): t for name, t in read_foreign_tensors(file).items()}
     if found.repository is None:
         return _lite0_weights()
-    return read_foreign_tensors(_kept(found) or _fetched(found))
+    return _read(found, _kept(found) or _fetched(found))
 
 
 def is_here(found: Pretrained) -> bool:
@@ -155,20 +156,42 @@ def _kept(found: Pretrained) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
+def _read(found: Pretrained, path: Path) -> dict[str, torch.Tensor]:
+    """The weights in timm's cache; DamagedFile where they are not those that the hub has under this name."""
+    if not _is_whole(path):
+        raise DamagedFile(
+            f"{path} is not the file that was downloaded, its SHA-256 is another: remove it, and the weights of "
+            f"{found.name} are fetched again."
+        )
+    return read_foreign_tensors(path)
+
+
+def _is_whole(path: Path) -> bool:
+    """Compare a file with its hash, which is its name in the hub's cache; what has no such name is believed."""
+    name = path.resolve().name
+    return not _HASH.fullmatch(name) or file_hash(path) == name
+
+
 def _fetched(found: Pretrained) -> Path:
-    """Download the weights into timm's cache. The host is asked for first: without a network hubs retry for long."""
+    """Download the weights into timm's cache. The host is asked for first: without a network hubs retry for long.
+
+    The hub's own code compares the length alone; what has another hash than the hub says is removed again.
+    """
     hub = importlib.import_module("huggingface_hub")
-    host = urlsplit(hub.constants.ENDPOINT).hostname or ""
+    hub.utils.logging.set_verbosity_error()  # it is told below, in a sentence
     try:
-        if hub.constants.HF_HUB_OFFLINE:
-            raise OSError("HF_HUB_OFFLINE is set")
-        socket.getaddrinfo(host, 443)
-        return Path(hub.hf_hub_download(found.repository, WEIGHT_FILE))
+        look_for_hub()
+        path = Path(hub.hf_hub_download(found.repository, WEIGHT_FILE))
+        if not _is_whole(path):
+            for file in (path.resolve(), path):
+                discard(file)
+            raise OSError("what it sent has another SHA-256 than it said, and was not kept")
+        return path
     except Exception as error:  # a hub raises errors of many kinds, of its own and of the network's
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:120]
         raise UnreachableError(
-            f"the weights of {found.name} are not on this machine, and {host} cannot give them ({reason}); name a "
-            "safetensors file with --weights, or take lite0, which needs no network."
+            f"the weights of {found.name} are not on this machine, and {hub_host()} cannot give them ({reason}); name "
+            "a safetensors file with --weights, or take lite0, which needs no network."
         ) from None
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -24,6 +23,8 @@ from .interactive import Endpoint, action_routes
 from .rendering import KINDS, Rendering, asset_hash, assets, render
 from .routes import ROUTES, Page, Route
 from .run_view import drawings_of
+from .stamps import stamp
+from .turns import ASKING, READING, Turns
 
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg"}
 FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -43,6 +44,7 @@ def application(page: Page, hosts: Sequence[str]) -> Guard:
     made = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
     made.router.redirect_slashes = False
     made.state.page = page
+    made.state.pages, made.state.asks = Turns(READING), Turns(ASKING)
     return Guard(made, frozenset(hosts), page.served.token)
 
 
@@ -53,7 +55,7 @@ def answering(endpoint: Endpoint) -> Endpoint:
 
     async def answer(request: Request) -> Response:
         try:
-            found = endpoint(request) if waits else await run_in_threadpool(endpoint, request)
+            found = endpoint(request) if waits else await request.app.state.pages.in_turn(endpoint, request)
             return await found if isinstance(found, Awaitable) else found
         except HTTPException as error:
             return _refused(request, error)
@@ -118,8 +120,7 @@ def _drawing(request: Request) -> Response:
 
 def sent(path: Path, request: Request) -> Response:
     """An image that is there, or that the browser's own copy is still right."""
-    about = path.stat()
-    tag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
+    tag = '"' + "-".join(f"{number:x}" for number in stamp(path)) + '"'
     headers = {"etag": tag, "cache-control": CHECKED}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)

@@ -36,6 +36,7 @@ from .changes import Change, changed
 from .explained import layers_of
 from .run_data import RunData, uri
 from .served import Served
+from .stamps import Stamp, stamp
 
 KEPT_BYTES = 16 << 20  # of images that may be asked about again
 KEPT_CLASSIFIERS = 3
@@ -52,7 +53,7 @@ class Opened:
     classifier: Classifier
     fitted: Classifier
     known: Known | None
-    stamps: tuple[int, ...]
+    stamps: tuple[Stamp, ...]
 
 
 class Asker:
@@ -147,7 +148,7 @@ class Asker:
     def _open(self, run: str) -> Opened:
         """The run's classifier, read again where its files are others now."""
         found = self.served.run(run)
-        stamps = tuple(_stamp(found, name) for name in (FILE_NAME, KNOWN))
+        stamps = tuple(stamp(found.folder / name) for name in (FILE_NAME, KNOWN))
         with self._keeping:
             kept = self._opened.get(run)
             if kept is None or kept.stamps != stamps:
@@ -179,7 +180,7 @@ class Asker:
         return pixels if change is None else changed(pixels, change)
 
 
-def _opened(run: Run, stamps: tuple[int, ...]) -> Opened:
+def _opened(run: Run, stamps: tuple[Stamp, ...]) -> Opened:
     classifier = run.classifier()
     preprocess = replace(classifier.preprocess, stretch=False, centre=1.0)
     kept = read_known(run, classifier)
@@ -191,13 +192,6 @@ def _picture(pixels: np.ndarray) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((PICTURE, PICTURE))
     return uri(png(np.asarray(image)))
-
-
-def _stamp(run: Run, name: str) -> int:
-    try:
-        return (run.folder / name).stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _inputs(preprocess: Preprocess, pixels: np.ndarray) -> Any:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..training.runs import runs_folder
-from .options import ServeOptions
+from .options import AT_MOST, ServeOptions
 from .routes import Page
 from .served import Served, serve_named
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "0:0:0:0:0:0:0:1")
 TRIED = 50  # ports after the one asked for
-AT_ONCE = 64  # connections; more than that take the place of those that ask nothing
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def serve(site: Site, open_browser: bool) -> None:
 
     config = uvicorn.Config(
         application(site.page, site.hosts),
-        log_level="warning",
+        log_level="error",  # what a stranger sends fills no terminal
         access_log=False,
         http=Connection,
         server_header=False,
@@ -81,7 +80,8 @@ def serve(site: Site, open_browser: bool) -> None:
         lifespan="off",
         timeout_keep_alive=round(ASKING_SECONDS),
         timeout_graceful_shutdown=2,
-        limit_concurrency=AT_ONCE,
+        limit_concurrency=AT_MOST,
+        backlog=128,
         h11_max_incomplete_event_size=16_384,
     )
     if open_browser:

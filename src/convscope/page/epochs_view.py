@@ -22,6 +22,7 @@ from .explained import layers_of
 from .run_data import RunData, uri
 from .run_view import head_of
 from .served import Served
+from .stamps import Stamp, stamp
 from .stepping import MOST_EPOCHS
 
 KEPT = 4  # networks
@@ -32,7 +33,7 @@ class Epochs:
 
     def __init__(self, served: Served, data: RunData) -> None:
         self.served, self.data = served, data
-        self._networks: OrderedDict[tuple[Path, int], Classifier] = OrderedDict()
+        self._networks: OrderedDict[tuple[Path, Stamp], Classifier] = OrderedDict()
         self._probes: dict[str, Probes] = {}
         self._looking = threading.Lock()
 
@@ -63,7 +64,7 @@ class Epochs:
 
     def _network(self, run: Run, epoch: int) -> Classifier:
         path = kept_epochs(run)[epoch]
-        key = (path, path.stat().st_mtime_ns)
+        key = (path, stamp(path))
         if key not in self._networks:
             self._networks[key] = classifier_at(run, epoch)
         self._networks.move_to_end(key)

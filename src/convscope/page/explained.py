@@ -12,7 +12,8 @@ from ..errors import DamagedFile, UnknownName
 from ..explanation.card_store import LAST
 from ..explanation.report import CELLS
 from ..images.decoding import decoded
-from ..storage import open_regular, sha256
+from ..reading import open_regular
+from ..storage import sha256
 from ..training.kept_epochs import kept_epochs
 from ..training.runs import Run
 from .answers import answer_folder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
@@ -17,7 +17,9 @@ from .bodies import read_body
 from .changes import Change
 from .data_pages import mark
 from .explained import strip_of
+from .guard import Receive, Scope, Send
 from .jobs import ASKS_AGAIN
+from .live import Live
 from .rendering import Rendering, render
 from .routes import Page
 
@@ -25,7 +27,7 @@ from .routes import Page
 async def _ask(request: Request) -> Response:
     page: Page = request.app.state.page
     data = await read_body(request)
-    return JSONResponse(await run_in_threadpool(page.asker.ask, request.path_params["run"], data))
+    return JSONResponse(await request.app.state.asks.in_turn(page.asker.ask, request.path_params["run"], data))
 
 
 def _again(request: Request) -> Response:
@@ -91,14 +93,29 @@ def _cancel(request: Request) -> Response:
 async def _live(request: Request) -> Response:
     page: Page = request.app.state.page
     try:
-        run = await run_in_threadpool(page.served.run, request.path_params["run"])
+        run = await request.app.state.pages.in_turn(page.served.run, request.path_params["run"])
     except UnknownName as error:
         raise HTTPException(404, str(error)) from None
     after = request.query_params.get("after", "0")
     if not page.live.admits():
         raise HTTPException(503, "too many readers of what is live: close some of the pages.")
     first = int(after) if after.isdecimal() and len(after) < 8 else 0
-    return StreamingResponse(page.live.epochs(run, first), media_type="text/event-stream")
+    return LiveResponse(page.live, page.live.epochs(run, first), media_type="text/event-stream")
+
+
+class LiveResponse(StreamingResponse):
+    """Live events; the reader's place is free again however the answer ends, even before its first event."""
+
+    def __init__(self, live: Live, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.live.leave()
 
 
 def _begin(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import re
@@ -120,9 +121,16 @@ class Jobs:
         self._closed = False
 
     def start(self, name: str, *subject: str) -> Job:
-        """Put a job in the queue; one that waits or runs already is returned. UnknownName for what is no job."""
+        """Put a job in the queue; one that waits or runs already is returned.
+
+        UnknownName for what is no job, UsageError for one about more or fewer things than it takes.
+        """
         if name not in JOBS:
             raise UnknownName("job", name, JOBS)
+        try:
+            inspect.signature(JOBS[name]).bind(self.served, *subject)
+        except TypeError:
+            raise UsageError(f"{name} is about one thing, and {len(subject)} are named.") from None
         arguments = JOBS[name](self.served, *subject)
         with self._lock:
             for job in self._jobs.values():

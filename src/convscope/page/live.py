@@ -28,28 +28,29 @@ class Live:
         self._free = threading.Semaphore(AT_ONCE)
 
     def admits(self) -> bool:
-        """Whether one more may read; ``epochs`` gives its place back."""
+        """Whether one more may read, until it calls ``leave``."""
         return self._free.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Give the place of a reader back."""
+        self._free.release()
 
     async def epochs(self, run: Run, after: int) -> AsyncIterator[str]:
         """The rows of the log behind the first ``after``, as server-sent events; "over" when nobody trains it."""
-        try:
-            said = time.monotonic()
-            while True:
-                training, rows = await run_in_threadpool(_look, run)
-                for row in rows[after:]:
-                    yield _event("epoch", row)
-                    said = time.monotonic()
-                after = max(after, len(rows))
-                if not training:
-                    yield _event("over", {})
-                    return
-                if time.monotonic() - said > SIGN:
-                    yield ": still training\n\n"
-                    said = time.monotonic()
-                await asyncio.sleep(EVERY)
-        finally:
-            self._free.release()
+        said = time.monotonic()
+        while True:
+            training, rows = await run_in_threadpool(_look, run)
+            for row in rows[after:]:
+                yield _event("epoch", row)
+                said = time.monotonic()
+            after = max(after, len(rows))
+            if not training:
+                yield _event("over", {})
+                return
+            if time.monotonic() - said > SIGN:
+                yield ": still training\n\n"
+                said = time.monotonic()
+            await asyncio.sleep(EVERY)
 
 
 def _look(run: Run) -> tuple[bool, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from ..training.runs import Run
 from .explained import layers_of
 from .run_view import head_of
 from .served import Served
+from .stamps import Stamp, stamp
 
 
 def network_page(served: Served, run: str) -> dict[str, Any]:
@@ -20,9 +21,9 @@ def network_page(served: Served, run: str) -> dict[str, Any]:
     explained = layers_of(served, found)
     shown: dict[str, Any] = {**head, "layers": explained, "rows": [], "size": None, "rules": [], "totals": None}
     try:
-        stamp = (found.folder / "classifier.safetensors").stat().st_mtime_ns
-        return shown | _table(found, stamp)
-    except OSError:
+        seen = stamp(found.folder / "classifier.safetensors")
+        if seen:
+            return shown | _table(found, seen)
         shown["problem"] = head["problem"] or f"it has no classifier yet: {found.unfinished()}."
     except ConvscopeError as error:
         shown["problem"] = str(error)
@@ -30,7 +31,7 @@ def network_page(served: Served, run: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=32)
-def _table(run: Run, stamp: int) -> dict[str, Any]:
+def _table(run: Run, seen: Stamp) -> dict[str, Any]:
     """The table of a classifier's network, kept while its file is the same."""
     from ..models.layer_table import lecture_rows, ledger
 

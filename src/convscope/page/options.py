@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from ..options import Places
 
 PORT = 8848
+AT_ONCE = 64  # connections; of more, those give up their places that ask or take nothing
+AT_MOST = 256  # connections, however short they have been there; a request beyond that is told that the page is busy
 
 
 @dataclass(frozen=True, kw_only=True)

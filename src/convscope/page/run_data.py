@@ -12,6 +12,7 @@ from ..datasets.dataset import Dataset
 from ..evaluation.opening import read_data
 from ..evaluation.options import EvaluateOptions
 from ..training.runs import Run
+from .stamps import Stamp, stamp
 
 KEPT = 2  # datasets
 
@@ -21,12 +22,12 @@ class RunData:
 
     def __init__(self, data_root: Path | None = None) -> None:
         self.data_root = data_root
-        self._kept: OrderedDict[tuple[str, int], Dataset] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Stamp], Dataset] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, run: Run, classifier: Classifier) -> Dataset:
         """The dataset of a run as its classifier takes it. Raises what reading it raises."""
-        key = (str(run.folder), (run.folder / "recipe.json").stat().st_mtime_ns)
+        key = (str(run.folder), stamp(run.folder / "recipe.json"))
         with self._lock:
             if key not in self._kept:
                 options = EvaluateOptions(data_root=self.data_root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConvscopeError
@@ -12,6 +11,7 @@ from ..storage import read_json
 from ..training.page_report import MEASURED
 from ..training.runs import Run
 from .served import Served
+from .stamps import Stamp, stamp
 
 COLUMNS = {
     "name": "run",
@@ -33,12 +33,12 @@ class RunRows:
     """A row a run, kept until one of the run's files changes."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
+        self._kept: dict[str, tuple[tuple[Stamp, ...], dict[str, Any]]] = {}
 
     def of(self, name: str, run: Run) -> dict[str, Any]:
         """The run's row; of one that cannot be read, why."""
-        now = tuple(_stamp(path) for path in (run.folder / "recipe.json", run.folder / "log.jsonl", run.folder))
-        now += tuple(_stamp(path) for path in run.folder.glob(EVALUATIONS))
+        now = tuple(stamp(path) for path in (run.folder / "recipe.json", run.folder / "log.jsonl", run.folder))
+        now += tuple(stamp(path) for path in run.folder.glob(EVALUATIONS))
         kept = self._kept.get(name)
         if kept is None or kept[0] != now:
             self._kept[name] = kept = (now, _row(name, run))
@@ -69,15 +69,8 @@ def _words(row: dict[str, Any]) -> str:
     return " ".join(str(row[key]) for key in ("name", "kind", "model", "data")).lower()
 
 
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 def _row(name: str, run: Run) -> dict[str, Any]:
-    changed = datetime.fromtimestamp(_stamp(run.folder) / 1e9, UTC).isoformat(timespec="seconds")
+    changed = datetime.fromtimestamp((stamp(run.folder) or (0,))[0] / 1e9, UTC).isoformat(timespec="seconds")
     row: dict[str, Any] = {
         **dict.fromkeys((*COLUMNS, *INTERVALS)),
         "name": name,

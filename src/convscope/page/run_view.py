@@ -22,6 +22,7 @@ from .served import Served
 
 DIAGNOSIS = "diagnose.json"
 DRAWINGS = (".png", ".jpg")
+LARGEST = 64 << 20  # bytes of a drawing that is shown; ours are a hundredth of it
 FOLDERS = ("", "evaluate", "explain", "diagnose", "transfer")  # of a run, in which drawings lie
 KEPT_WAY = (
     "best",
@@ -147,7 +148,7 @@ def drawings_of(run: Run) -> dict[str, Path]:
     for folder in FOLDERS:
         place = run.folder / folder
         for path in place.rglob("*") if folder else place.glob("*"):
-            if path.suffix in DRAWINGS and path.is_file() and not path.is_symlink():
+            if path.suffix in DRAWINGS and path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST:
                 found[path.relative_to(run.folder).as_posix()] = path
     return found
 

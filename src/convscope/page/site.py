@@ -10,7 +10,7 @@ from ..errors import DamagedFile, LockedError
 from ..folders import fresh_folder
 from ..given import takes_what_is_meant
 from ..progress import Progress
-from ..storage import commit_json, expanded, finite, make_folder, write_derived
+from ..storage import commit_json, expanded, finite, write_derived
 from ..training.runs import runs_folder
 from .rendering import Rendering, assets, render
 from .routes import ROUTES, Page, addresses
@@ -63,7 +63,6 @@ def _write(page: Page, parts: tuple[str, ...], folder: Path) -> None:
         template, values = "sentence.html", {"sentence": str(error), "status": 503}
     up = "../" * (len(parts) - 1)
     path = folder.joinpath(*parts[:-1], f"{parts[-1]}.html") if parts else folder / "index.html"
-    make_folder(path.parent)
     write_derived(path, render(template, values, Rendering(up=up)))
 
 
@@ -78,5 +77,4 @@ def matching(parts: tuple[str, ...]) -> tuple[str, dict[str, str]]:
 
 
 def _copied(source: Path, target: Path) -> None:
-    make_folder(target.parent)
     write_derived(target, source.read_bytes())

@@ -65,7 +65,7 @@ def is_hand_in(given: str) -> bool:
     return path.suffix.lower() == ".json"
 
 
-def read_hand_ins(given: Iterable[str | Path]) -> tuple[list[HandIn], list[tuple[Path, str]]]:
+def read_hand_ins(given: Sequence[str | Path]) -> tuple[list[HandIn], list[tuple[Path, str]]]:
     """The outcomes in these files and folders, and the files that hold none, each with the reason.
 
     UsageError where there is no JSON file at all.
@@ -76,6 +76,8 @@ def read_hand_ins(given: Iterable[str | Path]) -> tuple[list[HandIn], list[tuple
     found, refused = [], []
     for who, path in _named(files):
         try:
+            if path.is_symlink() and path not in map(expanded, given):
+                raise DamagedFile(f"{path} is a link, which may lead to any file of this machine.")
             said = check_schema(HandedIn, read_json(path), path, "a claim's outcome")
         except (DamagedFile, DataError) as error:
             refused.append((path, str(error)))

@@ -120,7 +120,8 @@ def _threshold(p_N: np.ndarray, truth_N: np.ndarray) -> float:
     f1 = np.where(last, 2 * found / (taken + truth_N.sum()), -1.0)
     best = int(f1.argmax())
     lower = p_N[order][best + 1] if best + 1 < len(p_N) else 0.0
-    return float((p_N[order][best] + lower) / 2)
+    middle = (p_N[order][best] + lower) / 2
+    return float(middle if middle > lower else p_N[order][best])  # between neighbours there is no number
 
 
 def check(train: Targets, val: Targets) -> list[str]:

@@ -21,6 +21,7 @@ from ..images.preprocess import Preprocess
 from .multi_label import make
 from .task import HeadKind, Score, Task, ends, interval_of, resamples
 
+FEW_DIGITS = 1e-13  # of the numbers: a spread below it is what rounding left of none
 COVERAGE = 0.9  # of the truth by the intervals that are answered
 STRENGTHS = tuple(float(c) for c in np.logspace(-5, 2, 8))
 
@@ -64,12 +65,19 @@ def score(
 
 
 def _r2(weights_RN: np.ndarray, guess_N: np.ndarray, truth_N: np.ndarray) -> np.ndarray:
-    """The share of the variance that is explained, in each sample; NaN where all the numbers are one."""
+    """The share of the variance that is explained, in each sample; NaN where all the numbers are one.
+
+    Numbers are taken about their mean, in units of the farthest from it: a spread of 1e-9, or of 1 about 1e9, is one.
+    """
+    about = truth_N - truth_N.mean()
+    unit = float(np.abs(about).max())
+    if not unit > FEW_DIGITS * float(np.abs(truth_N).max()):
+        return np.full(len(weights_RN), np.nan)
+    about, error = about / unit, (truth_N - guess_N) / unit
     total = weights_RN.sum(1)
-    mean = weights_RN @ truth_N / total
-    spread = weights_RN @ truth_N**2 - total * mean**2
-    left = weights_RN @ (truth_N - guess_N) ** 2
-    return np.where(spread > 1e-12 * total, 1 - left / np.maximum(spread, 1e-300), np.nan)
+    spread = weights_RN @ about**2 - (weights_RN @ about) ** 2 / total
+    left = weights_RN @ error**2
+    return 1 - np.divide(left, spread, out=np.full(len(left), np.nan), where=spread > FEW_DIGITS * total)
 
 
 def settings(tallies_N2: np.ndarray) -> dict[str, Any]:

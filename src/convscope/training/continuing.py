@@ -223,6 +223,15 @@ def right(logits_NK: torch.Tensor, names: Iterable[str], dataset: Dataset, index
 
 
 def log_looks(before: Before, run: Run, n: int) -> None:
-    """Note in both runs that their test images were looked at."""
-    for looked in (before.run, run):
-        looked.log_opening({"part": "test", "n": n, "place": PLACE})
+    """Note in both runs that their test images were looked at.
+
+    Called until the answer is written: a look that was cut short is noted once. The new run's own note is the first.
+    """
+    asked = {"part": "test", "n": n, "place": PLACE}
+    own = [row["at"] for row in run.openings() if asked.items() <= row.items()]
+    if not own:
+        run.log_opening(asked)
+    asked["place"] = f"{PLACE} in {run.name}"
+    noted = [row["at"] for row in before.run.openings() if asked.items() <= row.items()]
+    if not own or max(noted, default="") < own[-1]:
+        before.run.log_opening(asked)

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from ..errors import DamagedFile, UsageError
-from ..storage import commit_json, open_regular, read_json
+from ..reading import open_regular
+from ..storage import commit_json, read_json
 
 LAST = ".last"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # what a run may be called

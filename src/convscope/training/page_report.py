@@ -14,7 +14,8 @@ from typing import Any
 from ..canvas.figures import drawn_names
 from ..canvas.pages import page, uri
 from ..errors import DamagedFile, UsageError
-from ..storage import folder_name, read_json, write_derived
+from ..portable import folder_name
+from ..storage import read_json, write_derived
 from .continuing import CONTINUED
 from .model_card import CARD, card_of
 from .rerunning import own_code, rerun_command, set_in_python

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..classifying.intervals import Interval, over_seeds, wilson
 from ..errors import LockedError, UsageError
-from ..storage import folder_name
+from ..portable import folder_name
 from .options import TrainOptions
 from .runs import list_runs, runs_folder
 

@@ -12,9 +12,9 @@ runs/<name>/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,15 +25,19 @@ import torch
 
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
-from ..errors import DamagedFile, LockedError, StorageError, UnknownName, Untrained, UsageError
+from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
+from ..folders import check_own_files
 from ..models.architecture import load_weights
+from ..portable import RESERVED
 from ..recipes import Recipe
 from ..schemas import Schema, check_schema
 from ..storage import (
     FORMAT,
     check_format,
+    check_free,
     commit_json,
     commit_lines,
+    discard,
     expanded,
     make_folder,
     read_json,
@@ -154,17 +158,9 @@ def find_run(name: str, folder: Path) -> Run:
         name = pointed_at(folder)
     for path in (folder / name, expanded(name)):
         if os.path.isfile(path / "recipe.json"):
-            _check_own_files(path)
+            check_own_files(path)
             return Run(path)
     raise UnknownName("run", name, list_runs(folder))
-
-
-def _check_own_files(folder: Path) -> None:
-    """DamagedFile for a link in a run: from somebody else's it may lead to any file of this machine."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):
-                raise DamagedFile(f"{Path(place) / name} is a link, and a run holds its own files: copy it there.")
 
 
 def list_runs(folder: Path) -> list[str]:
@@ -175,6 +171,7 @@ def list_runs(folder: Path) -> list[str]:
 def free_name(folder: Path, stem: str) -> str:
     """A name that no run has yet: the stem and the first free number."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
+    stem = f"run-{stem}" if RESERVED.match(stem) else stem
     number = 1
     while (folder / f"{stem}-{number}").exists():
         number += 1
@@ -185,6 +182,8 @@ def check_name(name: str) -> str:
     """The name itself; UsageError when it cannot be a folder's name everywhere."""
     if not NAME.fullmatch(name) or name == "last":
         raise UsageError(f"{name!r} cannot be a run's name: letters, digits, '.', '_' and '-' only, and not 'last'.")
+    if name.endswith(".") or RESERVED.match(name):
+        raise UsageError(f"{name!r} cannot be a run's name: Windows has no folder of that name. Choose another.")
     return name
 
 
@@ -233,7 +232,7 @@ class RunProgress:
 
 
 def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates: int) -> Path:
-    """Write one sealed checkpoint, then drop all but the last two. Raises StorageError; older ones stay."""
+    """Write one sealed checkpoint, then drop all but the last two, if that can be. StorageError: older ones stay."""
     tensors, counters = state_tensors(state)
     meta = {
         "kind": "checkpoint",
@@ -245,8 +244,9 @@ def save_checkpoint(run: Run, state: TrainState, progress: RunProgress, updates:
     }
     path = run.folder / "checkpoints" / f"step-{updates:08d}.safetensors"
     commit_tensors(path, tensors, meta)
-    for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
-        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for old in checkpoints(run)[:-KEPT_CHECKPOINTS]:
+            discard(old)
     return path
 
 
@@ -335,6 +335,4 @@ def restore_state(state: TrainState, tensors: dict[str, torch.Tensor], counters:
 def check_room(run: Run, state: TrainState) -> None:
     """StorageError before any work is done when the disk cannot hold the checkpoints to come."""
     size = sum(t.numel() * t.element_size() for t in state.network.state_dict().values()) * 3
-    free = shutil.disk_usage(run.folder).free
-    if free < 4 * size:
-        raise StorageError(f"{run.folder} has {free / 2**20:.0f} MiB free; this run needs {4 * size / 2**20:.0f} MiB.")
+    check_free(run.folder, 4 * size, "this run")

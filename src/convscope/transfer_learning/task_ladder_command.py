@@ -25,6 +25,7 @@ from ..models.architecture import load_weights
 from ..models.heads import head_place
 from ..models.pixel_network import MapNetwork, backbone_maps, load_backbone, map_shapes
 from ..progress import Laps
+from ..storage import discard
 from ..tasks.paired import PairedFigure, paired_scores
 from ..tasks.registry import TASKS
 from ..tasks.task import Task
@@ -167,7 +168,7 @@ class TaskTransfer:
             spent = dict(self.laps.seconds)
             finished = task_report.finish(replace(made, seconds=sum(spent.values()), spent=spent))
             for reach in REACHES:  # after the last file of all: until then a kill may have to go on from them
-                _stopped_at(run, reach).unlink(missing_ok=True)
+                discard(_stopped_at(run, reach))
             yield finished
 
     @cached_property
