@@ -65,7 +65,7 @@ ATTACKS: dict[str, Attack] = {
         "surprises",
         "Odd names, clocks, disks, servers and a second process change nothing but what is said.",
         goal=500,
-        sample=120,
+        sample=80,
         quick=6,
     ),
     "sabotages": Attack(
