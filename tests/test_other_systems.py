@@ -168,6 +168,15 @@ def test_on_windows_no_folder_is_opened_and_no_process_ended(tmp_path: Path, mon
     assert storage.is_alive(1)
 
 
+def test_lines_whose_ends_were_changed_are_read(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.jsonl", [{"a": 1}, {"b": [2]}]
+    storage.commit_lines(path, rows)
+    for ends in (b"\r\n", b"\n\r\n", b"\n\n"):
+        changed = tmp_path / "b.jsonl"
+        changed.write_bytes(path.read_bytes().replace(b"\n", ends) + ends)
+        assert storage.read_lines(changed) == rows
+
+
 def test_a_folder_takes_its_name_where_two_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoLibrary:
         def CDLL(self, *_: Any, **__: Any) -> None:  # noqa: N802 - as ctypes calls it
