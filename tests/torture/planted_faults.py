@@ -22,8 +22,8 @@ SABOTAGES: dict[str, Sabotage] = {
     ),
     "the folder is not synced after a rename": Sabotage(
         "storage.py",
-        "        os.replace(temporary, path)\n        _fsync_folder(path)\n",
-        "        os.replace(temporary, path)\n",
+        "        try:\n            _sync_name(path)\n",
+        "        try:\n            pass\n",
         "test_storage.py",
     ),
     "what was written is not read back": Sabotage(
@@ -60,7 +60,10 @@ SABOTAGES: dict[str, Sabotage] = {
         "training/runs.py", 'if getattr(said, name.split(".")[0]) != seal:', "if False:", "test_rot.py"
     ),
     "a full disk is met in the middle": Sabotage(
-        "training/runs.py", "if free < 4 * size:", "if False:", "test_session.py test_storage.py test_training.py"
+        "storage.py",
+        "    if free < size:\n",
+        "    if False:\n",
+        "test_torture_surprises.py test_advice_training.py -k disk",
     ),
     "a folder is not locked": Sabotage(
         "locks.py", "        guard.acquire(timeout=0)\n", "        pass\n", "test_storage.py test_session.py"
@@ -277,10 +280,7 @@ SABOTAGES: dict[str, Sabotage] = {
         "test_pretrained.py",
     ),
     "a pickle may call what it likes": Sabotage(
-        "models/pickle_child.py",
-        "weights_only=True",
-        "weights_only=False",
-        "test_adopting.py test_pretrained.py test_hostile_files.py",
+        "models/pickle_child.py", "weights_only=True", "weights_only=False", "test_adopting.py -k code_in_it"
     ),
     "a download is kept unseen": Sabotage(
         "datasets/cifar.py",
@@ -289,10 +289,10 @@ SABOTAGES: dict[str, Sabotage] = {
         "test_cifar.py test_datasets.py",
     ),
     "links in a received run are followed": Sabotage(
-        "training/runs.py",
-        "            if os.path.islink(os.path.join(place, name)):\n",
+        "folders.py",
+        "            if stat.S_ISLNK(mode):\n",
         "            if False:\n",
-        "test_gifts.py test_session.py test_storage.py test_kept_epochs.py",
+        "test_advice_training.py -k link",
     ),
     "the page answers to any host": Sabotage(
         "page/guard.py",
@@ -310,10 +310,7 @@ SABOTAGES: dict[str, Sabotage] = {
         "test_guard.py",
     ),
     "names run as code in a report": Sabotage(
-        "canvas/pages.py",
-        "autoescape=select_autoescape()",
-        "autoescape=False",
-        "test_page.py test_looks.py test_names_drawn.py",
+        "canvas/pages.py", "autoescape=select_autoescape()", "autoescape=False", "test_doctor.py -k page_and_the_json"
     ),
     "an escape sequence in a name reaches the terminal": Sabotage(
         "visible.py",
