@@ -206,3 +206,12 @@ def test_answers_as_a_table_hold_no_formula() -> None:
             return {"path": "=1.png", "label": "=2", "probability": 0.5}
 
     assert Predictions([Row()]).csv().splitlines()[1] == "./=1.png,'=2,0.5,"  # pyrefly: ignore[bad-argument-type]
+
+
+def test_a_class_called_by_an_endless_number_is_refused(tmp_path: Path) -> None:
+    from convscope.datasets.yolo_names import _yaml_names
+
+    path = tmp_path / "data.yaml"
+    path.write_text(f"names: [1:{':'.join(['59'] * 3000)}, b]\n")
+    with pytest.raises(DataError, match="a number beyond all classes"):
+        _yaml_names(path, read_yaml(path))

@@ -163,6 +163,8 @@ def _yaml_names(path: Path, data: dict[Any, Any]) -> dict[int, str]:
         raise DataError(f"{path}: names is neither a list of classes nor one by their numbers.")
     found = {}
     for key, name in rows:
+        if any(type(one) is int and abs(one) >= 2**63 for one in (key, name)):  # Python writes out no endless ones
+            raise DataError(f"{path}: names holds a number beyond all classes: write names in quotes.")
         number = int(key) if isinstance(key, str) and key.isdecimal() else key
         if type(number) is not int or number < 0:
             raise DataError(f"{path}: names has the key {str(key)[:40]!r}, which is no number of a class.")
