@@ -59,8 +59,12 @@ LACKED = re.compile(
 MISSING = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "select", "posix", "winreg", "msvcrt"}
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_what_a_system_may_lack_is_guarded(name: str) -> None:
+def test_what_a_system_may_lack_is_guarded() -> None:
+    for name in FILES:
+        _check_guards(name)
+
+
+def _check_guards(name: str) -> None:
     used = {ast.unparse(node) for node in ast.walk(tree(name)) if isinstance(node, ast.Attribute)}
     found = {word for word in used if LACKED.fullmatch(word)}
     for node in ast.walk(tree(name)):
@@ -80,16 +84,19 @@ def test_the_table_of_guards_holds_nothing_else() -> None:
         assert all(word in text and guard in text for word, guard in guards.items())
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_no_process_is_copied(name: str) -> None:
+def test_no_process_is_copied() -> None:
     """Under spawn, which Windows and macOS have, a child begins anew: nothing may rely on what was there before."""
-    imported = [ast.unparse(n) for n in ast.walk(tree(name)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    nodes = [node for name in FILES for node in ast.walk(tree(name))]
+    imported = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not [line for line in imported if re.search(r"\bmultiprocessing\b|ProcessPoolExecutor", line)]
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_text_is_opened_with_its_encoding(name: str) -> None:
+def test_text_is_opened_with_its_encoding() -> None:
     """But files of the system's own, whose content is ASCII."""
+    assert not [place for name in FILES for place in _without_encoding(name)]
+
+
+def _without_encoding(name: str) -> list[str]:
     wrong = []
     for line, what, call in calls(name):
         method = what.rpartition(".")[2]
@@ -101,7 +108,7 @@ def test_text_is_opened_with_its_encoding(name: str) -> None:
             plain = method in ("read_text", "write_text") and "encoding" not in given and not call.args
         if plain and "/proc/" not in ast.unparse(call) and name != "images/decoding_budget.py":
             wrong.append(f"{name}:{line}")
-    assert not wrong
+    return wrong
 
 
 # ------------------------------------------------------------------------------------------------------------ names
