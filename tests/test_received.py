@@ -215,3 +215,13 @@ def test_a_class_called_by_an_endless_number_is_refused(tmp_path: Path) -> None:
     path.write_text(f"names: [1:{':'.join(['59'] * 3000)}, b]\n")
     with pytest.raises(DataError, match="a number beyond all classes"):
         _yaml_names(path, read_yaml(path))
+
+
+def test_weights_with_one_number_in_place_of_many_are_told_as_misshapen(tmp_path: Path) -> None:
+    import torch
+
+    from convscope.models.matching_weights import match_weights
+
+    network = torch.nn.Linear(3, 2)
+    with pytest.raises(ConvscopeError, match="bias"):
+        match_weights(network, {"": {"weight": torch.zeros(2, 3), "bias": torch.zeros(())}}, tmp_path / "w.pt", "net")

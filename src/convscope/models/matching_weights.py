@@ -86,7 +86,7 @@ class _Try:
         if not alone or len(pairs) != 1 or any(has[1:] != should[1:] for _, has, should in self.misshapen):
             return None
         (has, should), *_ = pairs
-        return has[0], should[0]
+        return (has[0], should[0]) if has and should else None  # one number alone has no outputs
 
     def notes(self) -> tuple[str, ...]:
         found = []
