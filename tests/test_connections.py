@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
+from convscope.errors import UsageError
+from convscope.page import application as pages
 from convscope.page import connections
 from convscope.page.connections import Connection
 from convscope.page.turns import Turns
@@ -204,3 +209,26 @@ def test_who_has_only_just_come_keeps_the_place(running: Running) -> None:
         for talk in talks:
             talk.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert [said(talk)[:13] for talk in talks] == [b"HTTP/1.1 200 "] * len(talks)
+
+
+class File:
+    """Something large."""
+
+
+def test_a_file_is_free_once_its_error_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors and their frames hold each other; a file of megabytes among them would wait for the garbage collector."""
+    kept: list[Any] = []
+
+    def refusing(request: Any) -> Any:
+        file = File()
+        kept.append(weakref.ref(file))
+        raise UsageError("no")
+
+    monkeypatch.setattr(pages, "_told", lambda request, error: str(error))
+    gc.disable()
+    try:
+        request = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(pages=Turns(1))))
+        assert asyncio.run(pages.answering(refusing)(request)) == "no"  # type: ignore[arg-type, comparison-overlap]
+        assert kept[0]() is None
+    finally:
+        gc.enable()

@@ -43,6 +43,14 @@ def usual_memory() -> Iterator[None]:
         yield
 
 
+def give_back() -> None:
+    """Give what is free back to the system, where no block keeps it: after large work that does not come again soon."""
+    glibc = _glibc()
+    with _lock:
+        if glibc is not None and not (_open["keeping"] > 0 and _open["usual"] == 0):
+            glibc.malloc_trim(0)
+
+
 @contextmanager
 def _counted(kind: str) -> Iterator[None]:
     _count(kind, 1)

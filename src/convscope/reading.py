@@ -48,8 +48,8 @@ def read_regular(path: Path) -> bytes:
 
 def read_regular_text(path: Path, errors: str = "strict") -> str:
     """The text of a regular file in UTF-8, with ends of lines as ``read_text`` has them. ValueError for other bytes."""
-    with open_regular(path) as handle:
-        return io.TextIOWrapper(handle, "utf-8-sig", errors).read()
+    with open_regular(path) as handle, io.TextIOWrapper(handle, "utf-8-sig", errors) as text:
+        return text.read()
 
 
 def parse_bounded(text: str) -> Any:

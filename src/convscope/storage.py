@@ -259,7 +259,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     rows, seal, found = [], "", FOLLOWED
     # Not splitlines: JSON leaves the other line ends of Unicode as they are inside a string.
     for number, line in enumerate(_read_text(path).split("\n"), 1):
-        if line:
+        if line.strip():  # a tool may have changed the ends of the lines
             row = _parse_json(line, path)
             found = str(row.pop(SEAL, None))
             seal = _seal_read(row, seal, path)

@@ -22,7 +22,7 @@ ATTACKS: dict[str, Attack] = {
     "crash points": Attack(
         "crash_points",
         "A file is the old one or the new one whatever system call fails or is the last, and is announced only then.",
-        goal=6763,  # all that there are
+        goal=6912,  # all that there are
         sample=1500,
         quick=4,
     ),
@@ -65,7 +65,7 @@ ATTACKS: dict[str, Attack] = {
         "surprises",
         "Odd names, clocks, disks, servers and a second process change nothing but what is said.",
         goal=500,
-        sample=120,
+        sample=80,
         quick=6,
     ),
     "sabotages": Attack(

@@ -63,6 +63,11 @@ def _json(folder: Path, edition: int) -> None:
     commit_json(folder / "answers.json", {"edition": edition, "rows": list(range(3000))})
 
 
+def _first_json(folder: Path, edition: int) -> None:
+    if edition:  # the folders that it lies in are made for it
+        commit_json(folder / "pets" / "doctor" / "doctor.json", {"edition": edition})
+
+
 def _lines(folder: Path, edition: int) -> None:
     commit_lines(folder / "log.jsonl", [{"epoch": n, "edition": edition} for n in range(20)])
 
@@ -236,6 +241,7 @@ def _sorted(folder: Path, edition: int) -> None:
 
 PATHS: dict[str, CommitPath] = {
     "JSON": CommitPath(_json),
+    "JSON in new folders": CommitPath(_first_json),
     "lines of JSON": CommitPath(_lines),
     "corrections": CommitPath(_corrections),
     "a page": CommitPath(_derived, synced=False),

@@ -22,11 +22,12 @@ from torture.gift_reading import Outcome, Question, Reading
 from torture.witness import Trap
 
 MOST_SECONDS, MOST_MEGABYTES = 5.0, 512.0  # of computing, and beyond what a process with everything imported takes
+WORK_MEGABYTES = 1536.0  # of a command that does its work on what it was given, and takes the time of that work
 LONGEST = 2000  # characters of a sentence
 COMMANDS_OF = 4  # of so many gifts of a kind one is given to a command
 CODES = (0, 2, 65, 69, 71, 73, 74, 76)
 
-RUNS = "runs"
+RUNS, NEW = "runs", "new"  # a kind; the name of a run that a command is to make
 BASE = "train digits --name base --model resnet20 --width 4 --image-size 16 --epochs 1 --flip none --limit 60"
 
 KINDS: dict[str, Generator] = {
@@ -52,29 +53,31 @@ KINDS: dict[str, Generator] = {
     "studies": gift_runs.study,
     "exports": gift_runs.export,
 }
+TAKEN = "--width 4 --input-size 16 --mean 0.5 0.5 0.5 --std 0.2 0.2 0.2"
+ADOPTED = f"adopt resnet20 {TAKEN} --classes names.txt --weights sound.safetensors --name base"
 MORE = (
     "evaluate base", "explain base --seeds 0 --ablate 0 --layer conv1", "diagnose base",
     "explain base --image photo.png",
     "localize base photos",
 )  # fmt: skip
-WHOLE = 24  # attempts, beyond which the run that is forged is a whole one
+WHOLE = 24  # attempts, up to which the run that is forged is an adopted one: training needs seconds
 COMMANDS: tuple[tuple[str, ...], ...] = tuple(
     tuple(line.split())
     for line in (
-        "doctor GIFT --no-labels", "train GIFT --model resnet20 --width 4 --image-size 16 --epochs 1 --name t",
-        "train digits --corrections GIFT --model resnet20 --width 4 --image-size 16 --epochs 1 --limit 60 --name t",
+        "doctor GIFT --no-labels", "train GIFT --model resnet20 --width 4 --image-size 16 --epochs 1 --name new",
+        "train digits --corrections GIFT --model resnet20 --width 4 --image-size 16 --epochs 1 --limit 60 --name new",
         "train --resume --name GIFT digits", "evaluate GIFT", "evaluate base GIFT", "predict GIFT photo.png",
         "predict base GIFT --csv answers.csv", "explain GIFT --seeds 0 --ablate 0 --layer conv1",
         "explain base --image GIFT", "explain resnet20 digits --weights GIFT", "localize base GIFT",
         "localize GIFT photos",
         "diagnose GIFT", "diagnose base --losses GIFT", "features digits --weights GIFT --limit 40 --engine torch",
-        "features GIFT --limit 40 --engine torch", "transfer GIFT --limit 20 --name t", "study GIFT", "compare GIFT",
+        "features GIFT --limit 40 --engine torch", "transfer GIFT --limit 20 --name new", "study GIFT", "compare GIFT",
         "similar GIFT photo.png --engine torch", "similar base GIFT --engine torch", "compare GIFT base",
         "compare base GIFT",
-        "adopt resnet20 --width 4 --input-size 16 --classes names.txt --weights GIFT --name t",
+        f"adopt resnet20 {TAKEN} --classes names.txt --weights GIFT --name new",
         "report --site site GIFT",
-        "adopt resnet20 --width 4 --input-size 16 --classes GIFT --weights sound.safetensors --name t", "report GIFT",
-        "adopt resnet20 --width 4 --classes names.txt --preprocess GIFT --weights sound.safetensors --name t",
+        f"adopt resnet20 {TAKEN} --classes GIFT --weights sound.safetensors --name new", "report GIFT",
+        "adopt resnet20 --width 4 --classes names.txt --preprocess GIFT --weights sound.safetensors --name new",
         "serve GIFT --get /", "serve GIFT --get /runs/gift", "export GIFT --format safetensors",
         "export GIFT --format onnx", "models GIFT",
         "doctor digits --corrections GIFT --no-labels", "doctor GIFT --no-labels --task detection",
@@ -146,7 +149,8 @@ class _Giving:
         if "base" in asked or kind == RUNS:
             self.train()
         gift = self.made(kind, i)
-        words = tuple(str(gift.path) if word == "GIFT" else word for word in asked)
+        place = {"GIFT": str(gift.path), NEW: f"{NEW}-{i}"}
+        words = tuple(place.get(word, word) for word in asked)
         self.trap.sprung()  # making it may have touched what it points at
         outcome = self.ask(str(gift.path), () if words else gift.readers, words)
         flaw = judged(outcome, self.trap.sprung(), Path(self.yard.canary))
@@ -167,10 +171,10 @@ class _Giving:
                 return gift
 
     def train(self) -> None:
-        """A sound run, once, which forged ones are copies of; of a long attack with all that commands write into it."""
+        """A sound run, once, which forged ones are copies of; in a long attack with all that commands write into it."""
         if (self.yard.home / "runs" / "base").is_dir():
             return
-        for line in (BASE, *(MORE if self.count > WHOLE else ())):
+        for line in (BASE, *MORE) if self.count > WHOLE else (ADOPTED,):
             outcome = self.ask(str(self.yard.home / "x"), (), tuple(line.split()))
             assert [row["code"] for row in outcome.rows] == [0], outcome
 
@@ -192,9 +196,10 @@ def judged(outcome: Outcome, touched: list[str], canary: Path) -> str:
     said = next(filter(None, map(wrong, outcome.rows)), "")
     if said:
         return said
-    if outcome.megabytes > MOST_MEGABYTES:
+    done = [(row["kind"], row["code"]) for row in outcome.rows] == [("command", 0)]
+    if outcome.megabytes > (WORK_MEGABYTES if done else MOST_MEGABYTES):
         return f"took {outcome.megabytes:.0f} MB"
-    return f"took {outcome.seconds:.1f} s of computing" if outcome.seconds > MOST_SECONDS else ""
+    return f"took {outcome.seconds:.1f} s of computing" if outcome.seconds > MOST_SECONDS and not done else ""
 
 
 def wrong(row: dict) -> str:

@@ -61,7 +61,10 @@ def bombs(random: Random, server: PageServer) -> Exchange:
     """An image that asks for much, is cut, or has changed bytes, given to be asked about: an answer or a reason."""
     name = choice(random, BOMBS)
     data = bomb(name)
-    if random.random() < 0.6:
+    if random.random() < 0.1:
+        size = int(random.integers(1, 20))
+        name, data = f"{size} MB of nothing", bytes(size << 20)
+    elif random.random() < 0.6:
         name = choice(random, ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF"))
         changed = bytearray(small(name))
         for _ in range(int(random.integers(6))):

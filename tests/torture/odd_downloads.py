@@ -19,7 +19,7 @@ NETWORK = "test_resnet.r160_in1k"  # timm's smallest
 WHOLE = ("a length too long", "a length without end", "a length that is no number", "longer")  # may end in the file
 # How long and how much the Hub's own library waits is not ours to say: 10 s without a byte, five times.
 NOT_OURS = {("weights", "endless"), ("weights", "dripping"), ("weights", "silence")}
-LIMIT = 20.0  # seconds that a download may take that comes to nothing
+LIMIT = 60.0  # seconds that a download may take that comes to nothing
 
 
 @functools.cache

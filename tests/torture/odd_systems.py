@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kill_points import _timeless as without_times
@@ -128,7 +129,8 @@ def other_ends(ground: Ground, file: str, ends: str) -> str:
         line, names = FILES[file](folder)
         for name in names:
             (folder / name).write_bytes(change((folder / name).read_bytes()))
-        answers.append(ground.machine.one(folder, line.split()))
+        ended = ground.machine.one(folder, line.split())
+        answers.append(replace(ended, out=ended.out.replace(folder.name, "here")))
         shutil.rmtree(folder)
     plain, changed = answers
     if plain.code not in (0, 65):

@@ -70,7 +70,7 @@ class Audit:
             return f"{event} {words!r}"
         if event == "pickle.find_class":
             frames = {str(f.f_globals.get("__name__", "")).partition(".")[0] for f in _frames()}
-            return "" if frames & set(UNPICKLERS) else f"unpickled {words[1]}.{words[2]}"
+            return "" if frames & set(UNPICKLERS) else f"unpickled {words[0]}.{words[1]}"
         return self._code(event, words)
 
     def _code(self, event: str, words: tuple[Any, ...]) -> str:

@@ -10,6 +10,7 @@ import http.client
 import os
 import stat
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,8 @@ def _download(progress: Progress | None) -> Reader:
         with urllib.request.urlopen(URL, timeout=DOWNLOAD_TIMEOUT) as answer:
             commit(target, lambda handle: _copy(answer, handle, progress))
     except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: an address that is none
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise _unreachable(error) from None
     return _archive_reader(target)
 

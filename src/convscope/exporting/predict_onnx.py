@@ -103,10 +103,8 @@ def sealed_part(outputs: np.ndarray, size: int) -> np.ndarray:
         step = max(1, outputs.shape[1] // 64)
         sides = np.array([1.0] * (outputs.shape[2] - 4) + [size] * 4)
         return outputs[:, step // 2 :: step] / sides  # corners as parts of the network's square
-    if outputs.ndim != 4:
-        return outputs
     step = max(1, outputs.shape[-1] // 16)
-    return outputs[:, :, step // 2 :: step, step // 2 :: step]
+    return outputs[:, :, step // 2 :: step, step // 2 :: step] if outputs.ndim == 4 else outputs
 
 
 def opened(path: str, least: int | None = None, stretch: bool = False) -> tuple[Image.Image, tuple[int, int]]:

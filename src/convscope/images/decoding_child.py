@@ -12,6 +12,7 @@ import sys
 from typing import BinaryIO
 
 from ..errors import ImageError
+from ..kept_memory import give_back
 from ..limits import limit_process
 from .preprocess import Preprocess
 
@@ -28,6 +29,8 @@ def main(given: BinaryIO, answers: BinaryIO) -> None:
         said, pixels = _answer(data, Preprocess.from_dict(asked["preprocess"]), asked["name"])
         answers.write(json.dumps(said).encode() + b"\n" + pixels)
         answers.flush()
+        del data, pixels
+        give_back()  # an image of many megabytes leaves nothing behind
 
 
 def _answer(data: bytes, preprocess: Preprocess, name: str) -> tuple[dict[str, int | str], bytes]:

@@ -60,6 +60,7 @@ def answering(endpoint: Endpoint) -> Endpoint:
         except HTTPException as error:
             return _refused(request, error)
         except ConvscopeError as error:
+            traceback.clear_frames(error.__traceback__)  # among what they hold is the file that was given
             return _told(request, error)
         except Exception as error:
             return _failed(request, error)

@@ -9,7 +9,7 @@ SIZE = 2  # its place in a stamp
 
 
 def stamp(path: Path) -> Stamp:
-    """Its times, size and place on the disk: one time may come twice where clocks are set. Empty where it is not."""
+    """Its times, size and place on the disk: a time may come twice where clocks are set. Empty where there is none."""
     try:
         about = path.stat()
     except OSError:

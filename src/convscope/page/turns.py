@@ -23,7 +23,10 @@ class Turns:
         await self._free.acquire()
         begun = asyncio.ensure_future(run_in_threadpool(work, *given))
         begun.add_done_callback(self._over)
-        return await asyncio.shield(begun)
+        try:
+            return await asyncio.shield(begun)
+        finally:
+            del begun  # its error holds this frame
 
     def _over(self, begun: asyncio.Future[Any]) -> None:
         self._free.release()
