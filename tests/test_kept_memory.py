@@ -156,7 +156,7 @@ def test_another_library_is_let_be(monkeypatch: pytest.MonkeyPatch):
 
 
 @glibc
-def test_what_is_free_is_given_back() -> None:
+def test_a_process_that_keeps_none_gives_each_large_block_back() -> None:
     """Blocks below the size that is mapped apart, with one above them: without a word the heap would keep them."""
     script = """
 from pathlib import Path
@@ -164,15 +164,20 @@ from convscope import kept_memory
 kept_memory._set(kept_memory._glibc(), kept_memory.USUAL)
 def own():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) >> 10
-blocks = [bytearray(16 << 20) for _ in range(4)]
-last = bytearray(1 << 16)
-before = own()
-del blocks
-kept = own()
-kept_memory.give_back()
-print(before, kept, own())
+def freed():
+    blocks = [bytearray(16 << 20) for _ in range(4)]
+    last = bytearray(1 << 16)
+    before = own()
+    del blocks
+    return before - own()
+kept = freed()
+kept_memory.keep_none()
+given = freed()
+with kept_memory.keeping_memory():
+    print(kept, given, freed())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    before, kept, after = map(int, done.stdout.split())
-    assert kept > before - 32  # the test would show nothing otherwise
-    assert after < before - 48
+    kept, given, kept_again = map(int, done.stdout.split())
+    assert kept < 32  # the test would show nothing otherwise
+    assert given > 48
+    assert kept_again < 32

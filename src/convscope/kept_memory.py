@@ -43,11 +43,16 @@ def usual_memory() -> Iterator[None]:
         yield
 
 
-def give_back() -> None:
-    """Give what is free back to the system, where no block keeps it: after large work that does not come again soon."""
+def keep_none() -> None:
+    """Give each free block of a megabyte or more back to the system at once, from now on, but where a block keeps it.
+
+    For a process that lives long and is given files of any size: else the heap stays as large as the largest of them.
+    """
     glibc = _glibc()
     with _lock:
+        USUAL[MMAP_THRESHOLD] = 2**20
         if glibc is not None and not (_open["keeping"] > 0 and _open["usual"] == 0):
+            _set(glibc, USUAL)
             glibc.malloc_trim(0)
 
 

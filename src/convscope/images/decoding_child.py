@@ -12,7 +12,7 @@ import sys
 from typing import BinaryIO
 
 from ..errors import ImageError
-from ..kept_memory import give_back
+from ..kept_memory import keep_none
 from ..limits import limit_process
 from .preprocess import Preprocess
 
@@ -23,6 +23,7 @@ LONGEST_LINE = 10_000
 def main(given: BinaryIO, answers: BinaryIO) -> None:
     """Answer until there is nothing more to read."""
     limit_process(MEMORY, writes=False)
+    keep_none()
     while line := given.readline(LONGEST_LINE):
         asked = json.loads(line)
         data = given.read(asked["bytes"])
@@ -30,7 +31,6 @@ def main(given: BinaryIO, answers: BinaryIO) -> None:
         answers.write(json.dumps(said).encode() + b"\n" + pixels)
         answers.flush()
         del data, pixels
-        give_back()  # an image of many megabytes leaves nothing behind
 
 
 def _answer(data: bytes, preprocess: Preprocess, name: str) -> tuple[dict[str, int | str], bytes]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from ..kept_memory import keep_none
 from ..training.runs import runs_folder
 from .options import AT_MOST, ServeOptions
 from .routes import Page
@@ -88,6 +89,7 @@ def serve(site: Site, open_browser: bool) -> None:
         threading.Timer(0.5, lambda: _open(site.address)).start()
     threading.Thread(target=site.page.asker.warm, name="warming", daemon=True).start()
     assert site.listening is not None
+    keep_none()
     try:
         uvicorn.Server(config).run(sockets=[site.listening])
     finally:

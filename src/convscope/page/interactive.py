@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +13,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from ..errors import UnknownName
-from ..kept_memory import give_back
 from .bodies import read_body
 from .changes import Change
 from .data_pages import mark
@@ -25,19 +23,11 @@ from .live import Live
 from .rendering import Rendering, render
 from .routes import Page
 
-SMALL = 999_999  # bytes of a file after which no memory is given back
-GIVING_BACK = 1.0  # seconds after its answer
-
 
 async def _ask(request: Request) -> Response:
     page: Page = request.app.state.page
-    large = len(request.headers.get("content-length", "")) > len(str(SMALL))
-    try:
-        data = await read_body(request)
-        return JSONResponse(await request.app.state.asks.in_turn(page.asker.ask, request.path_params["run"], data))
-    finally:
-        if large:  # once nothing holds the file any more
-            asyncio.get_running_loop().call_later(GIVING_BACK, give_back)
+    data = await read_body(request)
+    return JSONResponse(await request.app.state.asks.in_turn(page.asker.ask, request.path_params["run"], data))
 
 
 def _again(request: Request) -> Response:
