@@ -14,7 +14,7 @@ HOUSE_RULES := $(wildcard tests/test_house.py tests/test_surface.py tests/test_o
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-browser test-floors torture coverage check docs dist bench clean
+.PHONY: help demo test test-all test-browser test-floors torture mutants coverage check docs dist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ N ?= 1
 torture: $(READY) ## seeded attacks: kills, crash points, rot, hostile files, requests ...
 	PYTHONPATH=tests $(BIN)/python -m torture --seed $(SEED) --times $(N) $(ARGS)
 
+# Each small change of five files has to turn one of their tests red. make mutants ARGS=--left lists those that do not.
+mutants: $(READY) ## mutation tests of metrics, intervals, splits, storage, randomness
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --group mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 > mutants.log
+	$(BIN)/python tests/mutants.py $(ARGS)
+
 coverage: $(READY) ## the tests, and the lines of src that they run
 	$(BIN)/python -m pytest $(WORKERS) --cov=src/convscope --cov-report=term $(ARGS)
 
@@ -73,7 +79,7 @@ bench: $(READY) ## each claim of speed, measured against its peer
 
 # .venv by its name: an environment given with VENV= is not ours to delete.
 clean: ## remove what make made: .venv, .venv-floors, docs/_build, caches (runs stay)
-	rm -rf .venv .venv-floors docs/_build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-floors docs/_build dist .pytest_cache .ruff_cache .hypothesis mutants mutants.log
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is raised first: --group needs 25.1, and the pip that venv puts there may be years older. The groups are worth
