@@ -263,7 +263,7 @@ def test_the_page_and_the_json_tell_the_same(tmp_path: Path, capsys: pytest.Capt
     assert page.count('class="card') >= 4
     written = json.loads((folder / "doctor.json").read_text())
     assert written["findings"] == told["findings"]
-    assert (folder / "corrections.csv").read_text().splitlines()[0] == "hash,action,label,reason,image"
+    assert (folder / "corrections.csv").read_text().splitlines()[0] == "hash,action,label,reason,image,check"
     assert cli.run(["doctor", str(root), "--no-labels", "--runs", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     assert out.startswith(told["verdict"])
