@@ -28,9 +28,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "rot": Attack(
         "rot",
-        "A flipped bit or a cut file is seen and named before anything of it is used.",
+        "A flipped bit or a cut file is seen and named before anything of it is used, or what is read is equal.",
         goal=10_000,
-        sample=2000,
+        sample=4000,
         quick=60,
     ),
     "gifts": Attack(

@@ -125,9 +125,13 @@ def study(folder: Path) -> list[Sound]:
     place = folder / "runs" / "study"
 
     def studied() -> Any:
+        before = outcome.read_bytes() if outcome.exists() else None
         with mock.patch.dict(CLAIMS, toy=CLAIM):
             convscope.study("toy")
-        return timeless(read_json(outcome))
+        told = timeless(read_json(outcome))
+        if before is not None:  # seconds stand in it, and it is damaged itself
+            outcome.write_bytes(before)
+        return told
 
     def handed_in() -> Any:
         found, refused = read_hand_ins([outcome])
