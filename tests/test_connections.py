@@ -104,6 +104,8 @@ def test_a_body_in_chunks_is_refused_by_its_head(running: Running, body: bytes) 
     answer = answered(running, CHUNKED + body)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"must come with its length" in answer
+    told = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    assert not answered(running, told + body).startswith(b"HTTP/1.1 400 ")
 
 
 def test_what_is_no_request_behind_an_answer_leaves_no_traceback(

@@ -292,7 +292,7 @@ def test_corrections_of_before_stay_where_new_ones_cannot_be_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"corrections.csv: the disk is full. What was there before is untouched"):
+    with pytest.raises(StorageError, match=r"doctor.json: the disk is full. What was there before is untouched"):
         examined(root, tmp_path)
     assert before.read_text() == held
 

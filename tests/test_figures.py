@@ -48,6 +48,7 @@ ORACLES = {
         "n known_duplicates without_duplicates": (
             "test_comparing.py::test_copies_that_a_run_has_seen_are_counted_and_left_out"
         ),
+        "looks": "test_comparing.py::test_a_look_that_was_cut_short_is_the_same_look",
     },
     "A compared run": {
         "top1 by_seed loss ece": "test_comparing.py::test_a_row_is_the_mean_of_what_each_run_says_alone",

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from convscope.errors import ImageError
+from convscope.images import tiff as tiff_module
 from convscope.images.decoding import decode
 
 RAMP = np.linspace(0, 1, 32)[None, :].repeat(8, axis=0)
@@ -130,6 +131,11 @@ UNREAD = {
 @pytest.mark.parametrize("kind", UNREAD)
 def test_a_kind_that_cannot_be_read_is_named_and_not_called_corrupt(kind):
     assert refusal(UNREAD[kind]) == f"of a kind that cannot be read ({kind})"
+
+
+def test_of_hundreds_of_kinds_in_one_header_a_few_are_told():
+    told = tiff_module._in_words({258: tuple(range(1, 300)), 339: tuple(range(7, 300))})
+    assert told == "1-, 2-, 3-, 4-bit format 7 and format 8 and format 9 and format 10"
 
 
 def test_other_formats_name_their_kinds_too():

@@ -72,6 +72,7 @@ def test_a_run_holds_files_alone(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match=r"log\.jsonl is no file, and a run holds files alone"):
         check_own_files(tmp_path)
     (tmp_path / "a" / "log.jsonl").unlink()
+    check_own_files(tmp_path)
     (tmp_path / "a" / "x").symlink_to("b.json")
     with pytest.raises(DamagedFile, match="is a link"):
         check_own_files(tmp_path)
@@ -213,8 +214,10 @@ def test_a_class_called_by_an_endless_number_is_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "data.yaml"
     path.write_text(f"names: [1:{':'.join(['59'] * 3000)}, b]\n")
-    with pytest.raises(DataError, match="a number beyond all classes"):
+    with pytest.raises(DataError, match="a number beyond all classes: write names in quotes"):
         _yaml_names(path, read_yaml(path))
+    path.write_text('names: ["1:59:59", b]\n')
+    assert _yaml_names(path, read_yaml(path)) == {0: "1:59:59", 1: "b"}
 
 
 def test_weights_with_one_number_in_place_of_many_are_told_as_misshapen(tmp_path: Path) -> None:

@@ -160,11 +160,11 @@ def test_a_full_disk_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise storage.StorageError(tmp_path, OSError(28, "No space left on device"))
+        raise storage.storage_error(tmp_path, OSError(28, "No space left on device"))
 
     monkeypatch.setattr("convscope.studies.arms.commit_tensors", full)
     _, err = said(capsys, "toy", "--runs", str(tmp_path), code=storage.StorageError.exit_code)
-    assert "no space left" in err.lower()
+    assert "the disk is full" in err
     assert len([line for line in err.splitlines() if "claim at size" not in line]) == 1
 
 

@@ -14,7 +14,7 @@ from torture.crash_child import Writer, strace_refused, writing
 from torture.faulty_commits import FAULTY
 
 FOLDER = "/home/a/runs"
-TEMPORARY = f"{FOLDER}/.a.json.tmp-77-0123abcd"
+TEMPORARY = f"{FOLDER}/.a.json.tmp-77-0123abcd4567"
 
 # A commit as strace tells it, one call a line.
 OPEN, WRITE, SYNC, CLOSE, RENAME, OPEN_FOLDER, SYNC_FOLDER, SAID = SOUND = (

@@ -31,11 +31,11 @@ from convscope.tasks.registry import TASKS
 from convscope.training import loop, muon, schedules
 from convscope.training.muon import orthogonal
 from convscope.training.schedules import SCHEDULES
-from torture import numbers
-from torture.numbers import NUMBERS, attack, flaw_of
+from torture import right_numbers
 from torture.numbers_compare import KINDS, apart, unequal
 from torture.numbers_functions import FILTERINGS, FUNCTIONS, convolved, normed
 from torture.numbers_layers import LAYERS
+from torture.right_numbers import NUMBERS, attack, flaw_of
 
 SOURCES = sorted(Path(convscope.__file__).parent.rglob("*.py"))
 OWN_BASES = {"MapNetwork"}
@@ -83,7 +83,7 @@ def test_each_name_of_a_table_has_an_entry(kind: str, names: list[str]) -> None:
 
 
 def test_an_attack_tries_each_entry_before_it_tries_one_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(numbers, "NUMBERS", dict.fromkeys("abcdefgh", lambda random: f"{random.random()}"))
+    monkeypatch.setattr(right_numbers, "NUMBERS", dict.fromkeys("abcdefgh", lambda random: f"{random.random()}"))
     one, again, other = (list(attack(seed, 20, tmp_path)) for seed in (3, 3, 4))
     assert one == again != other
     assert sorted(a.what[0] for a in one[:8]) == sorted(a.what[0] for a in one[8:16]) == list("abcdefgh")

@@ -11,11 +11,11 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from page_client import Answer
-from torture import requests
+from torture import page_requests
 from torture.exchange import CANARY, Exchange, flaw
 from torture.foreign import REFUSALS, SECRET, Combination, Door, combination, judged
+from torture.page_requests import Pace, Stage, grown, planned, surplus
 from torture.page_server import PageServer, Reply, Taken
-from torture.requests import Pace, Stage, grown, planned, surplus
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: x\r\n\r\n"
 SOUND = Exchange("g", "w", (b"",), frozenset({200}), body=b"as ever")
@@ -80,7 +80,7 @@ def test_what_is_left_behind_is_seen() -> None:
         Taken(0, 5, 9, 1, ("a", "b")),
     ):
         assert "1 more" in surplus(before, after, strict=True)
-    assert surplus(before, Taken(0, 5 + requests.POOL + 1, 9, 1, ("a",)), strict=False)
+    assert surplus(before, Taken(0, 5 + page_requests.POOL + 1, 9, 1, ("a",)), strict=False)
     assert grown(before, Taken(121 << 20, 5, 9, 1, ())).flaw
     assert not grown(before, Taken(119 << 20, 5, 9, 1, ())).flaw
 
@@ -108,4 +108,4 @@ def test_a_seed_makes_the_same_attempts_of_every_kind_and_another_seed_others() 
 
     assert whats(1) == whats(1)
     assert len(set(whats(1)) & set(whats(2))) < 500
-    assert {group for group, _ in whats(1)} == set(requests.SHARES)
+    assert {group for group, _ in whats(1)} == set(page_requests.SHARES)

@@ -183,6 +183,13 @@ def test_downloaded_weights_with_one_wrong_bit_are_not_kept(
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(path))
     with pytest.raises(DamagedFile, match="remove it, and the weights of resnet18 are fetched again"):
         pretrained.pretrained_weights(RESNET)
+    path.unlink()
+    fetched = path.with_name("fetched")
+    fetched.symlink_to(blob)
+    blob.write_bytes(data)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(fetched))
+    assert torch.equal(pretrained.pretrained_weights(RESNET)["a"], torch.ones(3))
 
 
 def test_without_a_network_the_hub_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(name: str, *more: str) -> int:
     """Train a net of the file for one epoch; the exit code."""
-    words = ["train", "photos", "--model", f"nets.py:{name}", "--image-size", "16", "--epochs", "1", "--name", name]
+    words = [
+        "train",
+        "photos",
+        "--model",
+        f"nets.py:{name}",
+        "--image-size",
+        "16",
+        "--epochs",
+        "1",
+        "--name",
+        f"of-{name}",
+    ]
     return cli.run([*words, *more])
 
 
@@ -230,7 +241,7 @@ def test_what_cannot_be_trained_is_told_and_leaves_no_run(
     assert train(name, *(["--batch-size", "1"] if name == "norm1" else [])) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("convscope: ")]
     assert REFUSED[name] in line
-    assert not (Path(os.environ["CONVSCOPE_RUNS"]) / name).exists()
+    assert not (Path(os.environ["CONVSCOPE_RUNS"]) / f"of-{name}").exists()
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -238,7 +249,9 @@ def test_what_works_in_torch_trains_and_is_found_again(
     folder: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert train(name) == 0, capsys.readouterr().err
-    assert cli.run(["predict", name, "photos/ant/0.png", "--model", f"nets.py:{name}"]) == 0, capsys.readouterr().err
+    assert cli.run(["predict", f"of-{name}", "photos/ant/0.png", "--model", f"nets.py:{name}"]) == 0, (
+        capsys.readouterr().err
+    )
 
 
 def test_batches_of_one_with_a_batch_norm_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,6 +341,6 @@ def test_diagnose_says_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert train("soft") == 0
     assert "add up to 1, as of a softmax, and the loss wants logits" in capsys.readouterr().err
-    assert cli.run(["diagnose", "soft", "--model", "nets.py:soft"]) == 0
+    assert cli.run(["diagnose", "of-soft", "--model", "nets.py:soft"]) == 0
     assert capsys.readouterr().out.startswith("no-logits: ")
     assert any(rule.fault == "no-logits" for rule in RULES)

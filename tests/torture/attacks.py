@@ -48,14 +48,14 @@ ATTACKS: dict[str, Attack] = {
         quick=80,
     ),
     "requests": Attack(
-        "requests",
+        "page_requests",
         "The page answers honest requests while others attack it, and refuses every foreign one.",
         goal=12_000,
         sample=4000,
         quick=60,
     ),
     "numbers": Attack(
-        "numbers",
+        "right_numbers",
         "Layers, losses, metrics and explainers agree with float64 and with gradients by differences.",
         goal=5000,
         sample=1500,

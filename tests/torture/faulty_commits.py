@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from convscope.errors import StorageError
+from convscope.processes import machine_mark
 from convscope.storage import commit_text, storage_error
 from torture.commit_paths import PATHS, CommitPath
 
@@ -22,7 +23,7 @@ def _under_its_name(folder: Path, edition: int) -> None:
 
 
 def _unsynced(folder: Path, edition: int) -> None:
-    temporary = folder / f".{FILE}.tmp-{os.getpid()}-00000000"
+    temporary = folder / f".{FILE}.tmp-{os.getpid()}-000000000000"
     temporary.write_text(_text(edition))
     os.replace(temporary, folder / FILE)
 
@@ -34,7 +35,7 @@ def _swallowing(folder: Path, edition: int) -> None:
 
 def _unswallowed(folder: Path, edition: int) -> None:
     """An error of the system's, and none of ours; and what was half written stays."""
-    temporary = folder / f".{FILE}.tmp-{os.getpid()}-00000000"
+    temporary = folder / f".{FILE}.tmp-{os.getpid()}-000000000000"
     with temporary.open("w") as file:
         file.write(_text(edition))
         file.flush()
@@ -55,7 +56,7 @@ def _lying(folder: Path, edition: int) -> None:
 
 def _leaving(folder: Path, edition: int) -> None:
     """What was half written stays, and is swept by nobody."""
-    temporary = folder / f".{FILE}.tmp-1-{os.urandom(4).hex()}"  # the first process lives always
+    temporary = folder / f".{FILE}.tmp-1-{machine_mark()}{os.urandom(4).hex()}"  # the first process lives always
     try:
         temporary.write_text(_text(edition))
         os.replace(temporary, folder / FILE)

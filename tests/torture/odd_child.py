@@ -52,7 +52,7 @@ def _serve(blocked: bool) -> None:
         sys.modules.update(dict.fromkeys(NOT_ON_WINDOWS))  # an import of these fails
     import kill_points
 
-    kill_points._prepare()
+    kill_points.prepare(all_commands=True)
     _import_all()
     _answer("ready")
     for line in sys.stdin:

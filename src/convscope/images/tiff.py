@@ -11,6 +11,7 @@ from .containers import NoReader
 
 _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+MOST_KINDS = 4  # depths and formats of one image that a sentence tells: a damaged header may say hundreds
 _FORMATS = {1: "integers", 2: "signed integers", 3: "floats", 4: "untyped values", 5: "complex integers", 6: "complex"}
 _COLOUR_NAMES = {
     2: "RGB",
@@ -92,8 +93,8 @@ def _numbers(tags: Any, tag: int, otherwise: int) -> tuple[int, ...]:
 def _in_words(tags: Any) -> str:
     bits, formats = _numbers(tags, _BITS, 1), _numbers(tags, _FORMAT, 1)
     samples, colours = _numbers(tags, _SAMPLES, 1)[0], _numbers(tags, _COLOURS, _BLACK_IS_ZERO)[0]
-    depth = "-, ".join(str(b) for b in sorted(set(bits))) + "-bit"
-    kind = " and ".join(_FORMATS.get(f, f"format {f}") for f in sorted(set(formats)))
+    depth = "-, ".join(str(b) for b in sorted(set(bits))[:MOST_KINDS]) + "-bit"
+    kind = " and ".join(_FORMATS.get(f, f"format {f}") for f in sorted(set(formats))[:MOST_KINDS])
     what = [f"{depth} {kind}".replace("complex integers", "complex"), _COLOUR_NAMES.get(colours, "")]
     usual = {2: 3, 5: 4, 6: 3, 8: 3}.get(colours, 1)
     what.append(f"{samples} values a pixel" if samples != usual else "")
