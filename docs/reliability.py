@@ -28,7 +28,7 @@ def told(name: str, rows: list[dict[str, Any]]) -> str:
 
     attack = ATTACKS[name]
     tried, held = sum(row["tried"] for row in rows), sum(row["held"] for row in rows)
-    seconds, megabytes = (max(row[key] for row in rows) for key in ("longest_seconds", "largest_megabytes"))
+    seconds, megabytes = (max([0.0, *(row[k] for row in rows)]) for k in ("longest_seconds", "largest_megabytes"))
     limits = (
         f"{seconds:g} s" * bool(seconds) + ", " * bool(seconds and megabytes) + f"{megabytes:g} MB" * bool(megabytes)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convscope.datasets.dataset import PARTS
-from convscope.datasets.splits import Split, limited, split, stratified, unit, with_validation
+from convscope.datasets.splits import Split, limited, split, stratified, together, unit, with_validation
 from convscope.datasets.unsplit import Unsplit
 from convscope.randomness import mix
 
@@ -293,3 +294,15 @@ def test_no_group_takes_the_last_training_images_of_a_class_along(seed: int) -> 
     assert set(labels[parts["train"]]) == {0, 1}
     for group in np.unique(groups):
         assert sum(np.isin(np.flatnonzero(groups == group), index).any() for index in parts.values()) == 1
+
+
+def test_a_group_has_the_same_side_for_ever_and_images_without_one_their_own() -> None:
+    groups, keys = np.array(["a", "", "a", "b\udce9", ""]), mix(3, np.arange(5))
+    labels, given_parts = np.zeros(5, int), np.full(5, "", "U5")
+    grouped = Unsplit("x", ("c",), labels, given_parts, 8, np.zeros((5, 8, 8, 3), np.uint8), groups=groups)
+    own = [int.from_bytes(hashlib.sha256(b"group " + name).digest()[:8], "little") for name in (b"a", b"b\xe9")]
+    assert together(grouped, keys).tolist() == [own[0], int(keys[1]), own[0], own[1], int(keys[4])]
+    keys[3] = keys[4] = keys[0]  # a copy in another group, and one in none
+    lowest = min(*own, int(keys[0]))
+    assert together(grouped, keys).tolist() == [lowest, int(keys[1]), lowest, lowest, lowest]
+    assert together(replace(grouped, groups=None), keys) is keys

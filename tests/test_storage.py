@@ -235,6 +235,26 @@ def test_a_failing_disk_leaves_the_old_content_and_no_rest(
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EFBIG, "the file would be larger than is allowed here"),
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.EPERM, "permission denied"),
+        (errno.EIO, os.strerror(errno.EIO)),
+        (None, "as the library says"),
+    ],
+)
+def test_why_something_cannot_be_written_is_told_in_words(number: int | None, reason: str) -> None:
+    error = OSError("as the library says") if number is None else OSError(number, os.strerror(number))
+    told = storage.storage_error(Path("a/b"), error)
+    assert type(told) is StorageError
+    assert str(told) == f"cannot write {Path('a/b')}: {reason}. What was there before is untouched."
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
