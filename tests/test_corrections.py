@@ -60,6 +60,8 @@ def test_a_line_that_rots_is_refused_and_one_that_is_struck_out_is_told(tmp_path
         read_corrections(path)
     write_corrections(path, [])
     assert read_corrections(path) == []
+    path.write_text("hash,action,label\n")  # a person's own, or an earlier version's
+    assert read_corrections(path) == []
 
 
 def test_a_note_says_how_many_are_not_here(tmp_path: Path) -> None:

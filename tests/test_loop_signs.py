@@ -221,3 +221,18 @@ def test_a_record_keeps_its_signs_and_one_of_an_earlier_version_has_none(tmp_pat
     with watching(net(), 2, before=old) as watch:
         watch.step(1.0)
     assert len(watch.watched().signs["moved"]) == len(watch.watched().losses) == 13
+
+
+def test_a_loss_jumps_from_those_before_the_training_went_on_too():
+    network, images = net(), batch(0)[0]
+
+    def steps(losses: list[float], before: Watched | None = None) -> Watched:
+        with watching(network, 100, before=before) as watch:
+            for loss in losses:
+                network(images).sum().backward()
+                watch.step(loss)
+        return watch.watched()
+
+    earlier = steps([1.0, 1.1] * 6)
+    assert np.isfinite(steps([50.0], earlier).signs["high"][-1])
+    assert np.isnan(steps([1.05], earlier).signs["high"][-1])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from convscope import tensor_files
@@ -191,6 +193,11 @@ def test_a_name_that_a_spreadsheet_would_compute_is_written_with_an_apostrophe(n
     write_corrections(path, [Correction("0" * 64, "relabel", name, "a reason", f"{name}.png")])
     assert f"'{name}" in path.read_text()
     assert read_corrections(path)[0].label.strip() == name.strip()
+
+
+@given(st.text("'=-a1", max_size=6) | st.text(max_size=6))
+def test_every_name_comes_back_from_its_cell(name: str) -> None:
+    assert of_cell(cell(name)) == name
 
 
 def test_names_and_numbers_that_are_none_stay_as_they_are() -> None:

@@ -420,12 +420,14 @@ def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     (tmp_path / f".d.tmp-{dead.pid}-{here}eeeeeeee" / "x").write_text("x")
     (tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff").write_text("x")
     os.utime(tmp_path / f".old.tmp-{os.getpid()}-{there}ffffffff", (0, 0))
+    (tmp_path / f".earlier.tmp-{dead.pid}-ffffffff").write_text("x")  # as an earlier version named it
+    os.utime(tmp_path / f".earlier.tmp-{dead.pid}-ffffffff", (0, 0))
     others = {f".e.tmp-{dead.pid}", f"f.tmp-{dead.pid}-{here}ffffffff", f".g.tmp-{dead.pid}-notours"}
     others |= {f".h.tmp-x-{here}ffffffff", f".another-machine.tmp-{dead.pid}-{there}ffffffff"}
     others |= {f".b.tmp-{os.getpid()}-{here}ffffffff", f".c.tmp-{os.getppid()}-{here}ffffffff"}
     for name in others:
         (tmp_path / name).write_text("x")
-    assert storage.sweep_temporaries(tmp_path) == 3
+    assert storage.sweep_temporaries(tmp_path) == 4
     assert set(os.listdir(tmp_path)) == others
 
 

@@ -36,8 +36,8 @@ SEAL = "seal"  # the last key of a JSON file, and of each line of one
 FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file that lost its last lines is seen
 # What fsync of a folder says on file systems that have no such thing: CIFS, shared folders of virtual machines, FUSE.
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
-# What temporary_beside makes: the process, the mark of its machine, and chance.
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})[0-9a-f]{8}")
+# What temporary_beside makes: the process, the mark of its machine, and chance. Earlier versions left out the mark.
+_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})?[0-9a-f]{8}")
 _ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's any more
 
 
@@ -89,10 +89,10 @@ def check_free(folder: Path, size: int, what: str) -> None:
 
     The folder need not be there yet. Where the disk cannot be asked, the writing itself will tell.
     """
-    place = next((p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
     try:
+        place = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
         free = shutil.disk_usage(place).free
-    except OSError:
+    except (OSError, StopIteration):
         return
     if free < size:
         raise StorageError(f"{folder} has {free >> 20} MiB free; {what} needs {-(-size >> 20)} MiB.")
@@ -317,9 +317,9 @@ def sweep_temporaries(folder: Path) -> int:
     return removed
 
 
-def _is_left(path: Path, pid: int, machine: str) -> bool:
-    """Whether nobody writes a temporary file any more; of another machine's processes only its age says so."""
-    if machine == machine_mark():
+def _is_left(path: Path, pid: int, machine: str | None) -> bool:
+    """Whether nobody writes a temporary file any more; of processes that cannot be asked for only its age says so."""
+    if machine == machine_mark() and os.name != "nt":
         return not is_alive(pid)
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED

@@ -31,7 +31,8 @@ def cell(text: str) -> str:
 
     Such begin with ``=``, ``+``, ``-`` or ``@``, or with their wide forms or an end of a line; a number is none.
     """
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    bare = text.lstrip("'")
+    return f"'{text}" if _FORMULA.match(bare) and not _NUMBER.fullmatch(text) else text
 
 
 def path_cell(path: str) -> str:

@@ -84,7 +84,7 @@ def read_corrections(path: Path) -> list[Correction]:
     if not {"hash", "action"} <= set(names):
         told = ", ".join(table.header)
         raise DataError(f"{path} is no corrections file: it needs the columns hash, action and label, and has {told}.")
-    if not table.rows and NONE not in names:
+    if not table.rows and "check" in names:
         raise DataError(f"{path} holds no line, and some were written: if you struck out all, do without the file.")
     found: dict[str, tuple[int, Correction]] = {}
     for line, cells in zip(table.lines, table.rows, strict=True):

@@ -20,7 +20,7 @@ def look_for_hub() -> None:
     """OSError where the hub is not to be asked, or nobody here knows its address."""
     if importlib.import_module("huggingface_hub").constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
-    if not urllib.request.getproxies():  # else the proxy looks it up
+    if not urllib.request.getproxies().keys() - {"no"}:  # else the proxy looks it up
         socket.getaddrinfo(hub_host(), 443)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -67,13 +67,20 @@ class _Pass:
 class LoopSigns:
     """Collects the signs of a loop from ``begin`` to ``close``, by hooks; ``told`` ends a step.
 
-    ``rows`` maps the names of SIGNS to one value a step, NaN where it was not looked at.
+    ``rows`` maps the names of SIGNS to one value a step, NaN where it was not looked at. ``before`` and ``losses`` are
+    those of the steps before, where a training goes on.
     """
 
-    def __init__(self, network: nn.Module, scale: Callable[[], float], before: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        scale: Callable[[], float],
+        before: Mapping[str, np.ndarray],
+        losses: Sequence[float],
+    ) -> None:
         self.rows: dict[str, list[float]] = {name: before[name].tolist() if before else [] for name in SIGNS}
         self._network, self._scale = network, scale
-        self._near: deque[float] = deque(maxlen=NEAR)
+        self._near: deque[float] = deque(filter(math.isfinite, losses), maxlen=NEAR)
         self._ends, self._weights_hooks = ExitStack(), ExitStack()
         self._open = self._waiting = False  # and whether some weights do not exist yet
         self._latest: _Pass | None = None

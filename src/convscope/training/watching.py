@@ -82,7 +82,7 @@ class Watch:
         self._looks: list[_Look] = []
         self._losses: list[float] = [] if before is None else before.losses.tolist()
         self._rates: list[float] = [] if before is None else before.rates.tolist()
-        self._signs = LoopSigns(network, scale, {} if before is None else before.all_signs())
+        self._signs = LoopSigns(network, scale, {} if before is None else before.all_signs(), self._losses)
 
     def step(self, loss: float | None = None, lr: float | None = None) -> None:
         """One step is done: ``loss`` is its batch's, ``lr`` its rate. Works out the look, and prepares the next.
