@@ -82,7 +82,7 @@ def multi_label(random: Random) -> str:
     n, classes = size(random, 1, 8), size(random, 1, 6)
     logits, labels = drawn(random, n, classes), torch.from_numpy(random.integers(0, 2, (n, classes))).float()
     pairs = zip(logits.double().flatten().tolist(), labels.flatten().tolist(), strict=True)
-    each = [soft(p) - y * p for p, y in pairs]
+    each = [soft(-p if y else p) for p, y in pairs]
     return judged("several labels", TASKS["multi_label"].loss, logits, labels, math.fsum(each) / len(each))
 
 

@@ -127,7 +127,8 @@ def training(random: Random) -> str:
             optimizer.step()
         return [loss.detach(), *(p.detach() for p in network.parameters())]
 
-    return near(work, f"two updates by {name}", 1e-3 if name == "adamw" else SHARED)
+    # AdamW divides by a gradient's own size, which may be nothing but last bits.
+    return near(work, f"two updates by {name}", 5e-3 if name == "adamw" else SHARED)
 
 
 def stretches(random: Random) -> str:
