@@ -14,8 +14,9 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
-# Of <malloc.h>: what is trimmed from the heap's end, from which size on a block is mapped, how many are mapped at most.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+# Of <malloc.h>: what is trimmed from the heap's end, from which size on a block is mapped, how many are mapped at most,
+# and how many heaps threads may have.
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8
 NEVER = 2**31 - 1  # of bytes at the heap's end: more than 2 GB that nobody uses are given back at once
 USUAL = {TRIM_THRESHOLD: 2**26, MMAP_THRESHOLD: 2**25, MMAP_MAX: 2**16}  # to which glibc's own adapt in a long process
 SMALL, SHELF = 1040, 8  # bytes of what is put on shelves, by steps of 16; one more than a shelf holds
@@ -46,11 +47,12 @@ def usual_memory() -> Iterator[None]:
 def keep_none() -> None:
     """Give each free block of a megabyte or more back to the system at once, from now on, but where a block keeps it.
 
-    For a process that lives long and is given files of any size: else the heap stays as large as the largest of them.
+    For a process that lives long and is given files of any size: else its heap stays as large as the largest of them,
+    and so does that of each thread, of which there are two from now on.
     """
     glibc = _glibc()
     with _lock:
-        USUAL[MMAP_THRESHOLD] = 2**20
+        USUAL.update({MMAP_THRESHOLD: 2**20, ARENA_MAX: 2})
         if glibc is not None and not (_open["keeping"] > 0 and _open["usual"] == 0):
             _set(glibc, USUAL)
             glibc.malloc_trim(0)
