@@ -344,8 +344,7 @@ def _alikeness(maps: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    """Each image's direction with a root mean square of 1; zeros stay. Divided by its largest first, no square is lost."""
+    """Each image's direction with root mean square 1; zeros stay. Its largest goes first: no square is lost."""
     rows = direction.flatten(1).float()
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp(min=LEAST)
-    rows = rows / rows.square().mean(1, keepdim=True).sqrt().clamp(min=LEAST)
-    return rows.reshape(direction.shape).to(direction.dtype)
+    rows = F.normalize(rows / rows.abs().amax(1, keepdim=True).clamp(min=LEAST), dim=1) * rows.shape[1] ** 0.5
+    return rows.view(direction.shape).to(direction.dtype)

@@ -57,8 +57,8 @@ def orthogonal(matrix_MN: torch.Tensor, iterations: int = ITERATIONS) -> torch.T
 
     Singular values below about a hundredth of the largest stay below 1: three iterations are a compromise. An
     iteration multiplies by a polynomial in the Gram matrix, so all of them are multiplied together on its small side,
-    and the matrix itself is touched twice only. Its size does not count: it is divided by its largest magnitude before its norm
-    is taken, for squares of a gradient that has nearly vanished, or exploded, do not fit into float32.
+    and the matrix itself is touched twice only. Its size does not count: its largest magnitude
+    is divided out before its norm, for squares of a gradient that has nearly vanished, or exploded, do not fit.
     """
     a, b, c = COEFFICIENTS
     x = matrix_MN.float()
