@@ -11,7 +11,7 @@ from torch import nn
 
 from convscope.errors import UnknownName, UsageError
 from convscope.feature_store.nearest import most_similar
-from convscope.models.heads import HEADS, TEMPERATURE, head_place, put_head, votes
+from convscope.models.heads import HEADS, TEMPERATURE, head_place, put_head, unit, votes
 from convscope.models.registry import build
 from convscope.transfer_learning.fcnn import train_fcnn
 from convscope.transfer_learning.fine_tuning import stages_of, tune
@@ -109,3 +109,20 @@ def test_fine_tuning_reaches_what_it_says(model: str):
     assert rates[0] < rates[-1] == 1
     with pytest.raises(UsageError, match="last stage"):
         tune(network, "everything")
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-25, 1.0, 1e30])
+def test_features_have_length_one_however_short_or_long_they_are(size: float) -> None:
+    rows = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    rows[2] = 0
+    torch.testing.assert_close(unit(rows * size), F.normalize(rows), rtol=1e-5, atol=1e-6)
+    assert torch.equal(unit(rows * size)[2], torch.zeros(7))
+
+
+def test_the_gradient_of_a_unit_vector_is_that_of_its_formula() -> None:
+    rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit, rows)
+    nothing = torch.zeros(1, 6, requires_grad=True)
+    unit(nothing).sum().backward()
+    assert nothing.grad is not None
+    assert nothing.grad.isfinite().all()

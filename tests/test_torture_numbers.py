@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import convscope
 from convscope.classifying import metrics
@@ -236,6 +238,30 @@ def test_a_direction_has_unit_size_however_small_it_was(size: float) -> None:
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(_unit(x * size), _unit(x), rtol=1e-5, atol=1e-6)
     assert torch.equal(_unit(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_the_size_of_one_direction_does_not_touch_another() -> None:
+    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    sizes = torch.tensor([1e-30, 0.0, 1e20, 1.0]).view(4, 1, 1)
+    torch.testing.assert_close(_unit(x * sizes), _unit(x) * (sizes > 0), rtol=1e-5, atol=1e-6)
+
+
+def test_sizes_are_measured_without_float64_which_not_every_device_has() -> None:
+    with NoFloat64():
+        _unit(torch.ones(2, 3))
+        orthogonal(torch.ones(2, 3))
+        with pytest.raises(TypeError, match="float64"):
+            torch.ones(2).double()
+
+
+class NoFloat64(TorchDispatchMode):
+    """Where an operation that gives float64 raises, as on Apple's MPS."""
+
+    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64:
+            raise TypeError(f"{function} gives float64")
+        return found
 
 
 @pytest.mark.parametrize("size", [1e-16, 1.0, 1e12])

@@ -65,7 +65,7 @@ def looking(network: nn.Module, size: int) -> Iterator[Looks]:
     def keep(number: int, tensor: Tensor) -> None:
         tensor = tensor.detach().float()
         if kinds[number] == "energies":
-            looks.energies.append(torch.logsumexp(tensor.double(), dim=1))
+            looks.energies.append(torch.logsumexp(tensor.cpu().double(), dim=1))
         elif kinds[number] == "edges":
             maps = tensor.flatten(2)
             looks.edges.append(torch.cat([maps.mean(2), maps.std(2, unbiased=False)], dim=1))

@@ -31,7 +31,7 @@ from .presets import LINEAR, PRESETS, WHOLE, Palette, Preset, total_variation
 CHUNK = 64 * 32 * 32  # places of a batch of images: as many images at a time as fill the caches
 LARGEST_CHUNK = 256
 BLOCK = 16  # steps between two looks at what was gained
-LEAST = 2.0**-149  # the smallest float32 above 0
+LEAST = torch.finfo(torch.float32).tiny
 LEAST_GAIN = 0.01  # of the value, in a block: below it an image is done
 
 
@@ -166,7 +166,7 @@ def _is_linear(network: nn.Module, layer: Layer, side: int, device: torch.device
     a, b = torch.from_numpy(noise).float().view(2, 3, side, side).to(device)
     with torch.no_grad():
         maps = reach(network, torch.stack([a, b, (a + b) / 2]), [layer.tap])[0]
-    values = maps[:, :, layer.places[0] // 2, layer.places[1] // 2].double()
+    values = maps[:, :, layer.places[0] // 2, layer.places[1] // 2].cpu().double()
     return bool(
         torch.allclose(values[2], (values[0] + values[1]) / 2, rtol=1e-3, atol=1e-4 * float(values.abs().max()))
     )
@@ -344,6 +344,7 @@ def _alikeness(maps: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    """Each image's direction with a root mean square of 1: in float64, where no square vanishes; zeros stay."""
-    size = direction.flatten(1).double().square().mean(1).sqrt().clamp(min=LEAST).to(direction.dtype)
-    return direction / size.view(-1, *[1] * (direction.dim() - 1))
+    """Each image's direction with root mean square 1; zeros stay. Its largest goes first: no square is lost."""
+    rows = direction.flatten(1).float()
+    rows = F.normalize(rows / rows.abs().amax(1, keepdim=True).clamp(min=LEAST), dim=1) * rows.shape[1] ** 0.5
+    return rows.view(direction.shape).to(direction.dtype)

@@ -19,6 +19,8 @@ from .preprocess import Preprocess
 SECONDS = 10.0  # for one image
 START_SECONDS = 60.0  # for the first one, with the start of the process
 PIECE = 1 << 16  # bytes written or read at once
+PIECES = 16  # that are read before they are wanted
+LONGEST_LINE = 10_000  # bytes of an answer's first line
 
 
 class ApartDecoder:
@@ -42,7 +44,7 @@ class ApartDecoder:
             until = time.monotonic() + (START_SECONDS if self._started() else SECONDS)
             asked = {"bytes": len(data), "preprocess": preprocess.to_dict(), "name": name}
             try:
-                said, pixels = self._ask(json.dumps(asked).encode() + b"\n" + data, until)
+                said, pixels = self._ask(json.dumps(asked).encode() + b"\n" + data, 3 * preprocess.size**2, until)
             except TimeoutError:
                 self._end()
                 raise ImageError(name, f"takes over {SECONDS:.0f} seconds to decode") from None
@@ -71,18 +73,15 @@ class ApartDecoder:
         self._answers = _Answers(self._process.stdout)
         return True
 
-    def _ask(self, message: bytes, until: float) -> tuple[dict[str, Any], bytes]:
-        """The answer to a message; TimeoutError, EOFError or OSError without one."""
+    def _ask(self, message: bytes, size: int, until: float) -> tuple[dict[str, Any], bytes]:
+        """The answer to a message, with pixels of ``size`` bytes; TimeoutError, EOFError, OSError or ValueError."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
         assert self._answers is not None
         writer = threading.Thread(target=_written, args=(process.stdin, message), daemon=True)
         writer.start()
-        head = b""
-        while not head.endswith(b"\n"):
-            head += self._answers.read(1, until)
-        said = json.loads(head)
+        said = _understood(self._answers.line(until), size)
         body = bytearray()
         while len(body) < said.get("bytes", 0):
             body += self._answers.read(min(PIECE, said["bytes"] - len(body)), until)
@@ -91,8 +90,11 @@ class ApartDecoder:
 
     def _end(self) -> None:
         process, self._process = self._process, None
+        answers, self._answers = self._answers, None
         if process is not None:
             process.kill()
+            if answers is not None:
+                answers.stop()
             with suppress(OSError):
                 process.wait(5)
             for stream in (process.stdin, process.stdout):
@@ -101,30 +103,73 @@ class ApartDecoder:
 
 
 class _Answers:
-    """What a process writes, read by a thread of its own: on Windows a pipe cannot be waited for with a limit."""
+    """What a process writes, read by a thread of its own: on Windows a pipe cannot be waited for with a limit.
+
+    The thread is a few pieces ahead at most: a process that writes without end has to wait.
+    """
 
     def __init__(self, source: Any) -> None:
-        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._pieces: queue.Queue[bytes] = queue.Queue(PIECES)
         self._held = b""
-        threading.Thread(target=self._take, args=(source,), daemon=True).start()
+        self._stopped = threading.Event()
+        self.taking = threading.Thread(target=self._take, args=(source,), daemon=True)
+        self.taking.start()
 
     def _take(self, source: Any) -> None:
         with suppress(OSError, ValueError):  # closed
-            while piece := source.read(PIECE):
+            while not self._stopped.is_set() and (piece := source.read(PIECE)):
                 self._pieces.put(piece)
         self._pieces.put(b"")
 
+    def stop(self) -> None:
+        """Let the thread come to its end, though it may wait for room: it puts two pieces more at most."""
+        self._stopped.set()
+        with suppress(queue.Empty):
+            while True:
+                self._pieces.get_nowait()
+
     def read(self, count: int, until: float) -> bytes:
-        """At most ``count`` bytes. TimeoutError where none came in time, EOFError where there will be none."""
+        """At most ``count`` bytes. TimeoutError once it is too late, EOFError where there will be none."""
+        self._hold(until)
+        found, self._held = self._held[:count], self._held[count:]
+        return found
+
+    def line(self, until: float) -> bytes:
+        """All up to the end of a line, raising as ``read`` does; ValueError where it is too long."""
+        found = b""
+        while not found.endswith(b"\n"):
+            self._hold(until)
+            found += self.read(self._held.find(b"\n", 0, LONGEST_LINE) + 1 or LONGEST_LINE, until)
+            if len(found) > LONGEST_LINE:
+                raise ValueError("the line is too long")
+        return found
+
+    def _hold(self, until: float) -> None:
+        """Have at least a byte."""
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
         if not self._held:
             try:
-                self._held = self._pieces.get(timeout=max(0.0, until - time.monotonic()))
+                self._held = self._pieces.get(timeout=left)
             except queue.Empty:
                 raise TimeoutError from None
         if not self._held:
             raise EOFError
-        found, self._held = self._held[:count], self._held[count:]
-        return found
+
+
+def _understood(line: bytes, size: int) -> dict[str, Any]:
+    """What the first line of an answer says: a reason, or a width, a height and ``size`` bytes. ValueError else."""
+    try:
+        said = json.loads(line)
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply") from None
+    if isinstance(said, dict):
+        if isinstance(said.get("reason"), str):
+            return {"reason": said["reason"]}
+        if said.get("bytes") == size and all(type(said.get(side)) is int for side in ("width", "height")):
+            return said
+    raise ValueError("the answer is neither a reason nor an image")
 
 
 def _written(target, message: bytes) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..errors import UnknownName, UsageError
 
 TEMPERATURE = 0.07  # of the votes of neighbours: Wu et al. 2018, arXiv:1805.01978
-SHORTEST = 1e-30  # of a vector that has a direction: torch's own 1e-12 makes short ones shorter than 1
 
 
 class Neighbours(nn.Module):
@@ -32,8 +31,13 @@ class Neighbours(nn.Module):
 
 
 def unit(features_NC: Tensor) -> Tensor:
-    """The features (N, C) as vectors of length 1, however short they are; zeros stay."""
-    return F.normalize(features_NC, dim=1, eps=SHORTEST)
+    """The features (N, C) as vectors of length 1, however short or long they are; zeros stay.
+
+    Each row is divided by its largest magnitude first: squares of what is very short or long do not fit into float32.
+    """
+    largest = features_NC.detach().abs().amax(dim=1, keepdim=True)
+    largest = largest.clamp_min(torch.finfo(features_NC.dtype).tiny).masked_fill(largest == 0, 1)
+    return F.normalize(features_NC / largest, dim=1)
 
 
 def votes(cosines_BN: Tensor, labels_N: Tensor, neighbours: int, num_classes: int) -> Tensor:

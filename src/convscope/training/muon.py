@@ -13,7 +13,7 @@ import torch
 # Of the quintic iteration that takes singular values of 0.1 to 1 near 1 in three steps, as its authors chose them.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 3
-LEAST = 2.0**-149  # the smallest float32 above 0
+LEAST = torch.finfo(torch.float32).tiny
 
 
 class Muon(torch.optim.Optimizer):
@@ -57,14 +57,15 @@ def orthogonal(matrix_MN: torch.Tensor, iterations: int = ITERATIONS) -> torch.T
 
     Singular values below about a hundredth of the largest stay below 1: three iterations are a compromise. An
     iteration multiplies by a polynomial in the Gram matrix, so all of them are multiplied together on its small side,
-    and the matrix itself is touched twice only. Its size does not count, and is measured in float64: squares of a
-    gradient that has nearly vanished, or exploded, do not fit into float32.
+    and the matrix itself is touched twice only. Its size does not count: its largest magnitude
+    is divided out before its norm, for squares of a gradient that has nearly vanished, or exploded, do not fit.
     """
     a, b, c = COEFFICIENTS
     x = matrix_MN.float()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    x = x / x.norm(dtype=torch.float64).clamp_min(LEAST)
+    x = x / x.abs().amax().clamp_min(LEAST)
+    x /= x.norm().clamp_min(LEAST)
     gram = x @ x.T
     product = torch.eye(len(gram), device=x.device)
     for _ in range(iterations):
