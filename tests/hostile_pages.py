@@ -18,6 +18,7 @@ from convscope.classifying.metrics import Mistake
 from convscope.diagnosis.drawing import Way, factors
 from convscope.evaluation.drawing import confusion, mistakes
 from convscope.explanation.drawing import CardRow, card_rows, probes
+from convscope.explanation.layers import layer_file
 from convscope.inspection.findings import GRADES, Finding
 from convscope.studies.drawing import Quantity, claim
 from convscope.training.drawing import curves
@@ -172,6 +173,7 @@ def _layer(drawn: dict[str, str]) -> dict[str, Any]:
         "cards": [card | {"filter": k} for k in range(3)],
         "others": [Some(name=LONG, file=LONG), Some(name="conv2", file="conv2")],
         "sheets": [sheet, sheet],
+        "file_of": layer_file,
         "heights": [6, 3],
         "shown": 64,
         "columns": 11,
@@ -186,7 +188,8 @@ def _index(drawn: dict[str, str]) -> dict[str, Any]:
     row = {"layer": LONG, "filters": 64, "places": (32, 32), "field": (7, 7), "dead": [], "duplicates": []}
     row |= {"nothing_simple": [1], "median_ratio": 7.1, "most_used": 3, "most_lost": 0.01}
     shown = {"overview": drawn["overview"], "classes": drawn["mistakes"], "probes": drawn["probes"]}
-    return {"name": NAMES[1], "data": NAMES[0], "notes": [f"{NAMES[0]} is rare."], "layers": [row] * 3, **shown}
+    told = {"name": NAMES[1], "data": NAMES[0], "notes": [f"{NAMES[0]} is rare."], "layers": [row] * 3}
+    return {**told, "file_of": layer_file, **shown}
 
 
 def _diagnosis(drawn: dict[str, str]) -> dict[str, Any]:

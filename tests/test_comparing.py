@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from scipy import stats
 import convscope
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.comparing import Group, compare_groups, grouped, recipe_difference
+from convscope.evaluation.opening import Looks
 from convscope.training.runs import Run
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 300}
@@ -207,6 +210,27 @@ def test_a_look_that_was_cut_short_is_the_same_look(home: Path, monkeypatch: pyt
     convscope.compare(**asked, part="val")
     convscope.compare(**asked)
     assert looks() == [n + 2 for n in told]
+
+
+def test_looks_at_runs_of_one_name_in_different_folders_are_told_apart(home: Path, tmp_path: Path):
+    for name in ("one", "two"):
+        shutil.copytree(home / "b", tmp_path / name / "b", ignore=shutil.ignore_patterns("openings.jsonl"))
+    runs = [Run(tmp_path / name / "b") for name in ("one", "two")]
+
+    def compare(*compared: Run) -> list[int]:
+        convscope.compare([*(str(run.folder) for run in compared), "c"], runs=home)
+        return [len(run.openings()) for run in runs]
+
+    assert compare(runs[0]) == [1, 0]
+    assert compare(runs[0]) == [2, 0]
+    assert compare(runs[1]) == [2, 1]  # it writes where the comparison of the other lies
+    assert compare(runs[0]) == [3, 1]
+    found = Looks(["b", "c"], home / "compare")
+    found.log(runs[1], "test", 9)
+    assert list(found.taken) == [Path(os.path.relpath(runs[1].folder, home / "compare")).as_posix()]
+    moved = runs[0].folder.rename(tmp_path / "b")
+    runs[0] = Run(moved)
+    assert compare(runs[0])[0] == 4  # it was told of, where it lay then
 
 
 def test_copies_that_a_run_has_seen_are_counted_and_left_out(home: Path):

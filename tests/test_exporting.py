@@ -373,6 +373,8 @@ def test_a_byte_of_the_script_that_rots_is_seen(exported: Path, tmp_path: Path):
     assert run_script(tmp_path, "--check").returncode == 0
     script = tmp_path / "net.predict.py"
     text = script.read_bytes()
+    script.write_bytes(text.replace(b"\n", b"\r\n"))  # as tools that copy texts do
+    assert run_script(tmp_path, "--check").returncode == 0
     script.write_bytes(text.replace(b"LEAST, CANDIDATES, MOST = 0.0", b"LEAST, CANDIDATES, MOST = 0.1"))
     assert script.read_bytes() != text
     said = run_script(tmp_path, "--check")

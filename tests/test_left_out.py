@@ -57,4 +57,7 @@ def test_a_drawing_of_which_a_bit_flips_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data[:-1])
     with pytest.raises(DamagedFile, match=r"a\.png is damaged: remove it"):
         uri(path)
+    told: list[str] = []
+    assert uri(path, told) is None
+    assert told == [f"{path} is damaged: remove it, and it is left out until it is drawn anew."]
     assert uri(tmp_path / "none.png") is None

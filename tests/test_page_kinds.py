@@ -17,14 +17,19 @@ from safetensors.torch import save_file
 
 import convscope
 from convscope.classifying.classifier import Classifier
+from convscope.explanation.card_store import LAST
+from convscope.explanation.layers import Layer
+from convscope.models.taps import Tap
 from convscope.page.application import application
 from convscope.page.command import prepare
+from convscope.page.explained import layers_of
 from convscope.page.options import ServeOptions
 from convscope.page.rendering import moment
 from convscope.page.routes import Page
 from convscope.page.served import Served
 from convscope.page.site import write_site
 from convscope.storage import commit_json, read_json
+from convscope.training.runs import Run
 from page_client import HOST, request
 
 FIGURES = {
@@ -45,6 +50,19 @@ FIGURES = {
     "filters": [{"name": "0", "layer": "conv1", "filters": [2, 0], "shares": [0.5, 0.25], "by_absence": 0.0}],
     "choices": [{"what": "the head's strength, of 7", "by": "images held out in turn", "n": 8}],
 }
+
+
+@pytest.mark.parametrize("layer", ["a" * 200, "blocks:0/conv", "layer1.0.conv1", "a/b"])
+def test_a_layer_of_any_name_is_found(layer: str, tmp_path: Path) -> None:
+    file = Layer(layer, Tap("conv"), 3, (8, 8), None).file
+    folder = tmp_path / "r" / "explain"
+    folder.mkdir(parents=True)
+    (folder / "index.html").touch()
+    row = {"layer": layer, "filters": 3}
+    commit_json(folder / LAST, {"layers": [row]})
+    commit_json(folder / f"{file}.json", {**row, "cards": [{"filter": k} for k in range(3)]})
+    (found,) = layers_of(Served(tmp_path), Run(tmp_path / "r"))
+    assert (found["layer"], found["file"], found["only"]) == (layer, file, None)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,37 @@ def adopted(run: Run) -> Run:
     made = convscope.adopt("resnet20", width=4, input_size=16, weights=weights, runs=run.folder.parent, **given)
     assert made.run is not None
     return made.run
+
+
+def test_an_image_that_rots_is_left_out_of_the_page_and_named(run: Run) -> None:
+    runs = str(run.folder.parent)
+    assert cli.run(["evaluate", "r", "--part", "val", "--runs", runs]) == 0
+    (path,) = run.folder.glob("evaluate/*-val/confusion.png")
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    for number in (1, 2):
+        assert cli.run(["evaluate", "r", "--runs", runs]) == 0
+        page = (run.folder / "report.html").read_text(encoding="utf-8")
+        assert page.count(f"{path} is damaged") == 1
+        assert f'data-looks="{number}"' in page
+    path.write_bytes(data)
+    assert cli.run(["report", "r", "--runs", runs]) == 0
+    assert "is damaged" not in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_look_that_a_page_of_an_older_version_tells_of_was_told(run: Run) -> None:
+    page = run.folder / "report.html"
+    assert 'data-looks="0"' in page.read_text(encoding="utf-8")
+
+    def look(told: str) -> int:
+        page.write_text(re.sub(r' data-looks="\d+"', told, page.read_text(encoding="utf-8")), encoding="utf-8")
+        return convscope.evaluate("r", runs=run.folder.parent).summary["test_openings"]
+
+    assert look(' data-looks="0"') == 1
+    assert look("") == 2
+    assert look(' data-looks="1"') == 2  # cut short before its page was written
+    page.unlink()
+    assert convscope.evaluate("r", runs=run.folder.parent).summary["test_openings"] == 2
 
 
 def test_what_a_page_lacks_is_named_and_then_there(

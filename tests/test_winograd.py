@@ -307,6 +307,8 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
     if harm == "open to all":
         for path in kept:
             path.unlink()
+        kept[0].write_bytes(b"code of somebody else")
+        kept[0].with_name(f"{kept[0].name}.sha256").unlink()
         (place / "compiled").chmod(0o777)
     assert bool(kept) == (harm != "a file")
     for path in kept if harm == "cut short" else ():
@@ -316,7 +318,8 @@ print(convolve(x, w, Filtering(4, 3), (1, 1))[0].sum().item())
         path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     assert float(run()) == pytest.approx(4 * 4 * (6 * 6 * 9 + 4 * 6 * 6 + 4 * 4), rel=1e-4)
     if harm == "open to all":
-        assert not list((place / "compiled").rglob("*.nb?"))
+        assert list((place / "compiled").rglob("*.nb?")) == kept[:1]
+        assert not kept[0].with_name(f"{kept[0].name}.sha256").exists()  # it does not become ours
     for path in kept if harm == "a bit" else ():  # it was not run, and is kept anew
         assert path.with_name(f"{path.name}.sha256").read_text() == file_hash(path)
 

@@ -45,16 +45,21 @@ def visible_value(value: Any) -> Any:
     return visible_lines(value) if type(value) is str else value
 
 
-def uri(path: Path) -> str | None:
+def uri(path: Path, left_out: list[str] | None = None) -> str | None:
     """A PNG file for the ``src`` of an ``img`` in a page that stands alone; None where it is not there.
 
-    A link is none either: in a folder that somebody sent it may lead anywhere. DamagedFile where it is not as drawn.
+    A link is none either: in a folder that somebody sent it may lead anywhere. Where it is not as drawn, this is told
+    to what the page has ``left_out``, which it shows by that name; DamagedFile where nobody asks what that is.
     """
     if not path.is_file() or path.is_symlink():
         return None
     data = path.read_bytes()
     if not is_whole_png(data):
-        raise DamagedFile(f"{path} is damaged: remove it, and it is left out until it is drawn anew.")
+        told = f"{path} is damaged: remove it, and it is left out until it is drawn anew."
+        if left_out is None:
+            raise DamagedFile(told)
+        left_out.append(told)
+        return None
     return figures.Drawing(data).data_uri()
 
 

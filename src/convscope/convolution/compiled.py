@@ -51,26 +51,27 @@ class Compiled:
     def _made(self, arguments: tuple[Any, ...]) -> Any:
         """The loop, compiled for such arguments, and run."""
         try:
-            loop = self._of_cache()
+            loop, folder = self._of_cache()
             loop(*arguments)
-            _vouch_for(cache_folder() / FOLDER / _sources())
+            if folder is not None:
+                _vouch_for(folder)
         except Exception:  # whatever Numba makes of a full disk, a folder without rights, a file cut short
             loop = numba.njit(**OPTIONS)(self.function)
             loop(*arguments)
         return loop
 
-    def _of_cache(self) -> Any:
-        """The loop, kept in a folder that is ours alone: what lies there is run."""
+    def _of_cache(self) -> tuple[Any, Path | None]:
+        """The loop, and the folder that it is kept in, which is ours alone, for what lies there is run; else None."""
         folder = cache_folder() / FOLDER
         if not folder.exists():
             make_folder(folder).chmod(0o700)
         found = folder.stat()
         ours = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
         if not ours or not _without_rotten(folder / _sources()):
-            return numba.njit(**OPTIONS)(self.function)
+            return numba.njit(**OPTIONS)(self.function), None
         before, config.CACHE_DIR = config.CACHE_DIR, str(folder / _sources())
         try:
-            return numba.njit(cache=True, **OPTIONS)(self.function)
+            return numba.njit(cache=True, **OPTIONS)(self.function), folder / _sources()
         finally:
             config.CACHE_DIR = before
 

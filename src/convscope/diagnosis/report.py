@@ -182,9 +182,11 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
     for name, image in images.items():
         write_derived(report.folder / f"{name}.png", image.png)
     commit_json(report.folder / "diagnose.json", report.summary)
-    shown = {name: uri(report.folder / f"{name}.png") for name in images}
+    left_out: list[str] = []
+    shown = {name: uri(report.folder / f"{name}.png", left_out) for name in images}
     flows = {NAMES[when]: flow_sentence(state.gradients) for when, state in report.states.items()}
-    html = page(TEMPLATE, summary=report.summary, sentence=report.sentence(), images=shown, flows=flows)
+    told = {"summary": report.summary, "sentence": report.sentence(), "images": shown, "left_out": left_out}
+    html = page(TEMPLATE, flows=flows, **told)
     write_derived(report.folder / "index.html", html)
     return report
 

@@ -178,8 +178,9 @@ def log_look(run: Run, part: str, n: int, place: str, answer: str = ANSWER) -> i
 
 @dataclass
 class Looks:
-    """The looks at runs' own test images that a comparison of ``names`` takes, by run, as a comparison in ``folder``
-    tells of them when it is written: until then they are the same looks when it is made again."""
+    """The looks at runs' own test images that a comparison of ``names`` takes, by the runs' folders as seen from its
+    own ``folder``, as a comparison there tells of them when it is written: until then they are the same looks when it
+    is made again."""
 
     names: Sequence[str]
     folder: Path
@@ -188,8 +189,25 @@ class Looks:
     def log(self, run: Run, part: str, n: int) -> None:
         """Note that a part's images are looked at."""
         asked = {"part": part, "n": n, "place": f"compare {' '.join(self.names)}"}
-        told = {_looks_told(path).get(run.name) for path in self.folder.glob(f"*/{COMPARISON}")}
-        self.taken[run.name] = _taken_up(run, asked, told.__contains__)
+        told = {
+            number
+            for path in self.folder.glob(f"*/{COMPARISON}")
+            for place, number in _looks_told(path).items()
+            if self._may_be(place, run)
+        }
+        self.taken[self._place(run)] = _taken_up(run, asked, told.__contains__)
+
+    def _place(self, run: Run) -> str:
+        """A run's folder from this one, so that both can be moved together."""
+        folder = run.folder.resolve()
+        with suppress(ValueError):  # on another drive of Windows
+            return Path(os.path.relpath(folder, self.folder.resolve())).as_posix()
+        return folder.as_posix()
+
+    def _may_be(self, place: str, run: Run) -> bool:
+        """Whether a look at a run there may be one at this: of its name, and not of one that lies elsewhere still."""
+        there = self.folder.resolve() / place
+        return there.name == run.name and (place == self._place(run) or not there.is_dir())
 
     def with_earlier(self, path: Path) -> dict[str, int]:
         """The last look at each run that is told of when a comparison is written to ``path``."""
@@ -225,7 +243,7 @@ def _told(run: Run, file: str, number: int) -> bool:
         looks = re.search(r'data-looks="(\d{1,9})"', page.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return False
-    return looks is not None and int(looks[1]) >= number
+    return looks is None or int(looks[1]) >= number  # a page of an older version says it in words alone
 
 
 def home_of(run: str | Classifier) -> str:

@@ -47,7 +47,12 @@ class Layer:
     @property
     def file(self) -> str:
         """The name as part of a file's name."""
-        return shortened(self.name.replace("/", "-") or "network")
+        return layer_file(self.name)
+
+
+def layer_file(name: str) -> str:
+    """What the files of a layer are called, without their endings."""
+    return shortened(name.replace("/", "-") or "network")
 
 
 def find_layers(network: nn.Module, image_1CHW: Tensor, names: Sequence[str] | None = None) -> tuple[Layer, ...]:

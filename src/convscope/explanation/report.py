@@ -26,7 +26,7 @@ from . import drawing
 from .cards import Card, ClassImages, LayerCards, crops_of
 from .crops import Crops
 from .drawing import CardRow, outlined
-from .layers import Layer
+from .layers import Layer, layer_file
 from .probe import Probes
 
 OVERVIEW_FILTERS, OVERVIEW_LAYERS = 6, 8
@@ -127,6 +127,7 @@ def write_layer(found: LayerCards, dataset: Dataset, folder: Path, heading: Head
         cards=[card.to_json() for card in found.cards],
         others=[layer for layer in heading.layers if _has_page(layer, folder, heading)],
         sheets=[base64.b64encode(sheet).decode("ascii") for sheet in sheets],
+        file_of=layer_file,
         heights=[len(block) for block in blocks],
         shown=SHOWN,
         columns=columns,
@@ -223,7 +224,9 @@ def most_missed(found: LayerCards, dataset: Dataset, count: int = OVERVIEW_FILTE
 
 def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[str, Any]:
     """Write overview, probes, summary and the page that leads to the layers; returns the summary."""
-    sheets = [path for layer in heading.layers if (path := folder / f"{layer.file}.png").exists()]
+    left_out: list[str] = []
+    drawn = [folder / f"{layer.file}.png" for layer in heading.layers]
+    sheets = [path for path in drawn if uri(path, left_out) is not None]
     some = sheets[:: max(1, -(-len(sheets) // OVERVIEW_LAYERS))]
     write_derived(folder / "overview.png", drawing.stacked([path.read_bytes() for path in some]).png)
     if report.probes is not None:
@@ -244,14 +247,16 @@ def write_index(folder: Path, heading: Heading, report: ExplainReport) -> dict[s
     summaries = [s for layer in heading.layers if (s := layer_summary(folder, layer.file)) is not None]
     html = page(
         Path(__file__).with_name("index.html"),
+        file_of=layer_file,
         names=heading.classes,
         name=heading.name,
         data=report.dataset.name,
         notes=report.summary["notes"],
         layers=summaries,
-        overview=uri(folder / "overview.png"),
-        classes=uri(folder / "classes.png"),
-        probes=uri(folder / "probes.png"),
+        overview=uri(folder / "overview.png", left_out),
+        classes=uri(folder / "classes.png", left_out),
+        probes=uri(folder / "probes.png", left_out),
+        left_out=left_out,
         numbers=drawn_names(heading.classes)[1],
     )
     write_derived(folder / "index.html", html)

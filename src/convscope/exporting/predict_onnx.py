@@ -56,7 +56,7 @@ def open_model(path: Path) -> tuple[Any, dict]:
         sys.exit(f"{path.name} cannot be opened: {one_line(error)}")
     if not same:
         sys.exit(f"{path.name} is not what was exported: its classes, or the sealed images by {difference:.2g}.")
-    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes()).hexdigest()):
+    if about.get("script") not in (None, hashlib.sha256(HERE.read_bytes().replace(b"\r\n", b"\n")).hexdigest()):
         sys.exit(f"{HERE.name} is not what was exported: if you changed it, delete this line and the one above it.")
     return session, about
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..classifying.classifier import FILE_NAME
 from ..errors import DamagedFile, UnknownName
 from ..explanation.card_store import LAST
+from ..explanation.layers import layer_file
 from ..explanation.report import CELLS
 from ..images.decoding import decoded
 from ..reading import open_regular
@@ -55,7 +56,7 @@ def layers_of(served: Served, run: Run) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with left_out(folder / LAST, KeyError, TypeError):
         rows = [dict(row) for row in served.json.read(folder / LAST)["layers"]]
-    listed = {_file(row["layer"]) for row in rows}
+    listed = {layer_file(row["layer"]) for row in rows}
     for path in sorted(folder.glob("*.json")):  # those of an explanation that is not over
         if path.stem not in listed and path.name not in (LAST, "probes.json"):
             with left_out(path):
@@ -63,7 +64,7 @@ def layers_of(served: Served, run: Run) -> list[dict[str, Any]]:
                 if "cards" in box:
                     rows.append({key: v for key, v in box.items() if key not in ("cards", "cells", "key", "seal")})
     there: list[dict[str, Any]] = [
-        {**row, "file": _file(row["layer"]), "address": address(_file(row["layer"]))} for row in rows
+        {**row, "file": layer_file(row["layer"]), "address": address(layer_file(row["layer"]))} for row in rows
     ]
     there = [row for row in there if (folder / f"{row['file']}.json").exists()]
     return [{**row, "only": _numbers(served, folder / f"{row['file']}.json", row["filters"])} for row in there]
@@ -75,11 +76,6 @@ def _numbers(served: Served, path: Path, filters: int) -> list[int] | None:
         numbers = [card["filter"] for card in served.json.read(path)["cards"]]
         return numbers if len(numbers) < filters else None
     return []
-
-
-def _file(layer: str) -> str:
-    """The name of a layer's files, as ``layers.Layer.file`` has it."""
-    return layer.replace("/", "-") or "network"
 
 
 def _layer(served: Served, run: str, layer: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:

@@ -96,52 +96,57 @@ def lacks(run: Run) -> str | None:
 
 def write_page(run: Run) -> Path:
     """Write ``report.html`` and the model card from what the run's folder holds; returns the page."""
-    description, evaluations = run.description(), read_evaluations(run)
+    left_out: list[str] = []
+    description, evaluations = run.description(), read_evaluations(run, left_out)
     names = _class_names(description, evaluations)
     shared: dict[str, Any] = {
         "choices": choices(run, evaluations),
         "evaluations": evaluations,
         "openings": run.openings(),
+        "left_out": left_out,
     }
     shared |= {"names": names, "numbers": drawn_names(names)[1]}
     if run.is_transferred():
-        html = page(TRANSFERRED, name=run.name, **_transferring(run), **shared)
+        html = page(TRANSFERRED, name=run.name, **_transferring(run, left_out), **shared)
     else:
-        trained = None if run.is_adopted() else _training(run)
+        trained = None if run.is_adopted() else _training(run, left_out)
         html = page(TEMPLATE, run=run, description=description, trained=trained, doctor=doctors_word(run), **shared)
     write_derived(run.folder / PAGE, html)
     write_derived(run.folder / CARD, card_of(run, [e["figures"] for e in evaluations]))
     return run.folder / PAGE
 
 
-def _transferring(run: Run) -> dict[str, Any]:
+def _transferring(run: Run, left_out: list[str]) -> dict[str, Any]:
     """What only a transfer has: its summary, and the images of its ladder."""
     told = read_json(run.folder / TOLD)
-    images = {path.stem: uri(path) for path in sorted((run.folder / TOLD).parent.glob("*.png"))}
+    images = {path.stem: uri(path, left_out) for path in sorted((run.folder / TOLD).parent.glob("*.png"))}
     return {"images": images, **{name: told[name] for name in ("summary", "leading", "roofline")}}
 
 
-def _training(run: Run) -> dict[str, Any]:
+def _training(run: Run, left_out: list[str]) -> dict[str, Any]:
     """What only a run that was trained here has."""
     summary, own = train_summary(run), own_code(run)
     return {
         "options": run.recipe().flat(),
         "summary": summary,
         "roofline": roofline(summary),
-        "curves": uri(run.folder / "curves.png"),
-        "augmentation": uri(run.folder / SHEET),
+        "curves": uri(run.folder / "curves.png", left_out),
+        "augmentation": uri(run.folder / SHEET, left_out),
         "command": rerun_command(run),
         "amounts": set_in_python(run.recipe()),
         "own_code": None if own is None else own.name,
     }
 
 
-def read_evaluations(run: Run) -> list[dict[str, Any]]:
-    """The evaluations of a run: their names, figures, images, and the classes that are mistaken most."""
+def read_evaluations(run: Run, left_out: list[str] | None = None) -> list[dict[str, Any]]:
+    """The evaluations of a run: their names, figures, images, and the classes that are mistaken most.
+
+    An image that rotted is told to what is ``left_out``; DamagedFile without that.
+    """
     found = []
     for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
         kinds = ("confusion", "mistakes", "calibration", "calibrated")
-        images = {name: uri(path.with_name(f"{name}.png")) for name in kinds}
+        images = {name: uri(path.with_name(f"{name}.png"), left_out) for name in kinds}
         figures = read_json(path)
         found.append({"name": path.parent.name, "figures": figures, "images": images, "pairs": _confused(figures)})
     return found

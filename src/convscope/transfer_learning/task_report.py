@@ -172,6 +172,7 @@ def write(report: TaskReport) -> TaskReport:
         images["curve"] = drawing.learning_curve(*curve_rows(report.curve), "training images", f"{report.called}, %")
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
+    left_out: list[str] = []
     html = page(
         TEMPLATE,
         names=report.classifier.class_names,
@@ -183,7 +184,8 @@ def write(report: TaskReport) -> TaskReport:
         asks=report.task.asks,
         name=report.run.name,
         roofline=report.extraction.roofline(),
-        images={name: uri(folder / f"{name}.png") for name in images},
+        images={name: uri(folder / f"{name}.png", left_out) for name in images},
+        left_out=left_out,
         openings=report.run.openings(),
         choices=_choices(report),
     )
