@@ -12,8 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What the fast tests import: a floor of the linters, or of a peer of a benchmark, would be no claim of ours.
-EXTRAS = ("export",)
+# What the tests import: a floor of the linters, or of a peer of a benchmark, would be no claim of ours.
 GROUPS = ("test",)
 
 
@@ -25,7 +24,7 @@ def floors(pyproject: Path) -> dict[str, str]:
     table = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     project = table["project"]
     lines = list(project["dependencies"])
-    lines += [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
+    lines += [line for extra in project["optional-dependencies"].values() for line in extra]
     lines += [line for group in GROUPS for line in table["dependency-groups"][group]]
     lowest: dict[str, str] = {}
     for requirement in map(Requirement, lines):

@@ -22,6 +22,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 import convscope
 from convscope import storage
@@ -145,6 +146,14 @@ def test_a_network_in_training_stays_in_training():
     network = made().network.train()
     to_onnx(network, 32)
     assert all(module.training for module in network.modules())
+
+
+def test_a_pool_over_the_whole_map_is_written_as_a_maximum_and_stays_in_the_network():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    pool = network[1]
+    model = pytest.importorskip("onnx").load_from_string(to_onnx(network, 8))
+    assert {node.op_type for node in model.graph.node} >= {"Conv", "ReduceMax"}
+    assert network[1] is pool
 
 
 def test_the_script_makes_the_same_sealed_images():

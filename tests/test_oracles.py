@@ -117,7 +117,12 @@ def test_the_interval_of_balanced_accuracy_is_scipys_bootstrap():
     assert mean_recall(np.arange(200)) == pytest.approx(balanced_accuracy_score(labels, guesses))
     found = metrics.balanced_accuracy(logits, labels)
     wanted = stats.bootstrap(
-        (np.arange(200),), mean_recall, vectorized=False, n_resamples=1000, method="percentile", rng=7
+        (np.arange(200),),
+        mean_recall,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        random_state=np.random.default_rng(7),
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.012)
 
@@ -169,7 +174,13 @@ def test_far_from_the_truth_calibrations_limits_are_scipys_bootstrap():
         return float(np.abs(np.bincount(place.astype(int), gap, BINS)).sum() / len(gap))
 
     wanted = stats.bootstrap(
-        (rows[:, 0], rows[:, 1]), error, paired=True, vectorized=False, n_resamples=1000, method="basic", rng=2
+        (rows[:, 0], rows[:, 1]),
+        error,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="basic",
+        random_state=np.random.default_rng(2),
     ).confidence_interval
     found = calibrate(logits, labels, 2.0, 10).before
     assert found.value > 0.2

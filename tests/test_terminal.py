@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from convscope import cli
+from convscope.cache import cache_folder
 from convscope.canvas.pages import page
 from convscope.storage import to_json
 from convscope.terminal import Output, cell
@@ -189,3 +190,10 @@ except ZeroDivisionError:
     assert Path(first).parent == tmp_path
     assert f"{first}/error.log" in second
     assert "CONVSCOPE_CACHE" in done.stderr
+
+
+def test_a_home_that_is_only_a_sign_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What platformdirs gave before it said that there is no home: a folder called ~ where the command was typed."""
+    monkeypatch.delenv("CONVSCOPE_CACHE", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
+    assert cache_folder().is_absolute()

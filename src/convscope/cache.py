@@ -18,9 +18,10 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen)
     try:
-        return user_cache_path("convscope")
+        found = user_cache_path("convscope")
     except (RuntimeError, KeyError, OSError):  # a user without a home, as in many containers
         return _temporary_cache()
+    return found if found.is_absolute() else _temporary_cache()  # older platformdirs say ~ of such a user
 
 
 @functools.cache

@@ -137,7 +137,7 @@ def probes(
     rest = [axes_at(figure, left, below, width - left - 24, rows)] if shown else []
     x = np.arange(len(layers))
     value, low, high = (100 * np.array(column) for column in zip(*accuracy, strict=True))
-    upper.errorbar(x, value, [value - low, high - value], color=BLUE, marker="o", markersize=4, capsize=3)
+    upper.errorbar(x, value, [list(value - low), list(high - value)], color=BLUE, marker="o", markersize=4, capsize=3)
     upper.set_ylim(0, 100)
     upper.set_xticks([])
     for axes in rest:

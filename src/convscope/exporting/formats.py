@@ -146,7 +146,7 @@ def to_onnx(
     images = torch.zeros(2, 3, image_size, image_size)
     if pixels:
         images = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    with evaluating(network), onnx_refusals(otherwise), _quiet():
+    with evaluating(network), onnx_refusals(otherwise), _quiet(), _written_as_maxima(network):
         program = torch.onnx.export(
             network, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=[output],
             dynamic_shapes=({0: "batch"},),
@@ -156,6 +156,29 @@ def to_onnx(
     for node in model.graph.node:
         del node.metadata_props[:]  # where in whose source it was traced: paths of this machine
     return model.SerializeToString()
+
+
+class _Maximum(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.amax((-2, -1), keepdim=True)
+
+
+@contextlib.contextmanager
+def _written_as_maxima(network: nn.Module) -> Iterator[None]:
+    """A with-block in which pools over whole maps are plain maxima: torch 2.10 and 2.11 write no ONNX for the pools."""
+    pools = [
+        (whole, name, part)
+        for whole in network.modules()
+        for name, part in whole.named_children()
+        if isinstance(part, nn.AdaptiveMaxPool2d) and part.output_size in (1, (1, 1)) and not part.return_indices
+    ]
+    try:
+        for whole, name, _ in pools:
+            setattr(whole, name, _Maximum())
+        yield
+    finally:
+        for whole, name, part in pools:
+            setattr(whole, name, part)
 
 
 def _check_importable(name: str) -> None:
