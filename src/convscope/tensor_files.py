@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,8 +168,9 @@ def read_foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read(path: Path) -> bytes:
     """The bytes of a file, once its header has told as many: one that is longer is none, and may not fit in memory."""
-    size = path.stat().st_size if path.exists() else 0
     with open_regular(path) as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
         length, header = _read_header(handle, size, path)
         told = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
         if told != size - 8 - length:

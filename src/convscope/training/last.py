@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def point_at(folder: Path, name: str) -> None:
 def pointed_at(folder: Path) -> str:
     """The name of the last run in a folder; earlier versions wrote it plain. UsageError where there is none yet."""
     pointer = folder / LAST
-    if not pointer.exists():
+    if not os.path.exists(pointer):
         raise UsageError(f"there is no last run in {folder}; train one, or say where runs are with --runs.")
     with open_regular(pointer) as handle:
         text = handle.read(200).decode(errors="replace").strip()
