@@ -36,6 +36,17 @@ def request(
     pieces: Iterable[bytes] = (b"",),
 ) -> Answer:
     """The answer to one request whose body comes in ``pieces``."""
+    return asyncio.run(answer_to(application, address, method, headers, pieces))
+
+
+async def answer_to(
+    application: Any,
+    address: str,
+    method: str = "GET",
+    headers: Iterable[tuple[str, str]] = (("host", HOST),),
+    pieces: Iterable[bytes] = (b"",),
+) -> Answer:
+    """The same in a loop that runs, where several are asked at once."""
     path, _, query = address.partition("?")
     scope = {
         "type": "http",
@@ -67,8 +78,5 @@ def request(
         else:
             body += message.get("body", b"")
 
-    async def call() -> None:
-        await application(scope, receive, send)
-
-    asyncio.run(call())
+    await application(scope, receive, send)
     return Answer(status, told, body)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ from convscope.page.asking import Asker
 from convscope.page.changes import GREY, Change, changed
 from convscope.page.routes import Page
 from convscope.page.served import Served
-from page_client import HOST, request
+from convscope.page.turns import ASKING, READING
+from page_client import HOST, answer_to, request
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -137,6 +140,35 @@ def test_a_decoder_that_dies_or_hangs_harms_nothing(monkeypatch: pytest.MonkeyPa
         assert np.array_equal(decoder.fit(data, preprocess, "x"), pixels)
     finally:
         decoder.close()
+
+
+@pytest.mark.parametrize("address", ["asked/k.json?turn=1", "asked/k/evidence", "asked/k/evidence.json"])
+def test_changes_of_a_slider_take_no_turn_of_a_page(page: Page, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(*_given: Any) -> Any:
+        begun.release()
+        assert go_on.wait(60)
+        raise UsageError("it went on")
+
+    monkeypatch.setattr(page.asker, "answer", slow)
+    monkeypatch.setattr(page.asker, "evidence", slow)
+
+    async def asked() -> tuple[int, list[str]]:
+        guarded = application(page, [HOST])
+        changes = [asyncio.ensure_future(answer_to(guarded, f"/runs/r/{address}")) for _ in range(READING + ASKING)]
+        try:
+            for _ in range(ASKING):
+                assert await asyncio.to_thread(begun.acquire, timeout=30)
+            shown = await asyncio.wait_for(answer_to(guarded, "/runs/r.json"), 30)
+        finally:
+            go_on.set()
+        return shown.status, [(await change).text for change in changes]
+
+    status, told = asyncio.run(asked())
+    assert status == 200
+    assert len(told) == READING + ASKING
+    assert all("it went on" in text for text in told)
 
 
 def test_an_image_is_asked_again_by_its_key_and_forgotten_in_time(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,15 @@ async def _ask(request: Request) -> Response:
     return JSONResponse(await request.app.state.asks.in_turn(page.asker.ask, request.path_params["run"], data))
 
 
+def _asking(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """The answer in a turn of asking: what computes, one after another, takes no turn of a page's."""
+
+    async def in_turn(request: Request) -> Response:
+        return await request.app.state.asks.in_turn(answer, request)
+
+    return in_turn
+
+
 def _again(request: Request) -> Response:
     page: Page = request.app.state.page
     change = Change.of(dict(request.query_params))
@@ -143,9 +152,9 @@ Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Respons
 # (address, endpoint, method): these alone, beside the pages of ROUTES, are answered.
 ACTIONS: tuple[tuple[str, Endpoint, str], ...] = (
     ("/runs/{run}/ask", _ask, "POST"),
-    ("/runs/{run}/asked/{key}/evidence.json", _evidence_twin, "GET"),
-    ("/runs/{run}/asked/{key}/evidence", _evidence, "GET"),
-    ("/runs/{run}/asked/{key}.json", _again, "GET"),
+    ("/runs/{run}/asked/{key}/evidence.json", _asking(_evidence_twin), "GET"),
+    ("/runs/{run}/asked/{key}/evidence", _asking(_evidence), "GET"),
+    ("/runs/{run}/asked/{key}.json", _asking(_again), "GET"),
     ("/runs/{run}/strip/{layer}/{number}.jpg", _strip, "GET"),
     ("/data/{data}/mark", _mark, "POST"),
     ("/train", _begin, "POST"),

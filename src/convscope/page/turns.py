@@ -9,7 +9,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 READING = 8  # pages at once; more threads would only take each other's turn at the interpreter
-ASKING = 2  # images at once: one is decoded while another is computed
+ASKING = 2  # images at once, new ones and changed: one is decoded while another is computed
 
 
 class Turns:
