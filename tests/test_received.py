@@ -235,3 +235,12 @@ def test_weights_with_one_number_in_place_of_many_are_told_as_misshapen(tmp_path
     network = torch.nn.Linear(3, 2)
     with pytest.raises(ConvscopeError, match="bias"):
         match_weights(network, {"": {"weight": torch.zeros(2, 3), "bias": torch.zeros(())}}, tmp_path / "w.pt", "net")
+
+
+@pytest.mark.parametrize("value", ["'-alert(1)-'", "", "0001-01-01T00:00", "9999-12-31T23:59:59+00:00", "2026-13-01"])
+def test_what_is_no_time_is_shown_as_a_dash(value: str) -> None:
+    pytest.importorskip("starlette")
+    from convscope.page.rendering import moment
+
+    assert moment(value) in ("\u2013", "0001-01-01 00:00", "9999-12-31 23:59")
+    assert moment("2026-11-29T10:20:30") == "2026-11-29 10:20"

@@ -262,7 +262,7 @@ def corrections(rng: np.random.Generator, folder: Path, yard: Yard) -> Gift:
                                       "x" * 200_000, "\0", "\ud800", "<b>x</b>", digest * 999,
                                       "relabel\nleave-out"]))  # fmt: skip
     cells = ",".join('"' + cell.replace('"', '""') + '"' for cell in rows)
-    count = int(pick(rng, [1, 2, 999]))
+    count = int(pick(rng, [1, 2, 999])) if len(cells) < 20_000 else 2  # a table is held in memory, about four times
     path = folder / "corrections.csv"
     path.write_bytes(("hash,action,label,reason,image\n" + f"{cells}\n" * count).encode("utf-8", "surrogatepass"))
     return Gift(f"corrections with {cells[:60]!r} on {count} lines", path, ("corrections", "table", "dataset"))

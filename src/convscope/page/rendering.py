@@ -113,8 +113,14 @@ def figures(value: float | None, digits: int = 3) -> str:
 
 
 def moment(value: str, length: int = 16) -> str:
-    """A time of a file, in this machine's zone: the first ``length`` characters of year-month-day hour:minute."""
-    return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")[:length]
+    """A time of a file, in this machine's zone: the first ``length`` characters of year-month-day hour:minute.
+
+    A dash for what is none, as a file from elsewhere may say.
+    """
+    try:
+        return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")[:length]
+    except (ValueError, OverflowError, OSError):
+        return "\u2013"
 
 
 def _json(value: Any) -> Any:
