@@ -27,6 +27,7 @@ from kill_moments import Moments, set_numbers
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop|^seal$")  # keys: what it cost, when it was, their seal
 CALLS = {"made", "kept", "computed", "roofline"}  # keys: what this call did, and what it found done
+NOT_COMPARED = re.compile(r"cache/compiled|(out|err)-\d+\.txt$")  # Numba's own; what commands at once have said
 HOLDERS = {".lock", ".lock-holder", "said.txt"}
 
 
@@ -205,11 +206,11 @@ def remains(folder: Path) -> dict[str, str]:
     """What is to be compared of each file below the folder of a command, by its path: all but times and what it cost.
 
     Temporary files count: a command that goes on clears away what a kill left. What Numba keeps of compiled functions
-    is its own.
+    is its own, and what commands say beside each other holds times.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in HOLDERS)
     found = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: _told(path) for name, path in found.items() if not name.startswith("cache/compiled")}
+    return {name: _told(path) for name, path in found.items() if not NOT_COMPARED.match(name)}
 
 
 def _told(path: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.exporting.formats import _Whole
+from convscope.exporting.formats import _Maximum, _Whole, _written_as_maxima
 from convscope.images.preprocess import Preprocess
 from convscope.models.box_network import BOX_STRIDES, BoxNetwork, Fcos
 from convscope.models.heads import TEMPERATURE, Fcnn, Neighbours, fcnn
@@ -292,6 +292,17 @@ def with_preprocess(random: Random) -> str:
     return apart(found, right + network[1].bias.detach().double().numpy(), "an exported network", scale=5.0)
 
 
+def pools_as_maxima(random: Random) -> str:
+    """Pools over whole maps, as they are exported; the network is as before afterwards."""
+    x = drawn(random, *(size(random, 1, 5) for _ in range(4)))
+    network = nn.Sequential(nn.AdaptiveMaxPool2d(1))
+    with _written_as_maxima(network):
+        written, found = type(network[0]), network(x)
+    if written is not _Maximum or not isinstance(network[0], nn.AdaptiveMaxPool2d):
+        return "a pool is not written as a maximum, or is none afterwards"
+    return apart(found, x.double().flatten(2).max(2).values[..., None, None], "a pool over whole maps")
+
+
 # By the name of the class in src.
 LAYERS: dict[str, Check] = {
     "Block": block,
@@ -310,6 +321,7 @@ LAYERS: dict[str, Check] = {
     "Fcos": fcos,
     "ClassesOfPlaces": classes_of_places,
     "StridedPointwise": strided_pointwise,
+    "_Maximum": pools_as_maxima,
     "_Whole": with_preprocess,
 }
 
