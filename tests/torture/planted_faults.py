@@ -310,7 +310,7 @@ SABOTAGES: dict[str, Sabotage] = {
         "test_guard.py",
     ),
     "names run as code in a report": Sabotage(
-        "canvas/pages.py", "autoescape=select_autoescape()", "autoescape=False", "test_doctor.py -k page_and_the_json"
+        "canvas/pages.py", "autoescape=select_autoescape()", "autoescape=False", "test_looks.py -k escaped"
     ),
     "an escape sequence in a name reaches the terminal": Sabotage(
         "visible.py",
