@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = re.compile(r"seconds|_per_|^at$|percent_of_peak|gflop|^seal$")  # keys: what it cost, when it was, their seal
 CALLS = {"made", "kept", "computed", "roofline"}  # keys: what this call did, and what it found done
 # Numba's own; hashes of folders' paths; what commands at once have said.
-)  # Numba's own; hashes of folders; what commands at once have said
+NOT_COMPARED = re.compile(r"cache/(compiled|named)/|(out|err)-\d+\.txt$")
 HOLDERS = {".lock", ".lock-holder", "said.txt"}
 
 
