@@ -105,7 +105,7 @@ def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) 
     """
     head = find_head(network, image_1CHW)
     with evaluating(network), torch.no_grad():
-        scores = network(image_1CHW)[0].double().cpu()
+        scores = network(image_1CHW)[0].cpu().double()
     classes = len(scores)
     if target is not None and not 0 <= target < classes:
         raise UsageError(f"there is no class numbered {target}: they go from 0 to {classes - 1}.")
@@ -122,9 +122,9 @@ def evidence(network: nn.Module, image_1CHW: Tensor, target: int | None = None) 
         with evaluating(network), torch.no_grad():
             maps = reach(network, image_1CHW, [head.features])[0].double()
         pooled_C = _POOLS[head.pool](maps)[0].cpu()
-        terms = head.factor * linear.weight.detach().double().cpu() * pooled_C
+        terms = head.factor * linear.weight.detach().cpu().double() * pooled_C
         bias = linear.bias
-        rest = torch.zeros(classes).double() if bias is None else head.factor * bias.detach().double().cpu()
+        rest = torch.zeros(classes).double() if bias is None else head.factor * bias.detach().cpu().double()
     return FilterEvidence(layer, head is not None, chosen, against, scores, terms, rest)
 
 

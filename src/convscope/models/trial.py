@@ -81,7 +81,7 @@ def output_fault(network: nn.Module, images_BCHW: Tensor) -> str | None:
             found = [logits_in(network(x.to(device_of(network)))) for x in (images_BCHW, *noise)]
         except Exception:  # it is told elsewhere
             return None
-    rows = [y.double().cpu() for y in found if y is not None and y.dim() == 2 and y.is_floating_point()]
+    rows = [y.cpu().double() for y in found if y is not None and y.dim() == 2 and y.is_floating_point()]
     if len(rows) < len(found):
         return None
     outputs = torch.cat(rows)

@@ -134,7 +134,7 @@ def decoded(outputs_LD: Tensor) -> FoundBoxes:
         corners = places[flat // classes]
         kept = batched_nms(corners, best, labels, OVERLAP)[:MOST]
     return FoundBoxes(
-        corners[kept].double().cpu().numpy(), labels[kept].cpu().numpy(), best[kept].double().cpu().numpy()
+        corners[kept].cpu().double().numpy(), labels[kept].cpu().numpy(), best[kept].cpu().double().numpy()
     )
 
 
@@ -158,7 +158,7 @@ def tally(outputs_BLD: Tensor, boxes_BG5: Tensor) -> np.ndarray:
 
 
 def _true(boxes_G5: Tensor) -> TrueBoxes:
-    rows = boxes_G5[boxes_G5[:, 4] != NOBODY].double().cpu().numpy()
+    rows = boxes_G5[boxes_G5[:, 4] != NOBODY].cpu().double().numpy()
     crowd = rows[:, 4] <= CROWD
     return TrueBoxes(rows[:, :4], np.where(crowd, CROWD - rows[:, 4], rows[:, 4]).astype(np.int64), crowd)
 
