@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+import types
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +212,7 @@ def no_fork(_: Any) -> Teller:
 
 
 MISSING = (
-    "fork forkpty statvfs sched_getaffinity getloadavg setsid killpg getpgid uname "
+    "fork forkpty sched_getaffinity getloadavg setsid killpg getpgid uname "
     "sysconf mkfifo chown nice wait3 wait4 register_at_fork posix_fadvise posix_fallocate preadv pwritev set_blocking"
 ).split()  # what os lacks on Windows, and nothing needs that Python itself does on Linux
 NO_SIGNALS = "SIGHUP SIGALRM SIGPIPE SIGUSR1 SIGUSR2 SIGQUIT SIGCHLD SIGCONT SIGTSTP".split()
@@ -220,6 +221,8 @@ NO_SIGNALS = "SIGHUP SIGALRM SIGPIPE SIGUSR1 SIGUSR2 SIGQUIT SIGCHLD SIGCONT SIG
 def like_windows(_: Any) -> Teller:
     """Take from os and signal what Windows does not have; select takes sockets alone, and no folder can be opened."""
     import select
+
+    from convscope import storage
 
     for name in MISSING:
         vars(os).pop(name, None)
@@ -234,11 +237,15 @@ def like_windows(_: Any) -> Teller:
         return real(*given)
 
     def opened(path: Any, *given: Any, **named: Any) -> int:
-        if os.path.isdir(path):
+        # filelock's lock of Windows opens no folder; the one it falls back to here does
+        ours = not sys._getframe(1).f_globals.get("__name__", "").startswith("filelock")
+        if ours and os.path.isdir(path):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return open_(path, *given, **named)
 
     select.select, os.open = selected, opened
+    storage.os = types.ModuleType("os")  # whose own branch for Windows is to be taken
+    vars(storage.os).update(vars(os), name="nt")
     return lambda: None
 
 
