@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from paired import tell, this_machine
 from sklearn.metrics import roc_auc_score
 
@@ -117,7 +118,7 @@ def main() -> None:
     for name, change in (("missing", removed), ("class", renamed)):
         start = time.perf_counter()
         made, chosen = planted(boxes, change, np.random.default_rng(asked.seed))
-        recorded = record_boxes(Listing(replace(found, targets=made), hashed), backbone)
+        recorded = record_boxes(Listing(replace(found, targets=made), hashed), backbone, torch.device("cpu"))
         check = check_boxes(recorded, groups, every)
         row[name] = of_missing(check, boxes, chosen) if name == "missing" else of_classes(check, chosen)
         row[name]["seconds"] = round(time.perf_counter() - start, 1)

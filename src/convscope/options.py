@@ -114,7 +114,15 @@ class Corrections:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectOptions(Corrections, OwnCode, Places, ProgressOption):
+class Device:
+    """What it is computed on."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions(Corrections, OwnCode, Device, Places, ProgressOption):
     """How a run, a classifier file or a model's name is found, with its data."""
 
     weights: Path | None = None
@@ -165,14 +173,6 @@ class Fitting(SourceOptions):
     """Use so many images, stratified."""
     bad_images: str | None = None
     """error, or skip those that cannot be read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """What it is computed on."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
 
 
 # ---------------------------------------------------------------------------------------------------- typed keywords

@@ -51,7 +51,7 @@ def evaluate(
     test time, whose mean is scored too.
     """
     find_views(options.views)
-    classifier, found = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     run = run if isinstance(run, str) else home_of(run)
     if classifier.task != CLASSES:
         return evaluate_asked(classifier, found, run, data, options)
@@ -187,7 +187,7 @@ def predict(
         raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
     if options.links and options.copy_to is None:
         raise UsageError("--links says how --copy-to sorts images: name its folder.")
-    classifier, home = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
+    classifier, home = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input)

@@ -99,7 +99,7 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
 
 def _opened(run: str | Classifier, options: CompareOptions) -> tuple[str, Classifier, Run | None]:
     """A run's name, its classifier, and the run itself where it lies in one."""
-    classifier, found = open_classifier(run, options.runs, options.model, any_task=True)
+    classifier, found = open_classifier(run, options.runs, options.model, any_task=True, device=options.device)
     return found.name if found else home_of(run), classifier, found
 
 

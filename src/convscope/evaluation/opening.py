@@ -18,6 +18,7 @@ from ..datasets.registry import load_dataset
 from ..errors import DamagedFile, UsageError
 from ..folders import check_own_files
 from ..given import takes_what_is_meant
+from ..machine import pick_device
 from ..options import Corrections, SourceOptions, SubjectOptions
 from ..portable import folder_name, shortened
 from ..storage import expanded, read_json
@@ -34,18 +35,22 @@ COMPARISON = "comparison.json"  # in that of a comparison
 
 
 @takes_what_is_meant
-def open_classifier(
+def open_classifier(  # noqa: PLR0913 - where it lies, what it may need, and where it is to be
     run: str | Classifier,
     runs: str | Path | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
     any_task: bool = False,
+    device: str = "cpu",
 ) -> tuple[Classifier, Run | None]:
-    """The classifier of a RUN, and the run it lies in: a run's name or path, ``last``, a classifier file, or
-    ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself.
+    """The classifier of a RUN on a device, and the run it lies in: a run's name or path, ``last``, a classifier file,
+    or ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself, which
+    stays on its own device.
 
     UsageError for one of another task than one class an image, unless ``any_task`` will do."""
     classifier, home = _open(run, runs, model, weights)
+    if not isinstance(run, Classifier):
+        classifier.network.to(pick_device(device))
     if not any_task:
         check_classes(classifier, home.name if home else home_of(run))
     return classifier, home

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from ..options import (
     ArchitectureOptions,
+    Device,
     OwnCode,
     Part,
     Places,
@@ -19,7 +20,7 @@ from ..options import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, ProgressOption):
+class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Device, Places, ProgressOption):
     """An evaluation as it is asked for."""
 
     part: Part | None = None
@@ -33,7 +34,7 @@ class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, Progres
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
+class PredictOptions(OwnCode, PretrainedWeights, Device, Places, ProgressOption):
     """A prediction as it is asked for."""
 
     top: int = 5
@@ -97,7 +98,7 @@ class AdoptOptions(Adopting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(SourceOptions, OwnCode, Places, ProgressOption):
+class CompareOptions(SourceOptions, OwnCode, Device, Places, ProgressOption):
     """A comparison as it is asked for."""
 
     data: str | None = None

@@ -18,7 +18,7 @@ from ..datasets.named_before import remember
 from ..datasets.registry import load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..locks import check_unheld
-from ..machine import device_of
+from ..machine import device_of, pick_device
 from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
 from ..models.taps import evaluating, logits_in
@@ -78,7 +78,7 @@ def open_subject(
     if options.weights is not None and pretrained is None and not _names_again(run, options.weights, options.runs):
         raise UsageError(f"--weights is for a model's name, and {run} is a run, which has weights of its own.")
     try:
-        classifier, found = open_classifier(run, options.runs, options.model, pretrained)
+        classifier, found = open_classifier(run, options.runs, options.model, pretrained, device=options.device)
     except Untrained:
         begun = find_run(run, runs_folder(options.runs))
         if as_it_began and data is None and begun.diverged() is not None:
@@ -152,7 +152,8 @@ def _as_it_began(run: Run, options: SubjectOptions, command: Command) -> Subject
     classes, size = dataset.class_names, dataset.preprocess.size
     check_recorded(Architecture(name, size, recipe.model.options()), len(classes), f"run {run.name!r}")
     architecture, network = architecture_of(name, size, recipe.model.options(), len(classes))
-    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
+    network = network.to(pick_device(options.device)).eval()
+    classifier = Classifier(network, classes, dataset.preprocess, architecture)
     note = "it diverged before its first epoch was over and left no weights: this is the network as it began."
     folder = run.folder / command
     return Subject(classifier, dataset, run.name, folder, dataset.labels, (*dataset.notes, note), run, fresh=True)
@@ -196,7 +197,8 @@ def _of_model(name: str, dataset: Dataset, options: SubjectOptions, command: Com
     network = architecture.build(len(classes))
     if weights is not None:
         load_weight_file(network, weights)
-    classifier = Classifier(network.eval(), classes, dataset.preprocess, architecture)
+    network = network.to(pick_device(options.device)).eval()
+    classifier = Classifier(network, classes, dataset.preprocess, architecture)
     labels, unfit = _labels(classifier, dataset) if weights is not None else (None, ())
     home = name.split("/")[-1].replace(":", "-").removesuffix(".py") if is_own(name) else name.replace(":", "-")
     folder = runs_folder(options.runs) / shortened(home) / command / shortened(dataset.name)

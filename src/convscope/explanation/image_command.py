@@ -19,6 +19,7 @@ from ..evaluation.opening import open_classifier
 from ..evaluation.subject import Subject, is_model, open_subject
 from ..feature_store.nearest import most_similar
 from ..feature_store.recorded import find_recorded
+from ..machine import device_of
 from ..models.taps import evaluating
 from ..options import with_image_data_and_options
 from ..portable import folder_name
@@ -103,13 +104,16 @@ def explaining_image(
     is_named = isinstance(run, str) and (is_model(run, options.runs) or options.weights is not None)
     if is_named:  # a model, whose classes are those of the data
         subject = open_subject(run, data, options, "explain")
-    classifier = subject.classifier if subject else open_classifier(run, options.runs, options.model)[0]
+    if subject is None:
+        classifier, _ = open_classifier(run, options.runs, options.model, device=options.device)
+    else:
+        classifier = subject.classifier
     network, names, target = classifier.network, classifier.class_names, options.target
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
     pixels = classifier.preprocess.fit_image(expanded(image), str(image))
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = inputs.to(device_of(classifier.network)).contiguous(memory_format=torch.channels_last)
     layers = find_layers(network, inputs, options.layer)
     found = evidence(network, inputs, None if target is None else names.index(target))
     yield Answered(str(image), names, found)

@@ -56,7 +56,7 @@ def localize(run: str | Classifier, data: str | Path | None, options: LocalizeOp
     """
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UsageError(f"--threshold is from 0 to 1, as a scaled map is, not {options.threshold:g}.")
-    classifier, found = open_classifier(run, options.runs, options.model, options.weights, any_task=True)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     run = run if isinstance(run, str) else home_of(run)
     if classifier.task not in (CLASSES, "multi_label"):
         more = "; convscope predict --masks-to writes its own masks" if classifier.task == "segmentation" else ""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..options import Corrections, Flag, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
+from ..options import Corrections, Device, Flag, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class ImageOptions(MapOptions, LayerChoice, SubjectOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalizeOptions(Corrections, PretrainedWeights, OwnCode, Places, ProgressOption):
+class LocalizeOptions(Corrections, PretrainedWeights, OwnCode, Device, Places, ProgressOption):
     """Masks and boxes out of class maps, as they are asked for."""
 
     target: Annotated[str | None, Parameter(name=("--target", "--class"))] = None

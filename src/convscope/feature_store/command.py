@@ -14,7 +14,7 @@ from ..datasets.dataset import Listing, Undecoded
 from ..datasets.registry import list_images
 from ..errors import UsageError
 from ..evaluation.opening import home_of, open_classifier, source_of
-from ..machine import pick_device
+from ..machine import device_of
 from ..noted import Noted
 from ..options import with_image_data_and_options, with_options
 from ..portable import folder_name
@@ -75,7 +75,7 @@ def similar(
     count = options.count
     if count < 1:
         raise UsageError(f"--count {count} asks for no image; it must be 1 or more.")
-    classifier, found = open_classifier(run, options.runs, options.model, options.weights)
+    classifier, found = open_classifier(run, options.runs, options.model, options.weights, device=options.device)
     run = run if isinstance(run, str) else home_of(run)
     recipe = classifier.provenance.get("recipe", {})
     own = recipe.get("data", {})
@@ -92,7 +92,7 @@ def similar(
         need="images",
         **source_of(options, recipe.get("source") if data is None else None, run),
     )
-    device = pick_device("cpu")
+    device = device_of(classifier.network)
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
     one = make_engine(recorded.engine.split()[0], classifier, FeatureRequest(), device).run(pixels[None])[0]
     good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)

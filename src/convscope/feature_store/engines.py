@@ -108,7 +108,7 @@ def make_engine(name: str, classifier: Classifier, wanted: FeatureRequest, devic
 
 
 def _torch_engine(classifier: Classifier, wanted: FeatureRequest, device: torch.device) -> Engine:
-    network = deepcopy(classifier.network).eval().requires_grad_(False)
+    network = deepcopy(classifier.network).cpu().eval().requires_grad_(False)
     size = classifier.preprocess.size
     if wanted.strides:
         network = flat_maps(classifier, wanted.strides).requires_grad_(False)
@@ -257,7 +257,7 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:16] == path.stem.split("-")[1]:
             return data
-    network = deepcopy(classifier.network).eval().requires_grad_(False)
+    network = deepcopy(classifier.network).cpu().eval().requires_grad_(False)
     place, _ = head_place(network)
     network.set_submodule(place, nn.Identity())
     data = to_onnx(network, classifier.preprocess.size, "features", otherwise=WITHOUT)

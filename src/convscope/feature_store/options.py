@@ -49,7 +49,7 @@ class FeaturesOptions(BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilarOptions(SourceOptions, OwnCode, PretrainedWeights, Places, ProgressOption):
+class SimilarOptions(SourceOptions, OwnCode, PretrainedWeights, Device, Places, ProgressOption):
     """A search as it is asked for."""
 
     count: int = 9

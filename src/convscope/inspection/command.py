@@ -132,7 +132,7 @@ def _with_boxes(found: Examination, options: DoctorOptions) -> Examination:
     """Record maps of all images that can be read, and judge their boxes."""
     listed, backbone = _listed(found, options)
     good = found.survey.good
-    recorded = record_boxes(listed, backbone, options.progress)
+    recorded = record_boxes(listed, backbone, pick_device(options.device), options.progress)
     return found.with_boxes(check_boxes(recorded, found.numbers()[good], good, options.progress))
 
 
@@ -150,7 +150,7 @@ def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
     listed, backbone = _listed(found, options)
     good = found.survey.good
     stored = store_options(BackboneOptions())
-    extraction = extract(listed, backbone, stored, pick_device("auto"), options.progress)
+    extraction = extract(listed, backbone, stored, pick_device(options.device), options.progress)
     rows = extraction.features.rows[: len(good)]
     usable = np.flatnonzero(rows >= 0)
     if options.progress:

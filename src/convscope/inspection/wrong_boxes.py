@@ -20,7 +20,6 @@ from ..datasets.dataset import Listing, Undecoded
 from ..feature_store.engines import FeatureRequest
 from ..feature_store.extraction import extract
 from ..feature_store.store import FeatureOptions
-from ..machine import pick_device
 from ..models.box_network import BOX_STRIDES, places_of, side_of
 from ..models.pixel_network import backbone_maps, map_shapes
 from ..progress import Progress
@@ -99,13 +98,15 @@ class BoxCheck:
         return found[np.argsort(-self.drawn.margin[found], kind="stable")]
 
 
-def record_boxes(listed: Listing, backbone: Classifier, progress: Progress | None = None) -> Recorded:
+def record_boxes(
+    listed: Listing, backbone: Classifier, device: torch.device, progress: Progress | None = None
+) -> Recorded:
     """The maps of the images of a listing, and their boxes; those of images that cannot be read are in no row."""
     preprocess = replace(backbone.preprocess, size=SIZE, fit="pad", centre=1.0)
     architecture = replace(backbone.architecture, image_size=SIZE)
     fitted = replace(backbone, preprocess=preprocess, architecture=architecture)
     stored = FeatureOptions(FeatureRequest(strides=BOX_STRIDES), "float16")
-    found = extract(listed, fitted, stored, pick_device("auto"), progress)
+    found = extract(listed, fitted, stored, device, progress)
     dataset = listed.dataset(Undecoded(listed, preprocess), preprocess)
     shapes: list[Shape] = [*map_shapes(backbone_maps(architecture.name, BOX_STRIDES), SIZE)]
     return record_targets(TASK, dataset, found.features, shapes, progress)

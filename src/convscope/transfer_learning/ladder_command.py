@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from ..classifying import metrics
 from ..classifying.classifier import FILE_NAME, Classifier
 from ..classifying.prediction import logits
 from ..datasets.dataset import Dataset, Listing, decoded
-from ..errors import DataError, UsageError
+from ..errors import DataError, DivergedError, UsageError
 from ..evaluation.opening import PRETRAINED, log_look
 from ..explanation.command import explain
 from ..feature_store.extraction import Extraction
@@ -209,22 +210,36 @@ class Transfer:
                 continue
             if climb.tuning:
                 self.notes.append(f"{name}: {climb.tuning.sentence()}")
+            begun = time.perf_counter()
+            rung = self._climbed(climb, epochs)
+            if rung is None:
+                left -= time.perf_counter() - begun
+                continue
+            start = climb.classifier() if name == "last stage" else start
+            left -= rung.seconds  # those of a climb that was stopped and went on are all in it
+            yield rung, climb.classifier()
+
+    def _climbed(self, climb: RungTraining, epochs: int) -> Rung | None:
+        """The rung, trained and measured; None, with a note, where its training ran away."""
+        try:
             for event in climb.steps(epochs):
+                if isinstance(event, Rung):
+                    return event
                 if isinstance(event, Step) and self.options.progress:
-                    self.options.progress(
-                        f"{name}, epoch {event.epoch}",
-                        (event.epoch - 1) * event.steps + event.step,
-                        epochs * event.steps,
-                    )
-                elif isinstance(event, Rung):
-                    start = climb.classifier() if name == "last stage" else start
-                    left -= event.seconds  # those of a climb that was stopped and went on are all in it
-                    yield event, climb.classifier()
+                    done = (event.epoch - 1) * event.steps + event.step
+                    self.options.progress(f"{climb.name}, epoch {event.epoch}", done, epochs * event.steps)
+        except DivergedError as error:
+            self.notes.append(f"{climb.name} is left out: {error}")
+        return None
 
     def _affordable(self, climb: RungTraining, left: float) -> int | None:
         """The epochs of a climb that fit in the seconds that are left; None, with a note, where too few do."""
         self._tell(f"{climb.name}: timing an epoch")
-        an_epoch = climb.seconds_an_epoch()
+        try:
+            an_epoch = climb.seconds_an_epoch()
+        except DivergedError as error:
+            self.notes.append(f"{climb.name} is left out: {error}.")
+            return None
         epochs = min(EPOCHS[climb.name], int(left / an_epoch))
         if epochs >= LEAST_EPOCHS:
             return epochs

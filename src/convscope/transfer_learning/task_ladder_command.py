@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from ..datasets.asked import find_asked
 from ..datasets.dataset import Dataset, Listing, Undecoded, decoded, listing
 from ..datasets.options import DatasetOptions
 from ..datasets.unsplit import Unsplit
-from ..errors import DataError, UsageError
+from ..errors import DataError, DivergedError, UsageError
 from ..evaluation.opening import PRETRAINED, log_look
 from ..evaluation.task_scoring import TaskEvaluated, evaluate_task
 from ..feature_store.engines import FeatureRequest
@@ -42,7 +43,7 @@ from .recorded_targets import Recorded, TaskRung, better_head, climb, head_of, k
 from .task_curve import measure_task_curve
 from .task_filters import deciding_filters
 from .task_report import TaskReport
-from .task_tuning import Tuning
+from .task_tuning import Tuned, Tuning
 
 ONLY_CLASSES = ("balance", "cards", "continue_from", "augment", "fcnn")  # options that other tasks do not take
 
@@ -195,21 +196,33 @@ class TaskTransfer:
         left = MINUTE * (self.options.budget or 0)
         dataset = decoded(self.listed, self.backbone.preprocess, False)
         for reach in REACHES:
-            tuning = Tuning(start, recorded, dataset, reach, self.options.seed, _stopped_at(run, reach))
-            epochs = tuning.epochs_begun()
-            if epochs is None:
-                an_epoch = tuning.seconds_an_epoch()
-                epochs = min(EPOCHS[reach], int(left / an_epoch))
-                if epochs < LEAST_EPOCHS:
-                    self.notes.append(
-                        f"{reach} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are left."
-                    )
-                    continue
-            found = tuning.tuned(epochs, self.options.progress)
-            left -= found.rung.seconds
-            start = found.classifier
-            self.classifiers[reach] = found.classifier
-            yield found.rung
+            begun = time.perf_counter()
+            try:
+                tuning = Tuning(start, recorded, dataset, reach, self.options.seed, _stopped_at(run, reach))
+                found = self._tuned(tuning, left)
+            except DivergedError as error:
+                self.notes.append(f"{reach} is left out: {error}.")
+                left -= time.perf_counter() - begun
+                continue
+            if found is not None:
+                left -= found.rung.seconds
+                start = found.classifier
+                self.classifiers[reach] = found.classifier
+                yield found.rung
+
+    def _tuned(self, tuning: Tuning, left: float) -> Tuned | None:
+        """What a tuning made in the seconds that are left; None, with a note, where too few epochs fit in them."""
+        epochs = tuning.epochs_begun()
+        if epochs is None:
+            an_epoch = tuning.seconds_an_epoch()
+            epochs = min(EPOCHS[tuning.reach], int(left / an_epoch))
+            if epochs < LEAST_EPOCHS:
+                self.notes.append(
+                    f"{tuning.reach} is left out: an epoch takes about {an_epoch:.3g} s here, and {left:.3g} s are "
+                    "left."
+                )
+                return None
+        return tuning.tuned(epochs, self.options.progress)
 
     def _shapes(self) -> list[tuple[int, ...]]:
         if not self.task.strides:
