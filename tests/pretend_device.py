@@ -1,12 +1,15 @@
 """A device called "pretend": it computes on the CPU, and refuses, as a GPU does, what mixes devices.
 
-``python tests/pretend_device.py train shapes --device pretend`` runs a command on it. Nothing of it leaves the process
-that calls ``set_up``, and that process never loses it: tests run it in a child. ``waits`` counts how often the host
+``python tests/pretend_device.py DEVICE`` runs the commands that it reads on that device, this one or a real one. A
+process that has called ``set_up`` never loses it, so tests run it in a child. ``waits`` counts how often the host
 waited for a number from the device.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import sys
 from collections import Counter
 from functools import partial
@@ -141,15 +144,25 @@ def set_up() -> None:
         setattr(torch, name, partial(_made_here, getattr(torch, name)))
 
 
-def main() -> int:
-    """Run a command of convscope with the device there, and tell last how often the host waited for it."""
-    set_up()
+def main(device: str) -> None:
+    """Run the commands that stand on the standard input, a line of JSON each, on a device; answer each by a line."""
+    if device == NAME:
+        set_up()
+    from convscope import machine
     from convscope.cli import run
+    from convscope.convolution import timing
 
-    code = run(sys.argv[1:])
-    sys.stderr.write(f"waits: {dict(waits)}\n")
-    return code
+    machine.PEAK_SIDE = 256
+    timing.timed, timing.timed_row = lambda shape: timing.DIRECT, lambda shape: False
+    for line in sys.stdin:
+        waits.clear()
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([*json.loads(line), "--device", device])
+        answer = {"code": code, "out": out.getvalue(), "err": err.getvalue(), "waits": dict(waits)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1])
