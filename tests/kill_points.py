@@ -207,27 +207,29 @@ def remains(folder: Path) -> dict[str, str]:
     """What is to be compared of each file below the folder of a command, by its path: all but times and what it cost.
 
     Temporary files count: a command that goes on clears away what a kill left. What Numba keeps of compiled functions
-    is its own, and what commands say beside each other holds times.
+    is its own, and what commands say beside each other holds times. Where the folder lies is not compared either.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in HOLDERS)
     found = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: _told(path) for name, path in found.items() if not NOT_COMPARED.match(name)}
+    return {name: _told(path, str(folder.resolve())) for name, path in found.items() if not NOT_COMPARED.match(name)}
 
 
-def _told(path: Path) -> str:
+def _told(path: Path, here: str) -> str:
     if path.suffix in (".json", ".jsonl"):
         rows = [json.loads(line) for line in _documents(path)]
-        return json.dumps([_timeless(row) for row in rows])
+        return json.dumps([_timeless(row) for row in rows]).replace(here, ".")
     if path.suffix == ".html":  # numbers stand in its sentences, and among them seconds; images in it are files too
-        return re.sub(r"base64,[\w+/=]+|\d[\d.,e+-]*|all recorded before.*|features: .*", "", path.read_text())
+        text = path.read_text().replace(here, ".")
+        return re.sub(r"base64,[\w+/=]+|\d[\d.,e+-]*|all recorded before.*|features: .*", "", text)
     if path.suffix == ".safetensors":
         from convscope.tensor_files import read_tensors, tensor_hash
 
         tensors, meta = read_tensors(path)
-        return json.dumps([{n: tensor_hash(n, t) for n, t in tensors.items()}, _timeless(meta)], sort_keys=True)
+        hashes = {n: tensor_hash(n, t) for n, t in tensors.items()}
+        return json.dumps([hashes, _timeless(meta)], sort_keys=True).replace(here, ".")
     if path.name == "ladder.png":  # seconds stand on it
         return "an image"
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes().replace(here.encode(), b".")).hexdigest()
 
 
 def _documents(path: Path) -> list[str]:

@@ -34,13 +34,14 @@ def shifted(ground: Ground, name: str, shift: str, after: int) -> str:
         ground.compile()
     true = ground.copy(LINES[name])
     first = ground.machine.one(true, LINES[name].split())
+    once = ground.machine.one(true, "evaluate r --json".split())
+    there = remains(true)
+    shutil.rmtree(true)
     folder = ground.copy()
     ended = ground.machine.one(folder, LINES[name].split(), clock={"seconds": SHIFTS[shift], "after": after})
     again = ground.machine.one(folder, "evaluate r --json".split())  # and the clock is right again
-    once = ground.machine.one(true, "evaluate r --json".split())
-    there, here = remains(true), remains(folder)
-    for path in (true, folder):
-        shutil.rmtree(path)
+    here = remains(folder)
+    shutil.rmtree(folder)
     if (first.code, once.code) != (0, 0):
         return f"with the true clock: {first.err.strip()[-200:] or once.err.strip()[-200:]}"
     if ended.code or again.code:

@@ -60,7 +60,7 @@ class Ground:
     """A folder with images, two runs and warm caches, of which each attempt gets a copy."""
 
     def __init__(self, machine: OddMachine, folder: Path) -> None:
-        self.machine, self.folder, self._count = machine, folder, 0
+        self.machine, self.folder = machine, folder
         self.before, self._compiled = folder / "before", folder / "compiled"
         self.before.mkdir(parents=True)
         draw(self.before / "images")
@@ -97,9 +97,12 @@ class Ground:
         return folder
 
     def empty(self) -> Path:
-        """A folder for one attempt with nothing in it but the loops that were compiled already."""
-        self._count += 1
-        folder = self.folder / f"attempt-{self._count}"
+        """A folder for one attempt with nothing in it but the loops that were compiled already.
+
+        A run says where its images lie, so attempts that are compared lie one after the other in the same folder.
+        """
+        number = next(n for n in range(1, 100) if not (self.folder / f"attempt-{n}").exists())
+        folder = self.folder / f"attempt-{number}"
         folder.mkdir()
         if self._compiled.exists():
             shutil.copytree(self._compiled, folder / "cache" / "compiled")

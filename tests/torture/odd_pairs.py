@@ -50,7 +50,7 @@ PAIRS = (
 )
 BUSY = {0, 73}
 # What a second evaluation adds: a look is counted, and the page and the openings tell of it.
-ORDERED = {("go on", other) for other in ("evaluate", "export", "explain", "predict")}
+ORDERED = {*(("go on", other) for other in ("evaluate", "export", "explain", "predict")), ("compare", "evaluate")}
 
 
 def together(ground: Ground, pair: tuple[str, str]) -> str:
@@ -67,9 +67,10 @@ def together(ground: Ground, pair: tuple[str, str]) -> str:
         wrong = [
             told for line, one in zip(words, ended, strict=True) if one.code and (told := _again(ground, folder, line))
         ]
-    if not wrong and pair not in ORDERED:
-        wrong = _differences(ground, pair, folder)
+    here = remains(folder)
     shutil.rmtree(folder)
+    if not wrong and pair not in ORDERED:
+        wrong = _differences(ground, pair, here)
     return "; ".join(wrong)
 
 
@@ -88,7 +89,7 @@ def _again(ground: Ground, folder: Path, words: list[str]) -> str:
     return f"typed again it ends with {ended.code}: {ended.err.strip()[-200:]}" if ended.code else ""
 
 
-def _differences(ground: Ground, pair: tuple[str, str], folder: Path) -> list[str]:
+def _differences(ground: Ground, pair: tuple[str, str], here: dict[str, str]) -> list[str]:
     """What differs from the same commands one after the other, in either order."""
     least: list[str] = []
     for order in (pair, pair[::-1]) if pair[0] != pair[1] else (pair,):
@@ -97,10 +98,10 @@ def _differences(ground: Ground, pair: tuple[str, str], folder: Path) -> list[st
             ended = ground.machine.one(alone, LINES[name].split())
             if ended.code not in BUSY:
                 return [f"alone {name} ends with {ended.code}: {ended.err.strip()[-200:]}"]
-        there, here = remains(alone), remains(folder)
+        there = remains(alone)
+        shutil.rmtree(alone)
         once = ground.copy()  # the second of two equal commands may have been refused
         ground.machine.one(once, LINES[order[0]].split())
-        shutil.rmtree(alone)
         others = [path for path in sorted(there.keys() | here.keys()) if there.get(path) != here.get(path)]
         first = remains(once)
         shutil.rmtree(once)
