@@ -110,7 +110,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
         return _images_of_file(path, options, source)
     if "/" in data or path.suffix:
         raise DataError(
-            f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
+            f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), shards (.tar), or one of "
+            f"{', '.join(DATASETS)}."
         )
     raise UnknownName("dataset, folder or table", data, DATASETS)
 
