@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from convscope.cache import cache_folder
 from convscope.datasets import shard_index
 from convscope.datasets.dataset import Dataset
 from convscope.datasets.registry import list_images, load_dataset
-from convscope.errors import DataError, ImageError, UnreachableError, UsageError
+from convscope.errors import DataError, ImageError, StorageError, UnreachableError, UsageError
 from convscope.images.members import Member
 from planted_folders import CLASSES
 from written_shards import as_folder, encoded, samples, tar_bytes, write_shards, write_tar
@@ -71,8 +73,31 @@ def test_parts_go_by_the_names_of_shards(tmp_path: Path) -> None:
 def test_shards_of_a_test_alone_are_evaluated_and_not_trained_on(tmp_path: Path) -> None:
     folder = write_tar(tmp_path / "s" / "test-0.tar", samples(0, 12)).parent
     assert len(load_dataset(folder, need="classes").parts["test"]) == 12
-    with pytest.raises(DataError, match=r"no shard to train on"):
+    with pytest.raises(DataError, match=r"no shard to train on.* add those of train-\*"):
         load_dataset(folder)
+    write_tar(folder / "train-0.tar", samples(100, 30))
+    assert {part: len(index) > 2 for part, index in load_dataset(folder).parts.items()} == dict.fromkeys(
+        ("train", "val", "test"), True
+    )
+
+
+def test_shards_of_one_class_are_told_and_trained_with_another(tmp_path: Path) -> None:
+    one = [(f"{i}.{end}", data) for i in range(20) for end, data in (("png", encoded(i)), ("cls", b"ant"))]
+    write_tar(tmp_path / "a.tar", one)
+    with pytest.raises(DataError, match=r"holds one class, 'ant'; a classifier needs two or more"):
+        load_dataset(tmp_path)
+    write_tar(tmp_path / "b.tar", samples(100, 20))
+    assert load_dataset(tmp_path).class_names == ("ant", *CLASSES)
+
+
+def test_a_shard_that_was_cut_off_is_fetched_again(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "t.tar", samples(0, 30))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(DataError, match=r"it was cut off; fetch it again"):
+        load_dataset(path)
+    path.write_bytes(whole)
+    assert len(load_dataset(path)) == 30
 
 
 def numbered(path: Path) -> Path:
@@ -322,8 +347,9 @@ def test_a_tar_beside_the_folders_that_it_unpacked_to_is_no_shard(tmp_path: Path
 def test_tars_and_parquet_files_are_not_mixed(tmp_path: Path) -> None:
     write_shards(tmp_path, shards=1)
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"mixed"):
+    with pytest.raises(DataError, match=r"mixed: name one kind"):
         load_dataset(tmp_path)
+    assert len(load_dataset(f"{tmp_path}/*.tar")) == 15
 
 
 # ------------------------------------------------------------------------------------------------------------ elsewhere
@@ -388,6 +414,24 @@ def test_parquet_shards_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (folder / "train-1.parquet").write_bytes((folder / "train-0.parquet").read_bytes()[:-60])
     with pytest.raises(DataError, match=r"train-1.parquet cannot be read as Parquet"):
         load_dataset(folder)
+
+
+def test_a_cache_without_room_for_parquet_shards_is_put_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        write_parquet(tmp_path / "p" / f"{number}.parquet", number * 15, 15)
+    full, roomy = str(cache_folder()), shutil.disk_usage
+
+    def free(place: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=10 if full.startswith(str(place)) else roomy(place).free)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    with pytest.raises(StorageError, match=r"Set CONVSCOPE_CACHE to a folder with room"):
+        list_images(tmp_path / "p")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(shutil, "disk_usage", roomy)
+    assert len(list_images(tmp_path / "p")) == 30
 
 
 def test_a_member_is_a_path_with_bytes(tmp_path: Path) -> None:
