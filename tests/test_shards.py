@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from convscope.cache import cache_folder
-from convscope.datasets import shard_index
+from convscope.datasets import shard_index, shard_places
 from convscope.datasets.dataset import Dataset
 from convscope.datasets.registry import list_images, load_dataset
+from convscope.datasets.tar_headers import TarRefused, tar_files
 from convscope.errors import DataError, ImageError, StorageError, UnreachableError, UsageError
+from convscope.images.decoding import decode
 from convscope.images.members import Member
 from planted_folders import CLASSES
 from written_shards import as_folder, encoded, samples, tar_bytes, write_shards, write_tar
@@ -179,8 +185,6 @@ def test_a_shard_that_changes_between_is_told_and_never_misread(tmp_path: Path) 
     found = list_images(path)
     write_tar(path, samples(500, 31))
     with pytest.raises(ImageError, match=r"its shard was changed since it was listed"):
-        from convscope.images.decoding import decode
-
         decode(found.unsplit.files[0])
     assert len(list_images(path)) == 31
 
@@ -373,6 +377,79 @@ def test_shards_in_a_store_are_read_by_ranges(tmp_path: Path) -> None:
             load_dataset("memory://set/*.zip")
     finally:
         store.store.clear()
+
+
+class Failing:
+    """A store that answers what it holds, and fails when it is read."""
+
+    def __init__(self, store: Any, error: Exception) -> None:
+        self.store, self.error, self.asked = store, error, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def cat_file(self, *_: Any, **__: Any) -> bytes:
+        self.asked += 1
+        raise self.error
+
+    open = cat_file
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no credentials"), OSError("gone"), FileNotFoundError()], ids=repr)
+def test_a_store_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    store.pipe("/failing/t.tar", tar_bytes(samples(0, 12)))
+    failing = Failing(store, error)
+    monkeypatch.setattr(shard_places, "_store", lambda address: (failing, address.removeprefix("memory:/")))
+    try:
+        with pytest.raises((DataError, UnreachableError), match=r"memory://failing/t.tar (cannot be reached|does not)"):
+            list_images("memory://failing/t.tar")
+        monkeypatch.undo()
+        found = list_images("memory://failing/t.tar").unsplit.files[0]
+        monkeypatch.setattr(shard_places, "_store", lambda address: (failing, address))
+        with pytest.raises(ImageError, match=r"000000.png: cannot be read: its shard cannot be fetched"):
+            decode(found)
+    finally:
+        store.store.clear()
+
+
+def test_a_chunk_is_fetched_once_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    store.pipe("/once/t.tar", tar_bytes(samples(0, 60)))
+    fetched = []
+    whole = type(store).cat_file
+    monkeypatch.setattr(type(store), "cat_file", lambda *given, **how: fetched.append(how) or whole(*given, **how))
+    try:
+        data = load_dataset("memory://once/t.tar", image_size=24)
+        assert len(data) == 60
+        assert len(fetched) == 1
+    finally:
+        store.store.clear()
+
+
+@given(st.data())
+def test_no_damage_does_anything_but_refuse_or_change_an_image(data: st.DataObject) -> None:
+    whole = bytearray(WHOLE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        kind = data.draw(st.sampled_from(["flip", "cut", "zero", "again"]))
+        if kind == "flip":
+            whole[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif kind == "cut":
+            del whole[at : at + data.draw(st.sampled_from([1, 512, 5000]))]
+        elif kind == "zero":
+            whole[at : at + 512] = bytes(len(whole[at : at + 512]))
+        else:
+            whole[at:at] = whole[at : at + 1024]
+        if not whole:
+            break
+    try:
+        found = list(tar_files(io.BytesIO(whole), len(whole)))
+    except TarRefused:
+        return
+    assert all(0 < file.start <= file.start + file.length <= len(whole) for file in found)
 
 
 def test_files_by_their_address_and_addresses_that_are_not_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from convscope.cache import cache_folder
 from convscope.datasets import shard_files, streamed
 from convscope.datasets.dataset import Dataset
 from convscope.datasets.registry import load_dataset
-from convscope.datasets.streamed import Streamed
+from convscope.datasets.streamed import AHEAD, Streamed
 from convscope.errors import DataError, ImageError, InterruptedRun, LockedError
 from convscope.randomness import order, order_in_blocks
 from convscope.recipes import AUGMENTS, Labels
@@ -156,6 +156,22 @@ def test_threads_end_when_the_epoch_is_left(streaming: Dataset) -> None:
     next(images)
     images.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_no_more_than_a_few_batches_are_ever_held(streaming: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So memory does not grow with the data: beside the batch that is used, those that are decoded ahead."""
+    asked: list[int] = []
+    decoded = Streamed._some
+
+    def some(self: Streamed, index: np.ndarray) -> np.ndarray:
+        asked.append(len(index))
+        return decoded(self, index)
+
+    monkeypatch.setattr(Streamed, "_some", some)
+    images = in_advance(streaming.images, np.array_split(np.arange(80), 20))
+    for number, _ in enumerate(images, 1):
+        assert sum(asked) <= 4 * (number + AHEAD)
+    assert sum(asked) == 80
 
 
 # --------------------------------------------------------------------------------------------------------- the batches

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,7 @@ from ..reading import parse_bounded
 from ..storage import sha256
 from ..tensor_files import commit_tensors, map_tensors
 from ..visible import visible
-from .shard_places import Shard
+from .shard_places import Shard, is_address, reaching
 from .tar_headers import TarFile, TarRefused, shown, tar_files
 
 VERSION = "1"  # of what an index says, raised when that changes
@@ -93,7 +94,7 @@ def index_of(shard: Shard) -> ShardIndex:
     if kept is not None:
         return kept
     try:
-        with shard.open() as handle:
+        with reaching(shard.path) if is_address(shard.path) else nullcontext(), shard.open() as handle:
             found = _read_tar(handle, shard)
     except TarRefused as error:
         raise DataError(f"{shard.path} cannot be read as a shard: {error}.") from None

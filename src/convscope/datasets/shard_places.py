@@ -9,12 +9,15 @@ import glob
 import itertools
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ..errors import DataError, UnreachableError, UsageError
+from ..errors import ConvscopeError, DataError, UnreachableError, UsageError
 from ..storage import expanded
 
 TAR, PARQUET = ".tar", ".parquet"
@@ -23,6 +26,7 @@ MAX_SHARDS = 100_000
 CHUNK, CHUNKS = 8 << 20, 48  # bytes of a remote shard that are fetched at once, and how many of them are kept
 # What fsspec may open: stores of objects. Others of its addresses run commands, unpack archives or lead elsewhere.
 STORES = ("file", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https")
+_FETCHING = tuple(threading.Lock() for _ in range(64))  # by the number of a chunk
 _ADDRESS = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?!/*$)")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -76,9 +80,17 @@ class RemoteShard:
     def read(self, start: int, length: int) -> bytes:
         """A stretch of it, out of chunks that are kept for their neighbours. OSError where it cannot be fetched."""
         numbers = range(start // CHUNK, -(-(start + length) // CHUNK))
-        whole = b"".join(_chunk(self, number) for number in numbers)
+        try:
+            whole = b"".join(self._kept(number) for number in numbers)
+        except Exception as error:  # each store has errors of its own
+            raise OSError(f"its shard cannot be fetched: {_one_line(error)}") from None
         begin = start - numbers.start * CHUNK
         return whole[begin : begin + length]
+
+    def _kept(self, number: int) -> bytes:
+        """A chunk; threads that want the same one wait for the first that fetches it."""
+        with _FETCHING[number % len(_FETCHING)]:
+            return _chunk(self, number)
 
 
 Shard = LocalShard | RemoteShard
@@ -245,7 +257,8 @@ def _remote_names(address: str) -> list[str]:
         if not is_glob and is_shard_name(one):
             names.append(one)
             continue
-        found = _asked(one, lambda s=store, p=place, g=is_glob: sorted(s.glob(p) if g else s.ls(p, detail=False)))
+        with reaching(one):
+            found = sorted(store.glob(place) if is_glob else store.ls(place, detail=False))
         shards = [str(store.unstrip_protocol(name)) for name in found if is_shard_name(str(name))]
         if not shards:
             raise DataError(f"{one} names no shard: shards are .tar or .parquet files.")
@@ -256,14 +269,19 @@ def _remote_names(address: str) -> list[str]:
 def _remote(address: str) -> RemoteShard:
     _check_name(address)
     store, place = _store(address)
-    said = _asked(address, lambda: store.info(place))
+    with reaching(address):
+        said = store.info(place)
     version = "|".join(str(said[key]) for key in ("ETag", "etag", "mtime", "LastModified", "created") if key in said)
     return RemoteShard(address, int(said["size"]), version)
 
 
-def _asked(address: str, ask: Any) -> Any:
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """A with-block that asks a store: what goes wrong there becomes a DataError or an UnreachableError."""
     try:
-        return ask()
+        yield
+    except (ConvscopeError, ValueError):
+        raise
     except FileNotFoundError:
         raise DataError(f"{address} does not exist.") from None
     except Exception as error:  # each store has errors of its own
