@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import ConvscopeError, DataError, UnreachableError, UsageError
+from ..images.file_names import is_image_name
 from ..storage import expanded
 
 TAR, PARQUET = ".tar", ".parquet"
@@ -128,27 +129,34 @@ def shards_in(folder: Path) -> list[Path]:
     A compressed tar counts, so that it is refused by its name.
     """
     held, inner = _listed(folder)
-    if inner and not held:
-        parts = [_listed(folder / name) for name in inner]
-        whole = all(files and not folders for files, folders in parts)
-        return (
-            [folder / name / f for name, (files, _) in zip(inner, parts, strict=True) for f in files] if whole else []
-        )
-    return [] if inner else [folder / name for name in held]
+    if held or not inner:
+        return [] if inner else [folder / name for name in held]
+    found = []
+    for name in inner:
+        held, deeper = _listed(folder / name)
+        if deeper or not held:
+            return []
+        found += [folder / name / shard for shard in held]
+    return found
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of shards in a folder, none where images lie beside them, and of the folders in it."""
-    from ..images.file_names import is_image_name
-
+    """The names of the shards in a folder and of its folders; none of both where images lie in it, at the first one."""
+    files, folders = [], []
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif is_image_name(entry.name):
+                    return [], []
+                elif is_shard_name(entry.name):
+                    files.append(entry.name)
     except OSError:
         return [], []
-    folders = [name for name in names if os.path.isdir(folder / name)]
-    files = [name for name in names if name not in folders]
-    images = any(is_image_name(name) for name in files)
-    return [name for name in files if is_shard_name(name) and not images], folders
+    return sorted(files), sorted(folders)
 
 
 def is_shard_name(name: str) -> bool:
