@@ -159,6 +159,12 @@ def test_a_second_image_under_a_key_with_a_longer_ending_is_no_image_of_it(tmp_p
     files = [("000001.depth.png", encoded(900)), *samples(0, 30), ("000002.depth.png", encoded(901))]
     found = list_images(write_tar(tmp_path / "t.tar", files))
     assert sorted(path.name for path in found.unsplit.files) == [f"{i:06d}.png" for i in range(30)]
+    assert any(note.startswith("2 files that are neither images nor labels") for note in found.unsplit.notes)
+
+
+def test_names_with_dots_are_images_of_their_own_where_there_are_no_labels(tmp_path: Path) -> None:
+    files = [(f"{CLASSES[i % 3]}/photo.{i}.png", encoded(i)) for i in range(30)]
+    assert len(load_dataset(write_tar(tmp_path / "t.tar", files))) == 30
 
 
 def test_a_shard_is_read_from_its_front_to_its_end_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,8 +148,7 @@ def leave_out(left_out: LeftOut, kind: str, name: str) -> None:
 class _Sample:
     """What stands under one key."""
 
-    image: TarFile | None = None
-    digest: bytes = b""
+    images: dict[str, tuple[TarFile, bytes]] = field(default_factory=dict)  # with their hashes, by their names
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -162,18 +161,32 @@ def _read_tar(handle: BinaryIO, shard: Shard) -> ShardIndex:
         if any(part.startswith(".") or part == "__MACOSX" for part in file.name.split("/")):
             leave_out(gathered.left_out, "hidden", file.name)
         elif is_image_name(file.name):
-            _take_image(samples.setdefault(key, _Sample()), file, key, handle)
+            _take_image(samples.setdefault(key, _Sample()), file, handle)
         elif ending in LABELS:
             _take_label(samples.setdefault(key, _Sample()), file, (key, ending), handle)
         else:
             leave_out(gathered.left_out, "unread", file.name)
+    labelled = any(sample.labels for sample in samples.values())
     for key, sample in samples.items():
-        if sample.image is None:
+        if not sample.images:
             leave_out(gathered.left_out, "imageless", key)
-            continue
         label = next((sample.labels[kind] for kind in LABELS if sample.labels.get(kind)), "")
-        gathered.add(sample.image.name, (sample.image.start, sample.image.length), sample.digest, label)
+        for file, digest in _of_key(key, sample, gathered.left_out) if labelled else sample.images.values():
+            gathered.add(file.name, (file.start, file.length), digest, label)
     return gathered.index()
+
+
+def _of_key(key: str, sample: _Sample, left_out: LeftOut) -> list[tuple[TarFile, bytes]]:
+    """The image of a key: of several the one with a plain ending, ".jpg" and not ".depth.jpg"; TarRefused for two."""
+    named = list(sample.images)
+    plain = [name for name in named if _key(name)[1].count(".") == 1] if len(named) > 1 else named
+    if len(named) > 1 and len(plain) != 1:
+        first, second = (plain or named)[:2]
+        raise TarRefused(f"the key {shown(key)} in it has two images, {shown(first)} and {shown(second)}")
+    for name in named:
+        if name not in plain:
+            leave_out(left_out, "unread", name)
+    return [sample.images[name] for name in plain]
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -183,21 +196,14 @@ def _key(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", f"{dot}{ending}".lower()
 
 
-def _take_image(sample: _Sample, file: TarFile, key: str, handle: BinaryIO) -> None:
-    """Note an image and its hash; of two under one key the one with the plain ending, or TarRefused."""
-    before = sample.image
-    if before is not None:
-        plain, was_plain = (_key(one.name)[1].count(".") == 1 for one in (file, before))
-        if before.name == file.name:
-            raise TarRefused(f"{shown(file.name)} stands in it twice")
-        if plain == was_plain:
-            raise TarRefused(f"the key {shown(key)} in it has two images, {shown(before.name)} and {shown(file.name)}")
-        if was_plain:
-            return
+def _take_image(sample: _Sample, file: TarFile, handle: BinaryIO) -> None:
+    """Note an image and its hash."""
+    if file.name in sample.images:
+        raise TarRefused(f"{shown(file.name)} stands in it twice")
     digest = hashlib.sha256()
     for piece in _pieces(handle, file):
         digest.update(piece)
-    sample.image, sample.digest = file, digest.digest()
+    sample.images[file.name] = (file, digest.digest())
 
 
 def _pieces(handle: BinaryIO, file: TarFile) -> Iterator[bytes]:
