@@ -133,6 +133,8 @@ class Streamed:
     def _some(self, index: np.ndarray) -> np.ndarray:
         made = np.empty((len(index), *self.shape[1:]), np.uint8)
         for row, i in enumerate(index.tolist()):
-            source = self.unsplit.files[i]
-            made[row] = self.preprocess.fit_image(source, self.unsplit.origin(i))
+            try:
+                made[row] = self.preprocess.fit_image(self.unsplit.files[i])
+            except ImageError as error:
+                raise ImageError(self.unsplit.origin(i), error.reason, passing=error.passing) from error
         return made
