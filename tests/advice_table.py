@@ -159,6 +159,19 @@ ADVICE: dict[str, dict[str, str]] = {
         "pip install 'convscope[parquet]'": "test_embedded.py::test_whole_images_are_read_from_it",
         "pip install 'convscope[hf]'": "test_embedded.py::test_a_dataset_of_the_hub_has_names_and_parts",
     },
+    "datasets/parquet_shards.py": {
+        "pip install 'convscope[parquet]'": "test_shards.py::test_parquet_shards_are_the_same_data_set",
+        "Set CONVSCOPE_CACHE to a folder with room": "test_shards.py::test_a_cache_without_room_for_parquet_shards_is_put_elsewhere",
+    },
+    "datasets/shards.py": {
+        "name one kind": "test_shards.py::test_tars_and_parquet_files_are_not_mixed",
+        "--bad-images skip leaves such images out": "test_shards.py::test_images_without_a_label_are_counted_and_named",
+        "a classifier needs two or more": "test_shards.py::test_shards_of_one_class_are_told_and_trained_with_another",
+        "add those of train-*": "test_shards.py::test_shards_of_a_test_alone_are_evaluated_and_not_trained_on",
+    },
+    "datasets/tar_headers.py": {
+        "it was cut off; fetch it again": "test_shards.py::test_a_shard_that_was_cut_off_is_fetched_again",
+    },
     "datasets/patterns.py": {
         "--label-from {} finds no label": "test_folder.py::test_classes_of_names_are_found_by_a_pattern",
         "--group {} finds nothing": "test_folder.py::test_groups_of_names_stay_on_one_side",

@@ -71,6 +71,7 @@ OTHERS = {
     "sides": {"0" * 16: "test"},
     **{"balance": True, "ema": 0.99, "save_memory": True},
     **{"convolution": "direct", "tiles": (("conv2", 4, 0, 4),), "fused": ("norm1",)},
+    "stream": True,
 }
 
 

@@ -59,3 +59,15 @@ def distinct(keys_N: np.ndarray) -> np.ndarray:
 def order(seed: int, epoch: int, keys_N: np.ndarray) -> np.ndarray:
     """A permutation of range(N) as int64: a function of seed, epoch and the images' keys."""
     return np.argsort(mix(seed, epoch, 0x6F72646572, keys_N), kind="stable")
+
+
+def order_in_blocks(seed: int, epoch: int, keys_N: np.ndarray, blocks_N: np.ndarray, together: int) -> np.ndarray:
+    """A permutation of range(N) that reads ``together`` blocks at a time: int64, a function of what it is given.
+
+    Blocks, which have any numbers, come in a random order; the images of so many blocks that follow each other are
+    mixed as ``order`` mixes them. So no image is far, in time, from its neighbours, and few blocks are open at once.
+    """
+    names, block = np.unique(blocks_N, return_inverse=True)
+    place = np.empty(len(names), np.int64)
+    place[np.argsort(mix(seed, epoch, 0x626C6F636B, names), kind="stable")] = np.arange(len(names))
+    return np.lexsort((mix(seed, epoch, 0x6F72646572, keys_N), place[block] // together))

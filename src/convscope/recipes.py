@@ -169,6 +169,13 @@ class Loop:
 
 
 @_frozen
+class Reading:
+    """How images reach the network: packed once into the cache, or decoded anew each epoch where they ``stream``."""
+
+    stream: bool = False
+
+
+@_frozen
 class Convolution:
     """Direct, or with fewer multiplications: "winograd" wherever that can be, "auto" where it was timed to be faster.
 
@@ -224,6 +231,7 @@ class Recipe:
     labels: Labels = field(default_factory=Labels)
     loop: Loop = field(default_factory=Loop)
     convolution: Convolution = field(default_factory=Convolution)
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         for kind, name, known in (

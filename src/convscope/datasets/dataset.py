@@ -25,6 +25,7 @@ from . import splits
 from .choosing_fit import AUTO, choose_fit
 from .corrections import corrected, read_corrections, struck_out
 from .emptiness import emptiness_notes
+from .streamed import Streamed, look_over
 from .targets import Targets
 from .unsplit import Unsplit
 
@@ -202,12 +203,13 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
     preprocess: Preprocess | None = None,
     corrections: Path | None = None,
     fold: str | None = None,
+    stream: bool = False,
 ) -> Dataset:
     """Limit, split, decode and measure: the one way from a loader's images to a Dataset.
 
     A ``preprocess`` of a classifier stands for size, fit and stretch, and its mean and std are kept. Raises ImageError
     or DataError when an image cannot be read and ``bad_images`` is "error"; with "skip" they are left out and named in
-    the notes.
+    the notes. To ``stream`` is to decode images anew whenever they are used, and to pack none.
     """
     check_bad_images(bad_images)
     size = unsplit.image_size if image_size is None else image_size
@@ -216,6 +218,8 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
         unsplit = replace(unsplit, notes=(*unsplit.notes, *filter(None, [told])))
     wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
     listed = listing(unsplit, limit, progress, corrections)
+    if stream and unsplit.arrays is None:
+        return streamed(listed, wanted, preprocess is None, bad_images, progress, fold)
     return decoded(listed, wanted, preprocess is None, bad_images, progress, fold)
 
 
@@ -237,6 +241,28 @@ def decoded(  # noqa: PLR0913 - as assemble, of which it is the second half
         return data
     mean, std = statistics(images[train])
     notes = data.notes + emptiness_notes(images, train, wanted)
+    return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
+
+
+def streamed(  # noqa: PLR0913 - as decoded
+    listed: Listing,
+    wanted: Preprocess,
+    measure: bool,
+    bad_images: str = "error",
+    progress: Progress | None = None,
+    fold: str | None = None,
+) -> Dataset:
+    """As ``decoded``, and equal to it but for the images, which are decoded anew whenever they are used."""
+    found = look_over(listed.unsplit, listed.digests, wanted, bad_images == "skip", progress)
+    kept, notes = packed.kept_without(found.bad, len(listed)), packed.left_out_note(found.bad, listed.unsplit)
+    if len(kept) < len(listed):
+        listed = listed.take(kept)
+    data = listed.dataset(Streamed(listed.unsplit, wanted), wanted, notes, fold)
+    train = data.parts["train"]
+    if not measure or not len(train):
+        return data
+    mean, std = found.statistics(kept[train], wanted.size)
+    notes = data.notes + emptiness_notes(data.images, train, wanted)
     return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
 
 

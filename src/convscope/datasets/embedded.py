@@ -38,17 +38,17 @@ def load_parquet(path: Path, need: Need = "training", source: Source | None = No
         opened = parquet.ParquetFile(path)
         schema = opened.schema_arrow
         batches = (batch.to_pylist() for batch in opened.iter_batches(batch_size=ROWS))
-        names = _hub_names(schema.metadata or {})
-        rows = (_texts(row, names) for batch in batches for row in batch)
-        table = _table(path, list(schema.names), _explained(path, rows), file_hash(path))
+        names = hub_names(schema.metadata or {})
+        rows = (row_texts(row, names) for batch in batches for row in batch)
+        table = _table(path, list(schema.names), explained(path, path.stat().st_size, rows), file_hash(path))
     except (pyarrow.ArrowException, OSError) as error:  # of a damaged file pyarrow raises either
-        raise DataError(f"{path} cannot be read as Parquet: {_one_line(error)}.") from None
+        raise DataError(f"{path} cannot be read as Parquet: {one_line(error)}.") from None
     return _by_row(images_of_table(table, need, source or Source(), skip))
 
 
-def _explained(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def explained(path: Path | str, size: int, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows, while they take no more than the file's size explains: a value that repeats is stored once."""
-    left = ROOM + GROWTH * path.stat().st_size
+    left = ROOM + GROWTH * size
     for row in rows:
         left -= EACH + sum(len(value) for value in row.values() if isinstance(value, str | bytes))
         if left < 0:
@@ -74,7 +74,7 @@ def load_from_hub(name: str, need: Need = "training", source: Source | None = No
         with what_is_here(datasets.config, constants):
             parts = datasets.load_dataset(wanted, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UnreachableError(f"{name} cannot be fetched: {_one_line(error)}.") from None
+        raise UnreachableError(f"{name} cannot be fetched: {one_line(error)}.") from None
     table = _of_parts(name, wanted, parts)
     return _by_row(images_of_table(table, need, source or Source()))
 
@@ -100,7 +100,7 @@ def _of_parts(name: str, wanted: str, parts: Any) -> Table:
         for part, data in parts.items():
             plain = data.cast_column(columns[0], Image(decode=False))
             for row in plain:
-                yield _texts(row, names) | ({"split": part} if len(parts) > 1 else {})
+                yield row_texts(row, names) | ({"split": part} if len(parts) > 1 else {})
 
     header = [*first.features, *(["split"] if len(parts) > 1 else [])]
     identity = sha256("".join(sorted(data._fingerprint for data in parts.values())).encode())
@@ -137,7 +137,7 @@ def _holds(file: Path, value: bytes) -> bool:
         return False
 
 
-def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
+def row_texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
     """A row with the numbers of classes as their names, and images as their bytes, or as their paths without any."""
     found: dict[str, Any] = {}
     for name, value in row.items():
@@ -149,7 +149,7 @@ def _texts(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, 
     return found
 
 
-def _hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+def hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """The names of classes by column, as ``datasets`` writes them into a Parquet file; none where it did not."""
     try:
         features = parse_bounded(metadata.get(b"huggingface", b"{}").decode()).get("info", {}).get("features", {})
@@ -158,5 +158,6 @@ def _hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
         return {}
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
     return " ".join(str(error).split())[:200].rstrip(".")

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..cache import cache_folder
 from ..errors import UsageError
 from ..storage import expanded
+from .shard_places import is_address
 
 
 def remember(path: Path) -> None:
@@ -35,5 +36,5 @@ def check_named(path: Path, record: str, option: str) -> None:
 
 
 def _place(path: Path) -> Path:
-    whole = os.path.abspath(expanded(path))
+    whole = str(path) if is_address(str(path)) else os.path.abspath(expanded(path))
     return cache_folder() / "named" / hashlib.sha256(os.fsencode(whole)).hexdigest()[:40]

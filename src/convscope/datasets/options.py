@@ -19,6 +19,8 @@ class DatasetOptions(Fitting, DataRoot, ProgressOption):
     """Images as a classifier takes them: it stands for size, fit and stretch, and keeps its mean and std."""
     fold: str | None = None
     """Validate on one of so many folds, such as 2/5, of what is for training and validation."""
+    stream: bool = False
+    """Decode images anew whenever they are used, instead of packing them first."""
     recorded_in: str | None = None
     """The run whose record names the data where no user did: a path is then read only if a user named it before."""
     need: Need = "training"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..cache import cache_folder
 from ..errors import DataError, ImageError, StorageError
+from ..images.members import Member
 from ..images.preprocess import Preprocess
 from ..storage import check_free, commit, file_hash
 from .pack import Pack, Packer, read_pack
@@ -29,6 +30,8 @@ IN_MEMORY = 256 * 2**20  # bytes
 
 def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
     """The SHA-256 of every image's content, uint8 (N, 32): of its file, or of its pixels when it has none."""
+    if unsplit.digests is not None:
+        return unsplit.digests
     if unsplit.arrays is not None:
         flat = np.ascontiguousarray(unsplit.arrays).reshape(len(unsplit.labels), -1)
         raw = b"".join(hashlib.sha256(row.data).digest() for row in flat)
@@ -46,6 +49,8 @@ def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
 def file_digest(path: Path) -> bytes:
     """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then."""
     try:
+        if isinstance(path, Member):
+            return hashlib.sha256(path.read_bytes()).digest()
         if path.is_file():
             return bytes.fromhex(file_hash(path))
     except OSError:
@@ -80,18 +85,27 @@ def fitted_images(
     path = cache_folder() / "images" / f"{name[:40]}.u8"
     skip = bad_images == "skip"
     pack = read_pack(path, count, size)
-    if pack is None or not all(_still_bad(i, unsplit, preprocess) for i in pack.bad):
+    if pack is None or not all(still_bad(i, unsplit, preprocess) for i in pack.bad):
         pack = _decode_all(unsplit, preprocess, path, skip, progress)
     bad = pack.bad
     if bad and (not skip or len(bad) == count):
-        raise _bad_error(bad, unsplit)
-    kept = np.setdiff1d(everything, list(bad)) if bad else everything
+        raise bad_error(bad, unsplit)
+    return pack.pixels(path, size), kept_without(bad, count), left_out_note(bad, unsplit)
+
+
+def kept_without(bad: Mapping[int, str], count: int) -> np.ndarray:
+    """The indices of ``count`` images but for the bad ones."""
+    everything = np.arange(count)
+    return np.setdiff1d(everything, list(bad)) if bad else everything
+
+
+def left_out_note(bad: Mapping[int, str], unsplit: Unsplit) -> tuple[str, ...]:
+    """A sentence about images that are left out because they cannot be read; none where there are none."""
     verb = "image cannot be read and is" if len(bad) == 1 else "images cannot be read and are"
-    notes = (f"{len(bad)} {verb} left out: {_first(bad, unsplit)}.",) if bad else ()
-    return pack.pixels(path, size), kept, notes
+    return (f"{len(bad)} {verb} left out: {first_bad(bad, unsplit)}.",) if bad else ()
 
 
-def _still_bad(i: int, unsplit: Unsplit, preprocess: Preprocess) -> bool:
+def still_bad(i: int, unsplit: Unsplit, preprocess: Preprocess) -> bool:
     """Tell whether an image that could not be read still cannot: the disk may have failed then, or the file be new."""
     return isinstance(_fit(i, unsplit, preprocess), ImageError)
 
@@ -104,7 +118,7 @@ def _decode_all(unsplit: Unsplit, preprocess: Preprocess, path: Path, skip: bool
     packer = Packer(preprocess.size)
 
     def write(handle) -> str:
-        for i, result in _decoded(unsplit, preprocess, progress):
+        for i, result in decode_in_order(unsplit, preprocess, progress):
             if isinstance(result, ImageError):
                 packer.leave_out(i, result.reason)
             else:
@@ -131,7 +145,7 @@ def _fit(i: int, unsplit: Unsplit, preprocess: Preprocess) -> np.ndarray | Image
         return error
 
 
-def _decoded(
+def decode_in_order(
     unsplit: Unsplit, preprocess: Preprocess, progress: Progress | None
 ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
     """(index, fitted image or the reason why there is none) in order, decoded by threads a block ahead."""
@@ -148,13 +162,15 @@ class _Abandoned(Exception):
     """Some images could not be read, so the packed file would have holes."""
 
 
-def _first(bad: Mapping[int, str], unsplit: Unsplit) -> str:
+def first_bad(bad: Mapping[int, str], unsplit: Unsplit) -> str:
+    """Name the first images that cannot be read, with their reasons."""
     shown = "; ".join(f"{unsplit.origin(i)}: {reason}" for i, reason in list(bad.items())[:5])
     return shown + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
-def _bad_error(bad: Mapping[int, str], unsplit: Unsplit) -> DataError:
-    return unreadable(len(bad), len(unsplit.labels), _first(bad, unsplit))
+def bad_error(bad: Mapping[int, str], unsplit: Unsplit) -> DataError:
+    """The error for images that cannot be read, by their place among all, with the reason of each."""
+    return unreadable(len(bad), len(unsplit.labels), first_bad(bad, unsplit))
 
 
 def unreadable(bad: int, count: int, told: str) -> DataError:

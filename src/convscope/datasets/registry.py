@@ -23,6 +23,8 @@ from .named_before import check_named, remember
 from .options import DatasetOptions
 from .renamed import renamed
 from .shapes import load_shapes
+from .shard_places import is_shards
+from .shards import load_shards
 from .table import TABLES, load_table
 from .unsplit import Unsplit
 
@@ -39,7 +41,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 @with_options(DatasetOptions)
 def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
-    """The dataset that ``data`` names: a name of DATASETS, a folder of images, or a table.
+    """The dataset that ``data`` names: a name of DATASETS, a folder of images, a table, or shards.
 
     ``image_size`` in pixels (default 32 for the named datasets, 64 for folders and tables), ``fit`` one of crop (the
     default), pad and squash, ``stretch`` spreads the range of each image over all of it, ``limit`` at most so many
@@ -47,7 +49,8 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
     five. A ``preprocess`` stands for size, fit and stretch, and keeps its mean and std: images as a classifier takes
     them. ``recorded_in`` is the run whose record names ``data`` where no user did: a path is then read only if a user
     named it here before. ``need`` is what the images are wanted for: "training", or "classes", which takes one class,
-    classes without images and a test part alone. Raises UnknownName, UsageError, DataError, StorageError or
+    classes without images and a test part alone. To ``stream`` is to decode images anew whenever they are used, instead
+    of packing them first. Raises UnknownName, UsageError, DataError, StorageError or
     UnreachableError.
     """
     return assemble(
@@ -61,6 +64,7 @@ def load_dataset(data: str | Path, options: DatasetOptions) -> Dataset:
         preprocess=options.preprocess,
         corrections=options.corrections,
         fold=options.fold,
+        stream=options.stream,
     )
 
 
@@ -93,8 +97,12 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     except OSError as error:  # a name too long, a folder one may not look into
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise DataError(f"{data[:200]} cannot be opened: {reason}.") from None
-    for place in filter(None, (path, options.images, options.corrections) if is_folder or is_file else ()):
+    in_shards = is_shards(data)
+    for place in filter(None, (path, options.images, options.corrections) if is_folder or is_file or in_shards else ()):
         remember(place)
+    if in_shards:
+        _check_shards(source)
+        return load_shards(data, options.need, source, options.bad_images == "skip", options.progress)
     if is_folder:
         _check_folder(source)
         return load_folder(path, options.need, source)
@@ -102,7 +110,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
         return _images_of_file(path, options, source)
     if "/" in data or path.suffix:
         raise DataError(
-            f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), or one of {', '.join(DATASETS)}."
+            f"{path} does not exist; a dataset is a folder, a table (.csv, .tsv), shards (.tar), or one of "
+            f"{', '.join(DATASETS)}."
         )
     raise UnknownName("dataset, folder or table", data, DATASETS)
 
@@ -143,6 +152,13 @@ def _check_plain(name: str, source: Source) -> None:
     for field, value in vars(source).items():
         if value is not None and field not in ("corrections", "renamed"):
             raise UsageError(f"--{field.replace('_', '-')} is for folders and tables; {name} has its own labels.")
+
+
+def _check_shards(source: Source) -> None:
+    """UsageError where shards are asked for what only a table of paths has."""
+    for field in ("images", "suffix"):
+        if getattr(source, field) is not None:
+            raise UsageError(f"--{field} is for tables of paths, and these are shards.")
 
 
 def _check_folder(source: Source) -> None:

@@ -95,7 +95,7 @@ def _classes(
     if index is not None:
         cells = zip(table.lines, table.column(index), strict=True)
         labels = [_index(table.path, line, cell) for line, cell in cells]
-        names, notes = _indexed_names(table.path, labels)
+        names, notes = indexed_names(table.path, labels)
         return names, labels, notes
     if source.label_from is not None:
         raw = labels_of_paths([p.as_posix() for p in files], source.label_from)
@@ -185,7 +185,7 @@ def _index(path: Path, line: int, text: str) -> int:
     return int(text)
 
 
-def _indexed_names(path: Path, labels: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def indexed_names(path: Path, labels: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the classes by their index, and notes."""
     beside = path.with_name("classes.txt")
     if not beside.is_file():

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..visible import visible
+from .shard_files import ShardFiles
 from .targets import Targets
 
 
@@ -24,7 +25,7 @@ class Unsplit:
     given: np.ndarray  # str (N,): "train", "val", "test" or ""
     image_size: int  # pixels, when none is asked for
     arrays: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
+    files: Sequence[Path] = ()
     root: Path | None = None
     origins: Callable[[int], str] | None = None
     validation: int | None = None  # images of "train" that become "val", when a dataset fixes their number
@@ -34,6 +35,7 @@ class Unsplit:
     sides: Mapping[str, str] = field(default_factory=dict)  # parts of images by key, in hexadecimal, however they split
     called_before: Mapping[str, str] = field(default_factory=dict)  # names that classes had, with those they have now
     targets: Targets | None = None  # what is asked of each image, where that is not its one class
+    digests: np.ndarray | None = None  # uint8 (N, 32), where reading took the hash of each image already
 
     def __post_init__(self) -> None:
         """Write out control characters in names, once for all that shows them: a folder may be called anything."""
@@ -51,10 +53,11 @@ class Unsplit:
             labels=self.labels[index],
             given=self.given[index],
             arrays=None if self.arrays is None else self.arrays[index],
-            files=tuple(self.files[i] for i in index) if self.files else (),
+            files=_taken(self.files, index),
             origins=lambda i: origins(int(index[i])),
             groups=None if self.groups is None else self.groups[index],
             targets=None if self.targets is None else self.targets.take(index),
+            digests=None if self.digests is None else self.digests[index],
         )
 
     def origin(self, i: int) -> str:
@@ -65,6 +68,12 @@ class Unsplit:
             return f"{self.name} image {i}"
         inside = self.root is not None and self.files[i].is_relative_to(self.root)
         return visible(str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i]))
+
+
+def _taken(files: Sequence[Path], index: np.ndarray) -> Sequence[Path]:
+    if isinstance(files, ShardFiles):
+        return files.take(index)
+    return tuple(files[i] for i in index) if files else ()
 
 
 def alike(names: Sequence[str]) -> list[tuple[str, str]]:

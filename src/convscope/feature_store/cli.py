@@ -28,7 +28,7 @@ def features(
     Parameters
     ----------
     data
-        A dataset's name, a folder of images, or a table.
+        A dataset's name, a folder of images, a table, or shards.
     json
         Print one JSON object.
     """

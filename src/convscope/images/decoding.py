@@ -30,6 +30,7 @@ from .decoding_budget import BUDGET
 from .decoding_cost import IN_PYTHON, MAX_COST, cost, decoder_of
 from .file_names import EXTENSIONS, reads_heic
 from .headers import Header, header_of
+from .members import Member
 from .netpbm import quick
 from .places import InMemory, OnDisk
 from .png import without_damaged_comments
@@ -208,6 +209,9 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     if not isinstance(source, str | os.PathLike):
         yield InMemory(source)
         return
+    if isinstance(source, Member):
+        yield InMemory(_bytes_of(source, name))
+        return
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):
             raise ImageError(name, "not a file", passing=True)
@@ -225,6 +229,13 @@ def _opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # of a file that was read, closing has nothing to tell
             buffered.close()
+
+
+def _bytes_of(member: Member, name: str) -> bytes:
+    try:
+        return member.read_bytes()
+    except OSError as error:
+        raise ImageError(name, f"cannot be read: {error.strerror or error}", passing=True) from None
 
 
 def _decoded(

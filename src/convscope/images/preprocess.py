@@ -209,14 +209,18 @@ def statistics(images_NHWC: np.ndarray) -> tuple[ChannelTriple, ChannelTriple]:
         block = images_NHWC[start : start + step].reshape(-1, 3)
         for channel in range(3):
             counts[channel] += np.bincount(block[:, channel], minlength=256)
-    means, deviations = zip(*(_moments(row.tolist()) for row in counts), strict=True)
+    values = np.arange(256, dtype=np.int64)
+    return statistics_of_sums(int(counts[0].sum()), counts @ values, counts @ values**2)
+
+
+def statistics_of_sums(pixels: int, sums_3: np.ndarray, squares_3: np.ndarray) -> tuple[ChannelTriple, ChannelTriple]:
+    """The same of so many pixels, from the sums of their values 0..255 and of their squares, int64 (3,) both."""
+    each = (_moments(pixels, int(one), int(two)) for one, two in zip(sums_3, squares_3, strict=True))
+    means, deviations = zip(*each, strict=True)
     return means, deviations
 
 
-def _moments(counts: list[int]) -> tuple[float, float]:
-    """Mean and standard deviation of 0..255 counted in ``counts``, over 255; Python's integers do not overflow."""
-    total = sum(counts)
-    first = sum(value * count for value, count in enumerate(counts))
-    second = sum(value * value * count for value, count in enumerate(counts))
+def _moments(total: int, first: int, second: int) -> tuple[float, float]:
+    """Mean and standard deviation of values 0..255, over 255; Python's integers do not overflow."""
     variance = (total * second - first * first) / (total * total)
     return first / (255 * total), max(math.sqrt(variance), 1.0) / 255

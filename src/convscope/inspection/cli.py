@@ -26,7 +26,7 @@ def doctor(
     Parameters
     ----------
     data
-        A dataset's name, a folder of images, or a table.
+        A dataset's name, a folder of images, a table, or shards.
     json
         Print one JSON object.
     """

@@ -18,6 +18,7 @@ from ..datasets.masks import Masks
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import keys
 from ..datasets.registry import find_images
+from ..datasets.shard_files import ShardFiles
 from ..datasets.splits import split, too_few, with_validation
 from ..datasets.targets import LabelSets
 from ..datasets.unsplit import Unsplit
@@ -189,7 +190,7 @@ def _findings(found: Examination, folder: Path | None) -> Iterator[Finding]:
     told = too_few(unsplit.name, found.parts) if len(seen.good) and not refused else ""
     if told:
         yield Finding("refused", "fault", told, 1, "training stops there.")
-    if folder is not None:
+    if folder is not None and not isinstance(unsplit.files, ShardFiles):  # nothing else lies beside shards
         yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files} | found.asking.used))
     yield from _of_classes(found) if found.asking.task == CLASSIFICATION else _of_targets(found)
     yield from ending_findings(seen)

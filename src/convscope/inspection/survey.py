@@ -21,6 +21,7 @@ from ..datasets.packing import BLOCK, THREADS, file_digest
 from ..datasets.unsplit import Unsplit
 from ..errors import ImageError
 from ..images.decoding import examined, has_frames
+from ..images.members import Member
 from ..progress import Progress
 from .borders import without_border
 from .thumbnails import SIDE, Thumbnails, thumbnail
@@ -90,7 +91,10 @@ class Survey:
 
     def is_gone(self, i: int) -> bool:
         """Whether there is no such file, nor a link of its name: a table may name what is not there."""
-        return i in self.reasons and bool(self.unsplit.files) and not os.path.lexists(self.unsplit.files[i])
+        if i not in self.reasons or not self.unsplit.files:
+            return False
+        path = self.unsplit.files[i]
+        return not isinstance(path, Member) and not os.path.lexists(path)
 
     def label(self, i: int) -> str:
         """The class of image ``i``, by name, or what else is asked of it."""

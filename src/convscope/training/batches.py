@@ -16,6 +16,7 @@ from ..images.mixing import is_on, mix, partners
 from ..images.preprocess import to_tensor
 from ..randomness import distinct, order
 from ..recipes import Augment, Labels
+from .feeding import epoch_order, in_advance
 
 _BEFORE = -2  # the epoch of what is drawn before the first
 
@@ -92,9 +93,9 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number ``start`` on."""
-        shuffled = self.index[order(self.seed, epoch, self._keys[self.index])]
-        for chosen in np.array_split(shuffled, len(self))[start:]:
-            yield self._batch(chosen, epoch)
+        chosen = np.array_split(epoch_order(self.dataset.images, self.index, self._keys, self.seed, epoch), len(self))
+        for index, pixels in in_advance(self.dataset.images, chosen[start:]):
+            yield self._batch(index, pixels, epoch)
 
     def some(self, count: int) -> torch.Tensor:
         """So many of the images, or all, as they are: float32 (B, 3, H, W) normalised; the choice is the seed's."""
@@ -107,17 +108,18 @@ class Batches:
         """Float32 (K,): weights that give every class the same say; over the training images their mean is 1."""
         return balanced(self.dataset.labels[self.index], self.classes).to(self.device)
 
-    def _batch(self, chosen: np.ndarray, epoch: int) -> Batch:
-        images, labels = self._varied(chosen, epoch)
+    def _batch(self, chosen: np.ndarray, pixels: np.ndarray, epoch: int) -> Batch:
+        images, labels = self._varied(chosen, pixels, epoch)
         if not is_on(self.mixed):
             return Batch(images, labels, chosen)
         keys = self._keys[chosen]
-        others, other_labels = self._varied(self.index[partners(self.seed, epoch, keys, len(self.index))], epoch)
+        chosen_too = self.index[partners(self.seed, epoch, keys, len(self.index))]
+        others, other_labels = self._varied(chosen_too, self.dataset.images[chosen_too], epoch)
         mixed, share = mix(images, others, self.mixed, self.seed, epoch, keys)
         return Batch(mixed, labels, chosen, other_labels, share)
 
-    def _varied(self, chosen: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        images = to_tensor(self.dataset.images[chosen]).to(self.device)
+    def _varied(self, chosen: np.ndarray, pixels: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = to_tensor(pixels).to(self.device)
         varied = augment(images, self.recipe, self.seed, epoch, self._keys[chosen])
         labels = torch.from_numpy(self.dataset.labels[chosen]).to(self.device)
         return self.dataset.preprocess.normalise(varied), labels

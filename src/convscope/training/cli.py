@@ -28,7 +28,7 @@ def train(
     Parameters
     ----------
     data
-        A dataset's name, a folder of images, or a table.
+        A dataset's name, a folder of images, a table, or shards.
     preview
         Write the sheet of augmented images to this PNG file, and train nothing.
     json

@@ -42,7 +42,7 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
 
 @with_options(TrainOptions)
 def train(data: str | Path, options: TrainOptions) -> report.TrainReport:
-    """Train a classifier of ``data`` (a name, a folder or a table) and write its run; a notebook shows its curves.
+    """Train a classifier of ``data`` (a name, a folder, a table, shards) and write its run; a notebook shows curves.
 
     Options are those of the command line: ``train("digits", epochs=5, lr=0.1)``.
     """

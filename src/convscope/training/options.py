@@ -70,6 +70,8 @@ class LoopOptions:
 
     fold: str | None = None
     """Validate on one of so many folds of the training and validation images, such as 2/5, and train on the others."""
+    stream: Switch = None
+    """Decode images anew each epoch instead of packing them first: where their pixels would not fit the disk."""
     epochs: int | None = None
     """Passes over the training images."""
     batch_size: int | None = None

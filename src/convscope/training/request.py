@@ -13,6 +13,7 @@ from torch import nn
 from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
 from ..datasets.registry import DATASETS, load_dataset
+from ..datasets.shard_places import is_address, is_pattern
 from ..errors import UnknownName, UsageError
 from ..images.preprocess import Preprocess
 from ..models.architecture import Architecture, architecture_of, load_weight_file
@@ -87,7 +88,9 @@ def left_out(data: str, options: TrainOptions) -> str | None:
 def data_name(data: str) -> str:
     """A dataset's name as a run remembers it: paths in full, so that they mean the same from another folder."""
     path = expanded(data)
-    return str(path.resolve()) if data not in DATASETS and os.path.exists(path) else data
+    if data not in DATASETS and (os.path.exists(path) or (is_pattern(data) and not is_address(data))):
+        return str(path.resolve())
+    return data
 
 
 def read_dataset(
@@ -108,6 +111,7 @@ def read_dataset(
         limit=data.limit,
         bad_images=data.bad_images,
         fold=data.fold,
+        stream=recipe.reading.stream,
         progress=progress,
         recorded_in=recorded_in,
         preprocess=preprocess,

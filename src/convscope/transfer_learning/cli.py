@@ -22,7 +22,7 @@ def transfer(data: str, /, *, options: Flat[TransferOptions] = TransferOptions()
     Parameters
     ----------
     data
-        A dataset's name, a folder of images, or a table.
+        A dataset's name, a folder of images, a table, or shards.
     json
         Print JSON lines: one a rung, and last the summary.
     """
