@@ -25,6 +25,7 @@ class Batch:
     """``images`` float32 (B, 3, H, W) normalised, channels last; ``labels`` int64 (B,); ``index`` into the dataset.
 
     Where images are mixed, ``others`` are the partners' labels, and ``share`` float32 (B,) is that of the own label.
+    Where processes share a batch this is one share of it, and ``whole`` the index of all of it.
     """
 
     images: torch.Tensor
@@ -32,6 +33,12 @@ class Batch:
     index: np.ndarray
     others: torch.Tensor | None = None
     share: torch.Tensor | None = None
+    whole: np.ndarray | None = None
+
+    @property
+    def whole_index(self) -> np.ndarray:
+        """The images of the whole batch, also where this is a share of it."""
+        return self.index if self.whole is None else self.whole
 
     @property
     def main_labels(self) -> torch.Tensor:
@@ -65,7 +72,8 @@ class Feed(Protocol):
 class Batches:
     """The training images ``index`` of a dataset, shuffled and varied anew each epoch.
 
-    An epoch's batches differ in size by one image at most, so that none is too small for batch norm.
+    An epoch's batches differ in size by one image at most, so that none is too small for batch norm. ``share`` (r, n)
+    yields the r-th of n shares of each: images and batches are the same, whatever the number of shares.
     """
 
     dataset: Dataset
@@ -75,6 +83,7 @@ class Batches:
     recipe: Augment
     device: torch.device
     mixed: Labels = field(default_factory=Labels)
+    share: tuple[int, int] = (0, 1)
 
     @cached_property
     def _keys(self) -> np.ndarray:
@@ -108,13 +117,16 @@ class Batches:
         return balanced(self.dataset.labels[self.index], self.classes).to(self.device)
 
     def _batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        own, shares = self.share
+        whole = chosen if shares > 1 else None
+        chosen = np.array_split(chosen, shares)[own]
         images, labels = self._varied(chosen, epoch)
         if not is_on(self.mixed):
-            return Batch(images, labels, chosen)
+            return Batch(images, labels, chosen, whole=whole)
         keys = self._keys[chosen]
         others, other_labels = self._varied(self.index[partners(self.seed, epoch, keys, len(self.index))], epoch)
         mixed, share = mix(images, others, self.mixed, self.seed, epoch, keys)
-        return Batch(mixed, labels, chosen, other_labels, share)
+        return Batch(mixed, labels, chosen, other_labels, share, whole)
 
     def _varied(self, chosen: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = to_tensor(self.dataset.images[chosen]).to(self.device)
