@@ -119,7 +119,8 @@ class Board:
         for rank in range(self.size):
             told = None if rank == self.rank else self.said(f"{place}/stopped/{rank}")
             if told is not None:
-                return LostRank(f"rank {rank} of {self.size} stopped: {told['sentence']}", told["code"])
+                sentence = str(told["sentence"]).rstrip(".")
+                return LostRank(f"rank {rank} of {self.size} stopped: {sentence}.", told["code"])
         return None
 
     def wait(self, keys: dict[int, str], place: str) -> dict[int, Any]:

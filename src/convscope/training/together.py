@@ -8,6 +8,7 @@ from ..errors import DivergedError, InterruptedRun, UsageError
 from ..models.trial import try_training
 from ..models.user_network import is_own
 from ..options import DataRoot, Device, ProgressOption, Runs, SourceOptions
+from ..terminal import rest
 from .following import Asked, asked_of, follow
 from .launching import Launch, find_launch, local_device
 from .options import TrainOptions
@@ -61,6 +62,7 @@ def share_out(session: Session, launch: Launch | None, data: str, options: Train
 
 def follow_quietly(data: str, options: TrainOptions, launch: Launch) -> int:
     """Train as rank 0 says; returns the exit code. What rank 0 tells the user is not told again."""
+    rest()
     try:
         follow(Asked(**asked_of(data, options)), launch)
     except LostRank as error:
