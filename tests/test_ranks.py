@@ -32,7 +32,7 @@ from convscope.training import launching
 from convscope.training.batches import Batch, Batches
 from convscope.training.launching import find_launch
 from convscope.training.loop import Step, loss_of, weight_of
-from convscope.training.ranks import Board, LostRank, deadline
+from convscope.training.ranks import Board, LostRank, deadline, telling
 from convscope.training.runs import Run, checkpoints
 from convscope.training.session import Session
 from convscope.training.sharing import backward_by_parts, check_shares, settle
@@ -243,6 +243,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on_with_another_number_of_th
     assert "--processes 2" in str(caught.value)
     assert (children(), dist.is_initialized()) == (before, False)
     resumed = convscope.train("shapes", name="cut", resume=True, device="cpu")
+    assert any("begun by 2 processes and resumed by 1" in note for note in resumed.notes)
     for row, wanted in zip(resumed.run.log(), alone[0].run.log(), strict=True):
         assert row["train_loss"] == pytest.approx(wanted["train_loss"], rel=1e-5)
 
@@ -319,6 +320,29 @@ def test_whoever_is_silent_for_too_long_is_named() -> None:
     with pytest.raises(LostRank, match=r"rank 1 of 3 stopped: the disk is full\.$") as caught:
         board.wait({2: "p/here/2"}, "p")
     assert caught.value.exit_code == 74
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "code"),
+    [
+        (DataError("no labels for 3 keys."), "no labels for 3 keys.", 65),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), "does not fit in memory", 71),
+        (
+            RuntimeError("CUDA error: device lost\nCUDA kernel errors might be"),
+            "RuntimeError CUDA error: device lost",
+            1,
+        ),
+        (KeyboardInterrupt(), "KeyboardInterrupt", 1),
+    ],
+)
+def test_what_ends_a_process_is_left_for_the_others_in_one_line(error: BaseException, sentence: str, code: int) -> None:
+    board = Board(dist.HashStore(), 1, 2, patience=1.0)
+    with pytest.raises(type(error)), telling(board, "p"):
+        raise error
+    left = board.said("p/stopped/1")
+    assert sentence in left["sentence"]
+    assert "\n" not in left["sentence"]
+    assert left["code"] == code
 
 
 def test_the_recipe_says_how_batches_are_computed() -> None:

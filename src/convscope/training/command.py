@@ -51,6 +51,7 @@ def prepare_launched(data: str, options: TrainOptions, launch: Launch | None) ->
         if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
             report.write_rates(planned.session.run, planned.rates)
         if launch is not None:
+            planned.description["machine"]["processes"] = launch.size
             launch.note_run(planned.session.run.folder)
         session = planned.begin()
     report.write_sheet(session.run, session.dataset, session.recipe)

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import ConvscopeError, UnreachableError, UsageError
+from ..errors import ConvscopeError, MemoryExhausted, UnreachableError, UsageError
 
 DEADLINE = 300.0  # seconds that one process waits for another, in any exchange
 VARIABLE = "CONVSCOPE_DEADLINE"  # in the environment: other seconds
@@ -249,11 +249,21 @@ def telling(board: Board, place: str) -> Iterator[None]:
     except LostRank:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        sentence = str(error) if isinstance(error, ConvscopeError) else f"{type(error).__name__} {error}".strip()
+        sentence, code = _said_of(error)
         with contextlib.suppress(Exception):
-            code = getattr(error, "exit_code", 1)
             board.say(f"{place}/stopped/{board.rank}", {"sentence": sentence, "code": code})
         raise
+
+
+def _said_of(error: BaseException) -> tuple[str, int]:
+    """A sentence about what ended a process, and its exit code."""
+    if isinstance(error, ConvscopeError):
+        return str(error), error.exit_code
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error):
+        less = "take a smaller --batch-size, or --accumulate"
+        return f"its work does not fit in memory: {less}", MemoryExhausted.exit_code
+    words = (str(error).splitlines() or [""])[0][:200]
+    return f"{type(error).__name__} {words}".strip(), 1
 
 
 @contextlib.contextmanager
@@ -264,6 +274,8 @@ def joined(board: Board, place: str, device: torch.device, loopback: bool) -> It
     if dist.is_initialized():
         raise UsageError("this Python program has a process group of its own: end it before the training begins.")
     team, hook = Team(board, place, device), sys.excepthook  # which torch replaces
+    if device.type == "cuda":  # else a lost process ends this one with a signal, and not with a sentence
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     try:
         with team._exchanging(), _interface("lo" if loopback and os.path.isdir("/sys/class/net/lo") else None):
             dist.init_process_group(

@@ -56,8 +56,19 @@ def share_out(session: Session, launch: Launch | None, data: str, options: Train
         network = session.architecture.build(classes, seed=recipe.loop.seed)
         try_training(recipe.model.name, network, classes, dataset.preprocess.size, 1)
     session.launch, session.asked = launch, asked_of(data, options)
+    if session.run.folder.joinpath("recipe.json").exists():
+        began = session.run.description()["machine"].get("processes", 1)
+        if began != size:
+            session.notes.append(
+                f"begun by {_counted(began)} and resumed by {size}: batches are the same, but not what each draws for "
+                "dropout, nor batch norms by share."
+            )
     if launch is not None:
         session.resume_command += f" --processes {size}" if launch.board is None else ""
+
+
+def _counted(processes: int) -> str:
+    return "one process" if processes == 1 else f"{processes} processes"
 
 
 def follow_quietly(data: str, options: TrainOptions, launch: Launch) -> int:
