@@ -234,12 +234,6 @@ class Team:
             words = " ".join(str(error).split())[:200]
             raise self.board.lost(self.place, words) from None
 
-    @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
-        """A with-block; what ends it early is told to the others, so that they need not wait for this process."""
-        with telling(self.board, self.place):
-            yield
-
 
 @contextlib.contextmanager
 def telling(board: Board, place: str) -> Iterator[None]:
