@@ -53,6 +53,7 @@ def test_sections_are_small_and_flat_names_are_unique() -> None:
 # A value for every option that is not its default; optimizer and augment replace their sections and are tested below.
 OTHERS = {
     **{"model": "vgg", "width": 7, "depth": 5, "batch_norm": False, "dropout": 0.25, "weights": "some-file"},
+    **{"accumulate": 3, "sync_batch_norm": True},
     **{
         "data": "shapes",
         "image_size": 48,

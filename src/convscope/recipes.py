@@ -176,6 +176,17 @@ class Reading:
 
 
 @_frozen
+class Parts:
+    """A batch in parts: ``accumulate`` of them are computed one after the other, before one update by all of them.
+
+    ``sync_batch_norm`` normalises by the whole batch where several processes share it, else each by its own share.
+    """
+
+    accumulate: Positive = 1
+    sync_batch_norm: bool = False
+
+
+@_frozen
 class Convolution:
     """Direct, or with fewer multiplications: "winograd" wherever that can be, "auto" where it was timed to be faster.
 
@@ -230,6 +241,7 @@ class Recipe:
     augment: Augment = field(default_factory=lambda: AUGMENTS["standard"])
     labels: Labels = field(default_factory=Labels)
     loop: Loop = field(default_factory=Loop)
+    parts: Parts = field(default_factory=Parts)
     convolution: Convolution = field(default_factory=Convolution)
     reading: Reading = field(default_factory=Reading)
 

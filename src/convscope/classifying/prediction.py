@@ -107,7 +107,7 @@ def each_pass(  # noqa: PLR0913 - as view_logits, with what is done
 ) -> None:
     """Call ``act(index_B, inputs_BCHW)`` for each block of the images at ``index``, the network evaluating."""
     device = device or device_of(network)
-    step = _images_a_pass(network, preprocess.size)
+    step = images_a_pass(network, preprocess.size)
     with evaluating(network), torch.inference_mode():
         for start in range(0, len(index), step):
             here = index[start : start + step]
@@ -116,7 +116,7 @@ def each_pass(  # noqa: PLR0913 - as view_logits, with what is done
                 progress(min(start + step, len(index)), len(index))
 
 
-def _images_a_pass(network: torch.nn.Module, size: int) -> int:
+def images_a_pass(network: torch.nn.Module, size: int) -> int:
     most = PIXEL_BATCH if isinstance(network, MapNetwork) else BATCH
     return max(1, min(most, BATCH_PIXELS // size**2))
 
@@ -197,7 +197,7 @@ def predict(  # noqa: PLR0913 - what is asked, and who is told how far it is
     """
     chosen, size = find_views(views), classifier.preprocess.size
     results: list[Prediction | Unreadable] = []
-    step = _images_a_pass(classifier.network, size)
+    step = images_a_pass(classifier.network, size)
     with nullcontext() if known is None else judging(known, classifier.network, size, len(chosen)) as judge:
         for start in range(0, len(sources), step):
             results += _predict_block(classifier, sources[start : start + step], top, chosen, judge)

@@ -26,6 +26,7 @@ class Batch:
     """``images`` float32 (B, 3, H, W) normalised, channels last; ``labels`` int64 (B,); ``index`` into the dataset.
 
     Where images are mixed, ``others`` are the partners' labels, and ``share`` float32 (B,) is that of the own label.
+    Where processes share a batch this is one share of it, and ``whole`` the index of all of it.
     """
 
     images: torch.Tensor
@@ -33,6 +34,12 @@ class Batch:
     index: np.ndarray
     others: torch.Tensor | None = None
     share: torch.Tensor | None = None
+    whole: np.ndarray | None = None
+
+    @property
+    def whole_index(self) -> np.ndarray:
+        """The images of the whole batch, also where this is a share of it."""
+        return self.index if self.whole is None else self.whole
 
     @property
     def main_labels(self) -> torch.Tensor:
@@ -66,7 +73,8 @@ class Feed(Protocol):
 class Batches:
     """The training images ``index`` of a dataset, shuffled and varied anew each epoch.
 
-    An epoch's batches differ in size by one image at most, so that none is too small for batch norm.
+    An epoch's batches differ in size by one image at most, so that none is too small for batch norm. ``share`` (r, n)
+    yields the r-th of n shares of each: images and batches are the same, whatever the number of shares.
     """
 
     dataset: Dataset
@@ -76,6 +84,7 @@ class Batches:
     recipe: Augment
     device: torch.device
     mixed: Labels = field(default_factory=Labels)
+    share: tuple[int, int] = (0, 1)
 
     @cached_property
     def _keys(self) -> np.ndarray:
@@ -93,9 +102,12 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number ``start`` on."""
-        chosen = np.array_split(epoch_order(self.dataset.images, self.index, self._keys, self.seed, epoch), len(self))
-        for index, pixels in in_advance(self.dataset.images, chosen[start:]):
-            yield self._batch(index, pixels, epoch)
+        images, (own, shares) = self.dataset.images, self.share
+        ordered = epoch_order(images, self.index, self._keys, self.seed, epoch)
+        wholes = np.array_split(ordered, len(self))[start:]
+        chosen = [np.array_split(whole, shares)[own] for whole in wholes]
+        for whole, (index, pixels) in zip(wholes, in_advance(images, chosen), strict=True):
+            yield self._batch(index, pixels, epoch, whole if shares > 1 else None)
 
     def some(self, count: int) -> torch.Tensor:
         """So many of the images, or all, as they are: float32 (B, 3, H, W) normalised; the choice is the seed's."""
@@ -108,15 +120,15 @@ class Batches:
         """Float32 (K,): weights that give every class the same say; over the training images their mean is 1."""
         return balanced(self.dataset.labels[self.index], self.classes).to(self.device)
 
-    def _batch(self, chosen: np.ndarray, pixels: np.ndarray, epoch: int) -> Batch:
+    def _batch(self, chosen: np.ndarray, pixels: np.ndarray, epoch: int, whole: np.ndarray | None) -> Batch:
         images, labels = self._varied(chosen, pixels, epoch)
         if not is_on(self.mixed):
-            return Batch(images, labels, chosen)
+            return Batch(images, labels, chosen, whole=whole)
         keys = self._keys[chosen]
         chosen_too = self.index[partners(self.seed, epoch, keys, len(self.index))]
         others, other_labels = self._varied(chosen_too, self.dataset.images[chosen_too], epoch)
         mixed, share = mix(images, others, self.mixed, self.seed, epoch, keys)
-        return Batch(mixed, labels, chosen, other_labels, share)
+        return Batch(mixed, labels, chosen, other_labels, share, whole)
 
     def _varied(self, chosen: np.ndarray, pixels: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = to_tensor(pixels).to(self.device)

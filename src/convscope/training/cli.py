@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def train(
     data: str, /, *, options: Flat[TrainOptions] = TrainOptions(), preview: Path | None = None, json: Flag = False
-) -> None:
+) -> int | None:
     """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a table.
 
     Reports validation accuracy; the test images stay closed until `convscope evaluate`.
@@ -34,7 +34,7 @@ def train(
     json
         Print JSON lines: one an epoch, and last the summary.
     """
-    from . import command
+    from . import command, together
 
     laps = Laps(command_seconds() or 0.0)
     laps.lap("start-up")
@@ -42,14 +42,18 @@ def train(
         options = replace(options, progress=progress)
         if preview is not None:
             print(command.preview(data, options, preview))
-            return
+            return None
     if options.seeds is not None or options.folds is not None:
         _train_repeatedly(data, options, json)
-        return
+        return None
+    launch = together.launch_of(options)
+    if launch is not None and launch.follows:
+        return together.follow_quietly(data, options, launch)
     with progress_bar(json) as progress:
-        session = command.prepare_training(data, **vars(replace(options, progress=progress)))
+        session = command.prepare_launched(data, replace(options, progress=progress), launch)
     laps.lap("reading and planning")
     show_training(session, json, laps)
+    return None
 
 
 def _train_repeatedly(data: str, options: TrainOptions, json: bool) -> None:

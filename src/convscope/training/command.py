@@ -10,12 +10,16 @@ from ..options import with_options
 from ..storage import write_derived
 from . import report
 from .continuation import compare_with_before, plan_continuation
+from .following import Asked, asked_of, follow
+from .launching import Launch
 from .options import TrainOptions
 from .repeated import is_repeated, repetitions
 from .request import read_dataset, wanted_recipe
 from .resuming import resume_training
+from .runs import Run
 from .session import Session
 from .starting import plan_training, settle_recipe
+from .together import begun_again, launch_of, share_out
 
 
 @with_options(TrainOptions)
@@ -26,15 +30,29 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
     """
     if is_repeated(options):
         raise UsageError("this is one training: convscope.train_repeatedly takes seeds and folds.")
+    launch = launch_of(options)
+    if launch is not None and launch.follows:
+        raise UsageError(f"this is rank {launch.rank} of {launch.size}, which follows rank 0: by convscope.train.")
+    return prepare_launched(str(data), options, launch)
+
+
+def prepare_launched(data: str, options: TrainOptions, launch: Launch | None) -> Session:
+    """Prepare the training of these processes, in the first of them."""
+    options = begun_again(launch, options)
     if options.resume:
-        session = resume_training(str(data), options)
+        session = resume_training(data, options)
+        share_out(session, launch, data, options)
     else:
         if options.from_epoch is not None and options.continue_from is None:
             raise UsageError("--from-epoch is an epoch of the run that --continue-from names: give that too.")
         plan = plan_training if options.continue_from is None else plan_continuation
-        planned = plan(str(data), options)
+        planned = plan(data, options)
+        share_out(planned.session, launch, data, options)
         if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
             report.write_rates(planned.session.run, planned.rates)
+        if launch is not None:
+            planned.description["machine"]["processes"] = launch.size
+            launch.note_run(planned.session.run.folder)
         session = planned.begin()
     report.write_sheet(session.run, session.dataset, session.recipe)
     return session
@@ -60,7 +78,13 @@ def train_repeatedly(data: str | Path, options: TrainOptions) -> report.Repeated
 
 
 def _train(data: str, options: TrainOptions) -> report.TrainReport:
-    session = prepare_training(data, **vars(options))
+    if is_repeated(options):
+        raise UsageError("this is one training: convscope.train_repeatedly takes seeds and folds.")
+    launch = launch_of(options)
+    if launch is not None and launch.follows:
+        over = follow(Asked(**asked_of(data, options)), launch) or launch.end()
+        return report.TrainReport(Run(Path(over["folder"])), over["summary"])
+    session = prepare_launched(data, options, launch)
     for _ in session.events():
         pass
     return finish_training(session)
@@ -73,7 +97,10 @@ def finish_training(session: Session) -> report.TrainReport:
     """
     if session.before is not None and session.before.epoch is None:
         compare_with_before(session, session.before)
-    return report.write_training(session.run, session.notes)
+    written = report.write_training(session.run, session.notes)
+    if session.launch is not None:
+        session.launch.note_end({"folder": str(session.run.folder.resolve()), "summary": written.summary})
+    return written
 
 
 def preview(data: str, options: TrainOptions, target: Path) -> Path:

@@ -23,12 +23,15 @@ from ..kept_memory import keeping_memory
 from ..models.fast_convolutions import faster
 from ..models.fast_norms import Forwards
 from ..models.recomputing import recomputing
+from ..models.synced_norms import synced
 from ..models.taps import computing_by
 from ..randomness import seed_of
 from ..recipes import Optimizer, Recipe
 from .batches import Batch, Batches, Feed
 from .muon import Muon
+from .ranks import Team
 from .schedules import SCHEDULES, Schedule
+from .sharing import backward_by_parts, settle
 
 RUNAWAY = 50.0  # a loss this many times that of guessing has run away
 SGD_OF_MUON = 7.0  # the rate of what Muon leaves to SGD, over Muon's own: docs/log.md
@@ -40,7 +43,8 @@ class TrainState:
     """A training between two updates. ``step`` counts updates in this epoch; the sums are over its images so far.
 
     ``averaged`` is the network of averaged weights, where the recipe asks for it. ``frozen`` names modules that stay
-    in evaluation mode, so that the running statistics of their batch norms do not move.
+    in evaluation mode, so that the running statistics of their batch norms do not move. ``team`` are the processes
+    that train together, each with this same state between two updates.
     """
 
     network: torch.nn.Module
@@ -52,6 +56,7 @@ class TrainState:
     seen: int = 0
     averaged: torch.nn.Module | None = None
     frozen: tuple[str, ...] = ()
+    team: Team | None = None
 
     @property
     def best_network(self) -> torch.nn.Module:
@@ -126,6 +131,7 @@ def prepare(network: torch.nn.Module, batches: Batches) -> None:
 
 
 Objective = Callable[[torch.Tensor, Batch], torch.Tensor]  # outputs and their batch: a number to make small
+Weight = Callable[[Batch], torch.Tensor]  # what that number counts beside those of other parts of the batch
 
 
 def train(  # noqa: PLR0913 - what is trained, on what, how, and by what it is judged
@@ -144,9 +150,10 @@ def train(  # noqa: PLR0913 - what is trained, on what, how, and by what it is j
     caller's random generators are left alone. Memory is kept from step to step, unless it is to be saved.
     """
     with keeping_memory(keep_memory and not recipe.loop.save_memory):
-        usual = partial(_of_labels, recipe, batches.class_weights if recipe.labels.balance else None)
+        weights_K = batches.class_weights if recipe.labels.balance else None
+        usual = partial(_of_labels, recipe, weights_K), partial(weight_of, weights_K=weights_K)
         chosen = schedule or SCHEDULES[recipe.optimizer.schedule]
-        yield from _steps(state, batches, recipe, chosen, objective or usual)
+        yield from _steps(state, batches, recipe, chosen, usual if objective is None else (objective, _count))
 
 
 def _of_labels(recipe: Recipe, weights_K: torch.Tensor | None, logits_BK: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -154,11 +161,13 @@ def _of_labels(recipe: Recipe, weights_K: torch.Tensor | None, logits_BK: torch.
 
 
 def _steps(
-    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule, objective: Objective
+    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule, objective: tuple[Objective, Weight]
 ) -> Iterator[Step]:
     steps = len(batches)
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
     fast = faster(state.network, recipe.convolution.by_layer, recipe.convolution.fused)
+    if state.team is not None and recipe.parts.sync_batch_norm:
+        fast |= synced(state.network, state.team.gathered)
     if recipe.loop.ema and state.averaged is None:
         state.averaged = deepcopy(state.network)
     while state.epoch < recipe.loop.epochs:
@@ -170,9 +179,9 @@ def _steps(
             if state.averaged is not None:
                 _average(state, recipe.loop.ema, state.epoch * steps + state.step)
             if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
-                raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.index)
+                raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.whole_index)
             seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
-            yield Step(*_advance(state, steps), loss, lr, len(batch.index), seconds)
+            yield Step(*_advance(state, steps), loss, lr, len(batch.whole_index), seconds)
             start = time.perf_counter()
 
 
@@ -190,38 +199,68 @@ def _update(  # noqa: PLR0913 - all that an update depends on
     fast: Forwards,
     batch: Batch,
     recipe: Recipe,
-    objective: Objective,
+    objective: tuple[Objective, Weight],
 ) -> float:
     """One forward, backward and optimizer step; returns the batch's mean loss."""
     state.network.train()
     for name in state.frozen:
         state.network.get_submodule(name).eval()
-    half = recipe.loop.precision == "bfloat16"
+    half, tally = recipe.loop.precision == "bfloat16", None
+
+    def outputs_of(images: torch.Tensor) -> torch.Tensor:
+        with (
+            torch.autocast(images.device.type, torch.bfloat16, enabled=half),
+            recomputing(state.network, recipe.loop.save_memory),
+        ):
+            return forward(images)
+
     # Dropout draws from torch's own generator: seeding it by the step makes the draw a function of where it is.
     with (
         torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []),
         computing_by(fast),
     ):
-        torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))
-        with (
-            torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half),
-            recomputing(state.network, recipe.loop.save_memory),
-        ):
-            outputs = forward(batch.images)
-        outputs = outputs.float()
-        loss = objective(outputs, batch)
-        state.optimizer.zero_grad()
-        loss.backward()
+        torch.manual_seed(_draws(state, recipe))
+        if state.team is None and recipe.parts.accumulate == 1:
+            outputs = outputs_of(batch.images).float()
+            loss = objective[0](outputs, batch)
+            state.optimizer.zero_grad()
+            loss.backward()
+        else:
+            state.optimizer.zero_grad()
+            tally = backward_by_parts(batch, recipe.parts.accumulate, outputs_of, *objective)
+            tally = settle(state.network, tally, state.team)
+            loss = tally.loss / tally.weight
     if recipe.optimizer.clip:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimizer.clip)
     value = loss.item()
     if math.isfinite(value):
         state.optimizer.step()
-        state.loss_sum += value * len(batch.index)
-        if batch.labels.ndim == 1:  # of what has no class a share cannot be right
+        state.loss_sum += value * len(batch.whole_index)
+        if tally is not None:
+            state.correct += int(tally.correct)
+        elif batch.labels.ndim == 1:  # of what has no class a share cannot be right
             state.correct += int((outputs.detach().argmax(1) == batch.main_labels).sum())
-        state.seen += len(batch.index)
+        state.seen += len(batch.whole_index)
     return value
+
+
+def _draws(state: TrainState, recipe: Recipe) -> int:
+    """The seed of what an update draws: processes draw each for its own share."""
+    rank = 0 if state.team is None else state.team.rank
+    return seed_of(recipe.loop.seed, state.epoch, state.step, *([rank] if rank else []))
+
+
+def weight_of(batch: Batch, weights_K: torch.Tensor | None) -> torch.Tensor:
+    """By what ``loss_of`` divides the sum over a batch: its images, or the weights of their classes."""
+    if weights_K is None:
+        return _count(batch)
+    if batch.others is None or batch.share is None:
+        return weights_K[batch.labels].sum()
+    return (batch.share * weights_K[batch.labels] + (1 - batch.share) * weights_K[batch.others]).sum()
+
+
+def _count(batch: Batch) -> torch.Tensor:
+    return torch.tensor(float(len(batch.images)), device=batch.images.device)
 
 
 def loss_of(

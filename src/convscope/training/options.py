@@ -90,6 +90,10 @@ class LoopOptions:
     """auto, direct or winograd: fewer multiplications in float32 on a CPU, where that is faster."""
     compile: Switch = None
     """Compile the network (on CPUs it has not paid so far: see docs/log.md)."""
+    accumulate: int | None = None
+    """Compute each batch in so many parts, one after the other, and make one update by all: in less memory."""
+    sync_batch_norm: Switch = None
+    """Where processes share a batch: normalise by all of it, as one process does, and not each by its own share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,8 @@ class TrainOptions(
     """Train so many times, with seeds from --seed (0) on, and tell the mean and the spread."""
     folds: int | None = None
     """Train so many times, each validated on another fold, so that every image but the test images is asked once."""
+    processes: int | None = None
+    """Train in so many processes of this machine, which share each batch; torchrun starts them by itself."""
     watch: Flag = False
     """Look inside the network every 10th step: outputs of layers, gradients, updates, for `convscope diagnose`."""
     keep_epochs: int | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from ..classifying.intervals import Interval, over_seeds, wilson
 from ..errors import LockedError, UsageError
 from ..portable import folder_name
+from .launching import is_launched
 from .options import TrainOptions
 from .runs import list_runs, runs_folder
 
@@ -37,6 +38,8 @@ def is_repeated(options: TrainOptions) -> bool:
 
 def repetitions(data: str, options: TrainOptions) -> list[TrainOptions]:
     """The options of each training, with its name. UsageError for what cannot be repeated so."""
+    if is_launched():
+        raise UsageError("torchrun's processes train once: leave out --seeds and --folds, or take --processes instead.")
     if options.seeds is not None and options.folds is not None:
         raise UsageError("--seeds and --folds are two ways to repeat a training: choose one.")
     kind = "seeds" if options.seeds is not None else "folds"

@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..classifying import metrics
 from ..classifying.classifier import FILE_NAME, Classifier
-from ..classifying.prediction import logits
 from ..convolution.timing import is_possible
 from ..datasets.dataset import Dataset
 from ..errors import DivergedError, InterruptedRun, UsageError
@@ -32,16 +30,29 @@ from .batches import Batches
 from .continuing import Before
 from .kept_epochs import FOLDER as EPOCHS
 from .kept_epochs import keep_epoch
+from .launching import Launch, leading
 from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
-from .runs import Run, RunProgress, check_room, checkpoints, load_checkpoint, point_last, save_checkpoint
+from .ranks import LostRank
+from .runs import (
+    Run,
+    RunProgress,
+    check_room,
+    checkpoints,
+    data_description,
+    load_checkpoint,
+    point_last,
+    save_checkpoint,
+)
 from .seen import save_seen
+from .shared_state import described, hand_over
+from .sharing import check_shares, shared_logits
+from .stopping import noting_signals
 from .watched import Watched, up_to
 from .watching import Watch, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
 WRITTEN = ("checkpoints", "diagnose", EPOCHS)  # the folders in a run that a training writes into
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass
@@ -96,6 +107,8 @@ class Session:
     keep_epochs: int = 0  # keep the network after every so many epochs, and as it began; 0: never
     keep_memory: bool = True  # from step to step, where it need not be saved
     before: Before | None = None  # the run that this one goes on from, with more images
+    launch: Launch | None = None  # the processes that train together; None: this one alone
+    asked: Mapping[str, Any] = field(default_factory=dict)  # what of them those are given that are started here
     paused_seconds: float = 0.0  # in which whoever iterates did not go on, and which are no time of the training
     stopping: list[int] = field(default_factory=list)  # signals that came: with the first one it saves and stops
 
@@ -104,7 +117,7 @@ class Session:
 
         Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
         """
-        with lock(self.run.folder, f"run {self.run.name!r}"), _signals(self.stopping):
+        with lock(self.run.folder, f"run {self.run.name!r}"), noting_signals(self.stopping):
             for folder in (self.run.folder.parent, self.run.folder, *map(self.run.folder.joinpath, WRITTEN)):
                 sweep_temporaries(folder)
             self._prepare()
@@ -114,10 +127,12 @@ class Session:
             if self.progress.finished:
                 return
             try:
-                with self._watching() as self._watch:
+                with self._together(), self._watching() as self._watch:
                     yield from self._train()
             except Diverged as error:
                 raise self._explain(error) from error
+            except LostRank as error:
+                raise LostRank(f"{error} {self._go_on()}", error.exit_code) from None
 
     def _prepare(self) -> None:
         loop = self.recipe.loop
@@ -141,6 +156,32 @@ class Session:
         self.gflop = flops_per_image(network, self.dataset.preprocess.size) / 1e9
         self.peak = matmul_peak(self.device, loop.precision)
 
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """A with-block in which the other processes, if there are any, train with this one."""
+        if self.launch is None:
+            yield
+            return
+        parts, size = self.recipe.parts, self.launch.size
+        check_shares(len(self.batches.index), len(self.batches), size, parts.accumulate)
+        told = {
+            "recipe": self.recipe.to_dict(),
+            "data": data_description(self.dataset),
+            "preprocess": None if self.before is None else self.dataset.preprocess.to_dict(),
+            "scales": None if self.scales is None else dict(self.scales),
+            "frozen": list(self.frozen),
+            "keep_memory": self.keep_memory,
+            "state": described(self.state),
+        }
+        self.launch.note_run(self.run.folder)
+        with leading(self.launch, self.asked, told, self.device) as team:
+            hand_over(self.state, team)
+            team.asked = lambda: bool(self.stopping)
+            self.state.team = team
+            self.batches = replace(self.batches, share=(0, size))
+            self.peak *= size
+            yield
+
     def _train(self) -> Iterator[Step | dict[str, Any]]:
         clock, saved = _Clock(), time.monotonic()
         if self.keep_epochs and not self.state.epoch and not self.state.step:
@@ -159,6 +200,8 @@ class Session:
                 start = time.perf_counter()
                 self._save()
                 clock, saved = _Clock(saving=time.perf_counter() - start, start=start), time.monotonic()
+                if self.state.team is not None:
+                    self.state.team.agree(self.progress.finished)
                 yield row
                 if self.progress.finished:
                     return
@@ -167,13 +210,17 @@ class Session:
                 self._save()
                 clock.saving += time.perf_counter() - start
                 saved = time.monotonic()
-            if self.stopping:
+            if self._stops():
                 self._save()
                 raise InterruptedRun(
                     f"stopped at epoch {step.epoch}, step {step.step} of {step.steps}, everything saved; "
                     f"go on with: {self.resume_command}",
-                    self.stopping[0],
+                    (self.stopping or [signal.SIGTERM])[0],
                 )
+
+    def _stops(self) -> bool:
+        """Whether to stop now: of several processes all stop after the same update."""
+        return bool(self.stopping) if self.state.team is None else self.state.team.stops
 
     def _end_epoch(self, step: Step, clock: _Clock) -> dict[str, Any]:
         """Validate, keep the best, log. The checkpoint comes after it all, so that a kill in between loses nothing."""
@@ -199,10 +246,9 @@ class Session:
 
     def _log_row(self, step: Step) -> dict[str, Any]:
         assert step.summary is not None
-        images, preprocess = self.dataset.images, self.dataset.preprocess
         chosen = self.recipe.convolution
         with convolving(self.state.best_network, chosen.by_layer, chosen.fused):
-            scores = logits(self.state.best_network, images, preprocess, self.validation, self.device)
+            scores = shared_logits(self.state.best_network, self.dataset, self.validation, self.device, self.state.team)
         if not torch.isfinite(scores).all():
             raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])
@@ -233,6 +279,12 @@ class Session:
 
     def _kept(self) -> str:
         return "the last finite checkpoint is kept" if checkpoints(self.run) else "there was no checkpoint yet"
+
+    def _go_on(self) -> str:
+        """What is left of a training that lost a process, and how to go on."""
+        if not checkpoints(self.run):
+            return "There was no checkpoint yet: begin again under another --name, or with --resume."
+        return f"What was saved last is kept; go on with: {self.resume_command}"
 
     def _classifier(self, row: dict[str, Any]) -> Classifier:
         description = self.run.description()
@@ -284,26 +336,3 @@ def training_batches(dataset: Dataset, recipe: Recipe, device: torch.device) -> 
     index, loop = dataset.subset("train"), recipe.loop
     assert loop.batch_size is not None  # settled before anything trains
     return Batches(dataset, index, loop.batch_size, loop.seed, recipe.augment, device, recipe.labels)
-
-
-@contextlib.contextmanager
-def _signals(caught: list[int]) -> Iterator[None]:
-    """A with-block in which the first signal is noted in a list and the second one ends the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    # What is ignored stays ignored: under nohup a hang-up must not stop the run.
-    wanted = [number for number in there if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
