@@ -43,14 +43,16 @@ def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(-1, 32)
 
 
-def file_digest(path: Path) -> bytes:
-    """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then."""
+def file_digest(path: Path, called: Path | None = None) -> bytes:
+    """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then.
+
+    ``called`` is that name, where the path that leads there is another."""
     try:
         if path.is_file():
             return bytes.fromhex(file_hash(path))
     except OSError:
         pass
-    return hashlib.sha256(b"unreadable" + os.fsencode(path)).digest()
+    return hashlib.sha256(b"unreadable" + os.fsencode(called or path)).digest()
 
 
 def keys(digests_N32: np.ndarray) -> np.ndarray:

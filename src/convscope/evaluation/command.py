@@ -29,6 +29,7 @@ from ..training.page_report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from ..training.seen import count_seen
+from ..workers import hired
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
@@ -196,7 +197,9 @@ def predict(
     views, unmirrored = _allowed_views(classifier, options.views)
     refuse = refusing(classifier, home, run if isinstance(run, str) else home_of(run), options)
     told = counted(options.progress, "predicting")
-    answers = refuse.applied(predict_images(classifier, found, options.top, views, refuse.known, told))
+    with hired(options.engine, options, options.progress) as workers:
+        found_answers = predict_images(classifier, found, options.top, views, refuse.known, told, workers)
+    answers = refuse.applied(found_answers)
     notes = [*unmirrored, *refuse.notes]
     if options.copy_to is not None:
         notes += sort_into(expanded(options.copy_to), found, answers, options.links)
@@ -213,7 +216,9 @@ def _asked(classifier: Classifier, found: list[Source], options: PredictOptions)
             if getattr(options, name) is not None:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} is for the task classification, not {classifier.task}.")
-    answers, notes = answer(classifier, found, options.tile, Wanted(options.masks_to, options.boxes_to))
+    with hired(options.engine, options, options.progress) as workers:
+        wanted = Wanted(options.masks_to, options.boxes_to, workers)
+        answers, notes = answer(classifier, found, options.tile, wanted)
     made = report.Predictions(answers, notes)
     if options.csv is not None:
         commit_text(expanded(options.csv), made.csv())

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from ..options import (
     ArchitectureOptions,
+    Hiring,
     OwnCode,
     Part,
     Places,
@@ -33,7 +34,7 @@ class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Places, Progres
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(OwnCode, PretrainedWeights, Places, ProgressOption):
+class PredictOptions(OwnCode, Hiring, PretrainedWeights, Places, ProgressOption):
     """A prediction as it is asked for."""
 
     top: int = 5

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..classifying.classifier import Classifier
 from ..classifying.prediction import BATCH, logits
 from ..datasets.dataset import Dataset
+from ..datasets.shipped import ShippedPixels
 from ..errors import DataError
 from ..evaluation.subject import Subject
 from ..images.preprocess import Preprocess, to_tensor
@@ -23,6 +25,7 @@ from ..models.fast_norms import Forwards
 from ..models.taps import computing_by, evaluating, reach
 from ..progress import counted
 from ..randomness import order, seed_of
+from ..workers import hired
 from .ablation import Ablated, ablate
 from .cards import Belief, Card, ClassImages, Exemplar, LayerCards, crops_of, parts_of, twins_of, usage_of, verdicts
 from .crops import Box, Crops, crop_box, effective_field
@@ -34,6 +37,7 @@ from .maps import filter_images, pixel_weights
 from .maximize import Maximized, maximize
 from .objectives import logit, neuron
 from .options import ExplainOptions
+from .passes import ExemplarWork
 from .presets import Palette, palette
 from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
@@ -72,7 +76,7 @@ class CardMaterial:
     """A network that is explained, how it takes images, its classes, and the dataset with its own classes.
 
     ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
-    ``faster`` are layers that compute otherwise (see ``Classifier.faster``).
+    ``faster`` are layers that compute otherwise (see ``Classifier.faster``), of the ``classifier`` if there is one.
     """
 
     network: nn.Module
@@ -81,12 +85,13 @@ class CardMaterial:
     dataset: Dataset
     labels: np.ndarray | None
     faster: Forwards = field(default_factory=dict)
+    classifier: Classifier | None = None
 
     @classmethod
     def of(cls, subject: Subject) -> CardMaterial:
         """Take what is needed of what a command is asked about."""
         c = subject.classifier
-        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels, c.faster())
+        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels, c.faster(), c)
 
     def images(self, index: np.ndarray) -> Tensor:
         """Normalised images (B, 3, S, S), on the network's device."""
@@ -144,10 +149,7 @@ class CardMaker:
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
                 stream.restore(kept)
-            for start in range(stream.images, len(self.index), BLOCK):
-                part = self.index[start : start + BLOCK]
-                self._pass(stream, part)
-                yield Streamed(stream, stream.images, len(self.index))
+            yield from self._passes(stream)
             found = stream.results()
             if not whole and all(layer.name in skip for layer in self.layers):
                 return
@@ -183,10 +185,33 @@ class CardMaker:
             cards, crops = self._cards(found)
             yield LayerCards(found.layer, cards, stream.images, len(self.index), crops=crops)
 
+    def _passes(self, stream: Stream) -> Iterator[Streamed]:
+        """Go on with a stream to the end of the images, here or by the workers that the options name."""
+        options, every = self.options, len(self.index)
+        parts = [self.index[start : start + BLOCK] for start in range(stream.images, every, BLOCK)]
+        if not parts:
+            return
+        with hired(options.engine, options, options.progress) as workers:
+            if workers is None:
+                for part in parts:
+                    self._pass(stream, part)
+                    yield Streamed(stream, stream.images, every)
+                return
+            for state in workers.each(self._elsewhere(), parts):
+                stream.add(state)
+                yield Streamed(stream, stream.images, every)
+
     def _pass(self, stream: Stream, index: np.ndarray) -> None:
         material = self.material
         with stream.watching(material.network, index):
             logits(material.network, material.dataset.images, material.preprocess, index)
+
+    def _elsewhere(self) -> ExemplarWork:
+        m, options = self.material, self.options
+        images, threads = ShippedPixels.of(m.dataset.images), torch.get_num_threads()
+        return ExemplarWork(
+            m.network, m.preprocess, self.layers, options.count, options.least, images, threads, m.classifier
+        )
 
     def _responses(self, index: np.ndarray) -> tuple[tuple[Responses, ...], Tensor]:
         material = self.material

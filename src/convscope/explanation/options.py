@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..options import Corrections, Flag, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
+from ..options import Corrections, Flag, Hiring, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainOptions(LayerChoice, SubjectOptions):
+class ExplainOptions(LayerChoice, Hiring, SubjectOptions):
     """The filters that get a card, and what stands on it."""
 
     filter: Sequence[int] | None = None

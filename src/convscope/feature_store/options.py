@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..options import (
+    Cluster,
     DataRoot,
     Device,
     Engines,
@@ -16,6 +17,8 @@ from ..options import (
     ProgressOption,
     SourceOptions,
 )
+
+EnginesAnywhere = Literal["auto", "local", "torch", "onnxruntime", "ray", "ray-torch", "ray-onnxruntime"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,11 @@ class BackboneOptions(Fitting, Device, DataRoot, ProgressOption):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesOptions(BackboneOptions):
+class FeaturesOptions(BackboneOptions, Cluster):
     """A recording as it is asked for."""
 
+    engine: EnginesAnywhere = "auto"  # pyrefly: ignore[bad-override] - frozen, so that more may be said of it here
+    """auto, torch or onnxruntime; ray, ray-torch or ray-onnxruntime: the same, by workers on a cluster."""
     layer: str | None = None
     """Record this layer instead of what the last linear layer is given: the mean of its map over places."""
     maps: Flag = False

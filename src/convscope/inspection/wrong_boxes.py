@@ -28,6 +28,7 @@ from ..tasks.detection import CROWD, NOBODY, TASK, assigned, decoded
 from ..tasks.matching import FoundBoxes, overlap
 from ..tasks.task import Shape
 from ..transfer_learning.recorded_targets import BLOCK, Recorded, record_targets, trained_head
+from ..workers import Workers
 from .findings import Finding, are, counted, first, some
 
 SIZE = 320  # pixels of the square that images are padded into
@@ -99,12 +100,14 @@ class BoxCheck:
         return found[np.argsort(-self.drawn.margin[found], kind="stable")]
 
 
-def record_boxes(listed: Listing, backbone: Classifier, progress: Progress | None = None) -> Recorded:
+def record_boxes(
+    listed: Listing, backbone: Classifier, progress: Progress | None = None, workers: Workers | None = None
+) -> Recorded:
     """The maps of the images of a listing, and their boxes; those of images that cannot be read are in no row."""
     preprocess = replace(backbone.preprocess, size=SIZE, fit="pad", centre=1.0)
     architecture = replace(backbone.architecture, image_size=SIZE)
     fitted = replace(backbone, preprocess=preprocess, architecture=architecture)
-    stored = FeatureOptions(FeatureRequest(strides=BOX_STRIDES), "float16")
+    stored = FeatureOptions(FeatureRequest(strides=BOX_STRIDES), "float16", workers=workers)
     found = extract(listed, fitted, stored, pick_device("auto"), progress)
     dataset = listed.dataset(Undecoded(listed, preprocess), preprocess)
     shapes: list[Shape] = [*map_shapes(backbone_maps(architecture.name, BOX_STRIDES), SIZE)]
