@@ -20,7 +20,7 @@ from .progress import Progress
 
 R = TypeVar("R", covariant=True)
 
-# Who does the work, by the name that a user gives. Looked up when it is asked for: a cluster's library takes a second to
+# Who does the work, by the name that a user gives. Looked up when it is asked for: a library takes a second to
 # import, and its room stands above those whose work it does.
 ENGINES = {"ray": "convscope.scale.cluster"}
 BLOCKS_EACH = 8  # blocks a worker, at least, where there are enough images

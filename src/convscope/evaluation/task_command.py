@@ -106,7 +106,7 @@ def evaluate_asked(
 
 @dataclass(frozen=True)
 class Wanted:
-    """The folders that masks, and boxes, are written to, None where they are not; and who answers, None: this process."""
+    """The folders that masks, and boxes, are written to, and who answers; None: nowhere, and this process."""
 
     masks: Path | None = None
     boxes: Path | None = None

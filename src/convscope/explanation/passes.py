@@ -22,6 +22,15 @@ from .layers import Layer
 
 
 @dataclass(frozen=True)
+class Search:
+    """What is sought: the ``count`` images that excite each filter of these layers most, and ``least``."""
+
+    layers: tuple[Layer, ...]
+    count: int
+    least: bool
+
+
+@dataclass(frozen=True)
 class ExemplarWork:
     """The exemplars of some images as a `Work`; its results are states that ``Stream.add`` takes.
 
@@ -31,9 +40,7 @@ class ExemplarWork:
 
     network: nn.Module
     preprocess: Preprocess
-    layers: tuple[Layer, ...]
-    count: int
-    least: bool
+    search: Search
     images: ShippedPixels
     threads: int
     classifier: Classifier | None = None
@@ -50,7 +57,7 @@ class ExemplarWork:
         faster = {} if self.classifier is None else self.classifier.faster()
 
         def seen(index: np.ndarray) -> dict[str, Tensor]:
-            stream = Stream(self.layers, self.count, self.least)
+            stream = Stream(self.search.layers, self.search.count, self.search.least)
             with keeping_memory(), evaluating(self.network), computing_by(faster), stream.watching(self.network, index):
                 logits(self.network, images, self.preprocess, index)
             return stream.state()

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,19 +56,28 @@ class Cluster:
         rows = [np.concatenate([[number], block]).astype(np.int64) for number, block in enumerate(blocks)]
         self._send_own_code()
         held = self.ray.put(work)  # alive here as long as a worker may begin anew
-        with silent(), self._ordered(), self._told(blocks):
+        with silent(), self._ordered(), self._told():
             data = self.ray.data.from_numpy([row[None] for row in rows])
-            done = data.map_batches(
+            done = self._spread(data, min(self.count, len(rows)), held, work.on_accelerator)
+            for row in done.iter_rows():
+                yield self._received(row["sent"])
+
+    def _spread(self, blocks: Any, count: int, held: Any, on_accelerator: bool) -> Any:
+        """The blocks as Ray Data will do them: by ``count`` workers, each of which may be lost some times."""
+        with (
+            warnings.catch_warnings()
+        ):  # Ray warns of its one way to bound that; it ends with 2.64, as pyproject.toml has
+            warnings.simplefilter("ignore")
+            return blocks.map_batches(
                 _actor(),
                 fn_constructor_kwargs={"held": [held]},
                 batch_size=None,
-                compute=self.ray.data.ActorPoolStrategy(size=min(self.count, len(blocks))),
+                compute=self.ray.data.ActorPoolStrategy(size=count),
                 num_cpus=1,
-                num_gpus=1 if work.on_accelerator else 0,
-                ray_remote_args_fn=lambda: {"max_restarts": LIVES, "max_task_retries": LIVES},
+                num_gpus=1 if on_accelerator else 0,
+                max_restarts=LIVES,
+                max_task_retries=LIVES,
             )
-            for row in done.iter_rows():
-                yield self._received(row["sent"])
 
     def _received(self, sent: Sent) -> Any:
         if sent.unseen is not None and os.path.exists(sent.unseen):
@@ -102,7 +112,7 @@ class Cluster:
             options.preserve_order, context.enable_progress_bars = before
 
     @contextmanager
-    def _told(self, blocks: Sequence[np.ndarray]) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         """A with-block in which what Ray raises is told in a sentence."""
         try:
             yield
@@ -158,12 +168,17 @@ def sent_by(
         act = act or work.begin()
         return act, Sent(number, act(block), None, unseen, node)
     except Exception as error:
-        return act, Sent(number, None, _plain(error), unseen, node)
+        return act, Sent(number, None, _sendable(error), unseen, node)
 
 
-def _plain(error: Exception) -> Exception:
-    """An error as it can be sent, without what it came from."""
+def _sendable(error: Exception) -> Exception:
+    """An error without what it came from; of a kind that cannot be sent, what it says."""
     error.__cause__ = error.__context__ = None
+    try:
+        cloudpickle = importlib.import_module("ray.cloudpickle")
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:  # whatever the pickling of a foreign kind raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
     return error.with_traceback(None)
 
 

@@ -1,0 +1,263 @@
+"""Workers on a cluster give the same bytes as this process, also when one of them is lost; and refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.errors import DataError, ImageError, UnreachableError, UsageError
+from convscope.feature_store import extraction
+from convscope.options import Cluster as Asked
+from convscope.workers import ENGINES, blocks_of, hired, shares_of
+from doubling import Doubling
+
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed: convscope[scale]")
+LITTLE: dict[str, Any] = {"limit": 40, "image_size": 64}
+FEW_CARDS: dict[str, Any] = {"seeds": 0, "ablate": 0, "least": True, "layer": ["conv1"]}
+TINY: dict[str, Any] = {
+    "model": "resnet20",
+    "width": 4,
+    "image_size": 16,
+    "epochs": 1,
+    "flip": "none",
+    "augment": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray with two workers on this machine, begun once: commands find it, and leave it alone."""
+    from convscope.scale.starting import connected, library
+
+    ray = library()
+    with connected(ray, None, 2):
+        yield ray
+
+
+@pytest.fixture(autouse=True)
+def _no_shard_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "SHARD_SECONDS", float("inf"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of small images, and its photos in a folder beside it."""
+    folder = tmp_path_factory.mktemp("home")
+    random = np.random.default_rng(0)
+    for k, name in enumerate(("ant", "bee")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(75):
+            colour = np.array([(200, 30, 30), (30, 200, 30)][k]) + random.integers(-30, 30, (16, 16, 3))
+            Image.fromarray(colour.astype(np.uint8)).save(folder / "photos" / name / f"{i}.png")
+    convscope.train(folder / "photos", runs=folder / "runs", name="r", **TINY)
+    return folder
+
+
+def stored(folder: Path) -> dict[str, str]:
+    """The hash of each file below a folder, by name."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def features(engine: str, cache: Path, monkeypatch: pytest.MonkeyPatch, data: Any = "shapes", **options: Any) -> Any:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(cache))
+    return convscope.features(data, engine=engine, **{**LITTLE, **options})
+
+
+# ------------------------------------------------------------------------------------------------------- equal
+
+
+@needs_ray
+@pytest.mark.parametrize("options", [{}, {"augment": 1, "dtype": "float16"}], ids=["plain", "with copies"])
+def test_features_are_the_same_bytes(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any):
+    here = features("torch", tmp_path / "here", monkeypatch, **options)
+    there = features("ray-torch", tmp_path / "there", monkeypatch, **options)
+    assert stored(here.folder) == stored(there.folder)
+    assert len(stored(here.folder)) >= 2
+    assert there.extraction.computed == here.extraction.computed > 0
+    assert cluster.is_initialized()  # it was there before, and stays
+
+
+@needs_ray
+def test_features_are_the_same_bytes_when_a_worker_is_killed(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    killed: list[int] = []
+
+    def kill(what: str, done: int, _total: int) -> None:
+        if what == "features" and done == 2 and not killed:
+            pids = [pid for pid in actors() if pid not in killed]
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+
+    here = features("torch", tmp_path / "here", monkeypatch)
+    there = features("ray-torch", tmp_path / "there", monkeypatch, progress=kill)
+    assert killed
+    assert stored(here.folder) == stored(there.folder)
+
+
+def actors() -> list[int]:
+    """The processes of Ray's that hold a network now."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdecimal():
+            try:
+                words = (place / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"MapWorker" in words:
+                found.append(int(place.name))
+    return found
+
+
+@needs_ray
+def test_files_are_told_as_here(cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    photos = run / "photos"
+    (photos / "ant" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    try:
+        told = []
+        for engine in ("torch", "ray-torch"):
+            monkeypatch.chdir(run)
+            with pytest.raises(DataError) as error:
+                features(engine, tmp_path / engine, monkeypatch, Path("photos"), limit=None)
+            told.append(str(error.value))
+            skipped = features(engine, tmp_path / engine, monkeypatch, photos, limit=None, bad_images="skip")
+            told[-1] += str(skipped.summary["notes"])
+        assert "broken.png" in told[0]
+        assert told[0] == told[1]
+        assert stored(tmp_path / "torch" / "features") == stored(tmp_path / "ray-torch" / "features")
+    finally:
+        (photos / "ant" / "broken.png").unlink()
+
+
+@needs_ray
+def test_predictions_are_the_same(cluster: Any, run: Path):
+    asked: dict[str, Any] = {"runs": run / "runs", "views": "flip", "coverage": 0.9, "known": str(run / "photos")}
+    photos = [run / "photos", run / "photos" / "ant" / "none.png"]
+    here = convscope.predict("r", photos, **asked)
+    there = convscope.predict("r", photos, engine="ray", **asked)
+    assert [one.to_json() for one in here] == [one.to_json() for one in there]
+    assert len(here) == 151
+
+
+@needs_ray
+def test_exemplars_are_the_same(cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from convscope.explanation import card_making
+
+    monkeypatch.setattr(card_making, "BLOCK", 64)
+    folder = run / "runs" / "r" / "explain"
+    made = []
+    for engine in ("local", "ray"):
+        convscope.explain(
+            "r", run / "photos", runs=run / "runs", engine=engine, seeds=0, ablate=0, least=True, layer=["conv1"]
+        )
+        made.append({name: what for name, what in stored(folder).items() if name != "explain.json"})
+        folder.rename(tmp_path / engine)
+    assert made[0] == made[1]
+    assert "exemplars.safetensors" in made[0]
+
+
+@needs_ray
+def test_the_doctor_finds_the_same(cluster: Any, run: Path, tmp_path: Path):
+    made = [
+        convscope.doctor(run / "photos", runs=tmp_path / engine, engine=engine, labels=False)
+        for engine in ("local", "ray")
+    ]
+    one, other = ({k: v for k, v in m.summary.items() if k not in ("seconds", "folder")} for m in made)
+    assert str(one).replace("/local/", "/ray/") == str(other)
+    first, second = (m.examination.survey for m in made)
+    assert first.rows.tobytes() == second.rows.tobytes()
+    assert first.digests.tobytes() == second.digests.tobytes()
+
+
+# -------------------------------------------------------------------------------------------------- any work
+
+
+def doubled(work: Doubling, count: int = 20) -> list[int]:
+    with hired("ray", Asked(workers=2)) as workers:
+        assert workers is not None
+        return [one for done in workers.each(work, blocks_of(count, 3)) for one in done]
+
+
+@needs_ray
+def test_results_come_in_order(cluster: Any):
+    assert doubled(Doubling()) == [2 * i for i in range(20)]
+    assert doubled(Doubling(), 0) == []
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("trouble", "error", "words"),
+    [
+        ("at the start", UsageError, "no start today"),
+        ("an image", ImageError, "seven.png: not an image"),
+        ("no memory", MemoryError, "^$"),
+        ("always killed", UnreachableError, "lost 4 times"),
+    ],
+)
+def test_what_a_worker_meets_is_told(cluster: Any, trouble: str, error: type[Exception], words: str):
+    with pytest.raises(error, match=words):
+        doubled(Doubling(trouble))
+
+
+@needs_ray
+def test_a_file_that_is_not_there_for_workers(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from convscope.scale import cluster as engine
+
+    place = tmp_path / "later.png"
+    made = engine.Cluster._received
+    monkeypatch.setattr(engine.Cluster, "_received", lambda self, sent: (place.touch(), made(self, sent))[1])
+    with pytest.raises(DataError, match=r"later\.png is here, but not on the worker at 127\.0\.0\.1"):
+        doubled(Doubling(place=str(place)))
+
+
+# ------------------------------------------------------------------------------------------------- refusals
+
+
+def test_every_engine_is_there():
+    for place in ENGINES.values():
+        assert importlib.util.find_spec(place)
+
+
+@pytest.mark.parametrize(("workers", "address"), [(2, None), (None, "127.0.0.1:6379")])
+def test_workers_are_for_a_cluster(workers: int | None, address: str | None):
+    with (
+        pytest.raises(UsageError, match="is for a cluster: say --engine ray"),
+        hired("local", Asked(workers=workers, address=address)),
+    ):
+        pass
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'convscope\[scale\]'"), hired("ray", Asked()):
+        pass
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("workers", "words"), [(0, "can do nothing"), (-3, "can do nothing"), (64, "2 processors for 64 workers")]
+)
+def test_workers_that_cannot_be(cluster: Any, workers: int, words: str):
+    with pytest.raises(UsageError, match=words), hired("ray", Asked(workers=workers)):
+        pass
+
+
+def test_shares_are_whole_passes():
+    numbers = np.arange(100)
+    for workers, most, step in ((2, 64, 2), (3, 10, 4), (1, 1, 1), (50, 64, 64)):
+        shares = shares_of(numbers, workers, most, step)
+        assert np.array_equal(np.concatenate(shares), numbers)
+        assert all(len(share) % step == 0 for share in shares[:-1])
