@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 import signal
+import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.errors import DataError, ImageError, UnreachableError, UsageError
+from convscope.errors import DataError, ImageError, UnknownName, UnreachableError, UsageError
 from convscope.feature_store import extraction
 from convscope.options import Cluster as Asked
 from convscope.workers import ENGINES, blocks_of, hired, shares_of
@@ -77,6 +80,7 @@ def features(engine: str, cache: Path, monkeypatch: pytest.MonkeyPatch, data: An
 # ------------------------------------------------------------------------------------------------------- equal
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize("options", [{}, {"augment": 1, "dtype": "float16"}], ids=["plain", "with copies"])
 def test_features_are_the_same_bytes(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any):
@@ -120,6 +124,7 @@ def actors() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @needs_ray
 def test_files_are_told_as_here(cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     photos = run / "photos"
@@ -140,6 +145,7 @@ def test_files_are_told_as_here(cluster: Any, run: Path, tmp_path: Path, monkeyp
         (photos / "ant" / "broken.png").unlink()
 
 
+@pytest.mark.slow
 @needs_ray
 def test_predictions_are_the_same(cluster: Any, run: Path):
     asked: dict[str, Any] = {"runs": run / "runs", "views": "flip", "coverage": 0.9, "known": str(run / "photos")}
@@ -167,6 +173,7 @@ def test_exemplars_are_the_same(cluster: Any, run: Path, tmp_path: Path, monkeyp
     assert "exemplars.safetensors" in made[0]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_the_doctor_finds_the_same(cluster: Any, run: Path, tmp_path: Path):
     made = [
@@ -175,7 +182,7 @@ def test_the_doctor_finds_the_same(cluster: Any, run: Path, tmp_path: Path):
     ]
     one, other = ({k: v for k, v in m.summary.items() if k not in ("seconds", "folder")} for m in made)
     assert str(one).replace("/local/", "/ray/") == str(other)
-    first, second = (m.examination.survey for m in made)
+    first, second = (m.found.survey for m in made)
     assert first.rows.tobytes() == second.rows.tobytes()
     assert first.digests.tobytes() == second.digests.tobytes()
 
@@ -195,6 +202,7 @@ def test_results_come_in_order(cluster: Any):
     assert doubled(Doubling(), 0) == []
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize(
     ("trouble", "error", "words"),
@@ -210,6 +218,7 @@ def test_what_a_worker_meets_is_told(cluster: Any, trouble: str, error: type[Exc
         doubled(Doubling(trouble))
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_file_that_is_not_there_for_workers(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from convscope.scale import cluster as engine
@@ -253,6 +262,89 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch):
 def test_workers_that_cannot_be(cluster: Any, workers: int, words: str):
     with pytest.raises(UsageError, match=words), hired("ray", Asked(workers=workers)):
         pass
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is connected to no Ray, as far as it looks."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
+@needs_ray
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("address", ["nowhere", "ray://127.0.0.1:10001", "host:", ":6379", "127.0.0.1:99999", "a:b"])
+def test_what_is_no_address(address: str):
+    with (
+        pytest.raises(UsageError, match="is no HOST:PORT of a cluster, nor auto"),
+        hired("ray", Asked(address=address)),
+    ):
+        pass
+
+
+@needs_ray
+@pytest.mark.usefixtures("alone")
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch):
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=f"{address} does not answer"), hired("ray", Asked(address=address)):
+            pass
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(UnreachableError, match=f"{address} does not answer"), hired("ray", Asked()):
+            pass
+
+
+@needs_ray
+@pytest.mark.usefixtures("alone")
+def test_something_else_answers(monkeypatch: pytest.MonkeyPatch):
+    from convscope.scale import starting
+
+    monkeypatch.setattr(starting, "ANSWER", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match="did not speak as Ray"), hired("ray", Asked(address=address)):
+            pass
+
+
+@needs_ray
+def test_another_cluster_than_the_one_connected(cluster: Any):
+    with pytest.raises(UsageError, match="is connected to a Ray already"), hired("ray", Asked(address="127.0.0.1:1")):
+        pass
+
+
+def test_machines_that_differ():
+    from convscope.scale.nodes import difference
+
+    here = {"convscope": "1", "torch": "2", "Python": "3", "arithmetic": "AVX2"}
+    assert difference(here, dict(here)) == ""
+    assert "lacks convscope: pip install 'convscope[scale]' there" in difference(here, {"lacking": "convscope"})
+    for what in here:
+        assert f"has {what} other and this one {here[what]}" in difference(here, {**here, what: "other"})
+
+
+@dataclass
+class NoProcessors:
+    """A Ray whose machines give nothing."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {}}, {"Alive": False, "Resources": {"CPU": 8.0}}]
+
+
+def test_a_cluster_without_processors():
+    from convscope.scale.nodes import check_nodes
+
+    with pytest.raises(UsageError, match="has no processors for workers"):
+        check_nodes(NoProcessors(), "the cluster at x:1", None)
+
+
+def test_every_error_can_be_sent():
+    for error in (
+        ImageError("a.png", "torn", passing=True),
+        UnknownName("model", "resnte", ["resnet"]),
+        DataError("x"),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
 def test_shares_are_whole_passes():

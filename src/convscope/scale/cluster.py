@@ -46,7 +46,6 @@ class Cluster:
 
     def __init__(self, ray: Any, where: str, count: int) -> None:
         self.ray, self.where, self.count = ray, where, count
-        self.moved = 0  # bytes that were sent to workers: the work once, and the blocks
 
     def each(self, work: Work[R], blocks: Sequence[np.ndarray]) -> Iterator[R]:
         """The results of the blocks, in their order."""

@@ -47,8 +47,13 @@ def library() -> Any:
 @contextmanager
 def connected(ray: Any, address: str | None, workers: int) -> Iterator[str]:
     """A with-block in which Ray is there, with the words for where it is. What was there before is left as it was."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    given, address = address, address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
+        if given is not None and given != ray.get_runtime_context().gcs_address:
+            raise UsageError(
+                f"this process is connected to a Ray already, and --address {given} is another: leave it out, or call "
+                "ray.shutdown() first."
+            )
         yield "the Ray that this process is connected to"
         return
     if address in (None, "local"):
