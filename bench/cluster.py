@@ -1,7 +1,7 @@
 """Features of JPEG files by two workers of Ray Data on this machine, against the same command in one process.
 
-Claim: at least 0.5 of the images a second of `--engine local` once Ray has begun, the stores byte for byte equal. On one
-machine a cluster saves nothing, and this says what it costs: seconds to begin, and bytes sent for each image.
+Claim: at least 0.5 of the images a second of `--engine local` once Ray has begun, the stores byte for byte equal. On
+one machine a cluster saves nothing; this says what it costs: seconds to begin, and bytes sent for each image.
 """
 
 from __future__ import annotations

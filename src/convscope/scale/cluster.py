@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -187,11 +186,10 @@ def hire(workers: int | None, address: str | None, progress: Progress | None) ->
     ray = library()
     if progress:
         progress("starting workers", 0, 1)
-    start = time.monotonic()
     with silent(), connected(ray, address, workers or _processors()) as where:
         count = check_nodes(ray, where, workers)
         if progress:
-            progress(f"starting workers, {time.monotonic() - start:.0f} s", 1, 1)
+            progress("the first results", 0, 1)
         yield Cluster(ray, where, count)
 
 
