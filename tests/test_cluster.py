@@ -230,6 +230,59 @@ def test_a_file_that_is_not_there_for_workers(cluster: Any, tmp_path: Path, monk
         doubled(Doubling(place=str(place)))
 
 
+# ------------------------------------------------------------------------------------------------- elsewhere
+
+
+def test_images_elsewhere_have_the_features_they_have_here(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here = features("torch", tmp_path / "here", monkeypatch, run / "photos", limit=8)
+    there = features("torch", tmp_path / "there", monkeypatch, f"file://{run}/photos", limit=8)
+    assert stored(here.folder) == stored(there.folder)
+    assert there.listing.unsplit.class_names == ("ant", "bee")
+    assert there.listing.unsplit.origin(0).startswith("ant/")
+
+
+@pytest.mark.slow
+@needs_ray
+def test_workers_fetch_images_from_elsewhere(cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here = features("torch", tmp_path / "here", monkeypatch, run / "photos", limit=20)
+    there = features("ray-torch", tmp_path / "there", monkeypatch, f"file://{run}/photos", limit=20)
+    assert stored(here.folder) == stored(there.folder)
+
+
+def test_predictions_of_images_elsewhere(run: Path):
+    here = convscope.predict("r", run / "photos" / "ant", runs=run / "runs")
+    there = convscope.predict("r", f"file://{run}/photos/ant/*.png", runs=run / "runs")
+    assert [{**one.to_json(), "path": ""} for one in here] == [{**one.to_json(), "path": ""} for one in there]
+    assert there[0].path == f"file://{here[0].path}"
+    with pytest.raises(UsageError, match="--copy-to takes images on this machine"):
+        convscope.predict("r", f"file://{run}/photos/ant", runs=run / "runs", copy_to=run / "sorted")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("nonsense://a/b", UsageError, "nonsense://a/b cannot be read"),
+        ("file:///nowhere/at/all", DataError, "holds no image"),
+    ],
+)
+def test_places_that_are_none(url: str, error: type[Exception], words: str):
+    with pytest.raises(error, match=words):
+        convscope.features(url, image_size=64)
+
+
+def test_what_is_elsewhere_is_not_trained_on(run: Path):
+    with pytest.raises(UsageError, match="copy the images here"):
+        convscope.train(f"file://{run}/photos", runs=run / "runs", name="never", **TINY)
+
+
+def test_an_image_elsewhere_that_is_gone(tmp_path: Path):
+    from convscope.datasets.remote import RemotePath, contents
+
+    with pytest.raises(ImageError, match=r"gone\.png: no such file"):
+        contents(RemotePath(f"file://{tmp_path}/gone.png"))
+    assert RemotePath("s3://bucket/a/b.png").url == "s3://bucket/a/b.png"
+
+
 # ------------------------------------------------------------------------------------------------- refusals
 
 

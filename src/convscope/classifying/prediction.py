@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..datasets.remote import RemotePath, contents
 from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
@@ -258,12 +259,12 @@ class PredictWork:
     def files(self, block: np.ndarray) -> Sequence[str]:
         """The files among a block."""
         sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
-        return [str(source) for source in sources if isinstance(source, Path)]
+        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
 
 
 def from_folder(folder: str, source: Path | bytes | Image.Image) -> Path | bytes | Image.Image:
     """Where an image is, its path from a folder."""
-    return Path(folder, source) if isinstance(source, Path) else source
+    return Path(folder, source) if isinstance(source, Path) and not isinstance(source, RemotePath) else source
 
 
 def _predict_block(
@@ -277,7 +278,7 @@ def _predict_block(
     readable = []
     for name, source in sources:
         try:
-            readable.append(classifier.preprocess.fit_image(source, name))
+            readable.append(classifier.preprocess.fit_image(contents(source), name))
             answers.append(None)
         except ImageError as error:
             answers.append(Unreadable(name, error.reason))

@@ -17,6 +17,7 @@ from ..errors import DataError, ImageError, StorageError
 from ..images.preprocess import Preprocess
 from ..storage import check_free, commit, file_hash
 from .pack import Pack, Packer, read_pack
+from .remote import RemotePath
 
 if TYPE_CHECKING:
     from ..progress import Progress
@@ -48,9 +49,11 @@ def file_digest(path: Path, called: Path | None = None) -> bytes:
 
     ``called`` is that name, where the path that leads there is another."""
     try:
+        if isinstance(path, RemotePath):
+            return hashlib.sha256(path.fetched()).digest()
         if path.is_file():
             return bytes.fromhex(file_hash(path))
-    except OSError:
+    except (OSError, ImageError):
         pass
     return hashlib.sha256(b"unreadable" + os.fsencode(called or path)).digest()
 

@@ -21,6 +21,7 @@ from .embedded import HUB, load_from_hub, load_parquet
 from .folder import load_folder
 from .named_before import check_named, remember
 from .options import DatasetOptions
+from .remote import is_remote, load_remote
 from .renamed import renamed
 from .shapes import load_shapes
 from .table import TABLES, load_table
@@ -87,6 +88,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     if data.startswith(HUB):
         remember(Path(data))
         return load_from_hub(data, options.need, source)
+    if is_remote(data):
+        return load_remote(data, options.need)
     try:
         path = expanded(data)
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..images.preprocess import Preprocess
 from .dataset import Undecoded
+from .remote import RemotePath, contents
 from .unsplit import Unsplit
 
 
@@ -34,15 +35,17 @@ class Shipped:
 
     def path(self, i: int) -> Path:
         """The file of image ``i``."""
-        return Path(self.folder, self.paths[i])
+        path = self.paths[i]
+        return path if isinstance(path, RemotePath) else Path(self.folder, path)
 
-    def source(self, i: int) -> Path | Image.Image:
-        """Tell what to decode image ``i`` from."""
-        return self.path(i) if self.arrays is None else Image.fromarray(self.arrays[i])
+    def source(self, i: int) -> Path | bytes | Image.Image:
+        """Tell what to decode image ``i`` from. Raises ImageError for one elsewhere that cannot be fetched."""
+        return contents(self.path(i)) if self.arrays is None else Image.fromarray(self.arrays[i])
 
     def files(self, index: np.ndarray) -> Sequence[str]:
-        """The files of the images at ``index``."""
-        return [str(self.path(int(i))) for i in index] if self.paths else []
+        """The files of the images at ``index`` that a worker must see."""
+        paths = [self.path(int(i)) for i in index] if self.paths else []
+        return [str(path) for path in paths if not isinstance(path, RemotePath)]
 
 
 @dataclass(frozen=True)

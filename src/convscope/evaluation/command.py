@@ -18,6 +18,7 @@ from ..classifying.intervals import Interval
 from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
+from ..datasets.remote import RemotePath, is_remote, remote_files
 from ..errors import DataError, UsageError
 from ..given import takes_what_is_meant
 from ..images.file_names import is_image_name
@@ -158,6 +159,8 @@ def find_images(images: Iterable[str | Path | Held], standard_input: bytes | Non
 
 
 def _find_files(pattern: str) -> list[Source]:
+    if is_remote(pattern):
+        return [(file.url, file) for file in remote_files(pattern)]
     path = expanded(pattern)
     if os.path.isdir(path):
         inside = sorted(p for p in path.rglob("*") if is_image_name(p.name) and not p.name.startswith("."))
@@ -170,6 +173,13 @@ def _find_files(pattern: str) -> list[Source]:
             raise UsageError(f"no file matches {pattern!r}.")
         return [(str(p), p) for p in matches]
     return [(str(path), path)]
+
+
+def _check_here(found: list[Source], options: PredictOptions) -> None:
+    """UsageError where images that are elsewhere would be copied or drawn on."""
+    for name in ("copy_to", "masks_to", "boxes_to"):
+        if getattr(options, name) is not None and any(isinstance(source, RemotePath) for _, source in found):
+            raise UsageError(f"--{name.replace('_', '-')} takes images on this machine: copy them here first.")
 
 
 @with_images_and_options(PredictOptions)
@@ -192,6 +202,7 @@ def predict(
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input)
+    _check_here(found, options)
     if classifier.task != CLASSES or options.tile or options.masks_to is not None:
         return _asked(classifier, found, options)
     views, unmirrored = _allowed_views(classifier, options.views)

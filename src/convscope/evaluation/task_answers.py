@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import NO_NUMBERS, Source, Unreadable, from_folder
+from ..datasets.remote import RemotePath, contents
 from ..errors import ImageError
 from ..images.decoding import decoded
 from ..images.placing import place_of
@@ -133,7 +134,9 @@ class AnswerWork:
         with evaluating(self.classifier.network), torch.inference_mode():
             for name, source in (self.sources[int(i)] for i in block):
                 try:
-                    answers.append(_answer(self.classifier, name, from_folder(self.folder, source), self.tile))
+                    answers.append(
+                        _answer(self.classifier, name, contents(from_folder(self.folder, source)), self.tile)
+                    )
                 except ImageError as error:
                     answers.append(Unreadable(name, error.reason))
         return answers
@@ -141,7 +144,7 @@ class AnswerWork:
     def files(self, block: np.ndarray) -> Sequence[str]:
         """The files among these images."""
         sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
-        return [str(source) for source in sources if isinstance(source, Path)]
+        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
 
 
 def answer_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:
