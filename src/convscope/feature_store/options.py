@@ -51,6 +51,8 @@ class FeaturesOptions(BackboneOptions, Cluster):
     """Keep whole feature maps: of the layer, or the last one."""
     dtype: Literal["float32", "float16"] = "float32"
     """float32 or float16, which halves the disk."""
+    parquet: Path | None = None
+    """Write them to this Parquet file too, a row an image: its name, class, SHA-256 and features."""
 
 
 @dataclass(frozen=True, kw_only=True)
