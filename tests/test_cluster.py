@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.errors import DataError, ImageError, UnknownName, UnreachableError, UsageError
+from convscope.errors import DataError, ImageError, MemoryExhausted, UnknownName, UnreachableError, UsageError
 from convscope.feature_store import extraction
 from convscope.options import Cluster as Asked
 from convscope.workers import ENGINES, blocks_of, hired, shares_of
@@ -196,6 +196,7 @@ def doubled(work: Doubling, count: int = 20) -> list[int]:
         return [one for done in workers.each(work, blocks_of(count, 3)) for one in done]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_results_come_in_order(cluster: Any):
     assert doubled(Doubling()) == [2 * i for i in range(20)]
@@ -308,13 +309,27 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch):
         pass
 
 
-@needs_ray
-@pytest.mark.parametrize(
-    ("workers", "words"), [(0, "can do nothing"), (-3, "can do nothing"), (64, "2 processors for 64 workers")]
-)
-def test_workers_that_cannot_be(cluster: Any, workers: int, words: str):
-    with pytest.raises(UsageError, match=words), hired("ray", Asked(workers=workers)):
+@pytest.mark.parametrize("workers", [0, -3])
+def test_no_workers(workers: int):
+    with pytest.raises(UsageError, match="can do nothing"), hired("ray", Asked(workers=workers)):
         pass
+
+
+@pytest.mark.slow
+@needs_ray
+def test_more_workers_than_processors(cluster: Any):
+    with pytest.raises(UsageError, match="2 processors for 64 workers"), hired("ray", Asked(workers=64)):
+        pass
+
+
+@needs_ray
+def test_workers_without_memory():
+    from convscope.scale.cluster import Cluster, library
+
+    ray = library()
+    told = Cluster(ray, "this machine", 2)._sentence(ray.exceptions.OutOfMemoryError("killed"))
+    assert isinstance(told, MemoryExhausted)
+    assert "take fewer of them with --workers" in str(told)
 
 
 @pytest.fixture
@@ -359,6 +374,7 @@ def test_something_else_answers(monkeypatch: pytest.MonkeyPatch):
             pass
 
 
+@pytest.mark.slow
 @needs_ray
 def test_another_cluster_than_the_one_connected(cluster: Any):
     with pytest.raises(UsageError, match="is connected to a Ray already"), hired("ray", Asked(address="127.0.0.1:1")):
