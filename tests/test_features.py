@@ -345,3 +345,23 @@ def test_a_shard_of_another_kind_is_as_good_as_absent(tmp_path: Path, kind: str)
     assert [path.name for path in again.damaged] == ["z.safetensors"]
     rows = again.rows(np.stack([np.full(32, i, np.uint8) for i in range(3)]))
     assert again.take(rows)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_features_as_a_parquet_file(shapes_folder: Path, tmp_path: Path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "made" / "features.parquet"
+    found = convscope.features(shapes_folder, image_size=64, limit=6, engine="torch", augment=1, parquet=path)
+    table = parquet.read_table(path)
+    listed, rows = found.listing, table.to_pydict()
+    assert table.schema.metadata[b"shape"] == b"1280"
+    assert np.array_equal(np.array(rows["features"], np.float32), found.extraction.features.array())
+    assert rows["copy"] == [0] * 6 + [1] * 6
+    assert rows["image"] == [listed.unsplit.origin(i) for i in range(6)] * 2
+    assert rows["sha256"][:6] == [d.tobytes().hex() for d in listed.digests]
+    assert set(rows["class"]) == {"circle", "ring", "cross"}
+
+
+def test_a_parquet_file_needs_its_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'convscope\[parquet\]'"):
+        convscope.features("shapes", limit=4, parquet=tmp_path / "x.parquet")

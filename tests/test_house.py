@@ -15,11 +15,12 @@ FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rgl
 # Low to high. Imports point to rooms that stand above in this list, and within a room from a later stage to an earlier.
 GROUND = (
     "errors version visible noted portable processes reading storage folders schemas cache tensor_files locks "
-    "randomness kept_memory machine recipes named_recipes renaming limits progress heartbeat terminal given options"
+    "randomness kept_memory machine recipes named_recipes renaming limits progress heartbeat terminal given options "
+    "workers"
 ).split()
 ROOMS = (
     "images datasets convolution models classifying tasks canvas training evaluation exporting feature_store "
-    "explanation diagnosis transfer_learning studies inspection page cli"
+    "explanation diagnosis transfer_learning studies inspection scale page cli"
 ).split()
 STAGES = ["drawing", "report", "command", "cli"]  # what computes comes before all of them
 EXEMPT = {"__init__.py", "__main__.py"}  # the public surface and `python -m convscope`: they reach for everything

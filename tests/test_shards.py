@@ -379,7 +379,7 @@ def test_shards_in_a_store_are_read_by_ranges(tmp_path: Path) -> None:
         assert data.origins(0) == "train-0000.tar/000000.png"
         with pytest.raises(DataError, match=r"memory://set/train-0004.tar does not exist"):
             load_dataset("memory://set/train-{0000..0004}.tar")
-        with pytest.raises(DataError, match=r"names no shard"):
+        with pytest.raises(UsageError, match=r"names no shard"):
             load_dataset("memory://set/*.zip")
     finally:
         store.store.clear()
@@ -407,13 +407,13 @@ def test_a_store_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = fsspec.filesystem("memory")
     store.pipe("/failing/t.tar", tar_bytes(samples(0, 12)))
     failing = Failing(store, error)
-    monkeypatch.setattr(shard_places, "_store", lambda address: (failing, address.removeprefix("memory:/")))
+    monkeypatch.setattr(shard_places, "store_of", lambda address: (failing, address.removeprefix("memory:/")))
     try:
         with pytest.raises((DataError, UnreachableError), match=r"memory://failing/t.tar (cannot be reached|does not)"):
             list_images("memory://failing/t.tar")
         monkeypatch.undo()
         found = list_images("memory://failing/t.tar").unsplit.files[0]
-        monkeypatch.setattr(shard_places, "_store", lambda address: (failing, address))
+        monkeypatch.setattr(shard_places, "store_of", lambda address: (failing, address))
         with pytest.raises(ImageError, match=r"000000.png: cannot be read: its shard cannot be fetched"):
             decode(found)
     finally:

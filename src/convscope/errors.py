@@ -38,6 +38,17 @@ class ConvscopeError(Exception):
             said = f"{said[:_BEGINNING]} [...] {said[_BEGINNING - MOST_SHOWN + 7 :]}"
         super().__init__(said)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """What a worker sends of it: all it says, whatever its kind is made from."""
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(kind: type[ConvscopeError], args: tuple[object, ...], fields: dict[str, object]) -> ConvscopeError:
+    """An error as it was before it was sent."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
+
 
 class UsageError(ConvscopeError):
     """The request cannot be carried out as it stands."""

@@ -175,6 +175,24 @@ class Fitting(SourceOptions):
     """error, or skip those that cannot be read."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which cluster, and how much of it."""
+
+    workers: int | None = None
+    """With --engine ray: so many processes that hold the network (default: one for each processor there is)."""
+    address: str | None = None
+    """With --engine ray: a cluster's HOST:PORT, or auto (default: $RAY_ADDRESS, else workers on this machine)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hiring(Cluster):
+    """Where the work is done."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local, or ray: by workers on a cluster or on this machine (pip install 'convscope[scale]'), the same results."""
+
+
 # ---------------------------------------------------------------------------------------------------- typed keywords
 
 

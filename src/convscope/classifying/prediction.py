@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..datasets.remote import RemotePath, contents
 from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
@@ -19,11 +21,13 @@ from ..machine import device_of
 from ..models.pixel_network import MapNetwork
 from ..models.taps import evaluating
 from ..progress import Counted
+from ..workers import Workers, blocks_of
 from .classifier import Classifier
 from .known import Familiar, Judge, Known, judging
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
+Source = tuple[str, Path | bytes | Image.Image]  # an image's name, and where it is
 NO_NUMBERS = "the network's outputs for it are no numbers"
 PIXEL_BATCH = 16  # images that get an answer for each place: their large maps stand in memory together
 
@@ -184,31 +188,88 @@ class Unreadable:
 
 def predict(  # noqa: PLR0913 - what is asked, and who is told how far it is
     classifier: Classifier,
-    sources: Sequence[tuple[str, Path | bytes | Image.Image]],
+    sources: Sequence[Source],
     top: int = 5,
     views: str = "none",
     known: Known | None = None,
     progress: Counted | None = None,
+    workers: Workers | None = None,
 ) -> list[Prediction | Unreadable]:
     """Answers for images given as (name, source), in order; one that cannot be read does not stop the rest.
 
-    ``views`` is a name of VIEWS. With what is ``known`` each answer says how familiar its image is.
-    Raises UnknownName.
+    ``views`` is a name of VIEWS. With what is ``known`` each answer says how familiar its image is. ``workers`` find
+    the answers on a cluster; None: this process does. Raises UnknownName.
     """
-    chosen, size = find_views(views), classifier.preprocess.size
+    find_views(views)
     results: list[Prediction | Unreadable] = []
-    step = images_a_pass(classifier.network, size)
-    with nullcontext() if known is None else judging(known, classifier.network, size, len(chosen)) as judge:
-        for start in range(0, len(sources), step):
-            results += _predict_block(classifier, sources[start : start + step], top, chosen, judge)
+    blocks = blocks_of(len(sources), images_a_pass(classifier.network, classifier.preprocess.size))
+    work = PredictWork(classifier, tuple(sources), top, views, known, os.getcwd(), torch.get_num_threads())
+    with nullcontext() if workers else work.judging() as judge:
+        each = workers.each(work, blocks) if workers else (work.answer(block, judge) for block in blocks)
+        for found in each:
+            results += found
             if progress:
                 progress(len(results), len(sources))
     return results
 
 
+@dataclass(frozen=True)
+class PredictWork:
+    """The answers to blocks of ``sources`` as a `Work`; paths lead from ``folder``, and names stay as they are.
+
+    A worker computes with ``threads`` threads, as many as this process, and in the same passes.
+    """
+
+    classifier: Classifier
+    sources: tuple[Source, ...]
+    top: int
+    views: str
+    known: Known | None
+    folder: str
+    threads: int
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether a worker needs a GPU of its own."""
+        return device_of(self.classifier.network).type != "cpu"
+
+    def begin(self) -> Callable[[np.ndarray], list[Prediction | Unreadable]]:
+        """Take as many threads."""
+        torch.set_num_threads(self.threads)
+
+        def judged(block: np.ndarray) -> list[Prediction | Unreadable]:
+            with self.judging() as judge:
+                return self.answer(block, judge)
+
+        return judged
+
+    def judging(self) -> AbstractContextManager[Judge | None]:
+        """A with-block that judges how familiar the images are, where something is known."""
+        if self.known is None:
+            return nullcontext()
+        return judging(
+            self.known, self.classifier.network, self.classifier.preprocess.size, len(find_views(self.views))
+        )
+
+    def answer(self, block: np.ndarray, judge: Judge | None) -> list[Prediction | Unreadable]:
+        """The answers to a block of at most as many images as are in a pass."""
+        sources = [(name, from_folder(self.folder, source)) for name, source in (self.sources[int(i)] for i in block)]
+        return _predict_block(self.classifier, sources, self.top, find_views(self.views), judge)
+
+    def files(self, block: np.ndarray) -> Sequence[str]:
+        """The files among a block."""
+        sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
+        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
+
+
+def from_folder(folder: str, source: Path | bytes | Image.Image) -> Path | bytes | Image.Image:
+    """Where an image is, its path from a folder."""
+    return Path(folder, source) if isinstance(source, Path) and not isinstance(source, RemotePath) else source
+
+
 def _predict_block(
     classifier: Classifier,
-    sources: Sequence[tuple[str, Path | bytes | Image.Image]],
+    sources: Sequence[Source],
     top: int,
     views: tuple[View, ...],
     judge: Judge | None,
@@ -217,7 +278,7 @@ def _predict_block(
     readable = []
     for name, source in sources:
         try:
-            readable.append(classifier.preprocess.fit_image(source, name))
+            readable.append(classifier.preprocess.fit_image(contents(source), name))
             answers.append(None)
         except ImageError as error:
             answers.append(Unreadable(name, error.reason))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import ImageError
 from ..images.decoding import examined
+from .remote import contents
 from .unsplit import Unsplit
 
 AUTO = "auto"
@@ -63,7 +64,7 @@ def choose_fit(unsplit: Unsplit) -> tuple[str, str]:
     sizes, edges = [], []
     for source in _some(unsplit):
         try:
-            with examined(source, at_least=SMALL) as (header, image):
+            with examined(contents(source), at_least=SMALL) as (header, image):
                 sizes.append(header.upright_size)
                 edges.append(1.0 if sizes[-1][0] == sizes[-1][1] else edges_kept(_grey(image)))
         except ImageError:

@@ -25,6 +25,7 @@ from . import splits
 from .choosing_fit import AUTO, choose_fit
 from .corrections import corrected, read_corrections, struck_out
 from .emptiness import emptiness_notes
+from .remote import contents
 from .streamed import Streamed, look_over
 from .targets import Targets
 from .unsplit import Unsplit
@@ -113,9 +114,11 @@ class Listing:
         """uint64 (N,): equal for images that stay on one side of every split, their keys where there are no groups."""
         return splits.together(self.unsplit, self.keys)
 
-    def source(self, i: int) -> Path | Image.Image:
+    def source(self, i: int) -> Path | bytes | Image.Image:
         """Tell what to decode image ``i`` from."""
-        return self.unsplit.files[i] if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
+        return (
+            contents(self.unsplit.files[i]) if self.unsplit.arrays is None else Image.fromarray(self.unsplit.arrays[i])
+        )
 
     def take(self, index: np.ndarray) -> Listing:
         """The images at ``index``, in that order."""

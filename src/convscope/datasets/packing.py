@@ -18,6 +18,7 @@ from ..images.members import Member
 from ..images.preprocess import Preprocess
 from ..storage import check_free, commit, file_hash
 from .pack import Pack, Packer, read_pack
+from .remote import RemotePath
 
 if TYPE_CHECKING:
     from ..progress import Progress
@@ -46,16 +47,20 @@ def digests(unsplit: Unsplit, progress: Progress | None = None) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(-1, 32)
 
 
-def file_digest(path: Path) -> bytes:
-    """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then."""
+def file_digest(path: Path, called: Path | None = None) -> bytes:
+    """The hash of a file; what cannot be opened is told when it is decoded, and hashed by its name until then.
+
+    ``called`` is that name, where the path that leads there is another."""
     try:
         if isinstance(path, Member):
             return hashlib.sha256(path.read_bytes()).digest()
+        if isinstance(path, RemotePath):
+            return hashlib.sha256(path.fetched()).digest()
         if path.is_file():
             return bytes.fromhex(file_hash(path))
-    except OSError:
+    except (OSError, ImageError):
         pass
-    return hashlib.sha256(b"unreadable" + os.fsencode(path)).digest()
+    return hashlib.sha256(b"unreadable" + os.fsencode(called or path)).digest()
 
 
 def keys(digests_N32: np.ndarray) -> np.ndarray:

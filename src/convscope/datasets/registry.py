@@ -21,9 +21,10 @@ from .embedded import HUB, load_from_hub, load_parquet
 from .folder import load_folder
 from .named_before import check_named, remember
 from .options import DatasetOptions
+from .remote import load_remote
 from .renamed import renamed
 from .shapes import load_shapes
-from .shard_places import is_shards
+from .shard_places import is_address, is_shards
 from .shards import load_shards
 from .table import TABLES, load_table
 from .unsplit import Unsplit
@@ -91,6 +92,8 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     if data.startswith(HUB):
         remember(Path(data))
         return load_from_hub(data, options.need, source)
+    if is_address(data) and not is_shards(data):
+        return load_remote(data, options.need)
     try:
         path = expanded(data)
         is_folder, is_file = bool(data) and path.is_dir(), path.is_file()

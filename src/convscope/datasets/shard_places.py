@@ -75,7 +75,7 @@ class RemoteShard:
 
     def open(self) -> BinaryIO:
         """The shard from its beginning."""
-        store, place = _store(self.path)
+        store, place = store_of(self.path)
         return cast(BinaryIO, store.open(place, "rb", block_size=CHUNK))
 
     def read(self, start: int, length: int) -> bytes:
@@ -99,7 +99,7 @@ Shard = LocalShard | RemoteShard
 
 @lru_cache(CHUNKS)
 def _chunk(shard: RemoteShard, number: int) -> bytes:
-    store, place = _store(shard.path)
+    store, place = store_of(shard.path)
     return cast(bytes, store.cat_file(place, start=number * CHUNK, end=min((number + 1) * CHUNK, shard.size)))
 
 
@@ -114,13 +114,25 @@ def is_pattern(data: str) -> bool:
 
 
 def is_shards(data: str) -> bool:
-    """Whether what a user writes names shards: an address, a pattern, a tar, or a folder of nothing else."""
-    if is_address(data) or is_pattern(data):
+    """Whether what a user writes names shards: by address or pattern, a tar, or a folder of nothing else."""
+    if is_address(data):
+        return _are_shards(data)
+    if is_pattern(data):
         return True
     path = expanded(data)
     if not data or not path.is_dir():
         return path.is_file() and path.name.lower().endswith((TAR, *COMPRESSED))
     return bool(shards_in(path))
+
+
+def _are_shards(address: str) -> bool:
+    """Whether shards lie at an address; the names in a place are asked for, if its own does not say it."""
+    told = _told(address)
+    if any(map(is_shard_name, told)) or is_image_name(address) or any(sign in address for sign in "*?["):
+        return any(map(is_shard_name, told))
+    store, place = store_of(address)
+    with reaching(address):
+        return any(is_shard_name(str(name)) for name in store.ls(place, detail=False))
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -241,8 +253,8 @@ def _choices(inside: str, pattern: str) -> list[str]:
 # --------------------------------------------------------------------------------------------------------- elsewhere
 
 
-def _store(address: str) -> tuple[Any, str]:
-    """The store of an address and the place in it."""
+def store_of(address: str) -> tuple[Any, str]:
+    """The store of an address and the place in it. Raises UsageError or UnreachableError."""
     kind = address.split(":", 1)[0]
     if kind not in STORES:
         raise UsageError(f"{address} cannot be read: addresses begin with {', '.join(f'{s}://' for s in STORES)}.")
@@ -260,7 +272,7 @@ def _remote_names(address: str) -> list[str]:
     """The addresses that a pattern stands for; those of all shards in what is no file."""
     names = []
     for one in _told(address):
-        store, place = _store(one)
+        store, place = store_of(one)
         is_glob = any(sign in place for sign in "*?[")
         if not is_glob and is_shard_name(one):
             names.append(one)
@@ -276,7 +288,7 @@ def _remote_names(address: str) -> list[str]:
 
 def _remote(address: str) -> RemoteShard:
     _check_name(address)
-    store, place = _store(address)
+    store, place = store_of(address)
     with reaching(address):
         said = store.info(place)
     version = "|".join(str(said[key]) for key in ("ETag", "etag", "mtime", "LastModified", "created") if key in said)

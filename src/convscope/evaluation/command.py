@@ -18,6 +18,8 @@ from ..classifying.intervals import Interval
 from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
+from ..datasets.remote import RemotePath, remote_files
+from ..datasets.shard_places import is_address
 from ..errors import DataError, UsageError
 from ..given import takes_what_is_meant
 from ..images.file_names import is_image_name
@@ -29,6 +31,7 @@ from ..training.page_report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from ..training.seen import count_seen
+from ..workers import hired
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
@@ -157,6 +160,8 @@ def find_images(images: Iterable[str | Path | Held], standard_input: bytes | Non
 
 
 def _find_files(pattern: str) -> list[Source]:
+    if is_address(pattern):
+        return [(file.url, file) for file in remote_files(pattern)]
     path = expanded(pattern)
     if os.path.isdir(path):
         inside = sorted(p for p in path.rglob("*") if is_image_name(p.name) and not p.name.startswith("."))
@@ -169,6 +174,13 @@ def _find_files(pattern: str) -> list[Source]:
             raise UsageError(f"no file matches {pattern!r}.")
         return [(str(p), p) for p in matches]
     return [(str(path), path)]
+
+
+def _check_here(found: list[Source], options: PredictOptions) -> None:
+    """UsageError where images that are elsewhere would be copied or drawn on."""
+    for name in ("copy_to", "masks_to", "boxes_to"):
+        if getattr(options, name) is not None and any(isinstance(source, RemotePath) for _, source in found):
+            raise UsageError(f"--{name.replace('_', '-')} takes images on this machine: copy them here first.")
 
 
 @with_images_and_options(PredictOptions)
@@ -191,12 +203,15 @@ def predict(
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input)
+    _check_here(found, options)
     if classifier.task != CLASSES or options.tile or options.masks_to is not None:
         return _asked(classifier, found, options)
     views, unmirrored = _allowed_views(classifier, options.views)
     refuse = refusing(classifier, home, run if isinstance(run, str) else home_of(run), options)
     told = counted(options.progress, "predicting")
-    answers = refuse.applied(predict_images(classifier, found, options.top, views, refuse.known, told))
+    with hired(options.engine, options, options.progress) as workers:
+        found_answers = predict_images(classifier, found, options.top, views, refuse.known, told, workers)
+    answers = refuse.applied(found_answers)
     notes = [*unmirrored, *refuse.notes]
     if options.copy_to is not None:
         notes += sort_into(expanded(options.copy_to), found, answers, options.links)
@@ -213,7 +228,9 @@ def _asked(classifier: Classifier, found: list[Source], options: PredictOptions)
             if getattr(options, name) is not None:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} is for the task classification, not {classifier.task}.")
-    answers, notes = answer(classifier, found, options.tile, Wanted(options.masks_to, options.boxes_to))
+    with hired(options.engine, options, options.progress) as workers:
+        wanted = Wanted(options.masks_to, options.boxes_to, workers)
+        answers, notes = answer(classifier, found, options.tile, wanted)
     made = report.Predictions(answers, notes)
     if options.csv is not None:
         commit_text(expanded(options.csv), made.csv())

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from ..options import (
     ArchitectureOptions,
     Device,
+    Hiring,
     OwnCode,
     Part,
     Places,
@@ -34,7 +35,7 @@ class EvaluateOptions(SourceOptions, OwnCode, PretrainedWeights, Device, Places,
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(OwnCode, PretrainedWeights, Device, Places, ProgressOption):
+class PredictOptions(OwnCode, Hiring, PretrainedWeights, Device, Places, ProgressOption):
     """A prediction as it is asked for."""
 
     top: int = 5

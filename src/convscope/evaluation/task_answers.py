@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,20 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..classifying.classifier import Classifier
-from ..classifying.prediction import NO_NUMBERS, Unreadable
+from ..classifying.prediction import NO_NUMBERS, Source, Unreadable, from_folder
+from ..datasets.remote import RemotePath, contents
 from ..errors import ImageError
 from ..images.decoding import decoded
 from ..images.placing import place_of
+from ..machine import device_of
 from ..models.taps import evaluating
 from ..tasks.regression import COVERAGE
 from ..visible import cell, path_cell
+from ..workers import Workers, shares_of
 from .box_answers import BoxAnswer, box_answer, found_by_tiles, found_in
 from .tiles import tiles_of, view_of
 
-Source = tuple[str, Path | bytes | Image.Image]
+SHARE = 32  # images that a worker on a cluster is given at a time
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,58 @@ OF_TASKS = (Labels, Number, Mask, BoxAnswer)
 Answer = Labels | Number | Mask | BoxAnswer | Unreadable
 
 
-def answer_images(classifier: Classifier, sources: Sequence[Source], tile: bool = False) -> list[Answer]:
+def answer_images(
+    classifier: Classifier, sources: Sequence[Source], tile: bool = False, workers: Workers | None = None
+) -> list[Answer]:
     """Answers to images in order; one that cannot be read does not stop the rest.
 
-    With ``tile`` an image larger than the network's input is looked at in overlapping tiles of that size.
+    With ``tile`` an image larger than the network's input is looked at in overlapping tiles of that size. ``workers``
+    find the answers on a cluster; None: this process does.
     """
-    answers: list[Answer] = []
-    with evaluating(classifier.network), torch.inference_mode():
-        for name, source in sources:
-            try:
-                answers.append(_answer(classifier, name, source, tile))
-            except ImageError as error:
-                answers.append(Unreadable(name, error.reason))
-    return answers
+    work = AnswerWork(classifier, tuple(sources), tile, os.getcwd(), torch.get_num_threads())
+    numbers = np.arange(len(sources))
+    if workers is None:
+        return work.answer(numbers)
+    return [one for found in workers.each(work, shares_of(numbers, workers.count, SHARE)) for one in found]
+
+
+@dataclass(frozen=True)
+class AnswerWork:
+    """The answers to some of ``sources`` as a `Work`; paths lead from ``folder``, and names stay as they are."""
+
+    classifier: Classifier
+    sources: tuple[Source, ...]
+    tile: bool
+    folder: str
+    threads: int
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether a worker needs a GPU of its own."""
+        return device_of(self.classifier.network).type != "cpu"
+
+    def begin(self) -> Callable[[np.ndarray], list[Answer]]:
+        """Take as many threads as the process that asks."""
+        torch.set_num_threads(self.threads)
+        return self.answer
+
+    def answer(self, block: np.ndarray) -> list[Answer]:
+        """The answers to these images, one after the other."""
+        answers: list[Answer] = []
+        with evaluating(self.classifier.network), torch.inference_mode():
+            for name, source in (self.sources[int(i)] for i in block):
+                try:
+                    answers.append(
+                        _answer(self.classifier, name, contents(from_folder(self.folder, source)), self.tile)
+                    )
+                except ImageError as error:
+                    answers.append(Unreadable(name, error.reason))
+        return answers
+
+    def files(self, block: np.ndarray) -> Sequence[str]:
+        """The files among these images."""
+        sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
+        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
 
 
 def answer_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..errors import DataError, UsageError
 from ..images.decoding import decode
 from ..storage import expanded, make_folder, sweep_temporaries, write_derived
 from ..training.runs import Run, data_description, data_difference, runs_folder
+from ..workers import Workers
 from .box_writing import written_boxes
 from .file_stems import stem_of
 from .opening import data_asked, home_of, log_look, place_of, source_of
@@ -105,10 +106,11 @@ def evaluate_asked(
 
 @dataclass(frozen=True)
 class Wanted:
-    """The folders that masks, and boxes, are written to; None where they are not."""
+    """The folders that masks, and boxes, are written to, and who answers; None: nowhere, and this process."""
 
     masks: Path | None = None
     boxes: Path | None = None
+    workers: Workers | None = field(default=None, compare=False)
 
 
 def answer(
@@ -123,7 +125,7 @@ def answer(
     for option, given, tasks in asked:
         if given and classifier.task not in tasks:
             raise UsageError(f"{option} is for the task {' or '.join(tasks)}, not {classifier.task}.")
-    answers = answer_images(classifier, sources, tile)
+    answers = answer_images(classifier, sources, tile, wanted.workers)
     if wanted.masks is not None:
         return _written(classifier, sources, answers, expanded(wanted.masks))
     if wanted.boxes is not None:

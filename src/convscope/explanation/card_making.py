@@ -6,24 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..classifying.prediction import BATCH, logits
-from ..datasets.dataset import Dataset
 from ..errors import DataError
-from ..evaluation.subject import Subject
-from ..images.preprocess import Preprocess, to_tensor
+from ..images.preprocess import to_tensor
 from ..kept_memory import keeping_memory
 from ..machine import device_of
-from ..models.fast_norms import Forwards
 from ..models.taps import computing_by, evaluating, reach
 from ..progress import counted
 from ..randomness import order, seed_of
+from ..workers import hired
 from .ablation import Ablated, ablate
+from .card_material import CardMaterial
 from .cards import Belief, Card, ClassImages, Exemplar, LayerCards, crops_of, parts_of, twins_of, usage_of, verdicts
 from .crops import Box, Crops, crop_box, effective_field
 from .descriptions import Rule, Seen, class_mix, dominant_colours, find_rules, first_layer, sights
@@ -34,6 +34,7 @@ from .maps import filter_images, pixel_weights
 from .maximize import Maximized, maximize
 from .objectives import logit, neuron
 from .options import ExplainOptions
+from .passes import ExemplarWork
 from .presets import Palette, palette
 from .probe import Probes, probe
 from .responses import Responses, affordable, built_from, correlations, responses
@@ -65,33 +66,6 @@ class Streamed:
 
 
 CardEvent = Stage | Streamed | Probes | ClassImages | LayerCards
-
-
-@dataclass(frozen=True)
-class CardMaterial:
-    """A network that is explained, how it takes images, its classes, and the dataset with its own classes.
-
-    ``labels`` are the dataset's in the order of the network's classes, None where the two do not fit.
-    ``faster`` are layers that compute otherwise (see ``Classifier.faster``).
-    """
-
-    network: nn.Module
-    preprocess: Preprocess
-    class_names: tuple[str, ...]
-    dataset: Dataset
-    labels: np.ndarray | None
-    faster: Forwards = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, subject: Subject) -> CardMaterial:
-        """Take what is needed of what a command is asked about."""
-        c = subject.classifier
-        return cls(c.network, c.preprocess, c.class_names, subject.dataset, subject.labels, c.faster())
-
-    def images(self, index: np.ndarray) -> Tensor:
-        """Normalised images (B, 3, S, S), on the network's device."""
-        block = to_tensor(np.ascontiguousarray(self.dataset.images[index]))
-        return self.preprocess.normalise(block.to(device_of(self.network)))
 
 
 class CardMaker:
@@ -144,10 +118,7 @@ class CardMaker:
             stream = Stream(self.layers, self.options.count, self.options.least)
             if kept is not None:
                 stream.restore(kept)
-            for start in range(stream.images, len(self.index), BLOCK):
-                part = self.index[start : start + BLOCK]
-                self._pass(stream, part)
-                yield Streamed(stream, stream.images, len(self.index))
+            yield from self._passes(stream)
             found = stream.results()
             if not whole and all(layer.name in skip for layer in self.layers):
                 return
@@ -182,6 +153,19 @@ class CardMaker:
         for found in stream.results():
             cards, crops = self._cards(found)
             yield LayerCards(found.layer, cards, stream.images, len(self.index), crops=crops)
+
+    def _passes(self, stream: Stream) -> Iterator[Streamed]:
+        """Go on with a stream to the end of the images, here or by the workers that the options name."""
+        options, every = self.options, len(self.index)
+        parts = [self.index[start : start + BLOCK] for start in range(stream.images, every, BLOCK)]
+        with hired(options.engine, options, options.progress) if parts else nullcontext() as workers:
+            states = (None for _ in parts) if workers is None else workers.each(self._work(), parts)
+            for part, state in zip(parts, states, strict=True):
+                self._pass(stream, part) if state is None else stream.add(state)
+                yield Streamed(stream, stream.images, every)
+
+    def _work(self) -> ExemplarWork:
+        return self.material.exemplar_work(self.layers, self.options.count, self.options.least)
 
     def _pass(self, stream: Stream, index: np.ndarray) -> None:
         material = self.material

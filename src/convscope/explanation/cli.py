@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from ..options import Flag, Flat
 from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
 from ..visible import visible
@@ -50,6 +51,8 @@ def explain(
     with keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
         options = replace(options, progress=progress)
         if image is not None:
+            if options.engine != "local":
+                raise UsageError(f"--engine {options.engine} is for cards: one image's answer is taken apart here.")
             shared = {
                 name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")
             }

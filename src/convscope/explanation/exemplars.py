@@ -194,6 +194,20 @@ class Stream:
                     tensors[f"{name}/{kind}/keys"], tensors[f"{name}/{kind}/places"] = keys.clone(), places.clone()
         return tensors
 
+    def add(self, tensors: dict[str, Tensor]) -> None:
+        """Take in the ``state`` of a pass over other images by the same layers: the lists are as of one pass over all.
+
+        Counts are whole numbers, and keys are unique and settle ties, so nothing depends on who saw which images.
+        """
+        self._merge_all()
+        self.images += int(tensors["images"])
+        for number, layer in enumerate(self.layers):
+            name = f"{number}/{layer.name}"
+            self.above[number] += tensors[f"{name}/above"]
+            for kind, lists in (("best", self.best), ("least", self.least)):
+                if lists:
+                    lists[number].add(tensors[f"{name}/{kind}/keys"], tensors[f"{name}/{kind}/places"])
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what ``state`` gave for the same layers; DamagedFile for anything else."""
         wanted = {name: (t.shape, t.dtype) for name, t in self.state().items()}
@@ -259,6 +273,14 @@ class _Best:
         best, where = both_keys.topk(k, dim=1)
         self._keys[chosen], self._places[chosen] = best, both_places.gather(1, where)
         self._threshold[chosen] = _value(best[:, -1])
+
+    def add(self, keys: Tensor, places: Tensor) -> None:
+        """Merge the lists of other images, as ``state`` gave them."""
+        self._settle()
+        both_keys, both_places = torch.cat([self._keys, keys], 1), torch.cat([self._places, places], 1)
+        self._keys, where = both_keys.topk(self._keys.shape[1], dim=1)
+        self._places = both_places.gather(1, where)
+        self._threshold = _value(self._keys[:, -1])
 
     def state(self) -> tuple[Tensor, Tensor]:
         """Keys and places, each int64 (C, k), the best first."""

@@ -156,7 +156,7 @@ def inputs_of(classifier: Classifier, listed: Listing, i: int) -> tuple[Tensor, 
     return classifier.preprocess.normalise(to_tensor(pixels[None]).to(device_of(classifier.network))), size
 
 
-def pixels_of(source: Path | Image.Image) -> np.ndarray:
+def pixels_of(source: Path | bytes | Image.Image) -> np.ndarray:
     """Its own pixels, uint8 (H, W, 3)."""
     return np.asarray(source.convert("RGB") if isinstance(source, Image.Image) else decode(source))
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..options import Corrections, Device, Flag, OwnCode, Places, PretrainedWeights, ProgressOption, SubjectOptions
+from ..options import (
+    Corrections,
+    Device,
+    Flag,
+    Hiring,
+    OwnCode,
+    Places,
+    PretrainedWeights,
+    ProgressOption,
+    SubjectOptions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +29,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainOptions(LayerChoice, SubjectOptions):
+class ExplainOptions(LayerChoice, Hiring, SubjectOptions):
     """The filters that get a card, and what stands on it."""
 
     filter: Sequence[int] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from ..portable import folder_name
 from ..storage import expanded
 from ..training.request import data_name
 from ..training.runs import runs_folder
+from ..workers import hired
 from . import report
-from .engines import FeatureRequest, make_engine
+from .engines import FeatureRequest, computing, make_engine
 from .extraction import Extraction, extract
 from .nearest import most_similar
 from .options import FeaturesOptions, SimilarOptions
+from .parquet import library, write_parquet
 from .recording import backbone_of, record, store_options, with_fit
 from .report import SimilarReport
 from .store import FeatureOptions
@@ -53,12 +55,19 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
     """Record what a backbone makes of every image; those recorded before are found and not computed again.
 
     By default the vector that its last linear layer is given; ``layer`` names another layer, ``maps`` keeps whole
-    feature maps. ``augment`` adds so many copies of each image, varied by the ``level`` of AUGMENTS.
+    feature maps. ``augment`` adds so many copies of each image, varied by the ``level`` of AUGMENTS. With an
+    ``engine`` of ray ``workers`` on a cluster compute them: the same bytes.
     """
+    if options.parquet is not None:
+        library()  # before anything is computed
     options, fitted = with_fit(str(data), options)
     classifier = backbone_of(options)
     stored = store_options(options, FeatureRequest(options.layer, options.maps), options.dtype)
-    listed, found, notes = record(str(data), options, classifier, stored, need="images")
+    with hired(options.engine, options, options.progress) as workers:
+        stored = replace(stored, engine=computing(options.engine), workers=workers)
+        listed, found, notes = record(str(data), options, classifier, stored, need="images")
+    if options.parquet is not None:
+        write_parquet(expanded(options.parquet), listed, found.features)
     summary = {"data": listed.unsplit.name, "backbone": options.backbone, **found.to_json(), "notes": fitted + notes}
     return FeaturesReport(found, listed, summary)
 

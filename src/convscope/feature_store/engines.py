@@ -84,6 +84,12 @@ def pick_engine(name: str, wanted: FeatureRequest, device: torch.device) -> str:
     return name
 
 
+def computing(engine: str) -> str:
+    """What computes, of an engine that says where too: of "ray-torch" torch; of "ray" and "local" whatever is best."""
+    where, _, what = engine.partition("-")
+    return (what or "auto") if where in ("ray", "local") else engine
+
+
 def body_hash(classifier: Classifier, wanted: FeatureRequest) -> str:
     """The hash of the weights that features depend on: a head that is left out is not among them."""
     return weights_hash(classifier.network, head_place(classifier.network)[0] if wanted.layer is None else None)

@@ -22,13 +22,14 @@ import torch
 
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing
-from ..errors import DamagedFile, ImageError, StorageError, UnknownName, UsageError
-from ..images.augmentation import augment
-from ..images.preprocess import Preprocess, to_tensor
+from ..datasets.shipped import Shipped
+from ..errors import DamagedFile, StorageError, UnknownName, UsageError
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
 from ..storage import check_free, commit_json, make_folder, sweep_temporaries
+from ..workers import Workers, shares_of
+from .blocks import BLOCK, BLOCK_ACCELERATOR, SHARE, Block, Blocks, FeatureWork
 from .engines import Engine, engine_identity, make_engine
 from .store import (
     DTYPES,
@@ -43,8 +44,6 @@ from .store import (
     store_folder,
 )
 
-BLOCK = 2  # images in a pass: more leave the processor's cache (docs/log.md)
-BLOCK_ACCELERATOR = 64
 AHEAD = 3  # blocks a thread that are given out before they are collected
 SHARD_SECONDS = 20.0  # the longest that features go unsaved
 
@@ -122,7 +121,7 @@ def extract(
     """
     if options.dtype not in DTYPES:
         raise UnknownName("number format", options.dtype, DTYPES)
-    start = time.perf_counter()
+    start, workers = time.perf_counter(), options.workers
     identity = engine_identity(options.engine, options.wanted, device)
     description = store_description(classifier, options, identity)
     store = Store(store_folder(description), options.dtype)
@@ -139,7 +138,8 @@ def extract(
             return replace(plain, notes=(f"these features are torch's: {error}",))
         try:
             check_free(store.folder, len(missing) * _row_bytes(engine, options), "the record of these features")
-            work, peak = _Work(listing, classifier.preprocess, options, engine, keys), matmul_peak(device, "float32")
+            work = _work(listing, classifier, options, _Made(engine, identity, keys), device)
+            peak = matmul_peak(device, "float32")
             start = time.perf_counter()
             make_folder(store.folder)
             with lock(store.folder, "this feature store"):
@@ -148,7 +148,7 @@ def extract(
                 commit_json(store.folder / "store.json", description)
                 store.refresh()  # another process may have been faster
                 missing = _first_of_each(keys, store.rows(keys) < 0)
-                _fill(store, work, missing, device, progress)
+                _fill(store, work, missing, workers, progress)
         except StorageError as error:
             raise StorageError(f"{error} Set CONVSCOPE_CACHE to a folder with room.") from error
         store.refresh()
@@ -161,12 +161,32 @@ def extract(
         images=len(keys),
         computed=work.computed if work else 0,
         seconds=time.perf_counter() - start,
-        workers=torch.get_num_threads(),
+        workers=torch.get_num_threads() if workers is None else workers.count,
         decode_seconds=work.decode_seconds if work else 0.0,
         network_seconds=work.network_seconds if work else 0.0,
         gflop=work.engine.gflop if work else None,
         peak=peak,
     )
+
+
+def _work(
+    listing: Listing, classifier: Classifier, options: FeatureOptions, made: _Made, device: torch.device
+) -> _Work:
+    """What is to be computed here, or sent to the workers of the options, which need no workers themselves."""
+    size = BLOCK if device.type == "cpu" else BLOCK_ACCELERATOR
+    plain = replace(options, engine=made.identity.split()[0], workers=None)
+    blocks = Blocks(Shipped.of(listing.unsplit), listing.keys, classifier.preprocess, plain, size)
+    sent = None if options.workers is None else FeatureWork(blocks, classifier, made.identity, device.type)
+    return _Work(blocks, made.engine, made.keys, sent)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An engine with its name in words, and the keys of all rows."""
+
+    engine: Engine
+    identity: str
+    keys: np.ndarray
 
 
 def _row_bytes(engine: Engine, options: FeatureOptions) -> int:
@@ -186,7 +206,7 @@ def _bad(rows_N: np.ndarray, digests_N32: np.ndarray, reasons: dict[int, str]) -
     return tuple((int(i), by_content[digests_N32[i].tobytes()]) for i in np.flatnonzero(rows_N < 0))
 
 
-def _fill(store: Store, work: _Work, missing: np.ndarray, device: torch.device, progress: Progress | None) -> None:
+def _fill(store: Store, work: _Work, missing: np.ndarray, workers: Workers | None, progress: Progress | None) -> None:
     """Compute the missing rows and commit them shard by shard; what an interrupt leaves over is committed too."""
     rows_a_shard = max(1, min(SHARD_ROWS, SHARD_BYTES // (4 * int(np.prod(work.engine.shape)))))
     keys: list[bytes] = []
@@ -202,7 +222,7 @@ def _fill(store: Store, work: _Work, missing: np.ndarray, device: torch.device, 
         saved = time.monotonic()
 
     try:
-        for row, values in work.results(missing, device):
+        for row, values in work.results(missing, workers):
             done += 1
             if values is not None:
                 keys.append(work.keys[row].tobytes())
@@ -218,78 +238,43 @@ def _fill(store: Store, work: _Work, missing: np.ndarray, device: torch.device, 
 
 
 class _Work:
-    """Decoding and computing in threads, each with images of its own; results come in order."""
+    """Decoding and computing in threads, each with images of its own, or by workers; results come in order."""
 
-    def __init__(
-        self, listing: Listing, preprocess: Preprocess, options: FeatureOptions, engine: Engine, keys: np.ndarray
-    ) -> None:
-        self.listing, self.preprocess, self.options, self.engine, self.keys = listing, preprocess, options, engine, keys
-        self.workers = torch.get_num_threads()
+    def __init__(self, blocks: Blocks, engine: Engine, keys: np.ndarray, elsewhere: FeatureWork | None) -> None:
+        self.blocks, self.engine, self.keys, self.elsewhere = blocks, engine, keys, elsewhere
         self.bad: dict[int, str] = {}
         self.decode_seconds = self.network_seconds = 0.0
-        self.computed, self.size = 0, BLOCK
+        self.computed = 0
 
-    def results(self, rows: np.ndarray, device: torch.device) -> Iterator[tuple[int, np.ndarray | None]]:
+    def results(self, rows: np.ndarray, workers: Workers | None) -> Iterator[tuple[int, np.ndarray | None]]:
         """(row, its features or None where the image cannot be read)."""
-        self.size = BLOCK if device.type == "cpu" else BLOCK_ACCELERATOR
-        blocks = (rows[i : i + self.size] for i in range(0, len(rows), self.size))
-        waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+        if workers is not None and self.elsewhere is not None:
+            for done in workers.each(self.elsewhere, shares_of(rows, workers.count, SHARE, self.blocks.size)):
+                yield from self._collected(done)
+            return
+        yield from self._here(rows)
+
+    def _here(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray | None]]:
+        blocks = (rows[i : i + self.blocks.size] for i in range(0, len(rows), self.blocks.size))
+        waiting: deque[Future[Block]] = deque()
         threads = torch.get_num_threads()
-        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         try:
             for block in blocks:
-                waiting.append(pool.submit(self._block, block))
-                if len(waiting) > AHEAD * self.workers:
-                    yield from self._collected(waiting.popleft())
+                waiting.append(pool.submit(self.blocks.compute, block, self.engine))
+                if len(waiting) > AHEAD * threads:
+                    yield from self._collected(waiting.popleft().result())
             while waiting:
-                yield from self._collected(waiting.popleft())
+                yield from self._collected(waiting.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # a thread's own number is what new threads begin with
 
-    def _collected(self, done: Future[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[int, np.ndarray | None]]:
-        rows, values = done.result()
-        good = iter(values)
-        self.computed += len(values)
-        for row in rows.tolist():
-            yield row, None if row % len(self.listing) in self.bad else next(good)
-
-    def _block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        start = time.perf_counter()
-        images, kept = [], []
-        for row in rows.tolist():
-            i = row % len(self.listing)
-            try:
-                images.append(self.preprocess.fit_image(self.listing.source(i), self.listing.unsplit.origin(i)))
-                kept.append(row)
-            except ImageError as error:
-                self.bad[i] = error.reason
-        if not kept:
-            return rows, np.zeros((0, *self.engine.shape), np.float32)
-        block = self._varied(np.stack(images), np.array(kept))
-        middle = time.perf_counter()
-        values = self.engine.run(_filled(block, self.size))[: len(kept)]
-        self.decode_seconds += middle - start
-        self.network_seconds += time.perf_counter() - middle
-        return rows, values
-
-    def _varied(self, images_BHWC: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The images, those of copies varied as the copy's number and the image's content say."""
-        count, recipe = len(self.listing), self.options.augment
-        if self.options.mirrored:
-            images_BHWC[rows >= count] = images_BHWC[rows >= count, :, ::-1]
-            return images_BHWC
-        if recipe is None or rows[-1] < count:
-            return images_BHWC
-        for n, row in enumerate(rows.tolist()):
-            if row >= count:
-                key = self.listing.keys[[row % count]]
-                varied = augment(to_tensor(images_BHWC[[n]]), recipe, self.options.seed, row // count, key)
-                images_BHWC[n] = varied[0].permute(1, 2, 0).numpy()
-        return images_BHWC
-
-
-def _filled(images_BHWC: np.ndarray, size: int) -> np.ndarray:
-    """The images, the last one repeated up to ``size``: a product of one row may take another way to its bits."""
-    rest = size - len(images_BHWC)
-    return np.concatenate([images_BHWC, np.repeat(images_BHWC[-1:], rest, 0)]) if rest else images_BHWC
+    def _collected(self, done: Block) -> Iterator[tuple[int, np.ndarray | None]]:
+        good = iter(done.values)
+        self.computed += len(done.values)
+        self.bad |= done.bad
+        self.decode_seconds += done.decode_seconds
+        self.network_seconds += done.network_seconds
+        for row in done.rows.tolist():
+            yield row, None if row % self.blocks.count in done.bad else next(good)

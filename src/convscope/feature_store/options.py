@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..options import (
+    Cluster,
     DataRoot,
     Device,
     Engines,
@@ -16,6 +17,8 @@ from ..options import (
     ProgressOption,
     SourceOptions,
 )
+
+EnginesAnywhere = Literal["auto", "local", "torch", "onnxruntime", "ray", "ray-torch", "ray-onnxruntime"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +40,19 @@ class BackboneOptions(Fitting, Device, DataRoot, ProgressOption):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesOptions(BackboneOptions):
+class FeaturesOptions(BackboneOptions, Cluster):
     """A recording as it is asked for."""
 
+    engine: EnginesAnywhere = "auto"  # pyrefly: ignore[bad-override] - frozen, so that more may be said of it here
+    """auto, torch or onnxruntime; ray, ray-torch or ray-onnxruntime: the same, by workers on a cluster."""
     layer: str | None = None
     """Record this layer instead of what the last linear layer is given: the mean of its map over places."""
     maps: Flag = False
     """Keep whole feature maps: of the layer, or the last one."""
     dtype: Literal["float32", "float16"] = "float32"
     """float32 or float16, which halves the disk."""
+    parquet: Path | None = None
+    """Write them to this Parquet file too, a row an image: its name, class, SHA-256 and features."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from ..datasets.folder import Need
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import unreadable
 from ..datasets.registry import find_images, list_images
+from ..datasets.remote import contents
 from ..datasets.unsplit import Unsplit
 from ..errors import ImageError, UnknownName, UsageError
 from ..evaluation.opening import PRETRAINED
@@ -137,7 +138,7 @@ def _usual_side(listed: Listing) -> int | None:
     sides = []
     for i in range(0, len(listed), max(1, len(listed) // SAMPLED)):
         try:
-            sides.append(min(decode(listed.unsplit.files[i]).size))
+            sides.append(min(decode(contents(listed.unsplit.files[i])).size))
         except ImageError:
             continue
     return int(np.median(sides)) if sides else None

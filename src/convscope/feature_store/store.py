@@ -17,6 +17,7 @@ from ..errors import DamagedFile
 from ..recipes import Augment
 from ..storage import to_json
 from ..tensor_files import commit_tensors, map_tensors
+from ..workers import Workers
 from .engines import FeatureRequest, body_hash
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
@@ -29,7 +30,8 @@ KEY_BYTES = 32
 class FeatureOptions:
     """How features are made: with ``copies`` of each image beside it, varied by ``augment`` and ``seed``.
 
-    ``mirrored``: there is one copy of each, its mirror image.
+    ``mirrored``: there is one copy of each, its mirror image. ``workers`` compute them, on a cluster; None: they are
+    computed here.
     """
 
     wanted: FeatureRequest = field(default_factory=FeatureRequest)
@@ -39,6 +41,7 @@ class FeatureOptions:
     augment: Augment | None = None
     seed: int = 0
     mirrored: bool = False
+    workers: Workers | None = field(default=None, compare=False)
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..progress import Laps
 from ..storage import expanded, make_folder
 from ..training.request import data_name
 from ..training.runs import runs_folder
+from ..workers import hired
 from . import report
 from .asked_data import find_asked_data
 from .examination import Asking, Examination, examine, find_data
@@ -57,15 +59,16 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
     make_folder(folder)  # before the images are read: it may be refused
     place = expanded(name)
-    what = Asking(asked.task, asked.used) if asked else Asking()
-    found = examine(unsplit, refused, options.progress, place if place.is_dir() else None, what)
-    laps.lap("reading images")
-    told = _why_not(found, options)
-    if told:
-        notes.append(told)
-    elif found.asking.task in JUDGED:
-        found = JUDGED[found.asking.task](found, options)
-        laps.lap("boxes" if found.asking.task == DETECTION else "labels")
+    with hired(options.engine, options, options.progress) as workers:
+        what = replace(Asking(asked.task, asked.used) if asked else Asking(), workers=workers)
+        found = examine(unsplit, refused, options.progress, place if place.is_dir() else None, what)
+        laps.lap("reading images")
+        told = _why_not(found, options)
+        if told:
+            notes.append(told)
+        elif found.asking.task in JUDGED:
+            found = JUDGED[found.asking.task](found, options)
+            laps.lap("boxes" if found.asking.task == DETECTION else "labels")
     summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
     used = None if options.corrections is None else expanded(options.corrections)
     summary["corrections_file"] = report.corrections_file(folder, used)
@@ -132,7 +135,8 @@ def _with_boxes(found: Examination, options: DoctorOptions) -> Examination:
     """Record maps of all images that can be read, and judge their boxes."""
     listed, backbone = _listed(found, options)
     good = found.survey.good
-    recorded = record_boxes(listed, backbone, pick_device(options.device), options.progress)
+    device, workers = pick_device(options.device), found.asking.workers
+    recorded = record_boxes(listed, backbone, device, options.progress, workers)
     return found.with_boxes(check_boxes(recorded, found.numbers()[good], good, options.progress))
 
 
@@ -149,7 +153,7 @@ def _with_labels(found: Examination, options: DoctorOptions) -> Examination:
     """Record features of all images that can be read, and judge their labels."""
     listed, backbone = _listed(found, options)
     good = found.survey.good
-    stored = store_options(BackboneOptions())
+    stored = replace(store_options(BackboneOptions()), workers=found.asking.workers)
     extraction = extract(listed, backbone, stored, pick_device(options.device), options.progress)
     rows = extraction.features.rows[: len(good)]
     usable = np.flatnonzero(rows >= 0)

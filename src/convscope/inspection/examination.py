@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..datasets.unsplit import Unsplit
 from ..errors import DataError
 from ..images.file_names import is_image_name
 from ..progress import Progress
+from ..workers import Workers
 from .box_findings import box_findings, box_rows, shown_in
 from .class_names import folder_findings, group_findings, lacking_findings, name_findings, part_findings
 from .copy_findings import Clash, Copies, class_clash, copy_findings, extra_copies, find_copies, same_group
@@ -44,10 +45,11 @@ from .wrong_labels import LabelCheck, label_findings
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked of images, and which files beside them were read for it."""
+    """What is asked of images, which files beside them were read for it, and who reads them, if not this process."""
 
     task: str = CLASSIFICATION
     used: frozenset[str] = frozenset()
+    workers: Workers | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def examine(
     masks = survey_masks(unsplit.targets, progress) if isinstance(unsplit.targets, Masks) else None
     if masks is not None:
         unsplit = replace(unsplit, targets=masks.masks)
-    seen = survey(unsplit, progress)
+    seen = survey(unsplit, progress, asking.workers)
     if unsplit.validation is not None:
         unsplit = replace(unsplit, given=with_validation(unsplit, keys(seen.digests), unsplit.validation))
         seen = replace(seen, unsplit=unsplit)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ..options import DataRoot, Device, ProgressOption, Runs, SourceOptions
+from ..options import DataRoot, Device, Hiring, ProgressOption, Runs, SourceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorOptions(SourceOptions, Device, DataRoot, Runs, ProgressOption):
+class DoctorOptions(SourceOptions, Hiring, Device, DataRoot, Runs, ProgressOption):
     """An examination as it is asked for."""
 
     task: Literal["classification", "multi_label", "regression", "segmentation", "detection"] | None = None

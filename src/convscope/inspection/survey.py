@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ from PIL import Image
 from ..datasets.choosing_fit import edges_kept
 from ..datasets.near_copies import LUMA
 from ..datasets.packing import BLOCK, THREADS, file_digest
+from ..datasets.shipped import Shipped
 from ..datasets.unsplit import Unsplit
 from ..errors import ImageError
 from ..images.decoding import examined, has_frames
 from ..images.members import Member
 from ..progress import Progress
+from ..workers import Workers, blocks_of, shares_of
 from .borders import without_border
 from .thumbnails import SIDE, Thumbnails, thumbnail
 
@@ -105,13 +107,13 @@ class Survey:
 Found = tuple[bytes, tuple | str, list[np.ndarray]]  # digest, row or reason, thumbnails
 
 
-def survey(unsplit: Unsplit, progress: Progress | None = None) -> Survey:
-    """Read every image once."""
+def survey(unsplit: Unsplit, progress: Progress | None = None, workers: Workers | None = None) -> Survey:
+    """Read every image once; ``workers`` do it on a cluster, None: this process does."""
     count = len(unsplit.labels)
     rows, digests = np.zeros(count, ROW), np.zeros((count, 32), np.uint8)
     reasons: dict[int, str] = {}
     kept = Thumbnails()
-    for start, block in _in_blocks(unsplit):
+    for start, block in _in_blocks(SurveyWork(Shipped.of(unsplit)), count, workers):
         thumbs: list[np.ndarray] = []
         owners: list[int] = []
         for i, (digest, row, drawn) in enumerate(block, start):
@@ -124,35 +126,63 @@ def survey(unsplit: Unsplit, progress: Progress | None = None) -> Survey:
             owners += [i] * len(drawn)
         kept.add(thumbs, owners)
         if progress:
-            progress("reading images", min(count, start + BLOCK), count)
+            progress("reading images", start + len(block), count)
     return Survey(unsplit, rows, digests, kept, reasons)
 
 
-def _in_blocks(unsplit: Unsplit) -> Iterator[tuple[int, list[Found]]]:
-    """Blocks of what was found, in order; files are decoded by threads, which arrays would only hold up."""
-    count = len(unsplit.labels)
+@dataclass(frozen=True)
+class SurveyWork:
+    """The reading of images as a `Work`: files are decoded by threads, which arrays would only hold up."""
+
+    images: Shipped
+    on_accelerator: bool = False
+
+    def begin(self) -> Callable[[np.ndarray], list[Found]]:
+        """Read a block of images; nothing has to be made ready."""
+        return self.read
+
+    def read(self, block: np.ndarray) -> list[Found]:
+        """What is found in each image."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(self.read_by(pool, block))
+
+    def read_by(self, pool: ThreadPoolExecutor, block: np.ndarray) -> Iterable[Found]:
+        """The same by threads that are there."""
+        work = pool.map if self.images.arrays is None else map
+        return work(lambda i: _look(self.images, i), block.tolist())
+
+    def files(self, block: np.ndarray) -> Sequence[str]:
+        """The files of a block."""
+        return self.images.files(block)
+
+
+def _in_blocks(work: SurveyWork, count: int, workers: Workers | None) -> Iterator[tuple[int, list[Found]]]:
+    """Blocks of what was found, in order, with the number of the first image."""
+    blocks = blocks_of(count, BLOCK)
+    if workers is not None:
+        shares = shares_of(np.arange(count), workers.count, BLOCK)
+        yield from zip((int(share[0]) for share in shares), workers.each(work, shares), strict=True)
+        return
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, count, BLOCK):
-            index = range(start, min(start + BLOCK, count))
-            work = pool.map if unsplit.arrays is None else map
-            yield start, list(work(lambda i: _look(unsplit, i), index))
+        for block in blocks:
+            yield int(block[0]), list(work.read_by(pool, block))
 
 
-def _look(unsplit: Unsplit, i: int) -> Found:
-    if unsplit.arrays is not None:
-        pixels = np.ascontiguousarray(unsplit.arrays[i])
+def _look(images: Shipped, i: int) -> Found:
+    if images.arrays is not None:
+        pixels = np.ascontiguousarray(images.arrays[i])
         digest = hashlib.sha256(pixels.data).digest()
-        return digest, *look_at(Image.fromarray(pixels), pixels.nbytes, unsplit.origin(i))
-    path = unsplit.files[i]
+        return digest, *look_at(Image.fromarray(pixels), pixels.nbytes, "image")
+    path = images.path(i)
     content: Path | bytes = path
     size = 0
     try:
         size = path.stat().st_size if path.is_file() else 0
         content = path.read_bytes() if 0 < size <= READ_WHOLE else path
-        digest = hashlib.sha256(content).digest() if isinstance(content, bytes) else file_digest(path)
+        digest = hashlib.sha256(content).digest() if isinstance(content, bytes) else file_digest(path, images.paths[i])
     except OSError:
-        digest = file_digest(path)
-    return digest, *look_at(content, size, unsplit.origin(i))
+        digest = file_digest(path, images.paths[i])
+    return digest, *look_at(content, size, "image")
 
 
 def look_at(source: Path | bytes | Image.Image, size: int, where: str) -> tuple[tuple | str, list[np.ndarray]]:

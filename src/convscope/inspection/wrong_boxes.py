@@ -27,6 +27,7 @@ from ..tasks.detection import CROWD, NOBODY, TASK, assigned, decoded
 from ..tasks.matching import FoundBoxes, overlap
 from ..tasks.task import Shape
 from ..transfer_learning.recorded_targets import BLOCK, Recorded, record_targets, trained_head
+from ..workers import Workers
 from .findings import Finding, are, counted, first, some
 
 SIZE = 320  # pixels of the square that images are padded into
@@ -99,13 +100,17 @@ class BoxCheck:
 
 
 def record_boxes(
-    listed: Listing, backbone: Classifier, device: torch.device, progress: Progress | None = None
+    listed: Listing,
+    backbone: Classifier,
+    device: torch.device,
+    progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Recorded:
     """The maps of the images of a listing, and their boxes; those of images that cannot be read are in no row."""
     preprocess = replace(backbone.preprocess, size=SIZE, fit="pad", centre=1.0)
     architecture = replace(backbone.architecture, image_size=SIZE)
     fitted = replace(backbone, preprocess=preprocess, architecture=architecture)
-    stored = FeatureOptions(FeatureRequest(strides=BOX_STRIDES), "float16")
+    stored = FeatureOptions(FeatureRequest(strides=BOX_STRIDES), "float16", workers=workers)
     found = extract(listed, fitted, stored, device, progress)
     dataset = listed.dataset(Undecoded(listed, preprocess), preprocess)
     shapes: list[Shape] = [*map_shapes(backbone_maps(architecture.name, BOX_STRIDES), SIZE)]

@@ -1,0 +1,1 @@
+"""What one machine is too small for: workers on a cluster."""
