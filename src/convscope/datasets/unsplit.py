@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..visible import visible
+from .file_list import FileList
 from .targets import Targets
 
 
@@ -24,7 +25,7 @@ class Unsplit:
     given: np.ndarray  # str (N,): "train", "val", "test" or ""
     image_size: int  # pixels, when none is asked for
     arrays: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
+    files: FileList | tuple[Path, ...] = ()
     root: Path | None = None
     origins: Callable[[int], str] | None = None
     validation: int | None = None  # images of "train" that become "val", when a dataset fixes their number
@@ -51,7 +52,7 @@ class Unsplit:
             labels=self.labels[index],
             given=self.given[index],
             arrays=None if self.arrays is None else self.arrays[index],
-            files=tuple(self.files[i] for i in index) if self.files else (),
+            files=_taken(self.files, index),
             origins=lambda i: origins(int(index[i])),
             groups=None if self.groups is None else self.groups[index],
             targets=None if self.targets is None else self.targets.take(index),
@@ -63,8 +64,14 @@ class Unsplit:
             return visible(self.origins(i))
         if not self.files:
             return f"{self.name} image {i}"
-        inside = self.root is not None and self.files[i].is_relative_to(self.root)
-        return visible(str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i]))
+        path = self.files[i]
+        return visible(str(path.relative_to(self.root) if self.root and path.is_relative_to(self.root) else path))
+
+
+def _taken(files: FileList | tuple[Path, ...], index: np.ndarray) -> FileList | tuple[Path, ...]:
+    if isinstance(files, FileList):
+        return files.take(index)
+    return tuple(files[i] for i in index) if files else ()
 
 
 def alike(names: Sequence[str]) -> list[tuple[str, str]]:
