@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
         scores, mean = view_logits(
             classifier.network, dataset.images, classifier.preprocess, looks, index, progress=progress
         )
-    if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
+    if not (metrics.finite(scores) and metrics.finite(mean)):
         raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
@@ -77,7 +78,7 @@ def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None =
     index = dataset.subset("val", limit)
     with computing_by(classifier.faster()):
         fitting = logits(classifier.network, dataset.images, classifier.preprocess, index)
-    if not bool(torch.isfinite(fitting).all()):
+    if not metrics.finite(fitting):
         return None
     labels = translation(classifier.class_names, dataset.class_names)[dataset.labels[index]]
     temperature = fit_temperature(fitting, labels)
@@ -90,7 +91,8 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     A name written with other Unicode characters that look the same is the same, unless that could mean two classes.
     """
     composed = [_composed(name) for name in known]
-    number = {name: i for i, name in enumerate(composed) if composed.count(name) == 1}
+    often = Counter(composed)
+    number = {name: i for i, name in enumerate(composed) if often[name] == 1}
     number |= {name: i for i, name in enumerate(known)}
     number |= {n: number[_composed(n)] for n in given if n not in number and _composed(n) in number}
     strangers = [name for name in given if name not in number]
