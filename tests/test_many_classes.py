@@ -1,4 +1,4 @@
-"""Thousands of classes: logits that lie on the disk, no matrix of all classes, pages that stay small, splits in time."""
+"""Thousands of classes: logits on the disk, no matrix of all classes, pages that stay small, splits in time."""
 
 from __future__ import annotations
 

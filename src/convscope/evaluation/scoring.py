@@ -18,6 +18,8 @@ from ..errors import DataError
 from ..models.taps import computing_by
 from ..progress import Counted
 
+FITTED_VALUES = 50_000_000  # logits that a temperature is fitted on, at most
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -70,12 +72,14 @@ def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
 def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None = None) -> Calibrated | None:
     """What a temperature, fitted on at most ``limit`` validation images, does to the test images' probabilities.
 
+    Of thousands of classes fewer images do: it is one number, and each image tells of all classes.
     None for other parts, without such images, and where no temperature is the best.
     """
     dataset = evaluated.dataset
     if evaluated.part != "test" or not len(dataset.parts["val"]):
         return None
-    index = dataset.subset("val", limit)
+    enough = max(1000, FITTED_VALUES // len(classifier.class_names))
+    index = dataset.subset("val", enough if limit is None else min(limit, enough))
     with computing_by(classifier.faster()):
         fitting = logits(classifier.network, dataset.images, classifier.preprocess, index)
     if not metrics.finite(fitting):

@@ -10,6 +10,7 @@ from ..options import with_options
 from ..storage import write_derived
 from . import report
 from .continuation import compare_with_before, plan_continuation
+from .dry_run import dry_run as dry_run
 from .options import TrainOptions
 from .repeated import is_repeated, repetitions
 from .request import read_dataset, wanted_recipe
