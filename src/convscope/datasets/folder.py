@@ -19,6 +19,7 @@ from .file_list import FileListing
 from .part_names import likely_part, plain_part, with_eval_told
 from .patterns import groups_of_paths, labels_of_paths
 from .renamed import renamed
+from .synsets import validation_labels
 from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
@@ -104,6 +105,8 @@ def _by_folders(root: Path, need: Need) -> Unsplit:
     """Classes by folders."""
     found = _Found(need)
     folders = _folders(root, found)
+    if not folders and _take_validation(root, "", found, 0):
+        return _unsplit(root, found, ())
     if not folders and need == "images" and found.strays:
         return _flat(root, found)
     if not folders:
@@ -111,7 +114,7 @@ def _by_folders(root: Path, need: Need) -> Unsplit:
     parts = _parts(root, [f.name for f in folders], need)
     if parts is None:
         _refuse_parts(root, folders)
-    inside = {folder: _folders(_unwrapped(folder), found) if parts else [folder] for folder in folders}
+    inside = {folder: _class_folders(folder, parts[folder.name], found) if parts else [folder] for folder in folders}
     class_folders = [(one, parts[folder.name] if parts else "") for folder in folders for one in inside[folder]]
     with ThreadPoolExecutor(THREADS) as pool:
         walks = pool.map(_walked, (folder for folder, _ in class_folders))
@@ -120,6 +123,28 @@ def _by_folders(root: Path, need: Need) -> Unsplit:
     unusual = [name for name in parts or {} if name.lower() not in USUAL]
     notes = (f"taken for parts: {', '.join(f'{n} is {parts[n]}' for n in unusual)}.",) if parts and unusual else ()
     return _unsplit(root, found, notes)
+
+
+def _class_folders(folder: Path, part: str, found: _Found) -> list[Path]:
+    """The class folders of a part; none of ImageNet's validation, whose images lie in one folder and are taken."""
+    place, before = _unwrapped(folder), len(found.strays)
+    inside = _folders(place, found)
+    if not inside:
+        _take_validation(place, part, found, before)
+    return inside
+
+
+def _take_validation(place: Path, part: str, found: _Found, before: int) -> bool:
+    """Take the images that were met in a folder, after so many others, by a table of ImageNet's, if there is one."""
+    names = found.strays[before:]
+    labels = validation_labels(place, names)
+    if labels is None:
+        return False
+    del found.strays[before:]
+    found.files.add(place, names)
+    found.classes += labels
+    found.parts += [part] * len(names)
+    return True
 
 
 def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:

@@ -14,6 +14,8 @@ from ..classifying.calibration import Calibrated, calibrate, fit_temperature
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import find_views, logits, view_logits
 from ..datasets.dataset import Dataset
+from ..datasets.imagenet import names_by_synset
+from ..datasets.synsets import SYNSET
 from ..errors import DataError
 from ..models.taps import computing_by
 from ..progress import Counted
@@ -99,6 +101,9 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     number = {name: i for i, name in enumerate(composed) if often[name] == 1}
     number |= {name: i for i, name in enumerate(known)}
     number |= {n: number[_composed(n)] for n in given if n not in number and _composed(n) in number}
+    if any(name not in number and SYNSET.fullmatch(name) for name in given):  # folders as ImageNet calls them
+        called = names_by_synset()
+        number |= {n: number[called[n]] for n in given if n not in number and called.get(n) in number}
     strangers = [name for name in given if name not in number]
     if strangers:
         raise DataError(

@@ -211,7 +211,7 @@ def _shape(data: str, options: TrainOptions) -> tuple[dict[str, int], int, int, 
         return IMAGENET_COUNTS, CLASSES, 224, (f"{IMAGENET}: images are made up, none is read.",)
     from ..datasets.options import DatasetOptions
 
-    given = {**options.reading(), "data_root": options.data_root, "progress": options.progress}
+    given: dict[str, Any] = {**options.reading(), "data_root": options.data_root, "progress": options.progress}
     listed = listing(
         find_images(data, DatasetOptions(**given)), options.limit, options.progress, options.corrections, unread=True
     )
@@ -238,7 +238,7 @@ def _step_seconds(
     """The median of the timed steps, data and computing together."""
     device, steps = where
     assert recipe.loop.batch_size is not None
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     index = np.arange(len(made_up))
     batches = Batches(made_up, index, recipe.loop.batch_size, recipe.loop.seed, recipe.augment, device, recipe.labels)
     count = steps + FIRST
