@@ -272,7 +272,7 @@ def test_places_that_are_none(url: str, error: type[Exception], words: str):
 
 
 def test_what_is_elsewhere_is_not_trained_on(run: Path):
-    with pytest.raises(UsageError, match="copy the images here"):
+    with pytest.raises(UsageError, match="copy them here"):
         convscope.train(f"file://{run}/photos", runs=run / "runs", name="never", **TINY)
 
 

@@ -217,6 +217,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     elsewhere = "adopt alexnet --width 4 --classes shapes --input-size 32".split()
     (adopted,) = answer(*elsewhere, *weights, *"--mean 0.5 0.5 0.5 --std 0.2 0.2 0.2".split())
     repeated = answer(*"train digits --epochs 1 --width 4 --limit 100 --folds 2 --runs".split(), runs)
+    tried = answer(*"train shapes --width 4 --dry-run 1".split())
     (paged,) = answer("report", "last", "--runs", runs)
     (compared,) = answer("compare", *2 * [trained[-1]["run"]], "--runs", runs)
     (here,) = answer("models", "--pretrained")
@@ -231,6 +232,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "The line of an epoch": trained[:-1],
         "The summary": trained[-1:],
         "Several trainings together": repeated[-1:],
+        "A dry run": tried,
         "evaluate": [score, unopened],
         "A class": score["classes"],
         "A bin of calibration": score["calibration"],

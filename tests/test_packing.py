@@ -256,11 +256,11 @@ def test_two_who_pack_at_once_both_succeed(folder: Path, monkeypatch: pytest.Mon
     both, met = threading.Barrier(2, timeout=20), threading.local()
     real = packed.commit
 
-    def commit(path: Path, write) -> None:
+    def commit(*args) -> None:
         if not hasattr(met, "once"):
             met.once = True
             both.wait()
-        real(path, write)
+        real(*args)
 
     monkeypatch.setattr(packed, "commit", commit)
     results: list[bytes] = []

@@ -137,9 +137,10 @@ def discard(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def commit(path: Path, write: Callable[[Any], str]) -> None:
+def commit(path: Path, write: Callable[[Any], str], name: Callable[[], str] | None = None) -> None:
     """Write a file by the commit protocol; ``write(handle)`` puts the bytes and returns their SHA-256.
 
+    Where what is written decides what it is called, ``name()`` says so afterwards, in place of the name of ``path``.
     Raises StorageError and removes the temporary file; the file that was there before is untouched.
     """
     temporary = temporary_beside(path)
@@ -151,6 +152,7 @@ def commit(path: Path, write: Callable[[Any], str]) -> None:
             os.fsync(handle.fileno())
         if file_hash(temporary) != expected:
             raise StorageError(f"cannot write {path}: the disk gave back other bytes than were written.")
+        path = path if name is None else path.with_name(name())
         os.replace(temporary, path)
         try:
             _sync_name(path)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from .intervals import Interval, wilson
-from .metrics import Array, Calibration, calibration, checked
+from .metrics import Array, Calibration, calibration, checked, confidences, slices
 
 BINS = 15
 COLDEST, HOTTEST = 0.02, 50.0  # temperatures that are tried
@@ -45,13 +45,16 @@ def fit_temperature(logits_NK: Array, labels_N: Array) -> float | None:
     from scipy.optimize import minimize_scalar  # slow to import
 
     logits, labels = checked(logits_NK, labels_N)
-    logits = logits.astype(np.float64)
     if (logits.argmax(axis=1) == labels).all():
         return None
 
     def loss(log_temperature: float) -> float:
-        likely = log_softmax(logits / math.exp(log_temperature), axis=1)
-        return -float(likely[np.arange(len(labels)), labels].mean())
+        heat = math.exp(log_temperature)
+        parts = []
+        for rows in slices(logits):
+            likely = log_softmax(logits[rows].astype(np.float64) / heat, axis=1)
+            parts.append(np.take_along_axis(likely, labels[rows, None], axis=1)[:, 0])
+        return -float(np.concatenate(parts).mean())
 
     ends = (math.log(COLDEST), math.log(HOTTEST))
     found = float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4}).x)
@@ -76,8 +79,8 @@ def calibrate(logits_NK: Array, labels_N: Array, temperature: float, fitted_on: 
     needs the deviation along the gaps only, since a distance is convex.
     """
     logits, labels = checked(logits_NK, labels_N)
-    wide, right = logits.astype(np.float64), logits.argmax(axis=1) == labels
-    before, after = _resampled([_gaps(scores, right) for scores in (wide, wide / temperature)], seed)
+    right = logits.argmax(axis=1) == labels
+    before, after = _resampled([_gaps(confidences(logits, temperature=t), right) for t in (1.0, temperature)], seed)
     unseen, n = _unseen(right), len(labels)
 
     def ends(value: float, over: np.ndarray, under: np.ndarray, least: float, unseen: float) -> Interval:
@@ -91,7 +94,7 @@ def calibrate(logits_NK: Array, labels_N: Array, temperature: float, fitted_on: 
         ends(before.error, before.most, before.along, 0.0, unseen),
         ends(after.error, after.most, after.along, 0.0, unseen),
         ends(before.error - after.error, before.most - after.along, before.along - after.most, -1.0, 2 * unseen),
-        calibration(wide / temperature, labels, BINS),
+        calibration(logits, labels, BINS, temperature),
     )
 
 
@@ -121,8 +124,7 @@ def _unseen(right_N: np.ndarray) -> float:
     return found.high - found.low
 
 
-def _gaps(logits_NK: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gaps(confidence: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The bin of each image's confidence, and how far being right (1) or not (0) is from that confidence."""
-    confidence = np.exp(log_softmax(logits_NK, axis=1).max(axis=1))
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     return place, right_N - confidence

@@ -23,7 +23,9 @@ from .intervals import Interval, bootstrap, wilson
 CONFUSION_LIMIT = 1000  # more classes than this make a matrix that nobody can read and no JSON file should hold
 MISTAKES_KEPT = 25
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the images, the surest first
-ROWS_AT_ONCE = 4096  # float64 copies are made for this many images at a time
+CONFUSED_KEPT = 100  # pairs of classes that are told in place of such a matrix
+ROWS_AT_ONCE = 4096  # float64 copies are made for this many images at a time, of many classes for fewer
+VALUES_AT_ONCE = ROWS_AT_ONCE * 1024
 
 Array = np.ndarray | torch.Tensor
 
@@ -86,8 +88,21 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Confused:
+    """So many images of class ``truth`` were taken for ``guess``, of ``of`` of that class."""
+
+    truth: int
+    guess: int
+    n: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """All that is known of one classifier on one split. ``confusion`` has one row per true class, or is None."""
+    """All that is known of one classifier on one split. ``confusion`` has one row per true class, or is None.
+
+    ``confused`` holds the commonest mistakes, whatever the number of classes.
+    """
 
     n: int
     classes: tuple[str, ...]
@@ -98,6 +113,7 @@ class Evaluation:
     balanced_accuracy: Interval
     scores: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...] | None
+    confused: tuple[Confused, ...]
     calibration: Calibration
     coverage: tuple[Covered, ...]
     mistakes: tuple[Mistake, ...]
@@ -115,6 +131,7 @@ class Evaluation:
             "confidence": self.top1.confidence,
             "classes": [asdict(score) for score in self.scores],
             "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
+            "confused": [asdict(pair) for pair in self.confused],
             "calibration": [asdict(b) for b in self.calibration.bins],
             "coverage": [asdict(row) for row in self.coverage],
             "mistakes": [asdict(mistake) for mistake in self.mistakes],
@@ -131,7 +148,7 @@ def top_k(logits_NK: Array, labels_N: Array, k: int) -> Interval:
         raise ValueError(f"top-{k}: k is at least 1")
     logits, labels = checked(logits_NK, labels_N)
     columns, hits = np.arange(logits.shape[1]), 0
-    for rows in _slices(len(labels)):
+    for rows in slices(logits):
         own = np.take_along_axis(logits[rows], labels[rows, None], axis=1)
         before = (logits[rows] > own) | ((logits[rows] == own) & (columns < labels[rows, None]))
         hits += int((before.sum(axis=1) < k).sum())
@@ -142,8 +159,9 @@ def cross_entropy(logits_NK: Array, labels_N: Array) -> float:
     """The mean cross-entropy in nats, in float64; the sum is exact, so the order of the images does not matter."""
     logits, labels = checked(logits_NK, labels_N)
     losses: list[float] = []
-    for rows in _slices(len(labels)):
-        chosen = np.take_along_axis(_log_softmax(logits[rows]), labels[rows, None], axis=1)
+    for rows in slices(logits):
+        likely = log_softmax(logits[rows].astype(np.float64), axis=1)
+        chosen = np.take_along_axis(likely, labels[rows, None], axis=1)
         losses += (-chosen[:, 0]).tolist()
     return math.fsum(losses) / len(losses) + 0.0  # never -0.0
 
@@ -200,14 +218,28 @@ def confusion(logits_NK: Array, labels_N: Array) -> np.ndarray | None:
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
-def calibration(logits_NK: Array, labels_N: Array, bins: int = 15) -> Calibration:
+def confused_most(logits_NK: Array, labels_N: Array, most: int = CONFUSED_KEPT) -> tuple[Confused, ...]:
+    """The commonest pairs of (truth, guess) that differ, without the matrix; among equal ones the lower classes."""
+    logits, labels = checked(logits_NK, labels_N)
+    guesses, classes = logits.argmax(axis=1), logits.shape[1]
+    wrong = guesses != labels
+    pairs, counts = np.unique(labels[wrong] * classes + guesses[wrong], return_counts=True)
+    chosen = np.argsort(-counts, kind="stable")[:most]
+    of = np.bincount(labels, minlength=classes)
+    rows = zip(
+        (pairs[chosen] // classes).tolist(), (pairs[chosen] % classes).tolist(), counts[chosen].tolist(), strict=True
+    )
+    return tuple(Confused(truth, guess, n, int(of[truth])) for truth, guess, n in rows)
+
+
+def calibration(logits_NK: Array, labels_N: Array, bins: int = 15, temperature: float = 1.0) -> Calibration:
     """The expected calibration error over ``bins`` equal bins of confidence (Guo et al. 2017, arXiv:1706.04599).
 
-    Confidence is the softmax probability of the guess. The error is the mean over images of the distance
-    between accuracy and mean confidence in the image's bin.
+    Logits are divided by ``temperature``. Confidence is the softmax probability of the guess. The error is the mean
+    over images of the distance between accuracy and mean confidence in the image's bin.
     """
     logits, labels = checked(logits_NK, labels_N)
-    confidence, right = _confidence(logits), logits.argmax(axis=1) == labels
+    confidence, right = confidences(logits, temperature=temperature), logits.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     rows, gaps = [], []
     for m in range(bins):
@@ -228,7 +260,7 @@ def coverage(logits_NK: Array, labels_N: Array, shares: Sequence[float] = SHARES
     The surest are those with the largest softmax probability; among equal ones the earlier.
     """
     logits, labels = checked(logits_NK, labels_N)
-    confidence, right = _confidence(logits), logits.argmax(axis=1) == labels
+    confidence, right = confidences(logits), logits.argmax(axis=1) == labels
     surest = np.argsort(-confidence, kind="stable")
     rows = []
     for share in shares:
@@ -252,6 +284,7 @@ def evaluate(logits_NK: Array, labels_N: Array, class_names: Sequence[str]) -> E
         balanced_accuracy=balanced_accuracy(logits, labels),
         scores=per_class(logits, labels, class_names),
         confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
+        confused=confused_most(logits, labels),
         calibration=calibration(logits, labels),
         coverage=coverage(logits, labels),
         mistakes=mistakes_of(logits, labels),
@@ -262,7 +295,7 @@ def mistakes_of(logits: np.ndarray, labels: np.ndarray, most: int = MISTAKES_KEP
     """The ``most`` confident mistakes of logits (N, K) and labels (N,), the most confident first."""
     guesses = logits.argmax(axis=1)
     wrong = np.flatnonzero(guesses != labels)
-    probability = _confidence(logits[wrong])
+    probability = confidences(logits, wrong)
     worst = np.argsort(-probability, kind="stable")[:most]
     picks = wrong[worst]
     columns = (picks.tolist(), labels[picks].tolist(), guesses[picks].tolist(), probability[worst].tolist())
@@ -283,7 +316,7 @@ def checked(logits_NK: Array, labels_N: Array) -> tuple[np.ndarray, np.ndarray]:
         )
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise DataError(f"logits of shape {logits.shape} and labels of shape {labels.shape} do not go together")
-    if bad := int((~np.isfinite(logits).all(axis=1)).sum()):
+    if bad := sum(int((~np.isfinite(logits[rows]).all(axis=1)).sum()) for rows in slices(logits)):
         raise DataError(f"the network's outputs are NaN or infinite for {bad} of {len(labels)} images")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise DataError(f"labels {labels.min()} to {labels.max()} do not fit a network of {logits.shape[1]} classes")
@@ -297,15 +330,20 @@ def _array(values: Array) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy knows no bfloat16
 
 
-def _slices(n: int) -> Iterator[slice]:
-    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, n, ROWS_AT_ONCE))
+def finite(logits_NK: torch.Tensor) -> bool:
+    """Whether all are finite numbers; asked some rows at a time, for there may be very many."""
+    return all(bool(torch.isfinite(logits_NK[rows]).all()) for rows in slices(logits_NK))
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    return log_softmax(logits.astype(np.float64), axis=1)
+def slices(logits_NK: Array) -> Iterator[slice]:
+    """Rows that are worked on at a time."""
+    step = max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // max(1, math.prod(logits_NK.shape[1:]))))
+    return (slice(start, start + step) for start in range(0, len(logits_NK), step))
 
 
-def _confidence(logits: np.ndarray) -> np.ndarray:
-    """(N,) float64: the softmax probability of the largest logit of each row."""
-    parts = [np.exp(_log_softmax(logits[rows]).max(axis=1)) for rows in _slices(len(logits))]
+def confidences(logits: np.ndarray, index: np.ndarray | None = None, temperature: float = 1.0) -> np.ndarray:
+    """float64 (N,): the softmax probability of the largest of logits / ``temperature``, of the rows at ``index``."""
+    index = np.arange(len(logits)) if index is None else index
+    wide = (logits[index[rows]].astype(np.float64) / temperature for rows in slices(logits))
+    parts = [np.exp(log_softmax(some, axis=1).max(axis=1)) for some in wide if len(some)]
     return np.concatenate(parts) if parts else np.zeros(0)

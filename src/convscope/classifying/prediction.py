@@ -24,6 +24,7 @@ from ..progress import Counted
 from ..workers import Workers, blocks_of
 from .classifier import Classifier
 from .known import Familiar, Judge, Known, judging
+from .many_rows import ManyRows
 
 BATCH = 64  # images in a pass; fixed, so that a figure does not depend on a setting, and small enough for caches
 BATCH_PIXELS = BATCH * 224**2  # of larger images a pass takes fewer
@@ -89,15 +90,17 @@ def view_logits(  # noqa: PLR0913 - as logits, with the views
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, as of ``logits``, of the images as they are, and the weighted mean of those of all ``views``."""
     index = np.arange(len(images)) if index is None else index
-    plain, means = [], []
+    plain, means = ManyRows(len(index)), ManyRows(len(index))
 
     def keep(_: np.ndarray, inputs: torch.Tensor) -> None:
         scores = [network(_seen(inputs, view)).float().cpu() for view in views]
-        plain.append(scores[0])
-        means.append(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
+        plain.add(scores[0])
+        if len(views) > 1:
+            means.add(sum((v.weight * s for v, s in zip(views, scores, strict=True)), torch.zeros(())))
 
     each_pass(network, images, preprocess, index, keep, device, progress)
-    return torch.cat(plain), torch.cat(means)
+    found = plain.whole()
+    return found, means.whole() if len(views) > 1 else found
 
 
 def each_pass(  # noqa: PLR0913 - as view_logits, with what is done

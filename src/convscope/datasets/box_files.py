@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..images.file_names import is_image_name
+from .file_list import FileList, FileListing
 from .folder import hidden_name
 
 KINDS = {".xml": "xmls", ".txt": "texts", ".json": "jsons", ".yaml": "yamls", ".yml": "yamls"}
@@ -19,7 +20,7 @@ class BoxFiles:
     """Images under ``root`` and the files of other kinds, all by name; ``named`` says that the user named one."""
 
     root: Path
-    images: tuple[Path, ...] = ()
+    images: FileList | tuple[Path, ...] = ()
     xmls: tuple[Path, ...] = ()
     texts: tuple[Path, ...] = ()
     jsons: tuple[Path, ...] = ()
@@ -38,20 +39,20 @@ def files_under(root: Path) -> BoxFiles:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
 
-    found: dict[str, list[Path]] = {kind: [] for kind in ("images", "lists", *KINDS.values())}
+    images = FileListing()
+    found: dict[str, list[Path]] = {kind: [] for kind in ("lists", *KINDS.values())}
     for place, inner, names in os.walk(root, onerror=refuse):
         inner[:] = sorted(name for name in inner if not hidden_name(name))
-        for name in sorted(names):
-            if hidden_name(name):
-                continue
-            end = os.path.splitext(name)[1].lower()
-            kind = "images" if is_image_name(name) else "lists" if name in LISTS else KINDS.get(end)
+        shown = sorted(name for name in names if not hidden_name(name))
+        images.add(Path(place), filter(is_image_name, shown))
+        for name in shown:
+            kind = "lists" if name in LISTS else KINDS.get(os.path.splitext(name)[1].lower())
             if kind:
                 found[kind].append(Path(place) / name)
-    images, xmls, texts, jsons, yamls, lists = (
-        tuple(found[kind]) for kind in ("images", "xmls", "texts", "jsons", "yamls", "lists")
-    )
-    return BoxFiles(root, images, xmls, texts, jsons, yamls, lists)
+    told = any(found.values())  # where nothing tells of boxes, images may be very many, and nobody asks for each
+    paths = tuple(images.end()) if told else images.end()
+    xmls, texts, jsons, yamls, lists = (tuple(found[k]) for k in ("xmls", "texts", "jsons", "yamls", "lists"))
+    return BoxFiles(root, paths, xmls, texts, jsons, yamls, lists)
 
 
 def files_of(path: Path) -> BoxFiles:

@@ -166,6 +166,8 @@ def coco_files(files: BoxFiles, asked: bool) -> CocoFound:
     Of half of the images, unless it is asked for or the name of a file or its folder says so. Of two files in a folder
     that tell of an image one with keypoints is left.
     """
+    if not files.jsons:
+        return CocoFound()
     there = {image.name for image in files.images}
     tellers = [teller for path in files.jsons if (teller := _teller(path, there, asked)) is not None]
     named = {name for teller in tellers for name in teller.names}

@@ -25,6 +25,7 @@ from . import splits
 from .choosing_fit import AUTO, choose_fit
 from .corrections import corrected, read_corrections, struck_out
 from .emptiness import emptiness_notes
+from .file_index import LARGE, NOTE, is_large, name_hashes
 from .remote import contents
 from .streamed import Streamed, look_over
 from .targets import Targets
@@ -96,10 +97,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Listing:
-    """A loader's images, limited and hashed, none of them decoded: ``digests`` is uint8 (N, 32), their SHA-256."""
+    """A loader's images, limited and hashed, none of them decoded: ``digests`` is uint8 (N, 32), their SHA-256.
+
+    Where it is ``provisional`` no file was read, and they are the hashes of names: the split goes by these.
+    """
 
     unsplit: Unsplit
     digests: np.ndarray
+    provisional: bool = False
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -122,7 +127,7 @@ class Listing:
 
     def take(self, index: np.ndarray) -> Listing:
         """The images at ``index``, in that order."""
-        return Listing(self.unsplit.take(index), self.digests[index])
+        return Listing(self.unsplit.take(index), self.digests[index], self.provisional)
 
     def dataset(
         self, images: Any, preprocess: Preprocess, notes: tuple[str, ...] = (), fold: str | None = None
@@ -146,7 +151,7 @@ class Listing:
             fingerprint=_fingerprint(self.unsplit, self.digests, split.parts),
             mirror=self.unsplit.mirror,
             test_given=bool((self.unsplit.given == "test").any()),
-            notes=self.unsplit.notes + notes + split.notes,
+            notes=self.unsplit.notes + notes + split.notes + (NOTE,) * self.provisional,
             groups=None if self.unsplit.groups is None else self.together,
             targets=self.unsplit.targets,
         )
@@ -175,11 +180,26 @@ class Undecoded:
 
 
 def listing(
-    unsplit: Unsplit, limit: int | None = None, progress: Progress | None = None, corrections: Path | None = None
+    unsplit: Unsplit,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    corrections: Path | None = None,
+    unread: bool = False,
 ) -> Listing:
-    """Hash, correct and limit, the first half of ``assemble``; UsageError for a limit below 1."""
+    """Hash, correct and limit, the first half of ``assemble``; UsageError for a limit below 1.
+
+    Of very many files those within a limit are chosen by their names. With ``unread`` none of these is read, unless
+    corrections, which go by content, ask for it: the listing is provisional.
+    """
     if limit is not None and limit < 1:
         raise UsageError(f"a limit is a number of images from 1, not {limit}.")
+    by_name = is_large(unsplit) and corrections is None
+    if by_name and limit is not None and limit < len(unsplit.labels):
+        unsplit = unsplit.take(splits.limited(unsplit.given, unsplit.labels, packed.keys(name_hashes(unsplit)), limit))
+        told = f"the {limit:,} images of --limit are chosen by their names, as of {LARGE:,} files and more."
+        unsplit, limit = replace(unsplit, notes=(*unsplit.notes, told)), None
+    if unread and by_name and is_large(unsplit):
+        return Listing(unsplit, name_hashes(unsplit), provisional=True)
     digests = packed.digests(unsplit, progress)
     if corrections is not None:
         path = expanded(corrections)
@@ -220,7 +240,7 @@ def assemble(  # noqa: PLR0913 - each is an option that a user sets by name
         fit, told = choose_fit(unsplit)
         unsplit = replace(unsplit, notes=(*unsplit.notes, *filter(None, [told])))
     wanted = preprocess or Preprocess(size=size, fit=fit, stretch=stretch)  # before anything is read: it may be refused
-    listed = listing(unsplit, limit, progress, corrections)
+    listed = listing(unsplit, limit, progress, corrections, unread=not stream)
     if stream and unsplit.arrays is None:
         return streamed(listed, wanted, preprocess is None, bad_images, progress, fold)
     return decoded(listed, wanted, preprocess is None, bad_images, progress, fold)
@@ -235,7 +255,12 @@ def decoded(  # noqa: PLR0913 - as assemble, of which it is the second half
     fold: str | None = None,
 ) -> Dataset:
     """Decode and split what was listed; ``measure`` takes mean and std from the training images. Raises the same."""
-    images, kept, notes = packed.fitted_images(listed.unsplit, listed.digests, wanted, bad_images, progress)
+    if listed.provisional:
+        digests, fitted = packed.read_and_fitted(listed.unsplit, wanted, bad_images, progress)
+        listed = Listing(listed.unsplit, digests)
+    else:
+        fitted = packed.fitted_images(listed.unsplit, listed.digests, wanted, bad_images, progress)
+    images, kept, notes = fitted
     if len(kept) < len(listed):
         listed = listed.take(kept)
     data = listed.dataset(images, wanted, notes, fold)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,11 @@ import numpy as np
 from ..errors import DataError, nearest
 from ..images.file_names import HEIC_EXTENSIONS, is_image_name
 from ..recipes import Source
+from .file_list import FileListing
 from .part_names import likely_part, plain_part, with_eval_told
 from .patterns import groups_of_paths, labels_of_paths
 from .renamed import renamed
+from .synsets import validation_labels
 from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
@@ -26,6 +29,7 @@ UNREAD |= {".psd": "Photoshop", ".xcf": "GIMP", ".pdf": "PDF", ".eps": "EPS", ".
 UNREAD |= {".dcm": "DICOM", ".exr": "OpenEXR", ".hdr": "Radiance"}
 UNREAD |= dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw photographs")
 Need = Literal["training", "classes", "images"]  # what a folder's images are wanted for
+THREADS = 8  # that list folders at once: a disk on the network answers each of them late
 IMAGE_SIZE = 64  # pixels, when none is asked for
 LAYOUT = "expected one folder a class (FOLDER/cat/1.jpg), or train, val and test folders above them"
 
@@ -35,7 +39,7 @@ class _Found:
     """What a walk has met so far."""
 
     need: Need = "training"
-    files: list[Path] = field(default_factory=list)
+    files: FileListing = field(default_factory=FileListing)
     classes: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -47,6 +51,20 @@ class _Found:
     def file(self, name: str) -> None:
         """Count a file that is no image of a class."""
         (self.strays if is_image_name(name) else self.others).append(name)
+
+    def take_class(self, walked: _Found, folder: Path, part: str) -> None:
+        """Add what a walk through a class folder has met; DataError where it is no class to train on."""
+        count = len(walked.files)
+        if not count and self.need == "training":
+            raise DataError(f"the class folder {folder} holds no image; add some or remove the folder.")
+        if not count:
+            self.empty.append(folder.name)
+        self.files.join(walked.files)
+        self.classes += [folder.name] * count
+        self.parts += [part] * count
+        self.hidden += walked.hidden
+        self.others += walked.others
+        self.links += walked.links
 
 
 def load_folder(root: Path, need: Need = "training", source: Source | None = None) -> Unsplit:
@@ -73,10 +91,8 @@ def load_folder(root: Path, need: Need = "training", source: Source | None = Non
 
 def _by_names(root: Path, pattern: str, need: Need) -> Unsplit:
     """Classes by what the names of files say; a folder right under the root may be a part."""
-    found = _Found(need)
-    walked = _Found("images")
-    _walk_class(root, "", walked)
-    paths = [path.relative_to(root) for path in walked.files]
+    found, walked = _Found(need), _walked(root)
+    paths = [path.relative_to(root) for path in walked.files.end()]
     if not paths:
         raise DataError(f"{root} holds no image.")
     found.files, found.hidden, found.others, found.links = walked.files, walked.hidden, walked.others, walked.links
@@ -89,6 +105,8 @@ def _by_folders(root: Path, need: Need) -> Unsplit:
     """Classes by folders."""
     found = _Found(need)
     folders = _folders(root, found)
+    if not folders and _take_validation(root, "", found, 0):
+        return _unsplit(root, found, ())
     if not folders and need == "images" and found.strays:
         return _flat(root, found)
     if not folders:
@@ -96,13 +114,37 @@ def _by_folders(root: Path, need: Need) -> Unsplit:
     parts = _parts(root, [f.name for f in folders], need)
     if parts is None:
         _refuse_parts(root, folders)
-    for folder in folders:
-        part = parts[folder.name] if parts else ""
-        for class_folder in _folders(_unwrapped(folder), found) if parts else [folder]:
-            _walk_class(class_folder, part, found)
+    inside = {folder: _class_folders(folder, parts[folder.name], found) if parts else [folder] for folder in folders}
+    class_folders = [(one, parts[folder.name] if parts else "") for folder in folders for one in inside[folder]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        walks = pool.map(_walked, (folder for folder, _ in class_folders))
+        for (folder, part), walked in zip(class_folders, walks, strict=True):
+            found.take_class(walked, folder, part)
     unusual = [name for name in parts or {} if name.lower() not in USUAL]
     notes = (f"taken for parts: {', '.join(f'{n} is {parts[n]}' for n in unusual)}.",) if parts and unusual else ()
     return _unsplit(root, found, notes)
+
+
+def _class_folders(folder: Path, part: str, found: _Found) -> list[Path]:
+    """The class folders of a part; none of ImageNet's validation, whose images lie in one folder and are taken."""
+    place, before = _unwrapped(folder), len(found.strays)
+    inside = _folders(place, found)
+    if not inside:
+        _take_validation(place, part, found, before)
+    return inside
+
+
+def _take_validation(place: Path, part: str, found: _Found, before: int) -> bool:
+    """Take the images that were met in a folder, after so many others, by a table of ImageNet's, if there is one."""
+    names = found.strays[before:]
+    labels = validation_labels(place, names)
+    if labels is None:
+        return False
+    del found.strays[before:]
+    found.files.add(place, names)
+    found.classes += labels
+    found.parts += [part] * len(names)
+    return True
 
 
 def _parts(root: Path, names: list[str], need: Need) -> dict[str, str] | None:
@@ -203,26 +245,23 @@ def hidden_name(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def _walk_class(folder: Path, part: str, found: _Found) -> None:
+def _walked(folder: Path) -> _Found:
+    """The images under a folder, and what else lies there."""
+
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
 
-    before = len(found.files)
+    found = _Found()
     for place, inner, names in os.walk(folder, onerror=refuse):
         found.hidden += filter(hidden_name, (*inner, *names))
         inner[:] = sorted(n for n in inner if not hidden_name(n))
         found.links += (n for n in inner if os.path.islink(os.path.join(place, n)))  # os.walk does not enter them
-        for name in sorted(n for n in names if not hidden_name(n)):
-            if not is_image_name(name):
-                found.others.append(name)
-                continue
-            found.files.append(Path(place) / name)
-            found.classes.append(folder.name)
-            found.parts.append(part)
-    if len(found.files) == before and found.need == "training":
-        raise DataError(f"the class folder {folder} holds no image; add some or remove the folder.")
-    if len(found.files) == before:
-        found.empty.append(folder.name)
+        shown = sorted(n for n in names if not hidden_name(n))
+        images = list(filter(is_image_name, shown))
+        found.files.add(Path(place), images)
+        if len(images) < len(shown):
+            found.others += (n for n in shown if not is_image_name(n))
+    return found
 
 
 def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
@@ -237,7 +276,7 @@ def _unsplit(root: Path, found: _Found, notes: tuple[str, ...]) -> Unsplit:
         labels=np.array([number[c] for c in found.classes], np.int64),
         given=np.array(found.parts, "U5"),
         image_size=IMAGE_SIZE,
-        files=tuple(found.files),
+        files=found.files.end(),
         root=root,
         notes=(*notes, *_ignored(found)),
     )

@@ -75,15 +75,54 @@ def find_pairing(root: Path, masks: Path | None = None) -> Pairing | None:
 # ------------------------------------------------------------------------------------------------------ finding pairs
 
 
-def _files(root: Path) -> dict[Path, dict[str, Path]]:
+def _files(root: Path) -> Mapping[Path, Mapping[str, Path]]:
     """The images in each folder under ``root``, itself too, by their names without the ending."""
-    found: dict[Path, dict[str, Path]] = {}
+    found: dict[Path, Mapping[str, Path]] = {}
+    places = []
     for place, inner, names in os.walk(root):
         inner[:] = sorted(name for name in inner if not hidden_name(name))
-        images = {Path(n).stem: Path(place) / n for n in sorted(names) if is_image_name(n) and not hidden_name(n)}
-        if images:
-            found[Path(place)] = images
-    return found
+        if any(is_image_name(n) and not hidden_name(n) for n in names):
+            places.append(Path(place))
+            if len(places) <= MOST_FOLDERS:
+                found[places[-1]] = _by_stem(places[-1], names)
+    return found if len(places) <= MOST_FOLDERS else _ManyFolders(places)
+
+
+def _by_stem(folder: Path, names: Iterable[str]) -> Mapping[str, Path]:
+    images = sorted(name for name in names if is_image_name(name) and not hidden_name(name))
+    return _ByStem(folder, {os.path.splitext(name)[0]: name for name in images})
+
+
+class _ByStem(Mapping[str, Path]):
+    """The images in a folder by their names without the ending; a path is made when it is asked for."""
+
+    def __init__(self, folder: Path, names: dict[str, str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __getitem__(self, stem: str) -> Path:
+        return self._folder / self._names[stem]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class _ManyFolders(Mapping[Path, Mapping[str, Path]]):
+    """The images in each of very many folders, listed anew whenever one is asked for, and kept nowhere."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._folders = dict.fromkeys(folders)
+
+    def __getitem__(self, folder: Path) -> Mapping[str, Path]:
+        return _by_stem(folder, os.listdir(folder))
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
 
 
 def looks_like_masks(files: list[Path]) -> bool:
@@ -120,6 +159,8 @@ def _few_values(path: Path) -> set[tuple[int, ...]] | None:
 
 def _sibling_folders(root: Path, found: Mapping[Path, Mapping[str, Path]]) -> Pairing | None:
     """Folders of masks, each with the folder that has its files' names and is nearest by its own name."""
+    if len(found) > MOST_FOLDERS:
+        return None
     stems = {folder: {bare(stem) for stem in files} for folder, files in found.items()}
     masked = {f for f in _named_alike(stems) if f != root and looks_like_masks(list(found[f].values()))}
     pairs: list[tuple[Path, Path]] = []
@@ -149,9 +190,7 @@ def _sibling_folders(root: Path, found: Mapping[Path, Mapping[str, Path]]) -> Pa
 
 
 def _named_alike(stems: Mapping[Path, set[str]]) -> list[Path]:
-    """The folders whose files have the names of another's: the only ones that are opened. None of very many."""
-    if len(stems) > MOST_FOLDERS:
-        return []
+    """The folders whose files have the names of another's: the only ones that are opened."""
     return [
         one for one, mine in stems.items()
         if any(len(mine & theirs) >= MOST * len(mine) for other, theirs in stems.items() if other != one)
@@ -172,6 +211,8 @@ def _within_folders(root: Path, found: Mapping[Path, Mapping[str, Path]]) -> Pai
     notes: list[str] = []
     alone: list[Alone] = []
     for folder, files in found.items():
+        if not any(map(ADDED.search, files)):
+            continue
         groups: dict[str, dict[bool, Path]] = defaultdict(dict)
         for stem, path in files.items():
             groups[bare(stem)][bare(stem) != stem.casefold()] = path

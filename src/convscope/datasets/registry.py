@@ -19,6 +19,7 @@ from .dataset import Dataset, Listing, assemble, listing
 from .digits import load_digits
 from .embedded import HUB, load_from_hub, load_parquet
 from .folder import load_folder
+from .imagenet import readable
 from .named_before import check_named, remember
 from .options import DatasetOptions
 from .remote import load_remote
@@ -108,7 +109,7 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
         return load_shards(data, options.need, source, options.bad_images == "skip", options.progress)
     if is_folder:
         _check_folder(source)
-        return load_folder(path, options.need, source)
+        return readable(load_folder(path, options.need, source), path)
     if is_file:
         return _images_of_file(path, options, source)
     if "/" in data or path.suffix:

@@ -185,32 +185,57 @@ def _of_several_classes(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return np.isin(keys, keys[order][1:][odd])
 
 
+class _Moves:
+    """Images by key and by class, and how many of each class train, while images change their part."""
+
+    def __init__(self, part: np.ndarray, labels: np.ndarray, keys: np.ndarray) -> None:
+        self.part, self.labels = part, labels
+        self._by_key, self._by_label = np.argsort(keys, kind="stable"), np.argsort(labels, kind="stable")
+        self._keys, self._labels = keys[self._by_key], labels[self._by_label]
+        self._trained = np.bincount(labels[part == "train"], minlength=labels.max() + 1 if len(labels) else 0)
+
+    def of_class(self, label: int) -> np.ndarray:
+        """The images of a class, in order."""
+        return self._by_label[slice(*np.searchsorted(self._labels, [label, label + 1]))]
+
+    def _of_key(self, key: np.uint64) -> np.ndarray:
+        return self._by_key[np.searchsorted(self._keys, key, "left") : np.searchsorted(self._keys, key, "right")]
+
+    def empties_training(self, key: np.uint64) -> bool:
+        """Whether a class would lose its last training image if these were moved, as a group of several may do."""
+        copies = self._of_key(key)
+        labels, counts = np.unique(self.labels[copies[self.part[copies] == "train"]], return_counts=True)
+        return bool((self._trained[labels] == counts).any())
+
+    def move(self, key: np.uint64, wanted: str) -> None:
+        """Put an image with all its copies into another part."""
+        copies = self._of_key(key)
+        np.subtract.at(self._trained, self.labels[copies[self.part[copies] == "train"]], 1)
+        np.add.at(self._trained, self.labels[copies], wanted == "train")
+        self.part[copies] = wanted
+
+
 def _serve_missed(part: np.ndarray, unsplit: Unsplit, keys: np.ndarray, movable: dict[str, np.ndarray]) -> list[str]:
     """Give a part that a class would miss that class's lowest hash, with all its copies; training is served first."""
     served: dict[str, list[str]] = {}
-    for label in np.flatnonzero(~_holds(part, unsplit, movable).all(1)):
-        mine = np.flatnonzero(unsplit.labels == label)
+    moves = _Moves(part, unsplit.labels, keys)
+    for label in np.flatnonzero(~_holds(part, unsplit, movable).all(1)).tolist():
+        mine = moves.of_class(label)
         for wanted, may_move in movable.items():
             present = {p: np.unique(keys[mine[part[mine] == p]]) for p in PARTS}
             donors = [present[p] for p in PARTS if len(present[p]) > (0 if wanted == "train" else 1)]
-            candidates = np.intersect1d(np.concatenate(donors), keys[mine[may_move[mine]]]) if donors else []
-            if wanted != "train":
-                candidates = [key for key in candidates if not _empties_training(part, unsplit.labels, keys == key)]
-            if len(present[wanted]) or not len(candidates):
+            if len(present[wanted]) or not donors:
                 continue
-            part[keys == candidates[0]] = wanted
-            served.setdefault(wanted, []).append(unsplit.class_names[label])
+            candidates = np.intersect1d(np.concatenate(donors), keys[mine[may_move[mine]]])
+            free = (key for key in candidates if wanted == "train" or not moves.empties_training(key))
+            chosen = next(free, None)
+            if chosen is not None:
+                moves.move(chosen, wanted)
+                served.setdefault(wanted, []).append(unsplit.class_names[label])
     return [
         f"{_classes(names)} would have missed {wanted}: the image with the lowest hash was moved there."
         for wanted, names in served.items()
     ]
-
-
-def _empties_training(part: np.ndarray, labels: np.ndarray, moved: np.ndarray) -> bool:
-    """Whether a class would lose its last training image if these were moved, as a group of several classes may do."""
-    trained = part == "train"
-    left = np.bincount(labels[trained & ~moved], minlength=labels.max() + 1)
-    return bool((left[np.unique(labels[trained & moved])] == 0).any())
 
 
 def _holds(part: np.ndarray, unsplit: Unsplit, names: Iterable[str] = PARTS) -> np.ndarray:

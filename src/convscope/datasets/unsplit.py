@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..visible import visible
+from .file_list import FileList
 from .shard_files import ShardFiles
 from .targets import Targets
 
@@ -66,12 +67,12 @@ class Unsplit:
             return visible(self.origins(i))
         if not self.files:
             return f"{self.name} image {i}"
-        inside = self.root is not None and self.files[i].is_relative_to(self.root)
-        return visible(str(self.files[i].relative_to(self.root) if inside and self.root else self.files[i]))
+        path = self.files[i]
+        return visible(str(path.relative_to(self.root) if self.root and path.is_relative_to(self.root) else path))
 
 
 def _taken(files: Sequence[Path], index: np.ndarray) -> Sequence[Path]:
-    if isinstance(files, ShardFiles):
+    if isinstance(files, (FileList, ShardFiles)):
         return files.take(index)
     return tuple(files[i] for i in index) if files else ()
 

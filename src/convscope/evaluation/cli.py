@@ -113,7 +113,8 @@ def print_evaluation(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["test_openings"]:
         times = summary["test_openings"]
         print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
-    print(f"written: {visible(str(folder))} (evaluation.json, confusion.png, mistakes.png, calibration.png)")
+    matrix = "confusion.png, " if summary["confusion"] is not None else ""
+    print(f"written: {visible(str(folder))} (evaluation.json, {matrix}mistakes.png, calibration.png)")
 
 
 def _calibration(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,13 @@ from ..classifying.calibration import Calibrated, calibrate, fit_temperature
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import find_views, logits, view_logits
 from ..datasets.dataset import Dataset
+from ..datasets.imagenet import names_by_synset
+from ..datasets.synsets import SYNSET
 from ..errors import DataError
 from ..models.taps import computing_by
 from ..progress import Counted
+
+FITTED_VALUES = 50_000_000  # logits that a temperature is fitted on, at most
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
         scores, mean = view_logits(
             classifier.network, dataset.images, classifier.preprocess, looks, index, progress=progress
         )
-    if not bool(torch.isfinite(scores).all() and torch.isfinite(mean).all()):
+    if not (metrics.finite(scores) and metrics.finite(mean)):
         raise DataError(f"the network's outputs for {dataset.name} are not all numbers, so there is nothing to score.")
     labels = torch.from_numpy(translate[dataset.labels[index]])
     result = metrics.evaluate(scores, labels, classifier.class_names)
@@ -69,15 +74,17 @@ def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
 def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None = None) -> Calibrated | None:
     """What a temperature, fitted on at most ``limit`` validation images, does to the test images' probabilities.
 
+    Of thousands of classes fewer images do: it is one number, and each image tells of all classes.
     None for other parts, without such images, and where no temperature is the best.
     """
     dataset = evaluated.dataset
     if evaluated.part != "test" or not len(dataset.parts["val"]):
         return None
-    index = dataset.subset("val", limit)
+    enough = max(1000, FITTED_VALUES // len(classifier.class_names))
+    index = dataset.subset("val", enough if limit is None else min(limit, enough))
     with computing_by(classifier.faster()):
         fitting = logits(classifier.network, dataset.images, classifier.preprocess, index)
-    if not bool(torch.isfinite(fitting).all()):
+    if not metrics.finite(fitting):
         return None
     labels = translation(classifier.class_names, dataset.class_names)[dataset.labels[index]]
     temperature = fit_temperature(fitting, labels)
@@ -90,9 +97,13 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     A name written with other Unicode characters that look the same is the same, unless that could mean two classes.
     """
     composed = [_composed(name) for name in known]
-    number = {name: i for i, name in enumerate(composed) if composed.count(name) == 1}
+    often = Counter(composed)
+    number = {name: i for i, name in enumerate(composed) if often[name] == 1}
     number |= {name: i for i, name in enumerate(known)}
     number |= {n: number[_composed(n)] for n in given if n not in number and _composed(n) in number}
+    if any(name not in number and SYNSET.fullmatch(name) for name in given):  # folders as ImageNet calls them
+        called = names_by_synset()
+        number |= {n: number[called[n]] for n in given if n not in number and called.get(n) in number}
     strangers = [name for name in given if name not in number]
     if strangers:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from pathlib import Path
+import os
 
 # fmt: off
 EXTENSIONS = frozenset({
@@ -23,5 +23,5 @@ def reads_heic() -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file of that name is taken for an image that can be read here."""
-    end = Path(name).suffix.lower()
+    end = os.path.splitext(name)[1].lower()
     return end in EXTENSIONS or (end in HEIC_EXTENSIONS and reads_heic())

@@ -36,7 +36,8 @@ def recomputing(network: nn.Module, enabled: bool = True) -> Iterator[None]:
         raise UsageError(
             f"{type(network).__name__} has no nn.Sequential, so its activations cannot be computed again in parts."
         )
-    with computing_by({sequence: partial(_run, _groups(sequence)) for sequence in sequences}):
+    runs = {sequence: partial(_run, _groups(sequence), sequence is sequences[-1]) for sequence in sequences}
+    with computing_by(runs):
         yield
 
 
@@ -70,11 +71,12 @@ def _groups(sequence: nn.Module) -> list[Group]:
     return groups
 
 
-def _run(groups: list[Group], x: torch.Tensor) -> torch.Tensor:
-    """All groups, the last without saving: its activations are needed as soon as the backward pass begins."""
-    for group in groups[:-1]:
+def _run(groups: list[Group], ends: bool, x: torch.Tensor) -> torch.Tensor:
+    """All groups; the last one of what ``ends`` a network without saving: the backward pass begins with it."""
+    saving = groups[:-1] if ends else groups
+    for group in saving:
         x = checkpoint(partial(_through, group), x, use_reentrant=False, context_fn=partial(_contexts, group))
-    return _through(groups[-1], x)
+    return _through(groups[-1], x) if ends else x
 
 
 def _through(group: Group, x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from ..options import Flag, Flat
 from ..progress import Laps, time_line
 from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: str, /, *, options: Flat[TrainOptions] = TrainOptions(), preview: Path | None = None, json: Flag = False
+    data: str,
+    /,
+    *,
+    options: Flat[TrainOptions] = TrainOptions(),
+    preview: Path | None = None,
+    dry_run: int | None = None,
+    hardware: str | None = None,
+    price_per_hour: float | None = None,
+    json: Flag = False,
 ) -> int | None:
     """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a table.
 
@@ -31,17 +40,30 @@ def train(
         A dataset's name, a folder of images, a table, or shards.
     preview
         Write the sheet of augmented images to this PNG file, and train nothing.
+    dry_run
+        Time so many steps on made-up images, tell what the whole training would take, and train nothing.
+    hardware
+        Of another machine, for a dry run: TFLOP/s and GB/s at their peaks, such as 989,3350.
+    price_per_hour
+        What an hour costs, for a dry run.
     json
         Print JSON lines: one an epoch, and last the summary.
     """
     from . import command, together
 
+    for option, given in (("--hardware", hardware), ("--price-per-hour", price_per_hour)):
+        if given is not None and dry_run is None:
+            raise UsageError(f"{option} is for a --dry-run, and this is a training.")
     laps = Laps(command_seconds() or 0.0)
     laps.lap("start-up")
     with progress_bar(json) as progress:
         options = replace(options, progress=progress)
         if preview is not None:
             print(command.preview(data, options, preview))
+            return None
+        if dry_run is not None:
+            found = command.dry_run(data, options, dry_run, hardware, price_per_hour)
+            print_json(found.summary()) if json else print("\n".join(found.lines()))
             return None
     if options.seeds is not None or options.folds is not None:
         _train_repeatedly(data, options, json)

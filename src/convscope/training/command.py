@@ -10,6 +10,7 @@ from ..options import with_options
 from ..storage import write_derived
 from . import report
 from .continuation import compare_with_before, plan_continuation
+from .dry_run import dry_run as dry_run
 from .following import Asked, asked_of, follow
 from .launching import Launch
 from .options import TrainOptions

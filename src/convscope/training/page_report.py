@@ -26,6 +26,7 @@ TRANSFERRED = Path(__file__).with_name("transferred.html")
 PAGE = "report.html"
 SHEET = "augment.png"
 PAIRS = 6  # confusions that are named
+CLASSES = 200  # whose scores are shown
 TOLD = "transfer/page.json"  # in a transfer's run: what its page says of the ladder
 MEASURED = "transfer/transfer.json"  # there, once all of a transfer is written
 DOCTOR = "doctor/doctor.json"  # in the folder that has the data's name
@@ -148,13 +149,25 @@ def read_evaluations(run: Run, left_out: list[str] | None = None) -> list[dict[s
         kinds = ("confusion", "mistakes", "calibration", "calibrated")
         images = {name: uri(path.with_name(f"{name}.png"), left_out) for name in kinds}
         figures = read_json(path)
-        found.append({"name": path.parent.name, "figures": figures, "images": images, "pairs": _confused(figures)})
+        told = {"pairs": _confused(figures), "classes": _shown(figures["classes"])}
+        found.append({"name": path.parent.name, "figures": figures, "images": images, **told})
     return found
+
+
+def _shown(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The scores of classes that a page has room for: of very many those least and most often found."""
+    if len(classes) <= CLASSES:
+        return classes
+    imaged = sorted((row for row in classes if row["n"]), key=lambda row: (row["recall"], row["f1"]))
+    return imaged if len(imaged) <= CLASSES else [*imaged[: CLASSES // 2], *imaged[-CLASSES // 2 :]]
 
 
 def _confused(figures: dict[str, Any]) -> list[tuple[str, str, int, int]]:
     """(truth, taken for, how often, of how many): the commonest mistakes."""
     names = [row["name"] for row in figures["classes"]]
+    if figures["confusion"] is None:
+        rows = figures.get("confused", ())
+        return [(names[row["truth"]], names[row["guess"]], row["n"], row["of"]) for row in rows[:PAIRS]]
     pairs = [
         (names[truth], names[guess], count, sum(row))
         for truth, row in enumerate(figures["confusion"] or ())

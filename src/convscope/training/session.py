@@ -249,7 +249,7 @@ class Session:
         chosen = self.recipe.convolution
         with convolving(self.state.best_network, chosen.by_layer, chosen.fused):
             scores = shared_logits(self.state.best_network, self.dataset, self.validation, self.device, self.state.team)
-        if not torch.isfinite(scores).all():
+        if not metrics.finite(scores):
             raise self._no_numbers("the validation outputs")
         labels = torch.from_numpy(self.dataset.labels[self.validation])
         top1 = metrics.top_k(scores, labels, 1)
