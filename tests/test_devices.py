@@ -137,6 +137,37 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
     assert told.stdout.split() == ["mixed", "numpy", "weights", "counted", "equal"], told.stderr[-800:]
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["{}", "{'optimizer': 'muon', 'mixup': 0.4, 'ema': 0.9, 'clip': 1.0}", "{'optimizer': 'adamw', 'accumulate': 2}"],
+)
+def test_a_device_waits_for_nothing_but_a_loss_that_is_late(options: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", WAITING.replace("OPTIONS", options)],
+        capture_output=True, text=True, cwd=Path(pretend_device.__file__).parent,
+    )  # fmt: skip
+    assert told.stdout.split() == ["12", "12"], told.stdout + told.stderr[-800:]
+
+
+WAITING = """
+import numpy as np, pretend_device, torch
+pretend_device.set_up()
+from convscope.datasets.dataset import assemble
+from convscope.datasets.shapes import load_shapes
+from convscope.models.registry import build
+from convscope.recipes import Recipe
+from convscope.training.batches import Batches
+from convscope.training.loop import TrainState, make_optimizer, train
+
+data, device = assemble(load_shapes(120)), torch.device("pretend")
+given = {"epochs": 1, "batch_size": 10, "precision": "float32", **OPTIONS}
+recipe = Recipe().with_options(given)
+network = build("alexnet", 6, 32, seed=0).to(device)
+state = TrainState(network, make_optimizer(network, recipe.optimizer))
+batches = Batches(data, np.arange(120), 10, 0, recipe.augment, device, recipe.labels)
+pretend_device.waits.clear()
+print(sum(1 for _ in train(state, batches, recipe, late=True)), sum(pretend_device.waits.values()))
+"""
 REFUSED = """
 import torch, pretend_device
 pretend_device.set_up()

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import DivergedError
 from ..kept_memory import keeping_memory
 from ..models.fast_convolutions import faster
 from ..models.fast_norms import Forwards
@@ -28,6 +26,8 @@ from ..models.taps import computing_by
 from ..randomness import seed_of
 from ..recipes import Optimizer, Recipe
 from .batches import Batch, Batches, Feed
+from .diverging import Diverged as Diverged
+from .late_losses import Late
 from .muon import Muon
 from .ranks import Team
 from .schedules import SCHEDULES, Schedule
@@ -44,7 +44,8 @@ class TrainState:
 
     ``averaged`` is the network of averaged weights, where the recipe asks for it. ``frozen`` names modules that stay
     in evaluation mode, so that the running statistics of their batch norms do not move. ``team`` are the processes
-    that train together, each with this same state between two updates.
+    that train together, each with this same state between two updates. ``late`` are losses of updates that were made,
+    not yet in the sums.
     """
 
     network: torch.nn.Module
@@ -57,6 +58,17 @@ class TrainState:
     averaged: torch.nn.Module | None = None
     frozen: tuple[str, ...] = ()
     team: Team | None = None
+    late: list[Late] = field(default_factory=list)
+
+    def catch_up(self, but: int = 0) -> float | None:
+        """Read the losses that are late, all ``but`` so many; returns the last one. Raises Diverged."""
+        loss = None
+        while len(self.late) > but:
+            first = self.late.pop(0)
+            loss, right = first.read()
+            self.loss_sum += loss * len(first.index)
+            self.correct += right
+        return loss
 
     @property
     def best_network(self) -> torch.nn.Module:
@@ -74,7 +86,10 @@ class EpochSummary:
 
 @dataclass(frozen=True)
 class Step:
-    """One update: ``epoch`` and ``step`` count from 1; ``seconds`` by what they were spent on."""
+    """One update: ``epoch`` and ``step`` count from 1; ``seconds`` by what they were spent on.
+
+    Where losses are read late, ``loss`` is that of the update before, but for the first and an epoch's last.
+    """
 
     epoch: int
     step: int
@@ -84,14 +99,6 @@ class Step:
     lr: float
     images: int
     seconds: dict[str, float] = field(repr=False)
-
-
-class Diverged(DivergedError):
-    """The loss is not a number, or ran away: at which step, rate, and on which images (indices of the dataset)."""
-
-    def __init__(self, epoch: int, step: int, lr: float, loss: float, index: np.ndarray) -> None:
-        self.epoch, self.step, self.lr, self.loss, self.index = epoch, step, lr, loss, index
-        super().__init__(f"the loss became {loss:.4g} at epoch {epoch}, step {step}, learning rate {lr:.4g}")
 
 
 def make_optimizer(
@@ -141,29 +148,37 @@ def train(  # noqa: PLR0913 - what is trained, on what, how, and by what it is j
     schedule: Schedule | None = None,
     keep_memory: bool = True,
     objective: Objective | None = None,
+    late: bool = False,
 ) -> Iterator[Step]:
     """Go on from ``state`` to the recipe's last epoch, yielding after each update; stop by leaving the loop.
 
     The ``objective`` is the cross-entropy of labels that the recipe describes, unless another is given.
 
     ``recipe.loop.precision`` must be resolved; a ``schedule`` of one's own is for range tests. Raises Diverged. The
-    caller's random generators are left alone. Memory is kept from step to step, unless it is to be saved.
+    caller's random generators are left alone. Memory is kept from step to step, unless it is to be saved. Losses that
+    are read ``late`` make no device wait; whoever saves the state in between calls its ``catch_up`` first.
     """
     with keeping_memory(keep_memory and not recipe.loop.save_memory):
         weights_K = batches.class_weights if recipe.labels.balance else None
         usual = partial(_of_labels, recipe, weights_K), partial(weight_of, weights_K=weights_K)
         chosen = schedule or SCHEDULES[recipe.optimizer.schedule]
-        yield from _steps(state, batches, recipe, chosen, usual if objective is None else (objective, _count))
+        yield from _steps(state, batches, recipe, chosen, usual if objective is None else (objective, _count), late)
 
 
 def _of_labels(recipe: Recipe, weights_K: torch.Tensor | None, logits_BK: torch.Tensor, batch: Batch) -> torch.Tensor:
     return loss_of(logits_BK, batch, recipe.optimizer.label_smoothing, weights_K)
 
 
-def _steps(
-    state: TrainState, batches: Feed, recipe: Recipe, schedule: Schedule, objective: tuple[Objective, Weight]
+def _steps(  # noqa: PLR0913 - as train
+    state: TrainState,
+    batches: Feed,
+    recipe: Recipe,
+    schedule: Schedule,
+    objective: tuple[Objective, Weight],
+    late: bool,
 ) -> Iterator[Step]:
-    steps = len(batches)
+    steps, limit = len(batches), RUNAWAY * math.log(max(batches.classes, 2))
+    told: float | None = None
     forward = torch.compile(state.network) if recipe.loop.compile else state.network
     fast = faster(state.network, recipe.convolution.by_layer, recipe.convolution.fused)
     if state.team is not None and recipe.parts.sync_batch_norm:
@@ -175,13 +190,16 @@ def _steps(
         for batch in batches.epoch(state.epoch, state.step):
             ready = time.perf_counter()
             lr = _set_rate(state, recipe, steps, schedule)
-            loss = _update(state, forward, fast, batch, recipe, objective)
+            values = _update(state, forward, fast, batch, recipe, objective, late)
             if state.averaged is not None:
                 _average(state, recipe.loop.ema, state.epoch * steps + state.step)
-            if not loss <= RUNAWAY * math.log(max(batches.classes, 2)):
-                raise Diverged(state.epoch + 1, state.step + 1, lr, loss, batch.whole_index)
+            state.late.append(Late.sent(values, state.epoch + 1, state.step + 1, lr, batch.whole_index, limit))
+            waits = late and told is not None and state.step + 1 < steps
+            loss = state.catch_up(1 if waits else 0)
+            told = told if loss is None else loss
+            assert told is not None
             seconds = {"data": ready - start, "compute": time.perf_counter() - ready}
-            yield Step(*_advance(state, steps), loss, lr, len(batch.whole_index), seconds)
+            yield Step(*_advance(state, steps), told, lr, len(batch.whole_index), seconds)
             start = time.perf_counter()
 
 
@@ -200,8 +218,12 @@ def _update(  # noqa: PLR0913 - all that an update depends on
     batch: Batch,
     recipe: Recipe,
     objective: tuple[Objective, Weight],
-) -> float:
-    """One forward, backward and optimizer step; returns the batch's mean loss."""
+    late: bool,
+) -> torch.Tensor:
+    """One forward, backward and optimizer step; returns the batch's mean loss and how many were right (2,).
+
+    No step is made by a loss that is no number, unless losses are read late.
+    """
     state.network.train()
     for name in state.frozen:
         state.network.get_submodule(name).eval()
@@ -232,16 +254,16 @@ def _update(  # noqa: PLR0913 - all that an update depends on
             loss = tally.loss / tally.weight
     if recipe.optimizer.clip:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.optimizer.clip)
-    value = loss.item()
-    if math.isfinite(value):
+    right = loss.new_zeros(())
+    if tally is not None:
+        right = tally.correct
+    elif batch.labels.ndim == 1:  # of what has no class a share cannot be right
+        right = (outputs.detach().argmax(1) == batch.main_labels).sum()
+    values = torch.stack([loss.detach().float(), right.float()])
+    if late or math.isfinite(values[0].item()):
         state.optimizer.step()
-        state.loss_sum += value * len(batch.whole_index)
-        if tally is not None:
-            state.correct += int(tally.correct)
-        elif batch.labels.ndim == 1:  # of what has no class a share cannot be right
-            state.correct += int((outputs.detach().argmax(1) == batch.main_labels).sum())
-        state.seen += len(batch.whole_index)
-    return value
+    state.seen += len(batch.whole_index)
+    return values
 
 
 def _draws(state: TrainState, recipe: Recipe) -> int:

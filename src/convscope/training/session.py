@@ -109,6 +109,7 @@ class Session:
     before: Before | None = None  # the run that this one goes on from, with more images
     launch: Launch | None = None  # the processes that train together; None: this one alone
     asked: Mapping[str, Any] = field(default_factory=dict)  # what of them those are given that are started here
+    prompt: bool = False  # tell each loss with its own update, also where a GPU has to wait for it
     paused_seconds: float = 0.0  # in which whoever iterates did not go on, and which are no time of the training
     stopping: list[int] = field(default_factory=list)  # signals that came: with the first one it saves and stops
 
@@ -186,7 +187,8 @@ class Session:
         clock, saved = _Clock(), time.monotonic()
         if self.keep_epochs and not self.state.epoch and not self.state.step:
             keep_epoch(self.run, self._classifier({"epoch": 0, "val_top1": None, "val_n": len(self.validation)}))
-        for step in train(self.state, self.batches, self.recipe, keep_memory=self.keep_memory):
+        late = self.device.type != "cpu" and self._watch is None and self.state.team is None and not self.prompt
+        for step in train(self.state, self.batches, self.recipe, keep_memory=self.keep_memory, late=late):
             clock.data += step.seconds["data"]
             clock.compute.append(step.seconds["compute"])
             clock.images += step.images
@@ -302,6 +304,7 @@ class Session:
 
     def _save(self) -> None:
         """Save what was seen, then the checkpoint: what was seen beyond it is cut off, what is missing is lost."""
+        self.state.catch_up()
         self._check_finite()
         if self._watch is not None:
             make_folder((self.run.folder / WATCHED).parent)

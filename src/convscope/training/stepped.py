@@ -86,6 +86,7 @@ class Stepped:
 
     def events(self) -> Iterator[Step | dict[str, Any]]:
         """The session's events, each when the commands allow it; the one after "stop" raises InterruptedRun."""
+        self.session.prompt = True
         events = self.session.events()
         while True:
             self._obey()
