@@ -71,7 +71,7 @@ dist: $(READY) ## sdist and wheel, into dist
 	@ls -l dist
 
 # Those that are asked about runs, or train hundreds, by name: bench/seconds_to.py RUN, bench/equal_recipes.py.
-OF_RUNS = bench/seconds_to.py bench/convolution_accuracy.py bench/unknown.py bench/equal_recipes.py bench/page.py bench/segmentation.py
+OF_RUNS = bench/gpu.py bench/seconds_to.py bench/convolution_accuracy.py bench/unknown.py bench/equal_recipes.py bench/page.py bench/segmentation.py
 
 # One after the other, alone on the machine: two benchmarks at once would measure each other.
 bench: $(READY) ## each claim of speed, measured against its peer

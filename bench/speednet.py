@@ -68,8 +68,15 @@ def newton_schulz(x: torch.Tensor) -> torch.Tensor:
 class Eager:
     """The peer's loop."""
 
-    def __init__(self, batches: Iterator[Batch], wanted: Recipe, source: Batches, published: bool = True) -> None:
-        self.network = build("speednet", 6, 32, seed=0).to(memory_format=torch.channels_last)
+    def __init__(
+        self,
+        batches: Iterator[Batch],
+        wanted: Recipe,
+        source: Batches,
+        published: bool = True,
+        device: torch.device = CPU,
+    ) -> None:
+        self.network = build("speednet", 6, 32, seed=0).to(device, memory_format=torch.channels_last)
         prepare(self.network, source)
         self.optimizer = make_optimizer(self.network, wanted.optimizer)
         if published:
@@ -91,13 +98,13 @@ class Eager:
 class Ours:
     """Our loop, as a run drives it; it never reaches the end of its epochs here."""
 
-    def __init__(self, batches: Batches, wanted: Recipe) -> None:
-        if wanted.loop.precision == "float32":
+    def __init__(self, batches: Batches, wanted: Recipe, device: torch.device = CPU) -> None:
+        if wanted.loop.precision == "float32" and device == CPU:
             wanted = wanted.with_options(fastest_layers(build("speednet", 6, 32), 32))
-        network = build("speednet", 6, 32, seed=0).to(memory_format=torch.channels_last)
+        network = build("speednet", 6, 32, seed=0).to(device, memory_format=torch.channels_last)
         prepare(network, batches)
         self.state = TrainState(network, make_optimizer(network, wanted.optimizer))
-        self.steps = train(self.state, batches, wanted)
+        self.steps = train(self.state, batches, wanted, late=device != CPU)
 
     def step(self) -> float:
         return next(self.steps).loss
