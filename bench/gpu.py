@@ -1,9 +1,9 @@
-"""What a GPU makes of it: speednet, the lecture's network, features and filter cards, each against its peer on that card.
+"""What a GPU makes of it: speednet, the lecture's network, features and filter cards, against peers on that card.
 
-Claim: features of lite0 and resnet50 at least 1.0 times the images a second of timm's own way to measure (eager, channels
-last, in one batch size, images there already), and speednet at least 1.0 times the same network in eager torch with
-Muon as it was published; whole commands are told in seconds. Needs --device cuda to be a measurement; --device cpu tries
-the script.
+Claim: features of lite0 and resnet50 at least 1.0 times the images a second of timm's own way to measure (eager,
+channels last, in one batch size, images there already), and speednet at least 1.0 times the same network in eager torch
+with Muon as it was published; whole commands are told in seconds. Needs --device cuda to be a measurement; --device cpu
+tries the script.
 
     python bench/gpu.py [--device cuda] [--quick] [--json]
 """
@@ -140,7 +140,8 @@ def main() -> None:
         "ratio": found[worst]["ratio"], "low": found[worst]["low"], "high": found[worst]["high"],
         "ours": found[worst]["ratio"], "peer": 1.0, "unit": f"times the peer's rate, of {worst}", "better": "higher",
         "target": TARGET, "parts": found, "seconds": commands(options.device, options.quick),
-        "peak_gflop_per_second": {p: matmul_peak(device, p) for p in {"float32", precision}}, "machine": describe(device),
+        "peak_gflop_per_second": {p: matmul_peak(device, p) for p in {"float32", precision}},
+        "machine": describe(device),
     }  # fmt: skip
     tell(result, options.json)
 
