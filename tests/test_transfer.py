@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,15 +23,17 @@ from convscope.classifying.intervals import wilson
 from convscope.datasets.corrections import Correction, write_corrections
 from convscope.datasets.named_before import remember
 from convscope.datasets.registry import load_dataset
-from convscope.errors import DataError, LockedError, Untrained, UsageError
+from convscope.errors import DataError, DivergedError, LockedError, Untrained, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
 from convscope.page.network_view import network_page
 from convscope.page.run_view import run_page
 from convscope.page.served import Served
 from convscope.storage import file_hash
+from convscope.training.diverging import Diverged
 from convscope.training.runs import Run
 from convscope.transfer_learning.ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare, fcnn_rung
+from convscope.transfer_learning.ladder_command import Transfer
 
 SMALL = {"image_size": 64, "engine": "torch"}
 
@@ -382,3 +388,26 @@ def test_where_a_classifier_comes_from_names_nothing_that_was_not_used(report):
     told = report.run.classifier().provenance
     assert set(told["recipe"]) == {"model", "data", "source", "augment", "labels"}
     assert told["transfer"]["rung"] == report.best.name
+
+
+class Climb:
+    """A rung whose training runs away, at its first update or when an epoch of it is timed."""
+
+    name = "last stage"
+
+    def seconds_an_epoch(self) -> float:
+        raise Diverged(1, 1, 0.1, math.inf, np.arange(3))
+
+    def steps(self, epochs: int) -> Iterator[Rung]:
+        yield from ()
+        raise DivergedError("the loss became inf")
+
+
+def test_a_rung_that_runs_away_is_left_out_and_said_so() -> None:
+    asking = SimpleNamespace(notes=[], options=SimpleNamespace(progress=None), _tell=lambda what: None)
+    climb: Any = Climb()
+    assert Transfer._climbed(cast(Transfer, asking), climb, 3) is None
+    assert Transfer._affordable(cast(Transfer, asking), climb, 600.0) is None
+    assert [note.split(":")[0] for note in asking.notes] == ["last stage is left out"] * 2
+    assert "inf" in asking.notes[0]
+    assert "epoch 1, step 1" in asking.notes[1]
