@@ -76,7 +76,7 @@ class Eager:
         published: bool = True,
         device: torch.device = CPU,
     ) -> None:
-        self.network = build("speednet", 6, 32, seed=0).to(device, memory_format=torch.channels_last)
+        self.network = build("speednet", 6, 32, seed=0).to(device).to(memory_format=torch.channels_last)
         prepare(self.network, source)
         self.optimizer = make_optimizer(self.network, wanted.optimizer)
         if published:
@@ -101,7 +101,7 @@ class Ours:
     def __init__(self, batches: Batches, wanted: Recipe, device: torch.device = CPU) -> None:
         if wanted.loop.precision == "float32" and device == CPU:
             wanted = wanted.with_options(fastest_layers(build("speednet", 6, 32), 32))
-        network = build("speednet", 6, 32, seed=0).to(device, memory_format=torch.channels_last)
+        network = build("speednet", 6, 32, seed=0).to(device).to(memory_format=torch.channels_last)
         prepare(network, batches)
         self.state = TrainState(network, make_optimizer(network, wanted.optimizer))
         self.steps = train(self.state, batches, wanted, late=device != CPU)
