@@ -345,6 +345,16 @@ def test_what_ends_a_process_is_left_for_the_others_in_one_line(error: BaseExcep
     assert left["code"] == code
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells what listens")
+def test_processes_of_this_machine_meet_where_no_other_machine_comes() -> None:
+    store = launching._own_store(20.0)
+    rows = [line.split() for path in ("tcp", "tcp6") for line in Path("/proc/net", path).read_text().splitlines()]
+    listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{store.port:04X}")]
+    assert listening == [f"0100007F:{store.port:04X}"]  # 127.0.0.1, its bytes turned round
+    store.set("here", "yes")
+    assert store.get("here") == b"yes"
+
+
 def test_the_recipe_says_how_batches_are_computed() -> None:
     recipe = Recipe().with_options({"accumulate": 4, "sync_batch_norm": True})
     assert Recipe.from_dict(recipe.to_dict()) == recipe

@@ -218,9 +218,7 @@ def leading(launch: Launch, asked: Mapping[str, Any], told: Mapping[str, Any], d
         board, place = launch.board, secrets.token_hex(8)
         if board is None:
             patience = deadline()
-            store = dist.TCPStore(
-                "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=patience)
-            )
+            store = _own_store(patience)
             followers = Followers(launch.size, store.port, asked)
             ended = stack.enter_context(_ending(followers))
             board = Board(dist.PrefixStore("convscope", store), 0, launch.size, patience, followers.fate)
@@ -238,6 +236,18 @@ def leading(launch: Launch, asked: Mapping[str, Any], told: Mapping[str, Any], d
         board.say(f"{place}/begin", True)
         yield stack.enter_context(joined(board, place, device, loopback=launch.board is None))
         ended.append(True)
+
+
+def _own_store(patience: float) -> dist.TCPStore:
+    """Where processes of this machine meet. Torch alone would listen to the whole network."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(MOST)
+        port, waiting = listening.getsockname()[1], timedelta(seconds=patience)
+        return dist.TCPStore(
+            "127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=waiting,
+            master_listen_fd=listening.detach(),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
