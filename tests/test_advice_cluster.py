@@ -248,7 +248,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         yield f"127.0.0.1:{port}"
     finally:
         begun.terminate()
-        begun.communicate(timeout=60)
+        begun.communicate(timeout=120)
         monkeypatch.undo()
         starting._look_again()
 
