@@ -110,6 +110,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name it with --data-root DIR": "test_advice_data.py::test_cifar10_is_found_where_it_is_said_to_be_put",
     },
     "datasets/dataset.py": {
+        "of --limit are chosen by their names": "test_large_folders.py::test_a_limit_reads_only_what_it_leaves",
         "add some, or choose another part": "test_advice_data.py::test_a_part_without_images_is_filled_or_another_is_chosen",
     },
     "datasets/emptiness.py": {
@@ -306,6 +307,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
     },
     "evaluation/command.py": {
+        "takes images on this machine: copy them here first": "test_advice_cluster.py::test_images_elsewhere_are_copied_here",
         "--masks is for the task segmentation": "test_advice_tasks.py::test_masks_are_left_out_for_a_network_of_classes",
         "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
@@ -340,6 +342,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "explaining needs some": "test_advice_looking.py::test_two_images_can_be_explained",
     },
     "explanation/cli.py": {
+        "one image's answer is taken apart here": "test_advice_cluster.py::test_one_image_is_explained_here",
         "what is done is kept, and the same command goes on": "test_explaining.py::test_what_is_interrupted_goes_on",
     },
     "explanation/command.py": {
@@ -618,6 +621,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "run it at size medium, with cifar10": "test_advice_looking.py::test_a_claim_without_data_has_some_at_the_size_that_is_named",
     },
     "training/cli.py": {
+        "{} is for a --dry-run, and this is a training": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
         "next: convscope evaluate": "test_advice_training.py::test_what_is_said_to_come_next_does",
     },
     "training/continuation.py": {
@@ -646,6 +650,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name a folder with {} at most": "test_hand_ins.py::test_too_many_files_are_not_read",
     },
     "training/repeated.py": {
+        "leave out --seeds and --folds, or take --processes instead": "test_advice_together.py::test_under_torchrun_what_is_said_to_be_left_out_is",
         "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "leave out --fold": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "go on with all of them by": "test_repeated.py::test_what_was_stopped_goes_on_by_the_common_name",
@@ -681,6 +686,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "a body must come with its length": "test_connections.py::test_a_body_in_chunks_is_refused_by_its_head",
     },
     "training/session.py": {
+        "What was saved last is kept; go on with: {}": "test_advice_together.py::test_what_lost_a_process_goes_on_as_it_is_said",
+        "begin again under another --name, or with --resume": "test_advice_together.py::test_what_lost_a_process_at_once_begins_again",
         "Try a lower --lr (it was": "test_advice_training.py::test_a_training_that_ran_away_does_not_with_a_lower_rate_or_clipped",
         "Try a lower --lr or --clip": "test_advice_training.py::test_a_training_that_ran_away_does_not_with_a_lower_rate_or_clipped",
         "everything saved; go on with": "test_advice_training.py::test_a_stopped_training_goes_on_by_the_command_that_is_printed",
@@ -727,6 +734,73 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "transfer_learning/learning_curve.py": {
         "a learning curve needs 7": "test_advice_looking.py::test_seven_images_a_class_have_a_learning_curve",
+    },
+    "datasets/remote.py": {
+        "and for anything else copy them here, and name their folder": "test_advice_cluster.py::test_images_elsewhere_are_copied_here",
+    },
+    "datasets/synsets.py": {
+        "its lines should be as n01440764 tench": "test_advice_data.py::test_a_table_of_names_is_written_as_its_example",
+    },
+    "feature_store/blocks.py": {
+        "install the same versions on all, or choose one that they share": "test_advice_cluster.py::test_versions_are_made_the_same_or_an_engine_is_shared",
+    },
+    "feature_store/parquet.py": {
+        "pip install 'convscope[parquet]'": "test_advice_cluster.py::test_the_extra_that_is_named_holds_what_is_missing[parquet]",
+        "--parquet is written with {}": "test_advice_cluster.py::test_the_extra_that_is_named_holds_what_is_missing[parquet]",
+    },
+    "scale/cluster.py": {
+        "put the images where each machine of the cluster sees them": "test_advice_cluster.py::test_images_are_put_where_workers_see_them",
+        "has no GPU: --device cpu": "test_advice_cluster.py::test_as_many_workers_as_cards_or_the_processor",
+        "has {} GPUs for {} workers: --workers {}": "test_advice_cluster.py::test_as_many_workers_as_cards_or_the_processor",
+        "take fewer of them with --workers, or machines with more": "test_advice_cluster.py::test_fewer_workers_or_machines_with_more_memory",
+    },
+    "scale/nodes.py": {
+        "start Ray there with --num-cpus 1 or more": "test_advice_cluster.py::test_workers_are_had_as_it_is_said",
+        "for {} workers: --workers {} at most": "test_advice_cluster.py::test_ray_is_started_with_processors_and_asked_for_as_many_workers",
+        "so its results may be others: make them the same": "test_advice_cluster.py::test_machines_that_are_made_the_same_work",
+        "try again when they end": "test_advice_cluster.py::test_a_busy_cluster_is_tried_again_when_others_end",
+    },
+    "scale/starting.py": {
+        "pip install 'convscope[scale]'": "test_advice_cluster.py::test_the_extra_that_is_named_holds_what_is_missing[scale]",
+        "which is not installed here{}: {}.": "test_advice_cluster.py::test_the_extra_that_is_named_holds_what_is_missing[scale]",
+        "and name auto, or the address that `ray start` told there": "test_advice_cluster.py::test_workers_are_had_as_it_is_said",
+        "leave it out, or call ray.shutdown() first": "test_advice_cluster.py::test_another_cluster_is_left_or_the_address_left_out",
+        "start one, or name its HOST:PORT": "test_advice_cluster.py::test_workers_are_had_as_it_is_said",
+    },
+    "training/dry_run.py": {
+        "GB in the folder of CONVSCOPE_CACHE, packed in": "test_dry_run.py::test_what_is_projected_is_arithmetic",
+        "--dry-run takes a number of steps from 1": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
+        "--price-per-hour {} is no price": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
+        "as 989,3350 for a card that has these peaks": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
+    },
+    "training/following.py": {
+        "Give every process the same data": "test_advice_together.py::test_every_process_is_given_the_same_data",
+    },
+    "training/launching.py": {
+        "is no number of processes: from 1 to {}": "test_advice_together.py::test_as_many_processes_as_there_may_be",
+        "by torchrun: leave out --processes": "test_advice_together.py::test_under_torchrun_what_is_said_to_be_left_out_is",
+        "take it out of the environment otherwise": "test_advice_together.py::test_a_variable_that_is_no_number_is_taken_out_or_set_as_torchrun_does",
+        "--device cpu or cuda": "test_advice_together.py::test_processes_train_on_the_device_that_is_named",
+    },
+    "training/ranks.py": {
+        "take a smaller --batch-size, or --accumulate": "test_advice_together.py::test_smaller_batches_or_parts_take_less_memory",
+        "its work does not fit in memory: {}": "test_advice_together.py::test_smaller_batches_or_parts_take_less_memory",
+        "--device cpu or cuda": "test_advice_together.py::test_processes_train_on_the_device_that_is_named",
+        "end it before the training begins": "test_advice_together.py::test_a_group_of_the_programs_own_is_ended_before",
+        "see whether it runs, or give it longer by {}": "test_advice_together.py::test_a_process_that_comes_late_is_given_longer",
+    },
+    "training/sharing.py": {
+        "take a larger --batch-size, or less of these": "test_advice_together.py::test_a_batch_has_an_image_for_each_part",
+        "--accumulate {}": "test_advice_together.py::test_a_batch_has_an_image_for_each_part",
+    },
+    "training/together.py": {
+        "--compile or --sync-batch-norm": "test_advice_together.py::test_one_of_two_options_is_left_out",
+        "--processes {}": "test_ranks.py::test_a_signal_to_any_process_stops_all_with_everything_saved",
+        "and there are {}: leave it out": "test_advice_together.py::test_one_of_two_options_is_left_out",
+    },
+    "workers.py": {
+        "can do nothing: it must be 1 or more": "test_advice_cluster.py::test_workers_are_had_as_it_is_said",
+        "is for a cluster: say --engine {} with it": "test_advice_cluster.py::test_workers_are_had_as_it_is_said",
     },
 }
 

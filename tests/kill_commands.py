@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "features": Command("features IMAGES --image-size 64 --engine torch"),
     "doctor": Command(EXAMINED),
     "train": Command(f"train IMAGES --name r --watch --keep-epochs 1 --lr auto {TRAIN}"),
+    "train by a stream": Command(f"train IMAGES --name r --stream {TRAIN}", every=3),
     "evaluate": Command("evaluate r", (A_RUN,)),
     "diagnose": Command("diagnose r --images 2", (A_RUN,)),
     "export": Command("export r --format safetensors", (A_RUN,)),

@@ -405,3 +405,14 @@ def test_numbers_of_a_preprocess_within_what_is_said_are_taken(field: str, wrong
     within = [float(n) for n in re.findall(r"(?<![\w.])-?\d[\d.e+-]*\d|\b\d\b", words)]
     value = within[-1] if within else 0.5
     Preprocess(**{"size": 8, field: (value,) * 3})  # type: ignore[arg-type]
+
+
+def test_a_table_of_names_is_written_as_its_example(tmp_path: Path) -> None:
+    for name, synset in zip(("ant", "bee"), ("n01440764", "n01443537"), strict=True):
+        photos(tmp_path, name)
+        (tmp_path / name).rename(tmp_path / synset)
+    table = tmp_path / "synset_words.txt"
+    table.write_text("tench\n")
+    (example,) = re.findall(r"its lines should be as (.+)\.$", said(tmp_path))
+    table.write_text(f"{example}\n")
+    assert example.removeprefix("n01440764 ") in load_dataset(tmp_path).class_names

@@ -515,7 +515,7 @@ def test_the_options_that_save_memory_are_those_of_the_command(monkeypatch: pyte
         raise MemoryError
 
     asked = {
-        "train": ("convscope.training.command.prepare_training", ["digits"]),
+        "train": ("convscope.training.command.prepare_launched", ["digits"]),
         "predict": ("convscope.evaluation.command.predict", ["r", "x.png"]),
         "evaluate": ("convscope.evaluation.command.evaluate", ["r"]),
         "diagnose": ("convscope.diagnosis.command.diagnose", ["r"]),

@@ -56,7 +56,7 @@ def classes() -> dict[str, str]:
 
 def test_each_function_of_autograd_has_an_entry() -> None:
     own = {name for name, bases in classes().items() if "autograd.Function" in bases}
-    assert own == set(FUNCTIONS) == {"_Convolution", "_Normalised"}
+    assert own == set(FUNCTIONS) == {"_Convolution", "_Normalised", "_Synchronised"}
     assert all(f"function {name}" in NUMBERS for name in own)
 
 
@@ -128,7 +128,7 @@ def scaled(function: Callable, by: float = 1.0005) -> Callable:
     [
         ("layer, a row in evaluation", normalised, "_line", scaled),
         ("loss, labels that are mixed, smoothed and weighed", loop.F, "cross_entropy", scaled),
-        ("metric, cross-entropy", metrics, "_log_softmax", scaled),
+        ("metric, cross-entropy", metrics, "log_softmax", scaled),
         ("figures regression", regression, "_r2", scaled),
         ("method occlusion", attribution, "_moves", lambda f: lambda size, side, stride: f(size, side, stride) - 1),
         ("method integrated-gradients", attribution, "leggauss", lambda f: lambda n: (f(n)[0], f(n)[1] * 1.001)),

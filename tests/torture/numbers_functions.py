@@ -1,14 +1,19 @@
 """Our own functions of autograd, against float64 autograd of the plain version: outputs and all gradients.
 
-Both compute in float32 alone, so torch's gradcheck cannot take them; the plain versions are checked by it in turn.
+They compute in float32 alone, so torch's gradcheck cannot take them; the plain versions are checked by it in turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import slow_winograd
 from convscope.convolution.minimal_filtering import Filtering
@@ -16,7 +21,9 @@ from convscope.convolution.normalised import Moments, Row, by_torch, normalise, 
 from convscope.convolution.passes import Passes, convolve
 from convscope.convolution.peaks import peaks
 from convscope.convolution.timing import EPSILON, SIZES
-from torture.numbers_compare import LAST, Check, Random, apart, drawn, first, of_kind, size, unequal, usual
+from convscope.models.synced_norms import synced
+from convscope.models.taps import computing_by
+from torture.numbers_compare import LAST, Check, Random, all_apart, apart, drawn, first, of_kind, size, unequal, usual
 
 FILTERINGS = [Filtering(m, r) for r in (3, 5) for m in SIZES if m + r - 1 <= 8]
 WIDE_TILE = 4e-5  # NEAR of tiles of 8: float32 loses digits between points that far apart (docs/log.md)
@@ -92,6 +99,60 @@ def normed(random: Random, kind: Row, counts: tuple[int, int], sides: tuple[int,
     names = ("output", "gradient of the images", "gradient of the scale", "gradient of the shift")
     rows = zip(found, right, names, scales, strict=True)
     return first(*(apart(a, b, f"{kind}'s {name}", scale=scale) for a, b, name, scale in rows))
+
+
+def team(count: int) -> list[Callable[[Tensor], Tensor]]:
+    """For each of some threads, what gives all of them what each holds."""
+    held, barrier = [torch.empty(0)] * count, Barrier(count, timeout=20)
+
+    def gather(rank: int, values: Tensor) -> Tensor:
+        held[rank] = values
+        barrier.wait()
+        found = torch.stack(held)
+        barrier.wait()
+        return found
+
+    return [partial(gather, rank) for rank in range(count)]
+
+
+def synchronised(random: Random) -> str:
+    """A batch norm over the uneven shares of one to three processes, against that of the whole batch."""
+    count, channels = size(random, 1, 3), size(random, 1, 12)
+    shape = (size(random, count, 9), channels, size(random, 1, 5), size(random, 2, 5))
+    x, dz = drawn(random, *shape, but="one large"), drawn(random, *shape, but="large, denormal")
+    norms = [nn.BatchNorm2d(channels, eps=EPSILON) for _ in range(count + 1)]
+    weight, bias = usual(random, channels) + 1, usual(random, channels)
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.copy_(weight)
+            norm.bias.copy_(bias)
+
+    def passes(norm: nn.BatchNorm2d, x: Tensor, dz: Tensor) -> list[Tensor]:
+        given = x.clone().requires_grad_()
+        out = norm(given)
+        return [out.detach(), *torch.autograd.grad(out, [given, norm.weight, norm.bias], dz)]
+
+    def share(rank: int, gather: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        with computing_by(synced(norms[rank], gather)):
+            return passes(norms[rank], x.tensor_split(count)[rank], dz.tensor_split(count)[rank])
+
+    with ThreadPoolExecutor(count) as pool:
+        out, of_x, of_weight, of_bias = zip(*pool.map(share, range(count), team(count)), strict=True)
+    found = [torch.cat(out), torch.cat(of_x), torch.stack(of_weight).sum(0), torch.stack(of_bias).sum(0)]
+    right = passes(norms[-1].double(), x.double(), dz.double())
+    deviation = (x.double().var((0, 2, 3), correction=0) + EPSILON).sqrt()
+    left = x.double().abs().amax((0, 2, 3)) / deviation  # as of a row
+    terms = float((left * (weight.abs() + 1)).max()) + float(bias.abs().max())
+    steepest = float((weight.abs() / deviation).max()) * float(dz.abs().max()) * (1 + float(left.max()))
+    per_channel = float(dz.abs().double().sum((0, 2, 3)).max())
+    scales = (terms, steepest, per_channel * float(left.max()), per_channel)
+    names = ("output", "gradient of the images", "gradient of the scale", "gradient of the shift")
+    rows = zip(found, right, names, scales, strict=True)
+    moved = [[norm.get_buffer(f"running_{what}") for what in ("mean", "var")] for norm in norms]
+    return first(
+        *(apart(a, b, f"a synchronised norm's {name}", scale=scale) for a, b, name, scale in rows),
+        *(all_apart(own, moved[-1], "mean variance", scale=float(x.abs().max())) for own in moved[:-1]),
+    )
 
 
 def row_evaluated(random: Random) -> str:
@@ -188,7 +249,7 @@ def same_bits_again(random: Random) -> str:
 
 
 # By the name of the subclass of torch.autograd.Function.
-FUNCTIONS: dict[str, Check] = {"_Convolution": convolution, "_Normalised": row}
+FUNCTIONS: dict[str, Check] = {"_Convolution": convolution, "_Normalised": row, "_Synchronised": synchronised}
 
 ENTRIES: dict[str, Check] = {
     **{f"function {name}": check for name, check in FUNCTIONS.items()},

@@ -34,7 +34,7 @@ def synced(network: nn.Module, gather: Gather) -> dict[nn.Module, Callable[..., 
 def _forward(norm: _BatchNorm, gather: Gather, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
-    out, mean, variance, count = _Normalised.apply(x, norm.weight, norm.bias, norm.eps, gather)
+    out, mean, variance, count = _Synchronised.apply(x, norm.weight, norm.bias, norm.eps, gather)
     with torch.no_grad():
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
@@ -48,7 +48,7 @@ def _forward(norm: _BatchNorm, gather: Gather, x: Tensor) -> Tensor:
     return out
 
 
-class _Normalised(torch.autograd.Function):
+class _Synchronised(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps), scaled and moved by channel, over all processes."""
 
     @staticmethod

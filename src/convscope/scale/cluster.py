@@ -89,8 +89,10 @@ class Cluster:
 
     def _check_accelerators(self, work: Work[Any]) -> None:
         there = int(self.ray.cluster_resources().get("GPU", 0))
+        if work.on_accelerator and not there:
+            raise UsageError(f"{self.where} has no GPU: --device cpu.")
         if work.on_accelerator and there < self.count:
-            raise UsageError(f"{self.where} has {there} GPUs for {self.count} workers: --workers {max(1, there)}.")
+            raise UsageError(f"{self.where} has {there} GPUs for {self.count} workers: --workers {there}.")
 
     def _send_own_code(self) -> None:
         for name, module in list(sys.modules.items()):

@@ -129,7 +129,7 @@ def _reachable(address: str) -> str:
     if "://" in address or not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(
             f"--address {address} is no HOST:PORT of a cluster, nor auto: run this on one of its machines, and name "
-            "the address that `ray start` told there."
+            "auto, or the address that `ray start` told there."
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
