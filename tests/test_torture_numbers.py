@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -176,6 +176,7 @@ def test_a_wrong_gradient_of_a_loss_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
     st.integers(0, 2**20),
 )
+@example(FILTERINGS[1], (1, 1, 2), (1, 1), 1)
 def test_convolutions_of_any_shape_and_values(
     way: minimal_filtering.Filtering, counts: tuple[int, int, int], sides: tuple[int, int], seed: int
 ) -> None:

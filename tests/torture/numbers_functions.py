@@ -52,6 +52,11 @@ def convolved(random: Random, way: Filtering, counts: tuple[int, int, int], side
 
     found, right = passes(x, w, dy, True), passes(x.double(), w.double(), dy.double(), False)
     most = passes(x.double().abs(), w.double().abs(), dy.double().abs(), False)
+    # A tile multiplies padding too, so what is large and meets nothing else rounds as if it met the largest value.
+    edge = F.pad(x.double().abs(), (padding[1], padding[1], padding[0], padding[0]), value=float(x.abs().max()))
+    most[0] = F.conv2d(edge, w.double().abs())
+    most[1] = dy.double().abs().max() * w.double().abs().sum((0, 2, 3))
+    most[2] = torch.nn.grad.conv2d_weight(edge, w.shape, dy.double().abs())
     near = WIDE_TILE if way.side > 7 else 1e-5
     scales = [float(one.max()) for one in most]
     names = ("output", "gradient of the images", "gradient of the filters")
