@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import shutil
 import tarfile
 from pathlib import Path
@@ -19,10 +20,12 @@ from convscope.cache import cache_folder
 from convscope.datasets import shard_index, shard_places
 from convscope.datasets.dataset import Dataset
 from convscope.datasets.registry import list_images, load_dataset
+from convscope.datasets.shipped import Shipped
 from convscope.datasets.tar_headers import TarRefused, tar_files
 from convscope.errors import DataError, ImageError, StorageError, UnreachableError, UsageError
 from convscope.images.decoding import decode
 from convscope.images.members import Member
+from convscope.inspection.survey import survey
 from planted_folders import CLASSES
 from written_shards import as_folder, encoded, samples, tar_bytes, write_shards, write_tar
 
@@ -524,3 +527,24 @@ def test_a_member_is_a_path_with_bytes(tmp_path: Path) -> None:
     assert found.read_bytes() == encoded(2)
     assert found.is_file()
     assert found.stat().st_size == len(encoded(2))
+
+
+def test_the_images_of_shards_are_read_where_only_their_paths_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path / "shards", each=3)
+    monkeypatch.chdir(tmp_path)
+    unsplit = list_images("shards").unsplit
+    sent = pickle.dumps((Shipped.of(unsplit), Shipped(list(unsplit.files), folder=str(tmp_path))))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for shipped in pickle.loads(sent):
+        assert np.array_equal(np.asarray(decode(shipped.source(4))), np.asarray(decode(encoded(4))))
+        assert shipped.files(np.array([0, 4])) == [str(tmp_path / f"shards/train-000{i}.tar") for i in (0, 1)]
+
+
+def test_a_survey_looks_at_the_images_of_shards_as_at_files(tmp_path: Path) -> None:
+    shards, folder = write_shards(tmp_path / "shards"), as_folder(tmp_path / "folder", 60)
+    found, alike = (survey(list_images(data).unsplit) for data in (shards, folder))
+    assert found.reasons == {}
+    assert sorted(map(bytes, found.digests)) == sorted(map(bytes, alike.digests))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..images.members import Member, Stretched
 from ..images.preprocess import Preprocess
 from .dataset import Undecoded
 from .remote import RemotePath, contents
+from .shard_places import LocalShard, RemoteShard
 from .unsplit import Unsplit
 
 
@@ -36,6 +38,8 @@ class Shipped:
     def path(self, i: int) -> Path:
         """The file of image ``i``."""
         path = self.paths[i]
+        if isinstance(path, Member):
+            return path.of(str(path), self._here(path.shard), path.start, path.length)
         return path if isinstance(path, RemotePath) else Path(self.folder, path)
 
     def source(self, i: int) -> Path | bytes | Image.Image:
@@ -45,7 +49,16 @@ class Shipped:
     def files(self, index: np.ndarray) -> Sequence[str]:
         """The files of the images at ``index`` that a worker must see."""
         paths = [self.path(int(i)) for i in index] if self.paths else []
-        return [str(path) for path in paths if not isinstance(path, RemotePath)]
+        opened = [path.shard if isinstance(path, Member) else path for path in paths]
+        return [
+            str(each.path if isinstance(each, LocalShard) else each)
+            for each in opened
+            if not isinstance(each, RemotePath | RemoteShard)
+        ]
+
+    def _here(self, shard: Stretched) -> Stretched:
+        """The shard, wherever the process runs that opens it."""
+        return replace(shard, path=os.path.join(self.folder, shard.path)) if isinstance(shard, LocalShard) else shard
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 MAX_MEMBER = 1 << 29  # bytes that one image may have: it is read whole
 
@@ -31,6 +31,10 @@ class Member(_Path):  # pyrefly: ignore[invalid-inheritance]
         made = cls(name)
         made.shard, made.start, made.length = shard, start, length
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How a process elsewhere is told of it: as the path that it is, and where its bytes are."""
+        return Member.of, (str(self), self.shard, self.start, self.length)
 
     def read_bytes(self) -> bytes:
         """The bytes of the image. Raises OSError."""
