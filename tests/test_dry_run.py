@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import convscope
 from convscope import cli
 from convscope.errors import UsageError
 from convscope.named_recipes import RECIPES
 from convscope.recipes import Recipe
-from convscope.training.dry_run import IMAGENET, DryRun, Hardware
+from convscope.training.dry_run import IMAGENET, DryRun, Hardware, dry_run
+from convscope.training.options import TrainOptions
 
 TINY = ["--model", "alexnet", "--width", "4", "--image-size", "16", "--batch-size", "16"]
 
@@ -112,3 +115,13 @@ def test_a_published_claim_says_so(name: str) -> None:
     assert "PUBLISHED by" in named.claim
     assert "not measured by us" in named.claim
     assert named.log is named.measured is None
+
+
+def test_batches_are_those_of_the_training_and_a_stream_packs_nothing(shapes_folder: Path) -> None:
+    options = TrainOptions(epochs=1, image_size=16, model="resnet20")
+    found = dry_run(str(shapes_folder), options, 1)
+    trained = convscope.prepare_training(shapes_folder, epochs=1, image_size=16, model="resnet20")
+    assert found.recipe.loop.batch_size == trained.recipe.loop.batch_size == 16
+    streamed = dry_run(str(shapes_folder), replace(options, stream=True), 1)
+    assert streamed.summary()["packed_bytes"] == 0
+    assert any(line.startswith("disk: nothing is packed") for line in streamed.lines())

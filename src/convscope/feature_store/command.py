@@ -12,7 +12,7 @@ import numpy as np
 from ..classifying.classifier import Classifier
 from ..datasets.dataset import Listing, Undecoded
 from ..datasets.registry import list_images
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..evaluation.opening import home_of, open_classifier, source_of
 from ..machine import device_of
 from ..noted import Noted
@@ -105,6 +105,8 @@ def similar(
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
     one = make_engine(recorded.engine.split()[0], classifier, FeatureRequest(), device).run(pixels[None])[0]
     good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)
+    if not len(good):
+        raise DataError(f"none of the {len(listed):,} images of {source} can be read.")
     images = Undecoded(listed, classifier.preprocess)
     ranked = ((int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, len(good)))
     nearest, itself = _apart(ranked, images, pixels, count)

@@ -30,7 +30,7 @@ def train(
     price_per_hour: float | None = None,
     json: Flag = False,
 ) -> int | None:
-    """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), or a table.
+    """Train a classifier on DATA: cifar10, digits, shapes, a folder (one folder a class), a table or shards.
 
     Reports validation accuracy; the test images stay closed until `convscope evaluate`.
 

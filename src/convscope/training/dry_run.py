@@ -28,12 +28,13 @@ from ..images.preprocess import Preprocess
 from ..machine import describe, matmul_peak, pick_device, pick_precision
 from ..models.architecture import architecture_of
 from ..progress import Progress
-from ..recipes import USUAL_BATCH, Recipe
+from ..recipes import Recipe
 from .batches import Batches
 from .estimates import step_bytes
 from .loop import TrainState, flops_per_image, make_optimizer, train
 from .options import TrainOptions
 from .request import wanted_recipe
+from .starting import usual_batch_size
 
 IMAGENET = "imagenet-shaped"  # in place of DATA: so many images of so many classes as ImageNet, and none of them
 IMAGENET_COUNTS = {"train": 1_281_167, "val": 50_000, "test": 0}
@@ -134,13 +135,23 @@ class DryRun:
             "percent_of_peak": 100 * self.share,
             "hours": here,
             "packing_hours": every * self.packing / HOUR,
-            "packed_bytes": every * 3 * data.image_size**2,
+            "packed_bytes": 0 if self.recipe.reading.stream else every * 3 * data.image_size**2,
             "step_bytes": self.fixed + self._batch * self.an_image,
             "hardware": None if self.hardware is None else asdict(self.hardware),
             "hardware_hours": there,
             "cost": None if self.price is None else self.price * paid,
             "notes": list(self.notes),
         }
+
+    def _packed(self, s: dict[str, Any]) -> str:
+        photo = f"if the files are like JPEGs of {PHOTO[0]} x {PHOTO[1]}"
+        if self.recipe.reading.stream:
+            a_look = _time(sum(self.counts.values()) * self.packing / HOUR)
+            return f"disk: nothing is packed; decoding all once takes {a_look}, {photo}"
+        return (
+            f"disk: {s['packed_bytes'] / 1e9:,.1f} GB in the folder of CONVSCOPE_CACHE, packed in "
+            f"{_time(s['packing_hours'])} {photo}"
+        )
 
     def lines(self) -> list[str]:
         """The same in sentences, with what they assume."""
@@ -154,8 +165,7 @@ class DryRun:
             f"{s['percent_of_peak']:.0f} % of a matrix product's peak: {_time(s['hours'])} for all, with validation",
             f"memory: {s['step_bytes'] / 1e9:.2f} GB for a step, counted: weights, gradients, the optimizer's and "
             "activations",
-            f"disk: {s['packed_bytes'] / 1e9:,.1f} GB in the folder of CONVSCOPE_CACHE, packed in "
-            f"{_time(s['packing_hours'])} if the files are like JPEGs of {PHOTO[0]} x {PHOTO[1]}",
+            self._packed(s),
         ]
         if self.hardware is not None:
             there = f"{self.hardware.tflops:g} TFLOP/s and {self.hardware.bandwidth:g} GB/s"
@@ -186,7 +196,7 @@ def dry_run(
     counts, classes, size, notes = _shape(data, options)
     device = pick_device(options.device)
     recipe = wanted_recipe(data, options)
-    batch = recipe.loop.batch_size or USUAL_BATCH.get(recipe.optimizer.name, 128)
+    batch = recipe.loop.batch_size or usual_batch_size(recipe, counts["train"])
     size = recipe.data.image_size or size
     settled = {"image_size": size, "batch_size": batch, "precision": pick_precision(recipe.loop.precision, device)}
     recipe = recipe.with_options(settled)

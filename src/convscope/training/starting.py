@@ -234,8 +234,7 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
     precision = pick_precision(recipe.loop.precision, device)
     settled: dict[str, Any] = {"precision": precision, "image_size": dataset.preprocess.size}
     if recipe.loop.batch_size is None:
-        most = USUAL_BATCH.get(recipe.optimizer.name, 128)
-        settled["batch_size"] = _batch_size(len(dataset.parts["train"]), most)
+        settled["batch_size"] = usual_batch_size(recipe, len(dataset.parts["train"]))
     notes = list(dataset.notes)
     if recipe.augment.flip != "none" and not dataset.mirror:
         settled["flip"] = "none"
@@ -276,9 +275,9 @@ def _faster(
     return fastest_layers(network, size, progress), []
 
 
-def _batch_size(images: int, most: int) -> int:
-    """A power of two from 16 to ``most`` that gives an epoch 20 updates where it can."""
-    size = most
+def usual_batch_size(recipe: Recipe, images: int) -> int:
+    """A power of two, from 16 to what is usual with the optimizer, that gives an epoch 20 updates where it can."""
+    size = USUAL_BATCH.get(recipe.optimizer.name, 128)
     while size > 16 and images < 20 * size:
         size //= 2
     return size
