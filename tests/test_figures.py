@@ -32,6 +32,7 @@ ORACLES = {
         "confidence": "test_oracles.py::test_calibrations_limits_hold_the_truth",
         "classes": "test_metrics.py::test_class_scores_are_sklearns",
         "confusion": "test_metrics.py::test_confusion_is_sklearns",
+        "confused": "test_many_classes.py::test_the_commonest_mistakes_are_those_of_the_matrix",
         "calibration calibrated": "test_oracles.py::test_bins_are_scikit_learns",
         "coverage": "test_oracles.py::test_coverage_is_that_of_a_plain_loop",
         "mistakes": "test_metrics.py::test_mistakes_are_the_most_confident_ones",

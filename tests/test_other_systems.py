@@ -51,6 +51,7 @@ GUARDED = {
     "convolution/compiled.py": {"os.getuid": 'hasattr(os, "getuid")'},
     "images/decoding_budget.py": {"os.sysconf": "except (AttributeError, OSError, ValueError)"},
     "limits.py": {"resource": "except ImportError"},
+    "scale/cluster.py": {"os.sched_getaffinity": 'hasattr(os, "sched_getaffinity")'},
 }
 LACKED = re.compile(
     r"(os\.(fork|forkpty|getuid|geteuid|getgid|statvfs|sysconf|sched_\w+|getloadavg|uname|killpg|setsid|getpgid|mkfifo|"

@@ -71,9 +71,8 @@ SABOTAGES: dict[str, Sabotage] = {
     # --------------------------------------------------------------------------------- the same run, every time
     "two augmented batches change places on resume": Sabotage(
         "training/batches.py",
-        "np.array_split(shuffled, len(self))[start:]:",
-        "(np.array_split(shuffled, len(self))[start:] if not start else "
-        "np.array_split(shuffled, len(self))[start:][::-1]):",
+        "wholes = np.array_split(ordered, len(self))[start:]",
+        "wholes = np.array_split(ordered, len(self))[start:][:: -1 if start else 1]",
         "test_session.py test_training.py test_batches.py",
     ),
     "augmentation draws by the place in the batch": Sabotage(
@@ -84,13 +83,13 @@ SABOTAGES: dict[str, Sabotage] = {
     ),
     "every epoch has the same order": Sabotage(
         "randomness.py",
-        "mix(seed, epoch, 0x6F72646572, keys_N)",
-        "mix(seed, 0, 0x6F72646572, keys_N)",
+        "return np.argsort(mix(seed, epoch, 0x6F72646572, keys_N)",
+        "return np.argsort(mix(seed, 0, 0x6F72646572, keys_N)",
         "test_randomness.py test_batches.py",
     ),
     "dropout is not seeded by the step": Sabotage(
         "training/loop.py",
-        "torch.manual_seed(seed_of(recipe.loop.seed, state.epoch, state.step))",
+        "torch.manual_seed(_draws(state, recipe))",
         "pass",
         "test_training.py test_session.py",
     ),
