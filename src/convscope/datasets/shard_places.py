@@ -52,12 +52,15 @@ class LocalShard:
 
     def read(self, start: int, length: int) -> bytes:
         """A stretch of it. OSError where it is not what was listed."""
-        with open(self.path, "rb") as handle:
+        with open(self.path, "rb", buffering=0) as handle:
             now = os.fstat(handle.fileno())
             if (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
                 raise OSError("its shard was changed since it was listed")
             handle.seek(start)
-            return handle.read(length)
+            found = handle.read(length)  # as a rule all of it; a system may give less at a time
+            while found and len(found) < length and (more := handle.read(length - len(found))):
+                found += more
+            return found
 
 
 @dataclass(frozen=True)
