@@ -4,8 +4,7 @@ Claim: from 1,000 to 45,000 images the time of each is a start-up and so much an
 that of 1,000 images plus what a row of labels and keys costs.
 
 Drawn images are written as JPEG files of 64 x 64, and tables name the first so many. Each work and size is a process of
-its own
-with caches of its own size: packing begins without any. The line is fitted to relative errors.
+its own, with caches of its own size: packing begins without any. The line is fitted to relative errors.
 """
 
 from __future__ import annotations

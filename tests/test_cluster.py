@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import convscope
 from convscope.errors import DataError, ImageError, MemoryExhausted, UnknownName, UnreachableError, UsageError
@@ -23,6 +22,7 @@ from convscope.feature_store import extraction
 from convscope.options import Cluster as Asked
 from convscope.workers import ENGINES, blocks_of, hired, shares_of
 from doubling import Doubling
+from two_kinds import write_photos
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed: convscope[scale]")
 LITTLE: dict[str, Any] = {"limit": 40, "image_size": 64}
@@ -56,12 +56,7 @@ def _no_shard_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of small images, and its photos in a folder beside it."""
     folder = tmp_path_factory.mktemp("home")
-    random = np.random.default_rng(0)
-    for k, name in enumerate(("ant", "bee")):
-        (folder / "photos" / name).mkdir(parents=True)
-        for i in range(75):
-            colour = np.array([(200, 30, 30), (30, 200, 30)][k]) + random.integers(-30, 30, (16, 16, 3))
-            Image.fromarray(colour.astype(np.uint8)).save(folder / "photos" / name / f"{i}.png")
+    write_photos(folder / "photos", 75)
     convscope.train(folder / "photos", runs=folder / "runs", name="r", **TINY)
     return folder
 

@@ -13,7 +13,8 @@ from convscope.datasets.shapes import load_shapes
 from convscope.models.registry import build
 from convscope.recipes import Recipe
 from convscope.training.batches import Batches
-from convscope.training.loop import Diverged, Step, TrainState, make_optimizer, train
+from convscope.training.diverging import Diverged
+from convscope.training.loop import Step, TrainState, make_optimizer, train
 
 CPU = torch.device("cpu")
 

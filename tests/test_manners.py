@@ -19,6 +19,7 @@ from convscope import cli
 from convscope.errors import UnknownName, UsageError
 from convscope.evaluation.cli import print_evaluation, print_predictions
 from convscope.training.runs import Run
+from two_kinds import write_photos
 
 TINY: dict[str, Any] = {
     "model": "resnet20",
@@ -34,12 +35,7 @@ TINY: dict[str, Any] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with photos of two classes, and run r of them."""
     folder = tmp_path_factory.mktemp("home")
-    random = np.random.default_rng(0)
-    for k, name in enumerate(("ant", "bee")):
-        (folder / "photos" / name).mkdir(parents=True)
-        for i in range(12):
-            colour = np.array([(200, 30, 30), (30, 200, 30)][k]) + random.integers(-30, 30, (16, 16, 3))
-            Image.fromarray(colour.astype(np.uint8)).save(folder / "photos" / name / f"{i}.png")
+    write_photos(folder / "photos", 12)
     convscope.train(folder / "photos", runs=folder / "runs", name="r", **TINY)
     return folder
 

@@ -15,7 +15,8 @@ from convscope.models.layer_table import ledger
 from convscope.models.registry import MODELS, build
 from convscope.recipes import AUGMENTS, Recipe
 from convscope.training.batches import Batches
-from convscope.training.loop import Diverged, TrainState, flops_per_image, make_optimizer, train
+from convscope.training.diverging import Diverged
+from convscope.training.loop import TrainState, flops_per_image, make_optimizer, train
 from convscope.training.schedules import SCHEDULES
 
 CPU = torch.device("cpu")

@@ -141,3 +141,8 @@ def nearest(name: str, known: Iterable[str], count: int = 2) -> list[str]:
     """The up to ``count`` known names closest to ``name``, nearest first; case is ignored."""
     by_lower = {k.lower(): k for k in known}
     return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.55)]
+
+
+def one_line(said: object) -> str:
+    """What an error says, in one line of some length without its full stop; its kind where it says nothing."""
+    return " ".join(str(said).split())[:300].rstrip(".") or type(said).__name__

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, UnknownName, UsageError
-from ..images.preprocess import Preprocess, statistics
+from ..images.preprocess import ChannelTriple, Preprocess, statistics
 from ..progress import Progress
 from ..recipes import BAD_IMAGES
 from ..storage import expanded
@@ -264,12 +264,7 @@ def decoded(  # noqa: PLR0913 - as assemble, of which it is the second half
     if len(kept) < len(listed):
         listed = listed.take(kept)
     data = listed.dataset(images, wanted, notes, fold)
-    train = data.parts["train"]
-    if not measure or not len(train):
-        return data
-    mean, std = statistics(images[train])
-    notes = data.notes + emptiness_notes(images, train, wanted)
-    return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
+    return _measured(data, lambda train: statistics(images[train])) if measure else data
 
 
 def streamed(  # noqa: PLR0913 - as decoded
@@ -286,12 +281,17 @@ def streamed(  # noqa: PLR0913 - as decoded
     if len(kept) < len(listed):
         listed = listed.take(kept)
     data = listed.dataset(Streamed(listed.unsplit, wanted), wanted, notes, fold)
+    return _measured(data, lambda train: found.statistics(kept[train], wanted.size)) if measure else data
+
+
+def _measured(data: Dataset, statistics_of: Callable[[np.ndarray], tuple[ChannelTriple, ChannelTriple]]) -> Dataset:
+    """The dataset normalised by its training images, with a note of those that hold nothing."""
     train = data.parts["train"]
-    if not measure or not len(train):
+    if not len(train):
         return data
-    mean, std = found.statistics(kept[train], wanted.size)
-    notes = data.notes + emptiness_notes(data.images, train, wanted)
-    return replace(data, preprocess=replace(wanted, mean=mean, std=std), notes=notes)
+    mean, std = statistics_of(train)
+    notes = data.notes + emptiness_notes(data.images, train, data.preprocess)
+    return replace(data, preprocess=replace(data.preprocess, mean=mean, std=std), notes=notes)
 
 
 def check_bad_images(bad_images: str) -> None:

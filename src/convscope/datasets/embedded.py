@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import cache_folder
-from ..errors import DataError, UnreachableError, UsageError
+from ..errors import DataError, UnreachableError, UsageError, one_line
 from ..reading import parse_bounded
 from ..recipes import Source
 from ..storage import file_hash, sha256, write_derived
@@ -156,8 +156,3 @@ def hub_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
         return {name: [str(n) for n in kind["names"]] for name, kind in features.items() if "names" in kind}
     except (ValueError, AttributeError, TypeError, KeyError):
         return {}
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:200].rstrip(".")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..cache import cache_folder
-from ..errors import DataError, StorageError, UsageError
+from ..errors import DataError, StorageError, UsageError, one_line
 from ..recipes import Source
 from ..storage import check_free, commit, sha256
-from .embedded import ROWS, explained, hub_names, one_line, row_texts
+from .embedded import ROWS, explained, hub_names, row_texts
 from .shard_index import Gathered, ShardIndex, index_place, keep_index, leave_out, read_index
 from .shard_places import LocalShard, Shard
 from .table_reading import Table

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ConvscopeError, DataError, ImageError, UnreachableError, UsageError
+from ..errors import ConvscopeError, DataError, ImageError, UnreachableError, UsageError, one_line
 from ..images.file_names import is_image_name
 from .folder import IMAGE_SIZE, Need
 from .shard_places import store_of
@@ -41,7 +41,7 @@ class RemotePath(type(Path())):  # pyrefly: ignore[invalid-inheritance] - the ki
             raise
         except Exception as error:  # of as many kinds as there are libraries for storage
             gone = isinstance(error, FileNotFoundError)
-            reason = "no such file" if gone else f"cannot be fetched: {_words(error)}"
+            reason = "no such file" if gone else f"cannot be fetched: {one_line(error)}"
             raise ImageError(self.url, reason, passing=not gone) from None
 
 
@@ -79,13 +79,9 @@ def remote_files(url: str) -> Sequence[RemotePath]:
     except ConvscopeError:
         raise
     except Exception as error:  # of as many kinds as there are libraries for storage
-        raise UnreachableError(f"{url} cannot be listed: {_words(error)}.") from None
+        raise UnreachableError(f"{url} cannot be listed: {one_line(error)}.") from None
     scheme = url.split(MARK)[0]
     files = [RemotePath(f"{scheme}{MARK}{name}") for name in sorted(map(str, found)) if is_image_name(name)]
     if not files:
         raise DataError(f"{url} holds no image.")
     return files
-
-
-def _words(error: Exception) -> str:
-    return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ..errors import ConvscopeError, DataError, UnreachableError, UsageError
+from ..errors import ConvscopeError, DataError, UnreachableError, UsageError, one_line
 from ..images.file_names import is_image_name
 from ..storage import expanded
 
@@ -87,7 +87,7 @@ class RemoteShard:
         try:
             whole = b"".join(self._kept(number) for number in numbers)
         except Exception as error:  # each store has errors of its own
-            raise OSError(f"its shard cannot be fetched: {_one_line(error)}") from None
+            raise OSError(f"its shard cannot be fetched: {one_line(error)}") from None
         begin = start - numbers.start * CHUNK
         return whole[begin : begin + length]
 
@@ -266,9 +266,9 @@ def store_of(address: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(address)
     except ImportError as error:
-        raise UsageError(f"{address} cannot be read: {_one_line(error)}.") from None
+        raise UsageError(f"{address} cannot be read: {one_line(error)}.") from None
     except Exception as error:  # each store has errors of its own
-        raise UnreachableError(f"{address} cannot be reached: {_one_line(error)}.") from None
+        raise UnreachableError(f"{address} cannot be reached: {one_line(error)}.") from None
 
 
 def _remote_names(address: str) -> list[str]:
@@ -308,8 +308,4 @@ def reaching(address: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{address} does not exist.") from None
     except Exception as error:  # each store has errors of its own
-        raise UnreachableError(f"{address} cannot be reached: {_one_line(error)}.") from None
-
-
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")
+        raise UnreachableError(f"{address} cannot be reached: {one_line(error)}.") from None

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ConvscopeError, DataError, MemoryExhausted, UnreachableError, UsageError
+from ..errors import ConvscopeError, DataError, MemoryExhausted, UnreachableError, UsageError, one_line
 from ..progress import Progress
 from ..workers import Work
 from .nodes import check_nodes
-from .starting import connected, library, one_line, silent
+from .starting import connected, library, silent
 
 R = TypeVar("R")
 LIVES = 3  # times that a worker begins anew, and that a block is computed again, before that is no accident

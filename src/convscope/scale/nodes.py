@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from ..errors import UnreachableError, UsageError
+from ..errors import UnreachableError, UsageError, one_line
 from ..version import __version__
-from .starting import INSTALL, one_line
+from .starting import INSTALL
 
 FREE = 60.0  # seconds in which a processor must become free
 

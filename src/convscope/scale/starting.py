@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import UnreachableError, UsageError
+from ..errors import UnreachableError, UsageError, one_line
 
 INSTALL = "pip install 'convscope[scale]'"
 ANSWER = 15.0  # seconds that a cluster has to answer
@@ -199,8 +199,3 @@ def silent() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def one_line(said: object) -> str:
-    """What an error says, in one line of some length, without the full stop."""
-    return " ".join(str(said).split())[:300].rstrip(".") or type(said).__name__

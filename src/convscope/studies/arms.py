@@ -33,7 +33,8 @@ from ..schemas import Schema, check_schema
 from ..storage import finite, sha256
 from ..tensor_files import commit_tensors, read_tensors, tensor_hash
 from ..training.batches import Batch, Batches, Feed
-from ..training.loop import Diverged, TrainState, make_optimizer, prepare, train
+from ..training.diverging import Diverged
+from ..training.loop import TrainState, make_optimizer, prepare, train
 from ..version import __version__
 from .plan import Arm, Fit, Plan, words_of
 from .results import START, Trained

@@ -22,7 +22,8 @@ from ..models.recomputing import activation_bytes
 from ..randomness import order
 from ..recipes import OPTIMIZERS, Recipe
 from .batches import Batches
-from .loop import Diverged, TrainState, make_optimizer, train
+from .diverging import Diverged
+from .loop import TrainState, make_optimizer, train
 from .schedules import exponential
 
 RANGE_UPDATES = 100

@@ -26,7 +26,6 @@ from ..models.taps import computing_by
 from ..randomness import seed_of
 from ..recipes import Optimizer, Recipe
 from .batches import Batch, Batches, Feed
-from .diverging import Diverged as Diverged
 from .late_losses import Late
 from .muon import Muon
 from .ranks import Team

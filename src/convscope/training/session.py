@@ -28,10 +28,11 @@ from ..recipes import Recipe
 from ..storage import commit_lines, make_folder, sweep_temporaries
 from .batches import Batches
 from .continuing import Before
+from .diverging import Diverged
 from .kept_epochs import FOLDER as EPOCHS
 from .kept_epochs import keep_epoch
 from .launching import Launch, leading
-from .loop import Diverged, Step, TrainState, flops_per_image, make_optimizer, prepare, train
+from .loop import Step, TrainState, flops_per_image, make_optimizer, prepare, train
 from .ranks import LostRank
 from .runs import (
     Run,
