@@ -178,17 +178,31 @@ def test_a_tensor_keeps_its_memory_alive():
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (7, 5, 9, 3), (300, 64, 65, 3)])
 def test_statistics_are_numpys(shape):
     images = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8) // np.array([1, 2, 3], np.uint8)
-    mean, std = statistics(images)
-    flat = images.reshape(-1, 3).astype(np.float64) / 255
+    index = np.random.default_rng(4).permutation(len(images))[: max(1, len(images) - 1)]
+    mean, std = statistics(images, index)
+    flat = images[index].reshape(-1, 3).astype(np.float64) / 255
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, np.maximum(flat.std(axis=0), 1 / 255), rtol=1e-10)
-    assert (mean, std) == statistics(images[::-1])
+    assert (mean, std) == statistics(images, index[::-1])
     assert Preprocess(size=8, mean=mean, std=std)
 
 
 def test_statistics_of_constant_and_of_no_images():
-    mean, std = statistics(np.full((2, 4, 4, 3), 51, np.uint8))
+    mean, std = statistics(np.full((2, 4, 4, 3), 51, np.uint8), np.arange(2))
     assert mean == (0.2, 0.2, 0.2)
     assert std == (1 / 255,) * 3
     with pytest.raises(DataError):
-        statistics(np.empty((0, 4, 4, 3), np.uint8))
+        statistics(np.empty((0, 4, 4, 3), np.uint8), np.arange(0))
+
+
+def test_statistics_take_a_block_of_the_images_at_a_time():
+    taken = []
+
+    class Seen(np.ndarray):
+        def __getitem__(self, key):
+            taken.append(len(key))
+            return np.asarray(super().__getitem__(key))
+
+    images = np.zeros((1_000, 64, 64, 3), np.uint8).view(Seen)
+    statistics(images, np.arange(999))
+    assert sum(taken) == 999 and max(taken) * 64 * 64 <= 1 << 20

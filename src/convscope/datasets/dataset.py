@@ -264,7 +264,7 @@ def decoded(  # noqa: PLR0913 - as assemble, of which it is the second half
     if len(kept) < len(listed):
         listed = listed.take(kept)
     data = listed.dataset(images, wanted, notes, fold)
-    return _measured(data, lambda train: statistics(images[train])) if measure else data
+    return _measured(data, lambda train: statistics(images, train)) if measure else data
 
 
 def streamed(  # noqa: PLR0913 - as decoded

@@ -195,18 +195,19 @@ def to_tensor(images_NHWC: np.ndarray) -> torch.Tensor:
 ChannelTriple = tuple[float, float, float]
 
 
-def statistics(images_NHWC: np.ndarray) -> tuple[ChannelTriple, ChannelTriple]:
-    """The mean and the standard deviation of each channel of uint8 (N, H, W, 3), in units of pixel values 0..1.
+def statistics(images_NHWC: np.ndarray, index: np.ndarray) -> tuple[ChannelTriple, ChannelTriple]:
+    """Mean and standard deviation of each channel of the images at ``index`` of uint8 (N, H, W, 3), as values 0..1.
 
-    Exact: pixels are counted by value, so the order of the images changes nothing, and memory stays flat. The
-    deviation is at least 1/255, so that a constant channel can be divided by it. Raises DataError when there are none.
+    Exact: pixels are counted by value, so the order of the images changes nothing. They are read in blocks, so memory
+    stays flat. The deviation is at least 1/255, so that a constant channel can be divided by it. Raises DataError when
+    there are none.
     """
-    if not images_NHWC.size:
+    if not len(index) or not images_NHWC.size:
         raise DataError("there are no images to take the mean and standard deviation of.")
     counts = np.zeros((3, 256), np.int64)
     step = max(1, (1 << 20) // (images_NHWC.shape[1] * images_NHWC.shape[2]))
-    for start in range(0, len(images_NHWC), step):
-        block = images_NHWC[start : start + step].reshape(-1, 3)
+    for start in range(0, len(index), step):
+        block = images_NHWC[index[start : start + step]].reshape(-1, 3)
         for channel in range(3):
             counts[channel] += np.bincount(block[:, channel], minlength=256)
     values = np.arange(256, dtype=np.int64)

@@ -30,7 +30,7 @@ def load_study_data(wanted: StudyData, data_root: Path | None = None) -> Dataset
     else:
         dataset = load_dataset(wanted.data, data_root=data_root, image_size=wanted.image_size)
     parts = _given(dataset, wanted) if dataset.test_given else _cut(dataset, wanted)
-    mean, std = statistics(dataset.images[parts["train"]])
+    mean, std = statistics(dataset.images, parts["train"])
     dataset = replace(dataset, parts=parts, preprocess=replace(dataset.preprocess, mean=mean, std=std))
     return changed(dataset, to_json(asdict(wanted)))
 
