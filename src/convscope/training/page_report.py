@@ -96,7 +96,10 @@ def lacks(run: Run) -> str | None:
 
 
 def write_page(run: Run) -> Path:
-    """Write ``report.html`` and the model card from what the run's folder holds; returns the page."""
+    """Write the model card and ``report.html`` from what the run's folder holds; returns the page.
+
+    The page comes last: by it a look at the test images is known to be told of (evaluation.opening).
+    """
     left_out: list[str] = []
     description, evaluations = run.description(), read_evaluations(run, left_out)
     names = _class_names(description, evaluations)
@@ -112,8 +115,8 @@ def write_page(run: Run) -> Path:
     else:
         trained = None if run.is_adopted() else _training(run, left_out)
         html = page(TEMPLATE, run=run, description=description, trained=trained, doctor=doctors_word(run), **shared)
-    write_derived(run.folder / PAGE, html)
     write_derived(run.folder / CARD, card_of(run, [e["figures"] for e in evaluations]))
+    write_derived(run.folder / PAGE, html)
     return run.folder / PAGE
 
 
