@@ -205,4 +205,5 @@ def test_statistics_take_a_block_of_the_images_at_a_time():
 
     images = np.zeros((1_000, 64, 64, 3), np.uint8).view(Seen)
     statistics(images, np.arange(999))
-    assert sum(taken) == 999 and max(taken) * 64 * 64 <= 1 << 20
+    assert sum(taken) == 999
+    assert max(taken) * 64 * 64 <= 1 << 20

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets.registry import load_dataset
+from convscope.datasets.table import load_table
 from convscope.errors import DataError, UsageError
 
 
@@ -244,6 +245,20 @@ def test_all_missing_files_are_told_at_once(folder: Path) -> None:
     with pytest.raises(DataError, match=r"30 of 90 files are missing in .*: gone/0.png \(line 62\), .* and 10 more\."):
         load_dataset(path)
     assert len(load_dataset(path, bad_images="skip")) == 60
+
+
+@pytest.mark.parametrize("blank", [" ", "\u2003", "\xa0"])
+def test_blanks_at_the_ends_of_names_are_found(blank: str, tmp_path: Path) -> None:
+    first, last = tmp_path / f"{blank}in" / "a.png", tmp_path / "out" / f"b.png{blank}"
+    for number, path in enumerate((first, last)):
+        path.parent.mkdir()
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(path, "PNG")
+    rows = [f"{first.relative_to(tmp_path)},cat", f"{last.relative_to(tmp_path)},dog"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    assert load_table(tmp_path / "table.csv").files == (first, last)
+    (tmp_path / f"{blank * 2}in").mkdir()  # which of the two is meant cannot be told
+    with pytest.raises(DataError, match="1 of 2 file is missing"):
+        load_table(tmp_path / "table.csv")
 
 
 def test_lines_without_a_label_are_left_out_and_counted(folder: Path) -> None:

@@ -127,6 +127,8 @@ def table_files(table: Table, where: str, source: Source, skip: bool) -> tuple[P
     if not base.is_dir():
         raise DataError(f"{base}, the folder of images, does not exist.")
     found = [_file(base, cell, source.suffix) for cell in table.column(where)]
+    names: dict[Path, list[str]] = {}
+    found = [path or _ends_in_blanks(base, cell, names) for path, cell in zip(found, table.column(where), strict=True)]
     missing = [
         (line, cell) for line, cell, path in zip(table.lines, table.column(where), found, strict=True) if not path
     ]
@@ -157,6 +159,24 @@ def _file(base: Path, cell: str, suffix: str | None) -> Path | None:
             if existing is not None:
                 return existing
     return None
+
+
+def _ends_in_blanks(base: Path, cell: str, names: dict[Path, list[str]]) -> Path | None:
+    """The one file that a cell names but for blanks around it, which reading a table takes off.
+
+    ``names`` holds what lies in the folders that were looked into before.
+    """
+    place = base
+    for part in cell.split("/"):
+        if not (place / part).exists():
+            if place not in names:
+                names[place] = [entry.name for entry in place.iterdir()] if place.is_dir() else []
+            alike = [name for name in names[place] if name.strip() == part.strip()]
+            if len(alike) != 1:
+                return None
+            part = alike[0]
+        place = place / part
+    return place if _is_there(place) else None
 
 
 def _is_there(path: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..machine import pick_device
 from ..options import with_options
-from ..storage import write_derived
+from ..storage import check_free, write_derived
 from . import report
 from .continuation import compare_with_before, plan_continuation
 from .dry_run import dry_run as dry_run
@@ -21,6 +21,8 @@ from .runs import Run
 from .session import Session
 from .starting import plan_training, settle_recipe
 from .together import begun_again, launch_of, share_out
+
+FIRST_FILES = 2**21  # bytes, of what a run holds before its network is built and its size is known
 
 
 @with_options(TrainOptions)
@@ -49,6 +51,7 @@ def prepare_launched(data: str, options: TrainOptions, launch: Launch | None) ->
         plan = plan_training if options.continue_from is None else plan_continuation
         planned = plan(data, options)
         share_out(planned.session, launch, data, options)
+        check_free(planned.session.run.folder, FIRST_FILES, "a new run")
         if planned.rates is not None:  # before there is a run: one that goes on does not test rates again
             report.write_rates(planned.session.run, planned.rates)
         if launch is not None:
