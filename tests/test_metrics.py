@@ -1,8 +1,10 @@
 """Metrics against scikit-learn and torchmetrics, and against answers worked out by hand."""
 
+import dataclasses
 import json
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sklearn import metrics as oracle
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from convscope.classifying import metrics
-from convscope.classifying.intervals import _newcombe, bootstrap, paired_test, wilson
+from convscope.classifying.intervals import Difference, _newcombe, bootstrap, difference_of, paired_test, wilson
 from convscope.errors import DataError
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -173,6 +175,51 @@ def test_paired_interval_of_published_tables(table, low, high):
     """Newcombe 1998 (17:2635), and the airway data of Fagerland, Lydersen and Laake 2014."""
     result = paired_test(*pair(*table))
     assert (result.low, result.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "table", [(30, 2, 3, 25), (200, 20, 30, 150), (5, 0, 3, 0), (0, 4, 0, 6), (7, 0, 0, 0), (4, 4, 4, 4), (9, 1, 1, 3)]
+)
+def test_paired_interval_as_newcombe_writes_it(table):
+    """Method 10: Wilson's limits of both shares, and their correlation less a correction where it is positive."""
+    both, a_only, b_only, neither = table
+    n = sum(table)
+    first, second = both + a_only, both + b_only
+    (low_a, high_a), (low_b, high_b) = ((found.low, found.high) for found in (wilson(first, n), wilson(second, n)))
+    covariance = both * neither - a_only * b_only
+    if covariance > 0:
+        covariance = max(0.0, covariance - n / 2)
+    product = first * (n - first) * second * (n - second)
+    correlation = covariance / product**0.5 if product else 0.0
+
+    def reach(one, other):
+        return (one**2 - 2 * correlation * one * other + other**2) ** 0.5
+
+    difference = (a_only - b_only) / n
+    low = difference - reach(first / n - low_a, high_b - second / n)
+    high = difference + reach(high_a - first / n, second / n - low_b)
+    found = paired_test(*pair(*table))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_a_difference_is_told_with_the_better_one_first():
+    told: dict[str, Any] = {"n": 1234, "difference": 0.1234, "low": 0.0567, "high": 0.1901, "method": "mcnemar"}
+    better = "a is better than b by 12.3 points [5.7, 19.0]"
+    assert Difference("a", "b", p=0.0123, **told).sentence() == f"{better} (p = 0.012, n = 1,234)."
+    assert Difference("a", "b", p=0.001, **told).sentence() == f"{better} (p = 0.001, n = 1,234)."
+    assert Difference("a", "b", p=0.00099, **told).sentence() == f"{better} (p under 0.001, n = 1,234)."
+    worse = {**told, "difference": -0.1234, "low": -0.1901, "high": -0.0567}
+    assert Difference("b", "a", p=0.0123, **worse).sentence() == f"{better} (p = 0.012, n = 1,234)."
+    same = "a and b do not differ (p = 0.05, n = 1,234): +12.3 points [+5.7, +19.0]."
+    assert Difference("a", "b", p=0.05, **told).sentence() == same
+    assert Difference("a", "b", p=0.0499, **told).sentence().startswith("a is better")
+
+
+def test_a_difference_is_that_of_the_paired_test():
+    a, b = pair(10, 5, 1, 4)
+    found, test = difference_of(("one", a), ("other", b)), paired_test(a, b)
+    expected = ("one", "other", 20, test.difference, test.low, test.high, test.p, "mcnemar")
+    assert dataclasses.astuple(found) == expected
 
 
 def test_paired_by_hand():

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.randomness import distinct, mix, order, seed_of, uniforms
+from convscope.randomness import distinct, mix, order, order_in_blocks, seed_of, uniforms
 
 KEYS = mix(7, np.arange(1000))
 
@@ -128,3 +128,14 @@ def test_the_numbers_are_these_for_ever() -> None:
 GOLDEN_MIX = 17824878756907967
 GOLDEN_ORDER = [1, 3, 2, 0, 5, 4]
 GOLDEN_UNIFORMS = [[0.6095547689933855, 0.7708111056054622], [0.518981544156865, 0.7481870088301992]]
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 4), st.integers(0, 5), st.integers(0, 5))
+def test_an_order_in_blocks_is_the_obvious_one(blocks: list[int], together: int, seed: int, epoch: int) -> None:
+    keys = mix(5, np.arange(len(blocks)))
+    drawn = sorted(set(blocks), key=lambda block: reference(seed, epoch, 0x626C6F636B, block))
+    mixed = [reference(seed, epoch, 0x6F72646572, key) for key in keys.tolist()]
+    wanted = sorted(range(len(blocks)), key=lambda i: (drawn.index(blocks[i]) // together, mixed[i]))
+    found = order_in_blocks(seed, epoch, keys, np.array(blocks, np.int64), together)
+    assert found.dtype == np.int64
+    assert found.tolist() == wanted

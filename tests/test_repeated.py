@@ -135,10 +135,23 @@ def test_the_interval_over_seeds_is_welchs_with_the_images() -> None:
     freedom = (seeds + images) ** 2 / (seeds**2 / 3 + images**2 / (n - 1))
     low, high = stats.t.interval(0.95, freedom, mean, np.sqrt(seeds + images))
     assert (found.low, found.high) == pytest.approx((low, high))
-    with pytest.raises(DataError):
-        over_seeds([0.5], 10)
+    assert (found.value, found.n, found.method, found.confidence) == (mean, 500, "t", 0.95)
+    for values, n in (([0.5], 10), ([0.5, 0.6], 0)):
+        with pytest.raises(DataError, match=r"^a spread between seeds needs two trainings or more, on images\.$"):
+            over_seeds(values, n)
     for value in (0.0, 1.0):  # that all are right is no certainty
         assert over_seeds([value, value], 10) == wilson(round(10 * value), 10)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_the_interval_over_seeds_of_a_few_images_stays_between_none_and_all(n: int) -> None:
+    for values in ([0.0, 1.0], [0.02, 0.04], [0.96, 0.98]):
+        mean, seeds = np.mean(values), np.var(values, ddof=1) / 2
+        images = mean * (1 - mean) / n
+        freedom = (seeds + images) ** 2 / (seeds**2 + images**2 / max(1, n - 1))
+        low, high = stats.t.interval(0.95, freedom, mean, np.sqrt(seeds + images))
+        found = over_seeds(values, n)
+        assert (found.low, found.high) == pytest.approx((max(0.0, low), min(1.0, high)))
 
 
 def test_the_interval_over_seeds_holds_the_truth() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
+from convscope.datasets import splits
 from convscope.datasets.dataset import PARTS
-from convscope.datasets.splits import Split, limited, split, stratified, together, unit, with_validation
+from convscope.datasets.splits import Split, folded, limited, split, stratified, together, unit, with_validation
 from convscope.datasets.unsplit import Unsplit
+from convscope.errors import UsageError
 from convscope.randomness import mix
 
 
@@ -154,6 +158,24 @@ def test_a_note_stays_readable_with_many_classes() -> None:
     assert any(note.startswith("500 classes (") and "without any image" in note for note in result.notes)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["x" * 30], f"class '{'x' * 30}'"),
+        (["x" * 31], f"class '{'x' * 27}...'"),
+        (["a", "b", "c", "d"], "4 classes ('a', 'b', 'c', 'd')"),
+        (["a", "b", "c", "d", "e"], "5 classes ('a', 'b', 'c', 'd', ...)"),
+    ],
+)
+def test_a_note_names_the_first_classes(names: list[str], told: str) -> None:
+    count = len(names)
+    plain = replace(unsplit(np.arange(count)), class_names=tuple(names))
+    assert (
+        split(plain, mix(1, np.arange(count))).notes[-1]
+        == f"{told}: too few different images to stand in val and test."
+    )
+
+
 def test_given_parts_are_kept_and_training_copies_of_the_test_are_dropped() -> None:
     keys = mix(3, np.arange(400))
     parts = np.array(["train"] * 300 + ["test"] * 100)
@@ -239,6 +261,10 @@ def test_a_fixed_validation_takes_the_lowest_hashes_with_their_copies() -> None:
     assert np.array_equal(plain.given, given_parts)
     keys[lowest[10]] = keys[lowest[9]]
     assert set(np.flatnonzero(with_validation(plain, keys, 10) == "val")) == set(lowest[:11])
+    many = mix(5, np.arange(9_000))  # so many that half a sort is not by chance a whole one
+    for count in (1, 2, 300, 999, 1_000):
+        found = with_validation(unsplit(np.arange(9_000) % 2, np.full(9_000, "train")), many, count)
+        assert set(np.flatnonzero(found == "val")) == set(np.argsort(many)[:count])
 
 
 @given(st.integers(0, 1000), st.integers(1, 100))
@@ -280,6 +306,15 @@ def test_ten_thousand_classes_of_two_images_are_split_at_once() -> None:
     assert len(np.unique(result.parts["train"] % 10_000)) == 10_000
 
 
+def test_a_class_is_not_emptied_by_the_second_of_its_images_that_another_class_takes_along() -> None:
+    """Two groups of both classes: class a takes the one for validation, and the other is b's last to train on."""
+    labels = np.array([0, 1, 0, 1] + [0] * 7)
+    sides, part = np.array([1, 1, 2, 2, *range(3, 10)], np.uint64), np.full(11, "train", "U5")
+    splits._serve_missed(part, unsplit(labels), sides, dict.fromkeys(PARTS, np.ones(11, bool)))
+    assert "train" in part[labels == 1]
+    assert set(part[labels == 0]) == set(PARTS)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_no_group_takes_the_last_training_images_of_a_class_along(seed: int) -> None:
     """One class stands in one group, the other in all."""
@@ -306,3 +341,59 @@ def test_a_group_has_the_same_side_for_ever_and_images_without_one_their_own() -
     lowest = min(*own, int(keys[0]))
     assert together(grouped, keys).tolist() == [lowest, int(keys[1]), lowest, lowest, lowest]
     assert together(replace(grouped, groups=None), keys) is keys
+
+
+def some_split(count: int, test: int = 0) -> Split:
+    return Split(
+        {"train": np.arange(count)[::2], "val": np.arange(count)[1::2], "test": np.arange(count, count + test)},
+        ("said before",),
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_each_image_validates_in_one_fold(count: int) -> None:
+    labels, sides = np.arange(66) % 3, mix(9, np.arange(66))
+    validated = []
+    for one in range(1, count + 1):
+        found = folded(some_split(60, 6), labels, sides, f"{one}/{count}")
+        assert sorted([*found.parts["train"], *found.parts["val"]]) == list(range(60))
+        assert all((np.diff(found.parts[part]) > 0).all() for part in PARTS)
+        assert found.parts["test"].tolist() == list(range(60, 66))
+        assert abs(len(found.parts["val"]) - 60 / count) <= 3
+        assert found.notes == ("said before",)
+        validated += found.parts["val"].tolist()
+    assert sorted(validated) == list(range(60))
+
+
+def test_folds_are_counted_as_sklearn_counts_them() -> None:
+    labels, sides = np.arange(60) % 3, mix(9, np.arange(60))
+    order = np.argsort(sides)
+    cuts = list(StratifiedGroupKFold(3).split(order, labels[order], sides[order]))
+    for one in (1, 2, 3):
+        assert folded(some_split(60), labels, sides, f"{one}/3").parts["val"].tolist() == sorted(
+            order[cuts[one - 1][1]]
+        )
+
+
+@pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "1", "1/", "/3", "a/3", "1/b", "1/3/5", "-1/3", ""])
+def test_what_is_no_fold_is_refused(fold: str) -> None:
+    with pytest.raises(UsageError, match=r"is no fold: it is one of so many, 2 or more, such as 2/5\.$"):
+        folded(some_split(60), np.arange(60) % 3, mix(9, np.arange(60)), fold)
+
+
+def test_as_many_folds_as_different_images_are_the_most() -> None:
+    labels, sides = np.array([0, 1, 0, 1, 0, 1]), np.array([1, 2, 3, 3, 2, 1], np.uint64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(folded(some_split(6), labels, sides, "1/3").parts["val"]) == 2
+    with pytest.raises(UsageError, match=r"^4 folds need as many different images, and there are 3\.$"):
+        folded(some_split(6), labels, sides, "1/4")
+
+
+def test_classes_that_a_fold_cuts_apart_are_counted() -> None:
+    """Three images of the one class in one group, one of the other alone: neither can be on both sides."""
+    labels, sides = np.array([0, 0, 0, 1, 2, 2, 2, 2, 2, 2]), np.array([1, 1, 1, 2, 3, 4, 5, 6, 7, 8], np.uint64)
+    for one in (1, 2):
+        found = folded(some_split(10), labels, sides, f"{one}/2")
+        told = f"fold {one}/2: 2 of the classes have images only to train on, or only to validate on."
+        assert found.notes == ("said before", told)

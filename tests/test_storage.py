@@ -693,3 +693,10 @@ def test_what_can_be_made_again_is_written_whole_or_not_at_all(tmp_path: Path, m
         storage.write_derived(path, "newer")
     assert path.read_bytes() == b"\x89PNG"
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def test_what_json_cannot_say_is_null_however_deep_it_lies() -> None:
+    nan, infinite = float("nan"), float("inf")
+    given = {"a": nan, "b": [1.5, -infinite, {"c": (infinite, 2, "d")}], "e": None, "f": True}
+    assert storage.finite(given) == {"a": None, "b": [1.5, None, {"c": [None, 2, "d"]}], "e": None, "f": True}
+    assert storage.finite((0.5, nan)) == [0.5, None]
