@@ -15,6 +15,7 @@ import convscope
 from convscope.classifying.prediction import Prediction, Unreadable
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.sorting import sort_into
+from written_shards import as_folder, encoded, write_shards, write_tar
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 200}
 
@@ -129,3 +130,23 @@ def test_an_image_that_is_gone_is_no_fault_of_the_folder_it_was_to_be_copied_to(
     path.unlink()
     with pytest.raises(DataError, match=r"0\.png cannot be read any more: No such file or directory\."):
         sort_into(tmp_path / "sorted", [("0.png", path)], [answer(path, "cat")], links=False)
+
+
+def test_images_of_shards_are_answered_as_files_are(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_shards(tmp_path / "shards", shards=2, each=4)
+    files = sorted(as_folder(tmp_path / "photos", 8).rglob("*.png"), key=lambda path: path.name)
+    wanted = [(a.label, a.top) for a in convscope.predict("r", files, runs=runs)]
+    monkeypatch.chdir(tmp_path)
+    for named in ("shards", "shards/train-{0000..0001}.tar", "shards/*.tar"):
+        found = convscope.predict("r", named, runs=runs, csv=tmp_path / "answers.csv")
+        assert [(a.label, a.top) for a in found] == wanted
+        assert found[0].path.endswith("shards/train-0000.tar/000000.png")
+    with open(tmp_path / "answers.csv", encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [label for label, _ in wanted]
+    bare = [("a.png", encoded(3)), ("b.png", b"\x89PNG no image"), ("c.png", encoded(3)), ("c.cls", b"-1")]
+    said = convscope.predict("r", write_tar(tmp_path / "bare.tar", bare), runs=runs)
+    assert [type(one) for one in said] == [Prediction, Unreadable, Prediction]
+    with pytest.raises(UsageError, match="--copy-to takes images that are files: unpack the shard first"):
+        convscope.predict("r", "shards", runs=runs, copy_to=tmp_path / "sorted")
+    with pytest.raises(DataError, match=r"bare\.tar\.gz is compressed"):
+        convscope.predict("r", (tmp_path / "bare.tar").rename(tmp_path / "bare.tar.gz"), runs=runs)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..datasets.remote import RemotePath, contents
+from ..datasets.remote import contents
+from ..datasets.shipped import files_opened, seen_from
 from ..errors import ImageError, UnknownName
 from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
@@ -262,12 +263,12 @@ class PredictWork:
     def files(self, block: np.ndarray) -> Sequence[str]:
         """The files among a block."""
         sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
-        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
+        return files_opened(source for source in sources if isinstance(source, Path))
 
 
 def from_folder(folder: str, source: Path | bytes | Image.Image) -> Path | bytes | Image.Image:
     """Where an image is, its path from a folder."""
-    return Path(folder, source) if isinstance(source, Path) and not isinstance(source, RemotePath) else source
+    return seen_from(folder, source) if isinstance(source, Path) else source
 
 
 def _predict_block(

@@ -90,6 +90,11 @@ def load_shards(
     return _finished(found, data, need, source)
 
 
+def images_of_shards(data: str, progress: Progress | None = None) -> Sequence[Path]:
+    """The images of the shards that ``data`` names, whatever their labels are; raises as ``load_shards`` does."""
+    return _read(find_shards(data), Source(), progress)[0]
+
+
 def _finished(found: Unsplit, data: str, need: Need, source: Source) -> Unsplit:
     """With classes renamed and groups told; DataError where training cannot use what was found."""
     found = renamed(found, source.renamed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..images.members import Member, Stretched
+from ..images.members import Member
 from ..images.preprocess import Preprocess
 from .dataset import Undecoded
 from .remote import RemotePath, contents
@@ -37,10 +37,7 @@ class Shipped:
 
     def path(self, i: int) -> Path:
         """The file of image ``i``."""
-        path = self.paths[i]
-        if isinstance(path, Member):
-            return path.of(str(path), self._here(path.shard), path.start, path.length)
-        return path if isinstance(path, RemotePath) else Path(self.folder, path)
+        return seen_from(self.folder, self.paths[i])
 
     def source(self, i: int) -> Path | bytes | Image.Image:
         """Tell what to decode image ``i`` from. Raises ImageError for one elsewhere that cannot be fetched."""
@@ -48,17 +45,27 @@ class Shipped:
 
     def files(self, index: np.ndarray) -> Sequence[str]:
         """The files of the images at ``index`` that a worker must see."""
-        paths = [self.path(int(i)) for i in index] if self.paths else []
-        opened = [path.shard if isinstance(path, Member) else path for path in paths]
-        return [
-            str(each.path if isinstance(each, LocalShard) else each)
-            for each in opened
-            if not isinstance(each, RemotePath | RemoteShard)
-        ]
+        return files_opened([self.path(int(i)) for i in index] if self.paths else [])
 
-    def _here(self, shard: Stretched) -> Stretched:
-        """The shard, wherever the process runs that opens it."""
-        return replace(shard, path=os.path.join(self.folder, shard.path)) if isinstance(shard, LocalShard) else shard
+
+def seen_from(folder: str, path: Path) -> Path:
+    """The path of an image that leads from ``folder``, wherever the process runs that opens it."""
+    if isinstance(path, Member):
+        shard = path.shard
+        if isinstance(shard, LocalShard):
+            shard = replace(shard, path=os.path.join(folder, shard.path))
+        return path.of(str(path), shard, path.start, path.length)
+    return path if isinstance(path, RemotePath) else Path(folder, path)
+
+
+def files_opened(paths: Iterable[Path]) -> list[str]:
+    """The files of this machine that are opened for the images at these paths: of those in shards, the shards."""
+    opened = (path.shard if isinstance(path, Member) else path for path in paths)
+    return [
+        str(each.path if isinstance(each, LocalShard) else each)
+        for each in opened
+        if not isinstance(each, RemotePath | RemoteShard)
+    ]
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,15 @@ from ..classifying.prediction import UNMIRRORED, find_views
 from ..classifying.prediction import predict as predict_images
 from ..datasets.dataset import Dataset
 from ..datasets.remote import RemotePath, remote_files
-from ..datasets.shard_places import is_address
+from ..datasets.shard_places import is_address, is_pattern, is_shard_name, is_shards
+from ..datasets.shards import images_of_shards
 from ..errors import DataError, UsageError
 from ..given import takes_what_is_meant
 from ..images.file_names import is_image_name
 from ..images.from_memory import Held, held_images
+from ..images.members import Member
 from ..options import with_data_and_options, with_images_and_options
-from ..progress import counted
+from ..progress import Progress, counted
 from ..storage import commit_bytes, commit_text, expanded, sweep_temporaries
 from ..training.page_report import has_page, write_page
 from ..training.request import data_name
@@ -144,22 +146,26 @@ def _ends(name: str, interval: Interval) -> dict[str, float]:
 Source = tuple[str, Path | bytes | Image.Image]  # an image's name, and where it is
 
 
-def find_images(images: Iterable[str | Path | Held], standard_input: bytes | None = None) -> list[Source]:
-    """Files, folders (their images, by name), globs, ``-`` for the bytes of standard input, and images in memory.
+def find_images(
+    images: Iterable[str | Path | Held], standard_input: bytes | None = None, progress: Progress | None = None
+) -> list[Source]:
+    """Files, folders (their images, by name), globs, shards, ``-`` for standard input, and images in memory.
 
     A file that does not exist is kept, so that its answer says so; UsageError for a pattern without any match.
     """
     found: list[Source] = []
     for image in images:
         if isinstance(image, (str, Path)):
-            found += [("-", standard_input or b"")] if image == "-" else _find_files(str(image))
+            found += [("-", standard_input or b"")] if image == "-" else _find_files(str(image), progress)
         else:
             for held in held_images(image):
                 found.append((getattr(held, "filename", "") or f"image {len(found) + 1}", held))
     return found
 
 
-def _find_files(pattern: str) -> list[Source]:
+def _find_files(pattern: str, progress: Progress | None) -> list[Source]:
+    if is_shards(pattern) and (is_shard_name(pattern) or not is_pattern(pattern)):
+        return [(str(path), path) for path in images_of_shards(pattern, progress)]
     if is_address(pattern):
         return [(file.url, file) for file in remote_files(pattern)]
     path = expanded(pattern)
@@ -177,10 +183,15 @@ def _find_files(pattern: str) -> list[Source]:
 
 
 def _check_here(found: list[Source], options: PredictOptions) -> None:
-    """UsageError where images that are elsewhere would be copied or drawn on."""
-    for name in ("copy_to", "masks_to", "boxes_to"):
-        if getattr(options, name) is not None and any(isinstance(source, RemotePath) for _, source in found):
-            raise UsageError(f"--{name.replace('_', '-')} takes images on this machine: copy them here first.")
+    """UsageError where images that are elsewhere, or within a shard, would be copied or drawn on."""
+    asked = next((name for name in ("copy_to", "masks_to", "boxes_to") if getattr(options, name) is not None), None)
+    if asked is None:
+        return
+    option, sources = f"--{asked.replace('_', '-')}", [source for _, source in found]
+    if any(isinstance(source, RemotePath) for source in sources):
+        raise UsageError(f"{option} takes images on this machine: copy them here first.")
+    if any(isinstance(source, Member) for source in sources):
+        raise UsageError(f"{option} takes images that are files: unpack the shard first.")
 
 
 @with_images_and_options(PredictOptions)
@@ -202,7 +213,7 @@ def predict(
     classifier, home = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images
-    found = find_images(given, options.standard_input)
+    found = find_images(given, options.standard_input, options.progress)
     _check_here(found, options)
     if classifier.task != CLASSES or options.tile or options.masks_to is not None:
         return _asked(classifier, found, options)

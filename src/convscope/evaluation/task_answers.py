@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..classifying.classifier import Classifier
 from ..classifying.prediction import NO_NUMBERS, Source, Unreadable, from_folder
-from ..datasets.remote import RemotePath, contents
+from ..datasets.remote import contents
+from ..datasets.shipped import files_opened
 from ..errors import ImageError
 from ..images.decoding import decoded
 from ..images.placing import place_of
@@ -144,7 +145,7 @@ class AnswerWork:
     def files(self, block: np.ndarray) -> Sequence[str]:
         """The files among these images."""
         sources = (from_folder(self.folder, self.sources[int(i)][1]) for i in block)
-        return [str(s) for s in sources if isinstance(s, Path) and not isinstance(s, RemotePath)]
+        return files_opened(source for source in sources if isinstance(source, Path))
 
 
 def answer_fitted(classifier: Classifier, name: str, pixels_SS3: np.ndarray, size: tuple[int, int]) -> Answer:
