@@ -631,6 +631,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "so leave the option out": "test_continuing.py::test_what_contradicts_the_run_is_refused",
     },
     "training/command.py": {
+        "it is for --dry-run, which says what": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
         "that --continue-from names: give that too": "test_kept_epochs.py::test_what_makes_no_sense_is_refused_and_what_is_advised_works",
     },
     "training/kept_epochs.py": {
@@ -794,6 +795,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "--accumulate {}": "test_advice_together.py::test_a_batch_has_an_image_for_each_part",
     },
     "training/together.py": {
+        "--sync-batch-norm changes nothing here": "test_advice_together.py::test_one_process_has_nothing_to_synchronise",
         "--compile or --sync-batch-norm": "test_advice_together.py::test_one_of_two_options_is_left_out",
         "--processes {}": "test_ranks.py::test_a_signal_to_any_process_stops_all_with_everything_saved",
         "and there are {}: leave it out": "test_advice_together.py::test_one_of_two_options_is_left_out",

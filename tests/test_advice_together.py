@@ -246,6 +246,16 @@ def test_what_lost_a_process_at_once_begins_again(way: str, tmp_path: Path, monk
     assert len(find_run("r" if way == "resume" else "other", runs_folder()).log()) == 1
 
 
+def test_one_process_has_nothing_to_synchronise(tmp_path: Path) -> None:
+    weights = []
+    for synced in (False, True):
+        session = prepare_training("shapes", runs=tmp_path, sync_batch_norm=synced, **{**SMALL, "model": "resnet20"})
+        assert any(note.startswith("--sync-batch-norm changes nothing here") for note in session.notes) == synced
+        list(session.events())
+        weights.append(session.state.network.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 # ------------------------------------------------------------------------------------------------------- a dry run
 
 
@@ -263,4 +273,7 @@ def test_what_a_dry_run_is_asked_for(tmp_path: Path) -> None:
     fast = refused(*words(right | {"--hardware": "fast"}))
     (example,) = re.findall(r"as ([\d,]+) for", fast)
     assert "is no price" in refused(*words(right | {"--price-per-hour": "-1"}))
+    assert f"{IMAGENET} has no images to learn from: it is for --dry-run" in refused(*words({}))
+    shared = works(*words({"--dry-run": "1", "--processes": "2"})).out
+    assert "timed in one process; 2 would share each batch" in shared
     assert "cost: " in works(*words(right | {"--hardware": example})).out

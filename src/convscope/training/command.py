@@ -7,9 +7,10 @@ from pathlib import Path
 from ..errors import UsageError
 from ..machine import pick_device
 from ..options import with_options
-from ..storage import check_free, write_derived
+from ..storage import check_free, expanded, write_derived
 from . import report
 from .continuation import compare_with_before, plan_continuation
+from .dry_run import IMAGENET
 from .dry_run import dry_run as dry_run
 from .following import Asked, asked_of, follow
 from .launching import Launch
@@ -41,6 +42,10 @@ def prepare_training(data: str | Path, options: TrainOptions) -> Session:
 
 def prepare_launched(data: str, options: TrainOptions, launch: Launch | None) -> Session:
     """Prepare the training of these processes, in the first of them."""
+    if data == IMAGENET and not expanded(data).exists():
+        raise UsageError(
+            f"{IMAGENET} has no images to learn from: it is for --dry-run, which says what ImageNet would take."
+        )
     options = begun_again(launch, options)
     if options.resume:
         session = resume_training(data, options)

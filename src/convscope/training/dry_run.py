@@ -204,6 +204,8 @@ def dry_run(
     made_up = _made_up(2 * batch, size, classes)
     seconds = _step_seconds(network, recipe, made_up, (device, steps), options.progress)
     fixed, plain, saved = step_bytes(network, recipe, size)
+    if options.processes is not None and options.processes > 1:
+        notes = (*notes, f"timed in one process; {options.processes} would share each batch.")
     return DryRun(
         recipe, counts, classes, describe(device)["device"], seconds,
         _evaluating(network, made_up, device),

@@ -55,6 +55,8 @@ def share_out(session: Session, launch: Launch | None, data: str, options: Train
         classes = len(dataset.class_names)
         network = session.architecture.build(classes, seed=recipe.loop.seed)
         try_training(recipe.model.name, network, classes, dataset.preprocess.size, 1)
+    if recipe.parts.sync_batch_norm and size * parts == 1:
+        session.notes.append("--sync-batch-norm changes nothing here: one process normalises by its whole batch.")
     session.launch, session.asked = launch, asked_of(data, options)
     if session.run.folder.joinpath("recipe.json").exists():
         began = session.run.description()["machine"].get("processes", 1)
