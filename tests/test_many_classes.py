@@ -114,6 +114,8 @@ def test_the_commonest_mistakes_are_those_of_the_matrix() -> None:
     assert [(-pair.n, pair.truth, pair.guess) for pair in found] == cells
     assert all(pair.of == (labels == pair.truth).sum() for pair in found)
     assert json.dumps(metrics.evaluate(logits, labels, list("abcdefghi")).to_json()["confused"])
+    (only,) = metrics.confused_most(np.eye(9)[[8]], [0], 10)  # a guess of which no image is
+    assert (only.truth, only.guess, only.n, only.of) == (0, 8, 1, 1)
 
 
 def test_one_view_is_not_kept_twice() -> None:

@@ -309,8 +309,25 @@ def test_bootstrap_is_repeatable_and_covers_a_mean():
     assert first == bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
     assert first.value == values.mean()
     assert first.high - first.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    with pytest.raises(DataError):
+    assert (first.n, first.method, first.confidence) == (400, "bootstrap", 0.95)
+    with pytest.raises(DataError, match=r"^no images to evaluate$"):
         bootstrap(lambda i: 0.0, 0)
+    assert bootstrap(lambda i: 3.0, 1).low == 3.0
+
+
+def test_bootstrap_draws_a_thousand_times_among_all_images_from_seed_0():
+    asked = []
+
+    def statistic(index):
+        asked.append(index)
+        return float(index.mean())
+
+    found = bootstrap(statistic, 7)
+    generator = np.random.default_rng(0)
+    drawn = [generator.integers(0, 7, 7) for _ in range(1000)]
+    assert np.array_equal(np.stack(asked[:1000]), np.stack(drawn))
+    assert (found.low, found.high) == tuple(np.quantile(np.stack(drawn).mean(axis=1), [0.025, 0.975]))
+    assert found.value == 3.0
 
 
 def test_confusion_stops_at_1000_classes():
@@ -355,6 +372,15 @@ def test_mistakes_are_the_most_confident_ones():
     assert metrics.evaluate(np.eye(3), [0, 1, 2], names(3)).mistakes == ()
 
 
+def test_among_equal_confidences_the_earlier_image_comes_first():
+    """So many that a sort that is not stable mixes them."""
+    labels, logits = np.arange(300) % 3, np.tile(np.eye(3, dtype=np.float32)[[0, 1]], (150, 1))
+    wrong = np.flatnonzero(logits.argmax(1) != labels)
+    assert [m.index for m in metrics.mistakes_of(logits, labels)] == wrong[:25].tolist()
+    kept = metrics.coverage(logits, labels, (0.1,))[0]
+    assert kept.top1 == np.mean(logits[:30].argmax(1) == labels[:30])
+
+
 def test_json_is_flat_stable_and_strict():
     logits, labels = example(n=50, k=3)
     flat = metrics.evaluate(logits, labels, names(3)).to_json()
@@ -363,7 +389,11 @@ def test_json_is_flat_stable_and_strict():
     for key in ("top1", "top5", "balanced_accuracy"):
         assert 0 <= flat[f"{key}_low"] <= flat[key] <= flat[f"{key}_high"] <= 1
     assert (flat["top5_k"], flat["top5"], flat["n"]) == (3, 1.0, 50)
-    assert {"loss", "ece", "confusion", "calibration", "mistakes"} < set(flat)
+    assert {"loss", "ece", "confusion", "confused", "calibration", "coverage", "mistakes"} < set(flat)
+    assert flat["confidence"] == 0.95
+    assert flat["confusion"] == metrics.confusion(logits, labels).tolist()
+    assert [row["share"] for row in flat["coverage"]] == list(metrics.SHARES)
+    assert metrics.evaluate(*example(n=50), names(7)).to_json()["top5_k"] == 5
     assert list(flat["classes"][0]) == ["name", "n", "precision", "recall", "f1", "recall_low", "recall_high"]
 
 

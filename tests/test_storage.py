@@ -431,6 +431,21 @@ def test_only_temporaries_of_the_dead_are_swept(tmp_path: Path) -> None:
     assert set(os.listdir(tmp_path)) == others
 
 
+def test_a_temporary_of_another_machine_that_takes_its_name_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    assert not storage._is_left(tmp_path / "gone", os.getpid(), "another machine")
+
+
+def test_on_windows_only_the_age_of_a_temporary_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    young, old = tmp_path / "young", tmp_path / "old"
+    for path in (young, old):
+        path.write_text("x")
+    os.utime(old, (0, 0))
+    mark = storage.machine_mark()
+    monkeypatch.setattr(storage.os, "name", "nt")
+    monkeypatch.setattr(storage, "is_alive", lambda pid: pytest.fail("a process was asked for"))
+    assert (storage._is_left(young, 1, mark), storage._is_left(old, 1, mark)) == (False, True)
+
+
 def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(tmp_path: Path) -> None:
     """In a folder that nobody sweeps by itself, such as that of downloaded weights."""
     code = "import os, sys; from pathlib import Path; from convscope.storage import *\n"
