@@ -6,9 +6,11 @@ be cut: a block of a residual network is a group, and so is a convolution with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ..errors import UsageError
 from .taps import computing_by
 
+WITHIN = 4  # times a residual block's input: what it keeps while its gradient is computed
 Group = list[nn.Module]
 
 
@@ -62,13 +65,30 @@ def _groups(sequence: nn.Module) -> list[Group]:
     """A block of layers is a group; so is a layer with filters or a matrix, with the simple ones that follow it."""
     groups: list[Group] = []
     for unit in _flat(sequence):
-        block = next(unit.children(), None) is not None
-        begins = block or any(p.ndim > 1 for p in unit.parameters(recurse=False))
+        begins = _is_block(unit) or any(p.ndim > 1 for p in unit.parameters(recurse=False))
         if begins or not groups:
             groups.append([unit])
         else:
             groups[-1].append(unit)
-    return groups
+    return _joined(groups)
+
+
+def _is_block(unit: nn.Module) -> bool:
+    return next(unit.children(), None) is not None
+
+
+def _joined(groups: list[Group]) -> list[Group]:
+    """The same, with blocks of one kind that follow each other joined by as many as make the least to keep.
+
+    Of n blocks, g to a group, n / g inputs are kept, and once what g blocks make within themselves, each some WITHIN
+    times its input. Each block is computed again once, as before.
+    """
+    joined: list[Group] = []
+    for kind, run in groupby(groups, lambda group: type(group[0]) if len(group) == 1 and _is_block(group[0]) else None):
+        same = list(run)
+        together = 1 if kind is None else max(1, math.isqrt(len(same) // WITHIN))
+        joined += [sum(same[i : i + together], []) for i in range(0, len(same), together)]
+    return joined
 
 
 def _run(groups: list[Group], ends: bool, x: torch.Tensor) -> torch.Tensor:
