@@ -303,6 +303,44 @@ def test_balanced_accuracy_of_a_faultless_network_is_not_certain():
     assert mixed.method == "bootstrap"
 
 
+def test_balanced_accuracy_of_classes_that_are_few_in_a_resample():
+    """By the plain mean of recalls of the classes that a resample holds, an image of one of them being enough."""
+    logits, labels = example(n=30, k=5, seed=2)
+    right = logits.argmax(1) == labels
+
+    def statistic(index):
+        return float(np.mean([right[index][labels[index] == k].mean() for k in set(labels[index])]))
+
+    for found, seed in (
+        (metrics.balanced_accuracy(logits, labels), 0),
+        (metrics.balanced_accuracy(logits, labels, 7), 7),
+    ):
+        wanted = bootstrap(statistic, 30, seed)
+        assert (found.value, found.low, found.high) == pytest.approx((wanted.value, wanted.low, wanted.high))
+
+
+def test_calibration_divides_by_a_temperature_and_takes_the_ends_of_bins():
+    logits, labels = example(n=400)
+    for temperature in (0.5, 3.0):
+        assert metrics.calibration(logits, labels, temperature=temperature).ece == pytest.approx(
+            metrics.calibration(logits.astype(np.float64) / temperature, labels).ece
+        )
+    sure = np.array([[800.0, 0.0], [800.0, 0.0]])  # a confidence of exactly 1 is in the last bin
+    bins = metrics.calibration(sure, [0, 1], bins=4).bins
+    assert [b.count for b in bins] == [0, 0, 0, 2]
+    even = np.zeros((3, 4))  # and one of exactly 1/4 in the first, not in the second
+    bins = metrics.calibration(even, [0, 1, 2], bins=4).bins
+    assert [b.count for b in bins] == [3, 0, 0, 0]
+
+
+def test_the_surest_are_one_image_at_least():
+    logits, labels = example(n=40)
+    (surest,) = metrics.coverage(logits, labels, (0.001,))
+    assert surest.n == 1
+    (two,) = metrics.coverage(logits, labels, (0.05,))
+    assert two.n == 2
+
+
 def test_bootstrap_is_repeatable_and_covers_a_mean():
     values = np.random.default_rng(3).normal(5, 2, 400)
     first = bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
@@ -355,6 +393,7 @@ def test_evaluation_holds_the_parts():
     assert whole.top1 == metrics.top_k(logits, labels, 1)
     assert whole.top5 == metrics.top_k(logits, labels, 5)
     assert whole.scores == metrics.per_class(logits, labels, names(7))
+    assert [score.name for score in whole.scores] == names(7)
     assert whole.calibration == metrics.calibration(logits, labels)
     assert sum(map(sum, whole.confusion)) == whole.n == 200
     assert sum(row[i] for i, row in enumerate(whole.confusion)) / 200 == whole.top1.value

@@ -139,3 +139,11 @@ def test_an_order_in_blocks_is_the_obvious_one(blocks: list[int], together: int,
     found = order_in_blocks(seed, epoch, keys, np.array(blocks, np.int64), together)
     assert found.dtype == np.int64
     assert found.tolist() == wanted
+
+
+def test_images_of_one_key_keep_their_order() -> None:
+    """So many that a sort that is not stable mixes them."""
+    keys = np.repeat(mix(5, np.arange(3)), 200)
+    found = order(0, 0, keys)
+    assert all((np.diff(found[keys[found] == key]) > 0).all() for key in np.unique(keys))
+    assert distinct(keys).dtype == np.uint64

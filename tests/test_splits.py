@@ -14,7 +14,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from convscope.datasets import splits
 from convscope.datasets.dataset import PARTS
-from convscope.datasets.splits import Split, folded, limited, split, stratified, together, unit, with_validation
+from convscope.datasets.splits import (
+    Split,
+    folded,
+    limited,
+    split,
+    stratified,
+    together,
+    too_few,
+    unit,
+    with_validation,
+)
 from convscope.datasets.unsplit import Unsplit
 from convscope.errors import UsageError
 from convscope.randomness import mix
@@ -397,3 +407,16 @@ def test_classes_that_a_fold_cuts_apart_are_counted() -> None:
         found = folded(some_split(10), labels, sides, f"{one}/2")
         told = f"fold {one}/2: 2 of the classes have images only to train on, or only to validate on."
         assert found.notes == ("said before", told)
+
+
+@pytest.mark.parametrize(("train", "val", "test"), [(2, 0, 9), (1, 1, 0), (0, 5, 2)])
+def test_too_few_images_are_counted_in_a_sentence(train: int, val: int, test: int) -> None:
+    parts = {"train": np.arange(train), "val": np.arange(val), "test": np.arange(test)}
+    assert too_few("it", parts) == (
+        f"it has {train + val + test} images: {train} to train on, {val} to validate with; a class needs at least two "
+        "different images, better fifty."
+    )
+
+
+def test_two_images_to_train_on_and_one_to_validate_with_are_enough() -> None:
+    assert too_few("it", {"train": np.arange(2), "val": np.arange(1), "test": np.arange(0)}) == ""

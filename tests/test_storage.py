@@ -715,3 +715,13 @@ def test_what_json_cannot_say_is_null_however_deep_it_lies() -> None:
     given = {"a": nan, "b": [1.5, -infinite, {"c": (infinite, 2, "d")}], "e": None, "f": True}
     assert storage.finite(given) == {"a": None, "b": [1.5, None, {"c": [None, 2, "d"]}], "e": None, "f": True}
     assert storage.finite((0.5, nan)) == [0.5, None]
+
+
+def test_the_room_of_a_disk_is_told_in_mebibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 5 * 2**20 + 7
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda place: type("", (), {"free": free}))
+    storage.check_free(tmp_path / "not" / "there", free, "it")
+    for size, told in ((free + 1, 6), (6 * 2**20, 6), (6 * 2**20 + 1, 7)):
+        with pytest.raises(StorageError) as caught:
+            storage.check_free(tmp_path / "not" / "there", size, "it")
+        assert str(caught.value) == f"{tmp_path / 'not' / 'there'} has 5 MiB free; it needs {told} MiB."

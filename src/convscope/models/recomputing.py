@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
 import torch
 from torch import nn
@@ -87,7 +87,7 @@ def _joined(groups: list[Group]) -> list[Group]:
     for kind, run in groupby(groups, lambda group: type(group[0]) if len(group) == 1 and _is_block(group[0]) else None):
         same = list(run)
         together = 1 if kind is None else max(1, math.isqrt(len(same) // WITHIN))
-        joined += [sum(same[i : i + together], []) for i in range(0, len(same), together)]
+        joined += [list(chain.from_iterable(same[i : i + together])) for i in range(0, len(same), together)]
     return joined
 
 
