@@ -187,6 +187,13 @@ def test_predict_answers_name_the_bad_and_go_on(
     code, out, _ = ask(capsys, *words)
     assert code == 65
     assert "cannot be read" in out
+    file, many = tmp_path / "answers.csv", [*words[:2], *words[2:6] * 6, *words[6:]]
+    code, out, _ = ask(capsys, *many, "--csv", str(file))
+    assert code == 65
+    assert f"12 of 24 images are answered: {file}" in " ".join(out.split())
+    assert good[0].name not in out  # of so many only those that cannot be read are shown
+    assert bad.name in out
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 25
 
 
 def test_predict_folders_globs_and_standard_input(

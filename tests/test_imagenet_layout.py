@@ -64,6 +64,7 @@ def test_the_validation_alone_and_the_kits_own_numbers(root: Path) -> None:
     with pytest.raises(DataError, match=r"an order of its own: lay map_clsloc\.txt"):
         load_dataset(root / "val", need="classes")
     (root / "map_clsloc.txt").write_text("".join(f"{s} {n} some_name\n" for s, n in kit.items()))
+    assert not any("not an image" in note for note in load_dataset(root, need="classes").notes)  # the kit was read
     data = load_dataset(root / "val", need="classes")
     assert len(data) == len(TRUE)
     checked(data)

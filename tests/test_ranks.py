@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,6 +35,7 @@ from convscope.training.batches import Batch, Batches
 from convscope.training.launching import find_launch
 from convscope.training.loop import Step, loss_of, weight_of
 from convscope.training.ranks import Board, LostRank, deadline, telling
+from convscope.training.resuming import in_processes
 from convscope.training.runs import Run, checkpoints
 from convscope.training.session import Session
 from convscope.training.sharing import backward_by_parts, check_shares, settle
@@ -40,6 +43,17 @@ from convscope.training.sharing import backward_by_parts, check_shares, settle
 SMALL = {"limit": 200, "width": 4, "epochs": 2, "batch_size": 17, "device": "cpu", "convolution": "direct"}
 TOGETHER = SMALL | {"sync_batch_norm": True, "dropout": 0.0, "augment": "strong"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--monitor-interval", "0.1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """In every process: two numbers of threads round otherwise, by more than two numbers of processes do."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +140,13 @@ class _Double(torch.Tensor):
 
 def test_a_batch_that_is_too_small_for_its_parts_is_refused() -> None:
     check_shares(100, 10, 5, 2)
-    with pytest.raises(UsageError, match="batches of 9 images cannot be shared by 5 processes and --accumulate 2"):
+    with pytest.raises(
+        UsageError, match="of 9 images the smallest, which cannot be shared by 5 processes and --accumulate 2"
+    ):
         check_shares(99, 10, 5, 2)
-    with pytest.raises(UsageError, match=r"batches of 1 images cannot be shared by 2 processes: take a larger"):
+    with pytest.raises(
+        UsageError, match=r"of 1 images the smallest, which cannot be shared by 2 processes: take a larger"
+    ):
         convscope.prepare_training("shapes", limit=60, batch_size=1, processes=2, device="cpu")
 
 
@@ -300,6 +318,58 @@ def test_what_cannot_be_is_told_in_a_sentence(
         train("shapes", limit=60, width=4, epochs=1, device="cpu", **options)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rank", "answer", "said"),
+    [
+        ("0", None, "another program has that port"),
+        ("1", b"HTTP/1.1 400\r\n", "what answers there is no process of this"),
+    ],
+)
+def test_where_another_program_answers_they_do_not_meet(
+    rank: str, answer: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        words = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "RANK": rank,
+            "WORLD_SIZE": "2",
+            "LOCAL_RANK": rank,
+        }
+        for name, value in (words | {"CONVSCOPE_DEADLINE": "5"}).items():
+            monkeypatch.setenv(name, value)
+
+        def speak() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    talk, _ = other.accept()
+                    talk.recv(100)
+                    talk.sendall(answer or b"")
+                    talk.close()
+
+        threading.Thread(target=speak, daemon=True).start()
+        with pytest.raises(LostRank, match=f"^rank {rank} of 2 does not reach 127.0.0.1:{port}.*: {said}") as caught:
+            find_launch(None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_deadline_that_is_none_is_refused_before_there_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_DEADLINE", "soon")
+    with pytest.raises(UsageError, match="CONVSCOPE_DEADLINE=soon"):
+        convscope.train("shapes", limit=60, width=4, epochs=1, device="cpu", runs=tmp_path / "runs", processes=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_goes_on_is_told_with_as_many_processes() -> None:
+    command = "convscope train x --name r --resume"
+    assert in_processes(command, 1) == in_processes(command, 1, by_torchrun=True) == command
+    assert in_processes(command, 3) == f"{command} --processes 3"
+    assert in_processes(command, 3, by_torchrun=True) == f"torchrun --nproc-per-node 3 -m {command}"
 
 
 def test_one_process_is_none_of_many(monkeypatch: pytest.MonkeyPatch) -> None:

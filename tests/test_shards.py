@@ -219,7 +219,9 @@ def test_images_without_a_label_are_counted_and_named(tmp_path: Path) -> None:
         load_dataset(unlabelled(tmp_path / "t.tar"))
     data = load_dataset(tmp_path / "t.tar", bad_images="skip")
     assert len(data) == 28
-    assert any("2 of 30 images have no label" in note and note.endswith("and left out.") for note in data.notes)
+    assert any(
+        "2 of 30 images have no label" in note and note.endswith("; such images are left out.") for note in data.notes
+    )
     assert data.origins(3) == "t.tar/000005.png"
 
 

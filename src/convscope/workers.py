@@ -58,15 +58,21 @@ def hired(engine: str, cluster: Cluster, progress: Progress | None = None) -> Ab
 
     UsageError where they cannot be had as asked, UnreachableError where a cluster does not answer.
     """
+    check_asked(engine, cluster)
     where = engine.partition("-")[0]
     if where not in ENGINES:
+        return nullcontext()
+    return importlib.import_module(ENGINES[where]).hire(cluster.workers, cluster.address, progress)
+
+
+def check_asked(engine: str, cluster: Cluster) -> None:
+    """UsageError where workers are asked for that this engine has not, or none."""
+    if engine.partition("-")[0] not in ENGINES:
         for name in ("workers", "address"):
             if getattr(cluster, name) is not None:
                 raise UsageError(f"--{name} is for a cluster: say --engine {' or '.join(ENGINES)} with it.")
-        return nullcontext()
-    if cluster.workers is not None and cluster.workers < 1:
+    elif cluster.workers is not None and cluster.workers < 1:
         raise UsageError(f"--workers {cluster.workers} can do nothing: it must be 1 or more.")
-    return importlib.import_module(ENGINES[where]).hire(cluster.workers, cluster.address, progress)
 
 
 def blocks_of(count: int, size: int) -> list[np.ndarray]:

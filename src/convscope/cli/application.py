@@ -51,6 +51,7 @@ def _wait_asleep() -> None:
     By default libgomp's spin: beside another busy process that costs most of the speed (bench/threads.py), and on two
     processors of one core each takes from the other. Read when torch is loaded, which is after this.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what does not end a command is told by it, or by nobody
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
@@ -64,7 +65,8 @@ def _run(arguments: list[str]) -> int:
     except ConvscopeError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt as error:
-        return _complain("interrupted.", 128 + signal_number(error))
+        code = 128 + signal_number(error)
+        return code if _is_ended_by_torchrun() else _complain("interrupted.", code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{(error.strerror or str(error)).lower()}.", StorageError.exit_code)
@@ -77,6 +79,11 @@ def _run(arguments: list[str]) -> int:
         if _out_of_memory(error):
             return _complain(_too_large(arguments), MemoryExhausted.exit_code)
         return _complain(_report_bug(), 1)
+
+
+def _is_ended_by_torchrun() -> bool:
+    """Whether torchrun ends this process because another came to its end, which has said why."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -91,7 +91,10 @@ class Dataset:
         if limit is not None and limit < len(index):
             index = index[splits.stratified(self.labels[index], self.keys[index], limit)]
         if not len(index):
-            raise DataError(f"{self.name} has no {part} images; add some, or choose another part.")
+            others = [name for name in PARTS if len(self.parts[name])]
+            raise DataError(
+                f"{self.name} has no {part} images; add some, or choose another part: {' or '.join(others)}."
+            )
         return index
 
 

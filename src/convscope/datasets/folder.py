@@ -19,7 +19,7 @@ from .file_list import FileListing
 from .part_names import likely_part, plain_part, with_eval_told
 from .patterns import groups_of_paths, labels_of_paths
 from .renamed import renamed
-from .synsets import validation_labels
+from .synsets import KIT, validation_labels
 from .unsplit import Unsplit, alike
 
 USUAL = ("train", "training", "val", "valid", "validation", "test")  # names of parts that need no note
@@ -317,7 +317,8 @@ def _ignored(found: _Found) -> Iterator[str]:
         yield (
             f"{total:,} images of kinds that are not read were left out: {told}; save them as JPEG or PNG first{heic}."
         )
-    found.others = [name for name in found.others if Path(name).suffix.lower() not in UNREAD]
+    others = [name for name in found.others if Path(name).name not in KIT]  # which was read
+    found.others = [name for name in others if Path(name).suffix.lower() not in UNREAD]
     for names, one, many in (
         (found.hidden, "hidden file or folder was", "hidden files or folders were"),
         (found.others, "file whose name is not an image's was", "files whose names are not an image's were"),

@@ -194,7 +194,8 @@ def find_shards(data: str) -> list[Shard]:
     names = [name for one in _told(str(path)) for name in _globbed(one)]
     missing = [name for name in names if not os.path.exists(name)]
     if missing:
-        shown = ", ".join(map(os.path.basename, missing[:3])) + (", ..." if len(missing) > 3 else "")
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        shown = ", ".join(map(os.path.basename, missing[:3])) + more
         raise DataError(f"{data} names {len(names):,} shards, and {len(missing):,} are missing: {shown}.")
     return [_local(Path(name)) for name in names]
 

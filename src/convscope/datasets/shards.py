@@ -69,8 +69,9 @@ def load_shards(
     if lacking.any():
         told = _without_label(files, lacking)
         if not skip or lacking.all():
-            raise DataError(f"{told}; --bad-images skip leaves such images out, and --label-from reads names.")
-        notes.append(f"{told}, and left out.")
+            leave = "" if lacking.all() else "--bad-images skip leaves such images out, and "
+            raise DataError(f"{told}; {leave}--label-from reads names.")
+        notes.append(f"{told}; such images are left out.")
     kept = np.flatnonzero(~lacking)
     given = np.array(_parts([Path(shard.path) for shard in shards]), "U5")[files.which]
     names, labels, more = _classes(texts[kept], Path(shards[0].path))

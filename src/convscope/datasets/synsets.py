@@ -13,7 +13,7 @@ from ..reading import parse_bounded, read_regular_text
 SYNSET = re.compile(r"n\d{8}")
 IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 SOLUTION = "LOC_val_solution.csv"
-TRUTH, NUMBERS = "ILSVRC2012_validation_ground_truth.txt", "map_clsloc.txt"  # of the development kit
+KIT = TRUTH, NUMBERS = "ILSVRC2012_validation_ground_truth.txt", "map_clsloc.txt"  # of the development kit
 NAMES = ("LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json")
 ABOVE = 3  # folders above the images that such a file may lie in
 

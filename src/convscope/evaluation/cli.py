@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
+from ..storage import expanded
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
 from .options import AdoptOptions, EvaluateOptions, PredictOptions
 
 if TYPE_CHECKING:
     from .report import Predictions
+
+SHOWN = 20  # answers that are printed although they are written to a file
 
 
 def evaluate(
@@ -176,6 +179,13 @@ def predict(
         print_json(rows)
     elif printed:
         print(results.csv(), end="")
+    elif options.csv is not None:
+        unread = [row for row in rows if "error" in row]
+        shown = rows if len(rows) <= SHOWN else unread[:SHOWN]
+        if shown:
+            print_predictions(shown)
+        told = f"{len(rows) - len(unread):,} of {len(rows):,} images are answered"
+        print(f"{told}: {visible(str(expanded(options.csv)))}")
     else:
         print_predictions(rows)
     return ImageError.exit_code if any("error" in row for row in rows) else 0

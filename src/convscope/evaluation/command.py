@@ -33,7 +33,7 @@ from ..training.page_report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
 from ..training.seen import count_seen
-from ..workers import hired
+from ..workers import check_asked, hired
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
@@ -210,6 +210,7 @@ def predict(
         raise UsageError(f"--top {options.top} asks for no answer; it must be 1 or more.")
     if options.links and options.copy_to is None:
         raise UsageError("--links says how --copy-to sorts images: name its folder.")
+    check_asked(options.engine, options)
     classifier, home = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else images

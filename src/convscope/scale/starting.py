@@ -148,7 +148,10 @@ def _check_speaks(address: str) -> None:
     ask = [sys.executable, "-c", SPEAKS, address]
     try:
         asked = subprocess.run(ask, capture_output=True, text=True, timeout=ANSWER, check=False)
-        reason = "" if asked.returncode == 0 else one_line(asked.stderr[-500:])
+        last = next(reversed(asked.stderr.split("\n\n")[-1].strip().splitlines()), "")
+        reason = (
+            "" if asked.returncode == 0 else f"what answers there is no Ray ({one_line(last.rpartition('Error: ')[2])})"
+        )
     except subprocess.TimeoutExpired:
         reason = f"what answers there did not speak as Ray does within {ANSWER:.0f} s"
     if reason:

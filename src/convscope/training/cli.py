@@ -130,7 +130,7 @@ def show_training(
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
-        f"next: convscope evaluate {folder}"
+        f"next: convscope evaluate {folder}{'' if len(session.dataset.parts['test']) else ' --part val'}"
     )
     return result
 

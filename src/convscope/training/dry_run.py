@@ -159,8 +159,9 @@ class DryRun:
         name, machine = self.recipe.model.name, self.machine
         said = [
             *self.notes,
+            *(["the peak was measured while other work ran, so shares of it are too large."] if self.share > 1 else []),
             f"{name}, {s['images']['train']:,} images of {self.classes:,} classes at {s['image_size']} px, "
-            f"{s['epochs']} epochs in batches of {self._batch}: {self.steps:,} steps",
+            f"{s['epochs']} epoch{'' if s['epochs'] == 1 else 's'} in batches of {self._batch}: {self.steps:,} steps",
             f"here ({machine}): {self.step:.3g} s a step, {s['images_per_second']:,.0f} images/s, "
             f"{s['percent_of_peak']:.0f} % of a matrix product's peak: {_time(s['hours'])} for all, with validation",
             f"memory: {s['step_bytes'] / 1e9:.2f} GB for a step, counted: weights, gradients, the optimizer's and "
@@ -257,10 +258,13 @@ def _step_seconds(
     wanted = recipe.with_options({"epochs": math.ceil(count / len(batches)), "compile": False})
     state = TrainState(network, make_optimizer(network, recipe.optimizer))
     seconds = []
+    what = f"{recipe.model.name} in batches of {recipe.loop.batch_size}"
+    if progress:
+        progress(what, 0, count)
     for number, step in enumerate(islice(train(state, batches, wanted), count), 1):
         seconds.append(sum(step.seconds.values()))
         if progress:
-            progress("dry run", number, count)
+            progress(what, number, count)
     return statistics.median(seconds[FIRST:])
 
 

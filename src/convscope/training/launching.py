@@ -24,7 +24,7 @@ from typing import IO, Any
 import torch
 import torch.distributed as dist
 
-from ..errors import UsageError
+from ..errors import UsageError, one_line
 from ..machine import pick_device
 from .ranks import Board, LostRank, Team, deadline, ended_by, joined, telling
 
@@ -82,7 +82,10 @@ def find_launch(processes: int | None) -> Launch | None:
     if processes is not None and not 1 <= processes <= MOST:
         raise UsageError(f"--processes {processes} is no number of processes: from 1 to {MOST:,}.")
     if not is_launched():
-        return None if processes in (None, 1) else Launch(processes or 1)
+        if processes in (None, 1):
+            return None
+        deadline()  # refused now, and not once there is a run
+        return Launch(processes or 1)
     if processes is not None:
         count = os.environ["WORLD_SIZE"]
         raise UsageError(f"{count} processes were started already, by torchrun: leave out --processes.")
@@ -97,10 +100,19 @@ def find_launch(processes: int | None) -> Launch | None:
             host, port, is_master=own, wait_for_workers=False, timeout=timedelta(seconds=patience)
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
-        words = str(error).splitlines()[0][:200]
-        raise LostRank(f"rank {rank} of {size} does not reach {host}:{port}, where they are to meet: {words}") from None
+        raise LostRank(
+            f"rank {rank} of {size} does not reach {host}:{port}, where they are to meet: {_why(error)}."
+        ) from None
     board = Board(dist.PrefixStore("convscope", store), rank, size, patience)
     return Launch(size, rank, local, board, board.count(f"calls/{socket.gethostname()}-{os.getpid()}"))
+
+
+def _why(error: Exception) -> str:
+    """Why there is no meeting place, in words."""
+    said = one_line(str(error).partition("\n")[0])
+    if "EADDRINUSE" in said:
+        return "another program has that port"
+    return "what answers there is no process of this training" if "Ping failed" in said else said
 
 
 def _number(name: str) -> int:

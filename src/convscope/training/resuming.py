@@ -46,6 +46,13 @@ def resume_command(run: Run, data: str, options: TrainOptions) -> str:
     return shlex.join(words)
 
 
+def in_processes(command: str, count: int, *, by_torchrun: bool = False) -> str:
+    """The command that trains, in so many processes: a run goes on bit for bit in as many as before."""
+    if count == 1:
+        return command
+    return f"torchrun --nproc-per-node {count} -m {command}" if by_torchrun else f"{command} --processes {count}"
+
+
 def resume_training(data: str, options: TrainOptions) -> Session:
     """Go on with a run that was stopped. UsageError or DataError where recipe, data or code are not what they were."""
     run = find_run(options.name or "last", runs_folder(options.runs))

@@ -38,8 +38,8 @@ def check_shares(images: int, updates: int, processes: int, parts: int) -> None:
     if smallest < processes * parts:
         ways = [f"{processes} processes"] * (processes > 1) + [f"--accumulate {parts}"] * (parts > 1)
         raise UsageError(
-            f"batches of {smallest} images cannot be shared by {' and '.join(ways)}: take a larger --batch-size, or "
-            "less of these."
+            f"{images:,} images make {updates:,} batches, of {smallest} images the smallest, which cannot be shared by "
+            f"{' and '.join(ways)}: take a larger --batch-size, or less of these."
         )
 
 

@@ -29,7 +29,7 @@ from .kept_epochs import kept_every
 from .loop import prepare
 from .options import Size, TrainOptions
 from .request import data_name, left_out, read_dataset, starting_architecture, wanted_recipe
-from .resuming import resume_command
+from .resuming import in_processes, resume_command
 from .runs import Run, check_name, create_run, data_description, free_name, point_last, runs_folder
 from .session import Session, training_batches
 from .watching import EVERY
@@ -141,14 +141,15 @@ def check_free(data: str, options: TrainOptions) -> None:
 def _taken(run: Run, data: str, options: TrainOptions) -> str:
     """The sentence about a name that a run has: how to go on with it, on its own data, or to leave it."""
     try:
-        recorded, is_transfer = run.recipe().data.name, "transfer" in run.description()
+        recorded, description = run.recipe().data.name, run.description()
+        is_transfer, processes = "transfer" in description, int(description["machine"].get("processes", 1))
     except DamagedFile:
-        recorded, is_transfer = "", True
+        recorded, is_transfer, processes = "", True, 1
     if is_transfer:
         return f"run {run.name!r} exists already: choose another --name."
     if recorded != data_name(data) and (recorded in DATASETS or Path(recorded).exists()):  # else they moved
         data = recorded
-    command = resume_command(run, data, options)
+    command = in_processes(resume_command(run, data, options), processes)
     return f"run {run.name!r} exists already: go on with it by {command}, or choose another --name."
 
 

@@ -13,6 +13,7 @@ from .following import Asked, asked_of, follow
 from .launching import Launch, find_launch, local_device
 from .options import TrainOptions
 from .ranks import LostRank
+from .resuming import in_processes
 from .session import Session
 from .sharing import check_shares
 
@@ -66,7 +67,7 @@ def share_out(session: Session, launch: Launch | None, data: str, options: Train
                 "dropout, nor batch norms by share."
             )
     if launch is not None:
-        session.resume_command += f" --processes {size}" if launch.board is None else ""
+        session.resume_command = in_processes(session.resume_command, size, by_torchrun=launch.board is not None)
 
 
 def _counted(processes: int) -> str:
