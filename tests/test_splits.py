@@ -420,3 +420,40 @@ def test_too_few_images_are_counted_in_a_sentence(train: int, val: int, test: in
 
 def test_two_images_to_train_on_and_one_to_validate_with_are_enough() -> None:
     assert too_few("it", {"train": np.arange(2), "val": np.arange(1), "test": np.arange(0)}) == ""
+
+
+def test_a_record_puts_images_where_they_were_and_brings_none_back() -> None:
+    keys = mix(3, np.arange(60))
+    keys[0] = keys[59]
+    given_parts = np.array(["", *["train"] * 29, *[""] * 29, "test"])  # the first is a copy of a test image
+    plain = unsplit(np.arange(60) % 2, given_parts)
+    before = part_of(split(plain, keys), 60)
+    assert before[0] == ""
+    moved = {1: "val", 2: "train", 40: "test", 41: "val", 0: "test"}
+    named = splits.hexadecimal(keys)
+    kept = replace(plain, sides={named[i]: part for i, part in moved.items()} | {"0" * 16: "val"})
+    after = part_of(split(kept, keys), 60)
+    wanted = before.copy()
+    for i in (1, 2, 40, 41):
+        wanted[i] = moved[i]
+    assert after.tolist() == wanted.tolist()
+
+
+def test_where_a_test_part_was_given_the_lowest_hashes_validate() -> None:
+    u = [0.0, 0.1, 0.1499, 0.1501, 0.9, 0.95]
+    keys = np.array([key(x, i) for i, x in enumerate(u * 2)] + [key(0.5, 99), key(0.6, 98)])
+    given_parts = np.array([""] * 12 + ["test"] * 2)
+    result = cut(keys, np.array([0] * 6 + [1] * 6 + [0, 1]), given_parts)
+    assert part_of(result, 14).tolist() == ["val"] * 3 + ["train"] * 3 + ["val"] * 3 + ["train"] * 3 + ["test"] * 2
+
+
+def test_a_limit_chooses_by_a_hash_of_its_own_and_among_copies_the_first() -> None:
+    keys, labels = mix(7, np.arange(400)), np.arange(400) % 4
+    rank = mix(keys, 0x6C696D6974)
+    wanted = sorted(i for k in range(4) for i in sorted(np.flatnonzero(labels == k), key=lambda i: rank[i])[:10])
+    assert stratified(labels, keys, 40).tolist() == wanted
+    assert stratified(np.zeros(300, int), np.full(300, 5, np.uint64), 7).tolist() == list(range(7))
+    shares = stratified(
+        np.arange(300) // 3, mix(8, np.arange(300)), 130
+    )  # a third of each class, and 30 classes one more
+    assert np.bincount(shares // 3, minlength=100).tolist() == [2] * 30 + [1] * 70
