@@ -167,6 +167,7 @@ ADVICE: dict[str, dict[str, str]] = {
     "datasets/shards.py": {
         "name one kind": "test_shards.py::test_tars_and_parquet_files_are_not_mixed",
         "--bad-images skip leaves such images out": "test_shards.py::test_images_without_a_label_are_counted_and_named",
+        "--label-from reads names": "test_shards.py::test_labels_are_found_in_names",
         "a classifier needs two or more": "test_shards.py::test_shards_of_one_class_are_told_and_trained_with_another",
         "add those of train-*": "test_shards.py::test_shards_of_a_test_alone_are_evaluated_and_not_trained_on",
     },
@@ -662,6 +663,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "leave out --recipe {}, or --size": "test_advice_training.py::test_one_of_two_options_is_left_out",
     },
     "training/resuming.py": {
+        "{} --processes {}": "test_ranks.py::test_a_signal_to_any_process_stops_all_with_everything_saved",
+        "torchrun --nproc-per-node {} -m {}": "test_ranks.py::test_what_goes_on_is_told_with_as_many_processes",
         "Start a new run with another --name": "test_advice_training.py::test_changed_data_want_a_new_run",
         "start a new run.": "test_advice_training.py::test_changed_code_wants_a_new_run",
         "leave out --{}, or start": "test_advice_training.py::test_a_resumed_run_keeps_its_recipe",
@@ -770,6 +773,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "training/dry_run.py": {
         "GB in the folder of CONVSCOPE_CACHE, packed in": "test_dry_run.py::test_what_is_projected_is_arithmetic",
+        "the peak was measured while other work ran": "test_dry_run.py::test_a_share_above_the_peak_is_told",
         "--dry-run takes a number of steps from 1": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
         "--price-per-hour {} is no price": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
         "as 989,3350 for a card that has these peaks": "test_advice_together.py::test_what_a_dry_run_is_asked_for",
@@ -797,7 +801,6 @@ ADVICE: dict[str, dict[str, str]] = {
     "training/together.py": {
         "--sync-batch-norm changes nothing here": "test_advice_together.py::test_one_process_has_nothing_to_synchronise",
         "--compile or --sync-batch-norm": "test_advice_together.py::test_one_of_two_options_is_left_out",
-        "--processes {}": "test_ranks.py::test_a_signal_to_any_process_stops_all_with_everything_saved",
         "and there are {}: leave it out": "test_advice_together.py::test_one_of_two_options_is_left_out",
     },
     "workers.py": {

@@ -115,7 +115,7 @@ def test_the_next_step_of_every_finding_is_in_the_table() -> None:
 # ------------------------------------------------------------------------------- options and commands that are named
 
 EVERYWHERE = {option for command in COMMANDS for option in options_of(command)}
-NOT_OURS = {"--check", "--num-cpus"}  # of the script that goes with an export, and of `ray start`
+NOT_OURS = {"--check", "--num-cpus", "--nproc-per-node"}  # of an export's own script, of `ray start`, of torchrun
 
 
 @pytest.mark.parametrize("module", FOUND)

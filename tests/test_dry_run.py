@@ -41,6 +41,13 @@ def test_what_is_projected_is_arithmetic() -> None:
     assert said["hardware_hours"] is said["cost"] is None
 
 
+def test_a_share_above_the_peak_is_told() -> None:
+    told = "the peak was measured while other work ran, so shares of it are too large."
+    assert told not in planned().lines()
+    assert told in planned(step=0.1).lines()
+    assert planned(step=0.1).summary()["percent_of_peak"] > 100
+
+
 def test_other_hardware_is_bound_by_its_products_or_its_memory() -> None:
     computing = planned(hardware=Hardware(20.0, 1e6), price=7200.0)
     assert computing.step_elsewhere() == pytest.approx(100 * 10 / (20_000 * 0.5))

@@ -360,10 +360,11 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
 
 
 def test_too_little_room_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(StorageError, match="free; this run needs"):
-        finish(request(tmp_path))
+    for free, what in ((1000, "a new run"), (2**21, "this run")):  # before there are files, and before it trains
+        usage = type("usage", (), {"free": free})
+        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
+        with pytest.raises(StorageError, match=f"free; {what} needs"):
+            finish(request(tmp_path))
 
 
 def test_the_command_line_gives_130_and_the_resume_command(

@@ -123,8 +123,8 @@ def is_shards(data: str) -> bool:
     if is_pattern(data):
         return True
     path = expanded(data)
-    if not data or not path.is_dir():
-        return path.is_file() and path.name.lower().endswith((TAR, *COMPRESSED))
+    if not data or not os.path.isdir(path):  # of a name that no path can have too
+        return os.path.isfile(path) and path.name.lower().endswith((TAR, *COMPRESSED))
     return bool(shards_in(path))
 
 
