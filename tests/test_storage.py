@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -725,3 +726,66 @@ def test_the_room_of_a_disk_is_told_in_mebibytes(tmp_path: Path, monkeypatch: py
         with pytest.raises(StorageError) as caught:
             storage.check_free(tmp_path / "not" / "there", size, "it")
         assert str(caught.value) == f"{tmp_path / 'not' / 'there'} has 5 MiB free; it needs {told} MiB."
+
+
+def refusal(read: Callable[[Path], Any], path: Path) -> str:
+    """What is said of a file that is not read."""
+    with pytest.raises(DamagedFile) as caught:
+        read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1}', "is damaged: it is not what was written."),
+        ('{"a": 1, "seal": null}', "is damaged: it is not what was written."),
+        ('{"a": 1, "seal": "0"}', "is damaged: it is not what was written."),
+        ("[1]", "is damaged: it does not hold names and values."),
+        ('{"format": 4}', "is not of convscope of format 3."),
+        ('{"format": 0}', "is not of convscope of format 3."),
+        ('{"format": true}', "is not of convscope of format 3."),
+        ('{"format": 3}', "is damaged: it is not what was written."),
+        ('{"format": 2, "seal": "0"}', "is damaged: it is not what was written."),
+    ],
+)
+def test_what_was_not_written_so_is_told_with_its_path(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text, encoding="utf-8")
+    assert refusal(storage.read_json, path) == f"{path} {said}"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_an_earlier_version_wrote_is_told(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"format": number}), encoding="utf-8")
+    assert refusal(storage.read_json, path) == (
+        f"{path} was written by an earlier convscope, in format {number}, and this one reads format 3: make it again, "
+        "or use the version that wrote it."
+    )
+
+
+def test_what_is_no_json_is_told_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for text in ("{", '{"a": NaN}', ""):
+        path.write_text(text, encoding="utf-8")
+        assert refusal(storage.read_json, path).startswith(f"{path} ")
+
+
+def test_the_line_that_was_altered_is_told_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    storage.commit_lines(path, [{"a": i} for i in range(4)])
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number in range(1, 5):
+        changed = [*lines]
+        changed[number - 1] = changed[number - 1].replace(f'"a": {number - 1}', '"a": 9')
+        path.write_text("".join(changed), encoding="utf-8")
+        assert refusal(storage.read_lines, path) == f"{path} is damaged: line {number} is not what was written."
+
+
+def test_what_can_be_made_again_makes_its_folders_and_is_told_where_it_cannot_be(tmp_path: Path) -> None:
+    storage.write_derived(tmp_path / "a" / "b" / "page.html", "x")
+    assert (tmp_path / "a" / "b" / "page.html").read_text() == "x"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match=str(tmp_path / "file" / "page.html")):
+        storage.write_derived(tmp_path / "file" / "page.html", "x")
