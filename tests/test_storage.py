@@ -789,3 +789,36 @@ def test_what_can_be_made_again_makes_its_folders_and_is_told_where_it_cannot_be
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match=str(tmp_path / "file" / "page.html")):
         storage.write_derived(tmp_path / "file" / "page.html", "x")
+
+
+def test_a_file_as_large_as_may_be_is_read_and_a_larger_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+    storage.commit_json(path, {"a": "x" * 50})
+    size = path.stat().st_size
+    monkeypatch.setattr(storage, "MAX_JSON", size)
+    assert storage.read_json(path) == {"a": "x" * 50}
+    monkeypatch.setattr(storage, "MAX_JSON", size - 1)
+    said = f"{path} cannot be read: it is larger than any file of convscope's."
+    assert refusal(storage.read_json, path) == refusal(storage.read_lines, path) == said
+
+
+def test_lines_that_are_no_json_or_are_gone_are_told_with_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    storage.commit_lines(path, [{"a": i} for i in range(3)])
+    whole = path.read_text(encoding="utf-8")
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]), encoding="utf-8")
+    assert refusal(storage.read_lines, path) == f"{path} is damaged: its last lines are gone."
+    for text in ("{", "[1]", '{"a": NaN, "seal": "0"}'):
+        path.write_text(text, encoding="utf-8")
+        assert refusal(storage.read_lines, path).startswith(f"{path} ")
+
+
+def test_a_name_with_a_tilde_is_the_file_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert storage.expanded("~/x") == tmp_path / "home" / "x"
+    Path("~").mkdir()
+    Path("~/x").write_text("x")
+    assert storage.expanded("~/x") == Path("~/x")
