@@ -447,16 +447,22 @@ def test_on_windows_only_the_age_of_a_temporary_counts(tmp_path: Path, monkeypat
     assert (storage._is_left(young, 1, mark), storage._is_left(old, 1, mark)) == (False, True)
 
 
-def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(tmp_path: Path) -> None:
-    """In a folder that nobody sweeps by itself, such as that of downloaded weights."""
+def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that lives long looks again, once a minute."""
+    storage.commit_text(tmp_path / "weights", "x")
     code = "import os, sys; from pathlib import Path; from convscope.storage import *\n"
     code += "commit(Path(sys.argv[1]), lambda handle: os.kill(os.getpid(), 9))"
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "weights")])
     assert killed.returncode == -signal.SIGKILL
-    (left,) = os.listdir(tmp_path)
+    left, _ = sorted(os.listdir(tmp_path))
     assert left.startswith(".weights.tmp-")
     storage.commit_text(tmp_path / "another", "x")
-    assert os.listdir(tmp_path) == ["another"]
+    assert sorted(os.listdir(tmp_path)) == [left, "another", "weights"]
+    monkeypatch.setattr(storage, "SWEPT_EVERY", 1e-9)
+    storage.commit_text(tmp_path / "another", "x")
+    assert sorted(os.listdir(tmp_path)) == ["another", "weights"]
 
 
 def test_a_folder_that_is_made_for_a_file_lasts_as_the_file_does(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import DamagedFile, StorageError
 from .portable import shortened
-from .storage import discard, storage_error, sweep_temporaries, temporary_beside
+from .storage import discard, storage_error, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 
@@ -29,7 +29,6 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     try:
         mend_folder(path)
         temporary.mkdir(parents=True)
-        sweep_temporaries(path.parent)
         yield temporary
         if not path.is_dir() or not _exchange(temporary, path):
             _replace_folder(temporary, path, old)

@@ -38,6 +38,7 @@ FOLLOWED = "+"  # behind the seal of a line that is not the last, so that a file
 _NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR)
 # What temporary_beside makes: the process, the mark of its machine, and chance. Earlier versions left out the mark.
 _TEMPORARY = re.compile(r"\..+\.tmp-([0-9]{1,9})-([0-9a-f]{4})?[0-9a-f]{8}")
+SWEPT_EVERY = 60.0  # seconds
 _ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is nobody's any more
 
 
@@ -116,14 +117,14 @@ def _sync_name(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """A name beside ``path`` for what is being written: swept away when this process is gone.
 
-    What others left there is swept now, once for each folder that this process writes into.
+    What others left there is swept now, at most once a minute in each folder that this process writes into.
     """
-    _sweep_once(path.parent, os.getpid())
+    _sweep_once(path.parent, os.getpid(), time.monotonic() // SWEPT_EVERY)
     return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{machine_mark()}{os.urandom(4).hex()}")
 
 
 @lru_cache(1000)
-def _sweep_once(folder: Path, process: int) -> None:
+def _sweep_once(folder: Path, process: int, minute: float) -> None:
     with contextlib.suppress(OSError):
         sweep_temporaries(folder)
 

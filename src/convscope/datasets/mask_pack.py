@@ -11,7 +11,7 @@ from ..cache import cache_folder
 from ..errors import DamagedFile
 from ..images.preprocess import Preprocess
 from ..progress import Progress
-from ..storage import check_free, sweep_temporaries
+from ..storage import check_free
 from ..tensor_files import commit_tensors, map_tensors
 from .masks import Masks
 
@@ -25,7 +25,6 @@ class MaskPack:
         said = preprocess.decoding_key().encode() + masks.digests().tobytes()
         self.folder = cache_folder() / "masks" / hashlib.sha256(said).hexdigest()[:40]
         self.side = preprocess.size
-        sweep_temporaries(self.folder)
         there = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
         check_free(self.folder, len(masks) * self.side**2 - there, "what is made of the masks")
         self._shards: list[np.ndarray] = []

@@ -14,7 +14,7 @@ import numpy as np
 from ..canvas.figures import Drawing
 from ..canvas.pages import page, uri
 from ..noted import Noted
-from ..storage import commit_json, finite, make_folder, sweep_temporaries, write_derived
+from ..storage import commit_json, finite, make_folder, write_derived
 from ..training.watched import Watched
 from . import drawing
 from .batch_norms import NormView
@@ -178,7 +178,6 @@ def write(report: DiagnoseReport) -> DiagnoseReport:
     if report.norm is not None:
         images["norm"] = _norm(report.norm)
     make_folder(report.folder)
-    sweep_temporaries(report.folder)
     for name, image in images.items():
         write_derived(report.folder / f"{name}.png", image.png)
     commit_json(report.folder / "diagnose.json", report.summary)

@@ -28,7 +28,7 @@ from ..images.from_memory import Held, held_images
 from ..images.members import Member
 from ..options import with_data_and_options, with_images_and_options
 from ..progress import Progress, counted
-from ..storage import commit_bytes, commit_text, expanded, sweep_temporaries
+from ..storage import commit_bytes, commit_text, expanded
 from ..training.page_report import has_page, write_page
 from ..training.request import data_name
 from ..training.runs import runs_folder
@@ -96,7 +96,6 @@ def evaluate(
         "notes": [*notes, *unmirrored, *evaluated.notes],
         "test_openings": opened,
     }
-    sweep_temporaries(target)
     result = report.write_evaluation(report.EvaluationReport(evaluated, target / place, summary, at_temperature))
     if found is not None and has_page(found):
         write_page(found)

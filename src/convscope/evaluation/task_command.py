@@ -19,7 +19,7 @@ from ..datasets.named_before import check_named, remember
 from ..datasets.options import DatasetOptions
 from ..errors import DataError, UsageError
 from ..images.decoding import decode
-from ..storage import expanded, make_folder, sweep_temporaries, write_derived
+from ..storage import expanded, make_folder, write_derived
 from ..training.runs import Run, data_description, data_difference, runs_folder
 from ..workers import Workers
 from .box_writing import written_boxes
@@ -99,7 +99,6 @@ def evaluate_asked(
         "notes": [*notes, *evaluated.notes],
         "test_openings": opened,
     }
-    sweep_temporaries(target)
     report = TaskEvaluationReport(evaluated, classifier, target / place, summary)
     return write_task_evaluation(report, options.progress)
 

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..evaluation.subject import Subject, check_answers_unheld, open_subject
 from ..locks import lock
 from ..options import with_data_and_options
-from ..storage import make_folder, sweep_temporaries
+from ..storage import make_folder
 from . import report
 from .card_making import CardMaker, CardMaterial, Stage, Streamed
 from .card_store import CardStore, key_of
@@ -69,7 +69,6 @@ def explaining(
     heading = Heading(subject.name, making.every, made, subject.classifier.class_names, key_of(making))
     make_folder(subject.folder)
     with lock(subject.folder, f"the explanation of {subject.name}"):
-        sweep_temporaries(subject.folder)
         yield from _write(subject, making, heading)
 
 

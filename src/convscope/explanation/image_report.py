@@ -14,7 +14,7 @@ from ..canvas.figures import Drawing, drawn_names, in_words
 from ..canvas.sheets import NUMBERED
 from ..datasets.dataset import Dataset
 from ..noted import Noted
-from ..storage import commit_json, sweep_temporaries, write_derived
+from ..storage import commit_json, write_derived
 from . import drawing
 from .attribution import Attribution
 from .cards import LayerCards
@@ -71,7 +71,6 @@ def write_image(
         chosen = found.order[:PUSHED].tolist()
         rows.append((found.layer.name, chosen, found.maps[chosen].numpy(), found.firing))
     drawings["maps"] = drawing.map_summary(taken.image, rows)
-    sweep_temporaries(folder)
     for name, image in drawings.items():
         write_derived(folder / f"{name}.png", image.png)
     for found in taken.maps:

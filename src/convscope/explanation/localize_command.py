@@ -23,7 +23,7 @@ from ..evaluation.opening import data_asked, home_of, log_look, open_classifier,
 from ..evaluation.task_command import told_masks, write_mask
 from ..options import with_data_and_options
 from ..portable import shortened
-from ..storage import expanded, make_folder, sweep_temporaries
+from ..storage import expanded, make_folder
 from ..training.page_report import has_page, write_page
 from ..training.runs import Run, runs_folder
 from .boxes import box_of
@@ -71,7 +71,6 @@ def localize(run: str | Classifier, data: str | Path | None, options: LocalizeOp
     scores = _scores(work, halves, options)
     summary |= _at(scores, options) | {"scored": None if scores is None else scores.to_json()}
     rows = _rows(work, scores, summary, None if options.masks_to is None else expanded(options.masks_to))
-    sweep_temporaries(work.folder)
     summary |= {"notes": work.notes, "folder": str(work.folder)}
     shown = _shown(work, scores, summary, options)
     made = write_localized(LocalizeReport(work.folder, summary, tuple(rows)), shown, classifier.class_names)

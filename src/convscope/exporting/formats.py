@@ -28,7 +28,7 @@ from ..errors import ConvscopeError, UnknownName, UsageError
 from ..models.box_network import scored_boxes
 from ..models.taps import evaluating
 from ..models.user_network import is_own
-from ..storage import FORMAT, check_free, commit_bytes, commit_text, sha256, sweep_temporaries, to_json
+from ..storage import FORMAT, check_free, commit_bytes, commit_text, sha256, to_json
 from . import predict_onnx
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -58,7 +58,6 @@ def export_classifier(classifier: Classifier, folder: Path, name: str, format: s
     """
     if format not in EXPORTS:
         raise UnknownName("export format", format, EXPORTS)
-    sweep_temporaries(folder)
     tensors = classifier.network.state_dict().values()
     check_free(folder, sum(t.numel() * t.element_size() for t in tensors), "the export")
     return EXPORTS[format](classifier, folder, name)

@@ -32,7 +32,7 @@ from ..models.heads import head_place
 from ..models.memory_format import laid_out
 from ..models.pixel_network import FlatMaps, backbone_maps, load_backbone
 from ..models.taps import Tap, observe, reach
-from ..storage import commit_bytes, sweep_temporaries
+from ..storage import commit_bytes
 
 TOLERANCE = 1e-4  # of the largest value, between engines
 WITHOUT = "--engine torch does without"
@@ -267,7 +267,6 @@ def _onnx_bytes(classifier: Classifier) -> bytes:
     place, _ = head_place(network)
     network.set_submodule(place, nn.Identity())
     data = to_onnx(network, classifier.preprocess.size, "features", otherwise=WITHOUT)
-    sweep_temporaries(folder)
     commit_bytes(Path(folder) / f"{key}-{hashlib.sha256(data).hexdigest()[:16]}.onnx", data)
     return data
 

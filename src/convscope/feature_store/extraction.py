@@ -27,7 +27,7 @@ from ..errors import DamagedFile, StorageError, UnknownName, UsageError
 from ..locks import lock
 from ..machine import matmul_peak
 from ..progress import Progress
-from ..storage import check_free, commit_json, make_folder, sweep_temporaries
+from ..storage import check_free, commit_json, make_folder
 from ..workers import Workers, shares_of
 from .blocks import BLOCK, BLOCK_ACCELERATOR, SHARE, Block, Blocks, FeatureWork
 from .engines import Engine, engine_identity, make_engine
@@ -143,7 +143,6 @@ def extract(
             start = time.perf_counter()
             make_folder(store.folder)
             with lock(store.folder, "this feature store"):
-                sweep_temporaries(store.folder)
                 store.discard_damaged()
                 commit_json(store.folder / "store.json", description)
                 store.refresh()  # another process may have been faster

@@ -27,7 +27,6 @@ from ..storage import (
     make_folder,
     read_json,
     sha256,
-    sweep_temporaries,
     write_derived,
 )
 from ..tasks.detection import TASK
@@ -85,7 +84,6 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
     ``before`` are the corrections in use: new ones are added to them, so that one file holds all.
     """
     make_folder(report.folder)
-    sweep_temporaries(report.folder)
     found = report.found
     rows = [*before, *found.corrections()]
     if report.corrections is not None:

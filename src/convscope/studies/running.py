@@ -16,7 +16,7 @@ from ..datasets.dataset import Dataset
 from ..errors import DamagedFile
 from ..locks import lock
 from ..machine import describe, pick_device
-from ..storage import commit_json, make_folder, read_json, sweep_temporaries
+from ..storage import commit_json, make_folder, read_json
 from ..version import __version__
 from .arms import MEASURED_BY, Setting, Training, judged, trials
 from .claim import Claim
@@ -105,8 +105,6 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
         return
     make_folder(folder)
     with lock(folder, "this study"):
-        for place_of_files in (folder, folder / "trainings"):
-            sweep_temporaries(place_of_files)
         dataset = load_study_data(plan.data, data_root)
         place = Setting(plan, dataset, folder, device or pick_device("cpu"))
         results = Results(plan, {}, {}, len(dataset.class_names))

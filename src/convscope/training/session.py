@@ -25,11 +25,10 @@ from ..machine import matmul_peak
 from ..models.architecture import Architecture
 from ..models.fast_convolutions import convolving
 from ..recipes import Recipe
-from ..storage import commit_lines, make_folder, sweep_temporaries
+from ..storage import commit_lines, make_folder
 from .batches import Batches
 from .continuing import Before
 from .diverging import Diverged
-from .kept_epochs import FOLDER as EPOCHS
 from .kept_epochs import keep_epoch
 from .launching import Launch, leading
 from .loop import Step, TrainState, flops_per_image, make_optimizer, prepare, train
@@ -53,7 +52,6 @@ from .watching import Watch, watching
 
 CHECKPOINT_SECONDS = 120.0  # the longest a training goes unsaved inside an epoch
 WATCHED = "diagnose/watched.safetensors"  # in a run: what was seen of its training
-WRITTEN = ("checkpoints", "diagnose", EPOCHS)  # the folders in a run that a training writes into
 
 
 @dataclass
@@ -120,8 +118,6 @@ class Session:
         Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
         """
         with lock(self.run.folder, f"run {self.run.name!r}"), noting_signals(self.stopping):
-            for folder in (self.run.folder.parent, self.run.folder, *map(self.run.folder.joinpath, WRITTEN)):
-                sweep_temporaries(folder)
             self._prepare()
             check_room(self.run, self.state)
             save_seen(self.run.folder, self.dataset)

@@ -18,7 +18,7 @@ from ..classifying.classifier import Classifier
 from ..errors import LockedError
 from ..locks import check_unheld, lock
 from ..recipes import Recipe
-from ..storage import sweep_temporaries, to_json
+from ..storage import to_json
 from ..training.request import data_name, recorded_source
 from ..training.resuming import footing
 from ..training.runs import Run, check_name, create_run, data_difference, free_name
@@ -99,8 +99,6 @@ def claimed(folder: Path, name: str | None, stem: str, description: dict[str, An
     """
     run = Run(folder / check_name(name)) if name is not None else _stopped(folder, stem, description)
     with lock(run.folder, f"run {run.name!r}"):
-        for place in (folder, run.folder, run.folder / FOLDER):
-            sweep_temporaries(place)
         _check_unfinished(run)
         notes: list[str] = []
         if (run.folder / "recipe.json").exists():
