@@ -651,6 +651,9 @@ ADVICE: dict[str, dict[str, str]] = {
         "name those that `convscope study` wrote": "test_hand_ins.py::test_runs_and_hand_ins_are_not_compared_with_each_other",
         "name a folder with {} at most": "test_hand_ins.py::test_too_many_files_are_not_read",
     },
+    "training/page_report.py": {
+        "Evaluate again on these images, or remove the file": "test_run_page.py::test_an_evaluation_that_rotted_keeps_no_other_from_its_page",
+    },
     "training/repeated.py": {
         "leave out --seeds and --folds, or take --processes instead": "test_advice_together.py::test_under_torchrun_what_is_said_to_be_left_out_is",
         "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",

@@ -56,6 +56,20 @@ def test_an_image_that_rots_is_left_out_of_the_page_and_named(run: Run) -> None:
     assert "is damaged" not in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_an_evaluation_that_rotted_keeps_no_other_from_its_page(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = str(run.folder.parent)
+    convscope.evaluate("r", part="val", runs=runs)
+    (answer,) = run.folder.glob("evaluate/*/evaluation.json")
+    answer.write_text(answer.read_text().replace('"n"', '"m"', 1))
+    assert cli.run(["evaluate", "r", "--runs", runs]) == 0
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert f"Left out: {answer} is damaged" in page
+    assert "Evaluate again on these images" in page
+    assert len(read_evaluations(run, [])) == 1
+    assert cli.run(["evaluate", "r", "--part", "val", "--runs", runs]) == 0
+    assert "is damaged" not in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_look_that_a_page_of_an_older_version_tells_of_was_told(run: Run) -> None:
     page = run.folder / "report.html"
     assert 'data-looks="0"' in page.read_text(encoding="utf-8")

@@ -145,13 +145,19 @@ def _training(run: Run, left_out: list[str]) -> dict[str, Any]:
 def read_evaluations(run: Run, left_out: list[str] | None = None) -> list[dict[str, Any]]:
     """The evaluations of a run: their names, figures, images, and the classes that are mistaken most.
 
-    An image that rotted is told to what is ``left_out``; DamagedFile without that.
+    What rotted is told to what is ``left_out``; DamagedFile without that.
     """
     found = []
     for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
+        try:
+            figures = read_json(path)
+        except DamagedFile as error:
+            if left_out is None:
+                raise
+            left_out.append(f"{error} Evaluate again on these images, or remove the file.")
+            continue
         kinds = ("confusion", "mistakes", "calibration", "calibrated")
         images = {name: uri(path.with_name(f"{name}.png"), left_out) for name in kinds}
-        figures = read_json(path)
         told = {"pairs": _confused(figures), "classes": _shown(figures["classes"])}
         found.append({"name": path.parent.name, "figures": figures, "images": images, **told})
     return found
