@@ -38,6 +38,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "cli/application.py": {
         "the work does not fit in memory": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
+        "start it once": "test_advice_together.py::test_a_command_that_processes_do_not_share_is_started_once",
         "Start with: convscope demo": "test_advice_looking.py::test_each_step_of_the_demo_is_what_it_says",
         "try a smaller": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",
         "end other programs": "test_advice_looking.py::test_the_options_that_save_memory_are_those_of_the_command",

@@ -19,10 +19,12 @@ import torch
 import torch.distributed as dist
 
 import convscope
+from convscope import cli
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, UsageError
 from convscope.models.recomputing import _Alive
 from convscope.models.registry import build
+from convscope.processes import LAUNCHED
 from convscope.recipes import Recipe
 from convscope.training import launching
 from convscope.training.batches import Batch
@@ -44,7 +46,7 @@ SMALL: dict[str, Any] = {"limit": 60, "width": 4, "epochs": 1, "device": "cpu"}
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*launching.VARIABLES, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in (*LAUNCHED, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -88,8 +90,21 @@ def test_under_torchrun_what_is_said_to_be_left_out_is(monkeypatch: pytest.Monke
 
 
 def _take_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in launching.VARIABLES:
+    for name in LAUNCHED:
         monkeypatch.delenv(name)
+
+
+def test_a_command_that_processes_do_not_share_is_started_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_torchrun(monkeypatch)
+    assert cli.run(["models"]) == 2
+    assert "models is not shared by torchrun's processes, of which each would do it: start it once" in (
+        capsys.readouterr().err
+    )
+    assert cli.run(["models", "--help"]) == cli.run(["--version"]) == 0
+    _take_out(monkeypatch)
+    assert cli.run(["models"]) == 0
 
 
 @pytest.mark.slow

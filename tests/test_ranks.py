@@ -29,6 +29,7 @@ from convscope.errors import ConvscopeError, DataError, DivergedError, Interrupt
 from convscope.images.mixing import is_on
 from convscope.models.synced_norms import synced
 from convscope.models.taps import computing_by
+from convscope.processes import LAUNCHED
 from convscope.recipes import AUGMENTS, Augment, Labels, Recipe
 from convscope.training import launching
 from convscope.training.batches import Batch, Batches
@@ -59,7 +60,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSCOPE_DEADLINE", "60")
-    for name in launching.VARIABLES:
+    for name in LAUNCHED:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -375,7 +376,7 @@ def test_what_goes_on_is_told_with_as_many_processes() -> None:
 def test_one_process_is_none_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_launch(None) is None
     assert find_launch(1) is None
-    for name, value in zip(launching.VARIABLES, ("0", "1", "127.0.0.1", "9"), strict=True):
+    for name, value in zip(LAUNCHED, ("0", "1", "127.0.0.1", "9"), strict=True):
         monkeypatch.setenv(name, value)
     assert find_launch(None) is None
 

@@ -1,4 +1,4 @@
-"""Whose a process's number is, and whether that process runs."""
+"""Whose a process's number is, whether that process runs, and whether it is one of several of a program."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import hashlib
 import os
 import socket
 from functools import cache
+
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or what does as it does, has started several processes of this program."""
+    return all(os.environ.get(name) for name in LAUNCHED) and os.environ["WORLD_SIZE"] != "1"
 
 
 @cache

@@ -8,8 +8,9 @@ import traceback
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ..errors import ConvscopeError, MemoryExhausted, StorageError
+from ..errors import ConvscopeError, MemoryExhausted, StorageError, UsageError
 from ..options import STANDARD_INPUT
+from ..processes import is_launched
 from ..terminal import guarded_output, signal_number, terminations
 from ..version import __version__
 from ..visible import visible
@@ -58,6 +59,7 @@ def _wait_asleep() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
+        _check_launched(arguments)
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
@@ -79,6 +81,13 @@ def _run(arguments: list[str]) -> int:
         if _out_of_memory(error):
             return _complain(_too_large(arguments), MemoryExhausted.exit_code)
         return _complain(_report_bug(), 1)
+
+
+def _check_launched(arguments: list[str]) -> None:
+    """UsageError where several processes would each do the whole of a command's work."""
+    command = next((a for a in arguments if a in COMMANDS), None)
+    if is_launched() and command not in (None, "train") and not {"--help", "-h"} & set(arguments):
+        raise UsageError(f"{command} is not shared by torchrun's processes, of which each would do it: start it once.")
 
 
 def _is_ended_by_torchrun() -> bool:

@@ -26,10 +26,10 @@ import torch.distributed as dist
 
 from ..errors import UsageError, one_line
 from ..machine import pick_device
+from ..processes import is_launched
 from .ranks import Board, LostRank, Team, deadline, ended_by, joined, telling
 
 MOST = 1024  # processes
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # as torchrun sets them
 LEAVING = 30.0  # seconds that the others have to end, when the training is over
 
 
@@ -70,11 +70,6 @@ class Launch:
         """Tell the others that all is written, and what came of it."""
         if self.board is not None:
             self.board.say(f"over/{self.call}", dict(summary))
-
-
-def is_launched() -> bool:
-    """Whether torchrun, or what does as it does, has started several processes of this program."""
-    return all(os.environ.get(name) for name in VARIABLES) and os.environ["WORLD_SIZE"] != "1"
 
 
 def find_launch(processes: int | None) -> Launch | None:

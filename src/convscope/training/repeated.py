@@ -11,7 +11,7 @@ import numpy as np
 from ..classifying.intervals import Interval, over_seeds, wilson
 from ..errors import LockedError, UsageError
 from ..portable import folder_name
-from .launching import is_launched
+from ..processes import is_launched
 from .options import TrainOptions
 from .runs import list_runs, runs_folder
 
