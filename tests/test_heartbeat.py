@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -135,6 +137,28 @@ def test_the_beat_ends_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None
     time.sleep(0.05)
     assert pipe.getvalue() == said
     assert command_seconds() is None
+
+
+STARTS_RAY = """
+import os, sys, time
+from convscope.scale.starting import _quietly
+from convscope.terminal import guarded_output
+with guarded_output():
+    print("before", file=sys.stderr)
+    with _quietly():
+        os.write(2, b"what nobody asked for")
+        time.sleep(1)
+    print("after", file=sys.stderr)
+"""
+
+
+def test_a_library_that_is_kept_silent_does_not_silence_the_beat() -> None:
+    around = {**os.environ, heartbeat.BEAT: "0.3"}
+    done = subprocess.run([sys.executable, "-c", STARTS_RAY], capture_output=True, text=True, env=around, check=True)
+    before, *beats, after = done.stderr.splitlines()
+    assert (before, after) == ("before", "after")
+    assert beats
+    assert all(line.startswith(BEAT) for line in beats)
 
 
 def test_a_terminal_has_a_bar_and_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ reader: a command whose output nobody takes any more goes on with its work.
 
 from __future__ import annotations
 
+import io
 import json as json_module
 import os
 import signal
@@ -74,6 +75,26 @@ class Output:
         if self.lost is None:
             with self._outliving():
                 self.stream.flush()
+
+    @contextmanager
+    def aside(self, number: int, other: int) -> Iterator[None]:
+        """A with-block in which text meant for open file ``number``, which a library writes to, goes to ``other``."""
+        try:
+            meant = self.stream.fileno() == number
+        except (AttributeError, ValueError, OSError):  # a stream of a notebook's
+            meant = False
+        if not meant:
+            yield
+            return
+        kept = self.stream
+        raw = io.BufferedWriter(io.FileIO(other, "wb", closefd=False))
+        with io.TextIOWrapper(raw, encoding=kept.encoding, errors="backslashreplace") as self.stream:
+            try:
+                yield
+            finally:
+                with self.heartbeat.lock if self.heartbeat else nullcontext():
+                    self.flush()
+                    self.stream = kept
 
     @contextmanager
     def _outliving(self) -> Iterator[None]:

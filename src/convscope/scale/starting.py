@@ -15,10 +15,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from ..errors import UnreachableError, UsageError, one_line
+from ..terminal import Output
 
 INSTALL = "pip install 'convscope[scale]'"
 ANSWER = 15.0  # seconds that a cluster has to answer
@@ -162,14 +163,17 @@ def _check_speaks(address: str) -> None:
 def _quietly() -> Iterator[None]:
     """A with-block after which signals are handled as before: Ray takes SIGTERM for itself.
 
-    Ray's core writes past Python to standard error what nobody asked for; in the block that goes nowhere.
+    Ray's core writes past Python to standard error what nobody asked for; in the block that goes nowhere, and what a
+    command says of itself goes where it did.
     """
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if main else {}
     errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    own = sys.stderr.aside(2, errors) if isinstance(sys.stderr, Output) else nullcontext()
     os.dup2(nowhere, 2)
     try:
-        yield
+        with own:
+            yield
     finally:
         os.dup2(errors, 2)
         os.close(errors)
