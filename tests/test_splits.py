@@ -217,7 +217,15 @@ def test_given_validation_is_kept_but_for_copies_of_the_test() -> None:
     keys[7] = keys[25]
     result = cut(keys, labels, parts)
     assert {p: len(i) for p, i in result.parts.items()} == {"train": 19, "val": 9, "test": 10}
-    assert [note.split(" (")[0] for note in result.notes] == ["1 validation image", "1 training image"]
+    assert result.notes == (
+        "1 validation image (made image 22) is also in test, and left out of validation.",
+        "1 training image (made image 7) is also in validation or test, and left out of training.",
+    )
+    grouped = replace(unsplit(labels, parts), groups=np.array([f"g{i % 35}" for i in range(40)]))
+    assert splits.split(grouped, mix(3, np.arange(40))).notes == (
+        "5 training images (the first: made image 0) are of groups that are also in validation or test, and left out "
+        "of training.",
+    )
 
 
 def test_a_class_that_loses_all_its_training_images_is_named() -> None:
@@ -240,6 +248,13 @@ def test_parts_that_nobody_gave_are_named_once() -> None:
     few = np.array(["train"] * 60 + ["test"] * 40)
     few[(labels == 1) & (few == "test")] = "train"
     assert cut(keys, labels, few).notes == ("class 'c1': no image in test.",)
+    both = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
+    both[labels == 1] = "train"
+    more = replace(unsplit(labels, both), class_names=("c0", "c1", "c2", "c3"))
+    assert splits.split(more, keys).notes == (
+        "class 'c1': no image in val or test.",
+        "2 classes ('c2', 'c3'): without any image.",
+    )
 
 
 def test_one_image_under_two_classes_is_named_and_stays_on_one_side() -> None:
@@ -444,6 +459,7 @@ def test_where_a_test_part_was_given_the_lowest_hashes_validate() -> None:
     keys = np.array([key(x, i) for i, x in enumerate(u * 2)] + [key(0.5, 99), key(0.6, 98)])
     given_parts = np.array([""] * 12 + ["test"] * 2)
     result = cut(keys, np.array([0] * 6 + [1] * 6 + [0, 1]), given_parts)
+    assert unit(keys)[0] == 0.0
     assert part_of(result, 14).tolist() == ["val"] * 3 + ["train"] * 3 + ["val"] * 3 + ["train"] * 3 + ["test"] * 2
 
 

@@ -96,7 +96,7 @@ def split(unsplit: Unsplit, contents: np.ndarray) -> Split:
         part[undecided & (u < TEST_SHARE)] = "test"
     if cuts_val:
         low = 0.0 if "test" in given else TEST_SHARE
-        part[own & (part != "test") & (u >= low) & (u < low + VAL_SHARE)] = "val"
+        part[own & (u >= low) & (u < low + VAL_SHARE)] = "val"  # none that tests: its u is below, or it was given
     part[part == ""] = "train"
     shared = _of_several_classes(unsplit.labels, contents)
     if shared.any():
