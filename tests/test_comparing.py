@@ -14,6 +14,7 @@ import torch
 from scipy import stats
 
 import convscope
+from convscope.classifying.intervals import Difference
 from convscope.errors import DataError, UsageError
 from convscope.evaluation.comparing import Group, compare_groups, grouped, recipe_difference
 from convscope.evaluation.opening import Looks
@@ -134,6 +135,16 @@ def test_the_better_one_is_named_first_with_a_positive_difference():
     a, b = np.arange(100) < 50, np.arange(100) < 80
     assert compare_groups(group("a", a), group("b", b)).sentence().startswith("b is better than a by 30.0 points [")
     assert compare_groups(group("b", b), group("a", a)).sentence().startswith("b is better than a by 30.0 points [")
+
+
+def test_a_difference_is_told_in_points_of_a_hundred_with_both_ends():
+    given = {"a": "one", "b": "two", "n": 1234, "method": "mcnemar"}
+    said = Difference(**given, difference=0.2, low=-0.3, high=0.7, p=0.2).sentence()
+    assert said == "one and two do not differ (p = 0.2, n = 1,234): +20.0 points [-30.0, +70.0]."
+    said = Difference(**given, difference=0.4, low=0.3, high=0.5, p=1e-4).sentence()
+    assert said == "one is better than two by 40.0 points [30.0, 50.0] (p under 0.001, n = 1,234)."
+    said = Difference(**given, difference=-0.4, low=-0.6, high=-0.3, p=0.001).sentence()
+    assert said == "two is better than one by 40.0 points [30.0, 60.0] (p = 0.001, n = 1,234)."
 
 
 def test_runs_that_differ_in_their_seeds_belong_together():

@@ -345,6 +345,7 @@ def test_bootstrap_is_repeatable_and_covers_a_mean():
     values = np.random.default_rng(3).normal(5, 2, 400)
     first = bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
     assert first == bootstrap(lambda i: float(values[i].mean()), 400, seed=1)
+    assert first == bootstrap(lambda i: float(values[i].mean()), 400, seed=1, draws=1000)
     assert first.value == values.mean()
     assert first.high - first.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert (first.n, first.method, first.confidence) == (400, "bootstrap", 0.95)

@@ -225,7 +225,7 @@ def confused_most(logits_NK: Array, labels_N: Array, most: int = CONFUSED_KEPT) 
     wrong = guesses != labels
     pairs, counts = np.unique(labels[wrong] * classes + guesses[wrong], return_counts=True)
     chosen = np.argsort(-counts, kind="stable")[:most]
-    of = np.bincount(labels, minlength=classes)
+    of = np.bincount(labels)
     rows = zip(
         (pairs[chosen] // classes).tolist(), (pairs[chosen] % classes).tolist(), counts[chosen].tolist(), strict=True
     )
