@@ -17,10 +17,11 @@ from convscope.classifying.classifier import Classifier
 from convscope.errors import UsageError
 from convscope.training.model_card import plain
 from convscope.training.options import TrainOptions
-from convscope.training.page_report import choices, read_evaluations
+from convscope.training.page_report import choices, doctors_word, read_evaluations
 from convscope.training.request import wanted_recipe
 from convscope.training.rerunning import rerun_command, rerun_options, set_in_python
 from convscope.training.runs import Run, find_run
+from two_kinds import write_photos
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 300}
 
@@ -103,6 +104,23 @@ def test_what_a_page_lacks_is_named_and_then_there(
     assert "have been looked at 1 time" in page
     assert "of 60 images" in page
     assert "Nobody has looked through" not in page
+
+
+def test_data_of_one_name_have_a_doctor_each(run: Run, tmp_path: Path) -> None:
+    """And the page of a run tells what was said of its own."""
+    runs = run.folder.parent
+    other = tmp_path / "elsewhere" / Path(run.recipe().data.name).name
+    write_photos(other, 30)
+    assert doctors_word(run) is None
+    first = convscope.doctor(other, runs=runs)
+    assert first.summary["read_from"] == str(other)
+    assert doctors_word(run) is None
+    own = convscope.doctor(run.recipe().data.name, runs=runs, limit=40)
+    assert own.folder == runs / f"{other.name}-2" / "doctor"
+    assert convscope.doctor(other, runs=runs).folder == first.folder == runs / other.name / "doctor"
+    told = doctors_word(run)
+    assert told is not None
+    assert told["images"] == own.summary["images"] != first.summary["images"]
 
 
 def test_the_page_says_which_images_chose_what(run: Run) -> None:

@@ -22,7 +22,6 @@ from ..feature_store.options import BackboneOptions
 from ..feature_store.recording import backbone_of, store_options
 from ..machine import pick_device
 from ..options import with_options
-from ..portable import folder_name
 from ..progress import Laps
 from ..storage import expanded, make_folder
 from ..training.request import data_name
@@ -56,7 +55,7 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     notes = list(unsplit.notes)
     unsplit = _asked_for(unsplit, options)
     notes += [note for note in unsplit.notes if note not in notes]
-    folder = runs_folder(options.runs) / folder_name(unsplit.name) / "doctor"
+    folder = report.place_of(runs_folder(options.runs), unsplit.name, name)
     make_folder(folder)  # before the images are read: it may be refused
     place = expanded(name)
     with hired(options.engine, options, options.progress) as workers:
@@ -69,7 +68,7 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
         elif found.asking.task in JUDGED:
             found = JUDGED[found.asking.task](found, options)
             laps.lap("boxes" if found.asking.task == DETECTION else "labels")
-    summary = report.summary_of(found, unsplit.name, notes, laps.seconds) | {"folder": str(folder)}
+    summary = report.summary_of(found, name, notes, laps.seconds) | {"folder": str(folder)}
     used = None if options.corrections is None else expanded(options.corrections)
     summary["corrections_file"] = report.corrections_file(folder, used)
     return report.write(DoctorReport(folder, found, summary), () if used is None else read_corrections(used))

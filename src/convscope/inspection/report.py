@@ -19,6 +19,7 @@ from ..errors import DamagedFile, ImageError
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
+from ..portable import folder_name
 from ..storage import (
     commit_json,
     discard,
@@ -111,6 +112,20 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
     html = page(TEMPLATE, names=names, summary=report.summary, findings=found.findings, **shown)
     write_derived(report.folder / "index.html", html)
     return report
+
+
+def place_of(runs: Path, name: str, read_from: str) -> Path:
+    """The folder of the doctor's answers about data of this name; a number tells other data of that name apart."""
+    stem, number = folder_name(name), 1
+    while True:
+        folder = runs / (stem if number == 1 else f"{stem}-{number}") / "doctor"
+        try:
+            before = read_json(folder / "doctor.json").get("read_from", read_from)
+        except (DamagedFile, OSError):
+            return folder
+        if before == read_from:
+            return folder
+        number += 1
 
 
 def corrections_file(folder: Path, used: Path | None) -> str:
@@ -232,12 +247,13 @@ def _uri(rgb: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def summary_of(found: Examination, data: str, notes: Sequence[str], seconds: dict[str, float]) -> dict[str, Any]:
+def summary_of(found: Examination, read_from: str, notes: Sequence[str], seconds: dict[str, float]) -> dict[str, Any]:
     """All that is printed as JSON."""
     unsplit = found.survey.unsplit
     grades = [finding.grade for finding in found.findings]
     return {
-        "data": data,
+        "data": unsplit.name,
+        "read_from": read_from,
         "images": len(found.survey),
         "task": found.asking.task,
         "classes": len(unsplit.class_names if unsplit.targets is None else unsplit.targets.names),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ PAIRS = 6  # confusions that are named
 CLASSES = 200  # whose scores are shown
 TOLD = "transfer/page.json"  # in a transfer's run: what its page says of the ladder
 MEASURED = "transfer/transfer.json"  # there, once all of a transfer is written
-DOCTOR = "doctor/doctor.json"  # in the folder that has the data's name
+DOCTOR = "doctor/doctor.json"  # in a folder that has the data's name, and a number where several have
 
 
 @dataclass(frozen=True)
@@ -216,16 +217,20 @@ def choices(run: Run, evaluations: list[dict[str, Any]]) -> list[Choice]:
 
 def doctors_word(run: Run) -> dict[str, Any] | None:
     """What `convscope doctor` last said of the run's data, beside its runs; None where nobody has asked."""
-    data = (run.description().get("data") or {}).get("name")
+    described = run.description()
+    data = (described.get("data") or {}).get("name")
     if data is None:
         return None
-    with suppress(DamagedFile):
-        found = read_json(run.folder.parent / folder_name(data) / DOCTOR)
-        return {
-            "verdict": str(found["verdict"]),
-            "images": int(found["images"]),
-            "findings": [(str(row["grade"]), str(row["sentence"])) for row in found["findings"]],
-        }
+    read_from = (described.get("recipe") or {}).get("data", {}).get("name")
+    for path in sorted(run.folder.parent.glob(f"{escape(folder_name(data))}*/{DOCTOR}")):
+        with suppress(DamagedFile):
+            found = read_json(path)
+            if found["data"] == data and found.get("read_from", read_from) == read_from:
+                return {
+                    "verdict": str(found["verdict"]),
+                    "images": int(found["images"]),
+                    "findings": [(str(row["grade"]), str(row["sentence"])) for row in found["findings"]],
+                }
     return None
 
 
