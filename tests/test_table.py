@@ -12,6 +12,7 @@ from PIL import Image
 from convscope.datasets.registry import load_dataset
 from convscope.datasets.table import load_table
 from convscope.errors import DataError, UsageError
+from convscope.visible import cell
 
 
 @pytest.fixture
@@ -259,6 +260,14 @@ def test_blanks_at_the_ends_of_names_are_found(blank: str, tmp_path: Path) -> No
     (tmp_path / f"{blank * 2}in").mkdir()  # which of the two is meant cannot be told
     with pytest.raises(DataError, match="1 of 2 file is missing"):
         load_table(tmp_path / "table.csv")
+
+
+def test_what_a_table_of_ours_writes_with_an_apostrophe_is_read_without(folder: Path) -> None:
+    """A label that a spreadsheet would compute; an apostrophe of its own it keeps."""
+    names = ("-cat", "'dog")
+    rows = [(path, cell(names[label])) for path, label in ROWS]
+    assert rows[0][1] == "'-cat"
+    assert load_dataset(table(folder, lines("path,label", rows))).class_names == ("'dog", "-cat")
 
 
 def test_lines_without_a_label_are_left_out_and_counted(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convscope.visible import of_cell
 from torture.odd_child import Ended
 from torture.odd_ground import TINY, Ground, draw
 
@@ -162,7 +163,7 @@ def _predict_csv(named: Named) -> tuple[Ended, str]:
         return ended, ""
     with (named.folder / "answers.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    labels = {row["label"] for row in rows}
+    labels = {of_cell(row["label"]) for row in rows}  # "-x" stands there as "'-x", which a table is read back from
     if len(rows) != len(_answers(named)) or not labels <= set(shown(named.classes)):
         return ended, f"the table has {len(rows)} rows and the labels {sorted(labels)}"
     return ended, ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import DataError, nearest
 from ..images.file_names import EXTENSIONS, HEIC_EXTENSIONS
 from ..reading import read_regular
+from ..visible import of_cell
 
 MAX_BYTES = 2**31
 LOOKED_AT = 50  # lines by which the sign between cells is told
@@ -117,7 +118,8 @@ def read_table(path: Path, blanks: bool = False) -> Table:
             raise DataError(
                 f"{path}, line {line}: {len(cells)} cells under {told}; a {_WORDS[sign]} within one needs quotes."
             )
-    return Table(path, header, [tuple(cells[:width]) for _, cells in read], [line for line, _ in read], notes)
+    rows = [tuple(map(of_cell, cells[:width])) for _, cells in read]
+    return Table(path, header, rows, [line for line, _ in read], notes)
 
 
 _WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}

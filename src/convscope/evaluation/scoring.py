@@ -94,13 +94,14 @@ def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None =
 def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     """The classifier's number of each of the dataset's classes; DataError for one that it does not know.
 
-    A name written with other Unicode characters that look the same is the same, unless that could mean two classes.
+    A name written with other Unicode characters that look the same, or with blanks around it, as a folder may have and
+    a table's cell has not, is the same, unless that could mean two classes.
     """
+    number = {name: i for i, name in enumerate(known)}
     composed = [_composed(name) for name in known]
     often = Counter(composed)
-    number = {name: i for i, name in enumerate(composed) if often[name] == 1}
-    number |= {name: i for i, name in enumerate(known)}
-    number |= {n: number[_composed(n)] for n in given if n not in number and _composed(n) in number}
+    alike = {name: i for i, name in enumerate(composed) if often[name] == 1}
+    number |= {n: alike[_composed(n)] for n in given if n not in number and _composed(n) in alike}
     if any(name not in number and SYNSET.fullmatch(name) for name in given):  # folders as ImageNet calls them
         called = names_by_synset()
         number |= {n: number[called[n]] for n in given if n not in number and called.get(n) in number}
@@ -114,7 +115,7 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _notes(classifier: Classifier, dataset: Dataset, result: metrics.Evaluation) -> tuple[str, ...]:
