@@ -253,6 +253,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "look between the two": "test_advice_loops.py::test_the_next_step_removes_the_mistake[features-detached]",
     },
     "diagnosis/rules/outcome.py": {
+        "set --mean, --std, --input-size and the order of": "test_adopting.py::test_a_network_from_elsewhere_is_not_told_that_labels_are_noise",
         "check that both are shuffled": "test_advice_verdict.py::test_labels_in_another_order_than_the_images_are_put_into_the_same",
         "train on twenty images only": "test_advice_verdict.py::test_twenty_images_tell_a_bug_from_labels_of_noise",
         "add --augment standard": "test_advice_verdict.py::test_overfitting_is_less_with_augmentation_dropout_or_more_images",
@@ -276,15 +277,20 @@ ADVICE: dict[str, dict[str, str]] = {
         "Did you mean": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
         "Known: {}": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
     },
+    "explanation/image_command.py": {
+        "name DATA too": "test_adopting.py::test_an_image_is_explained_without_data_but_for_what_is_like_it",
+    },
     "evaluation/adopt_command.py": {
         "exists already: choose another --name": "test_adopting.py::test_a_name_that_is_taken_is_not_written_over",
         "a network in memory needs its classes": "test_adopting.py::test_a_network_in_memory_is_taken_as_it_is",
+        "--weights is for a network that is named": "test_adopting.py::test_a_network_in_memory_is_taken_as_it_is",
     },
     "evaluation/adopting.py": {
         "name their file with --weights": "test_adopting.py::test_an_adopted_network_answers_as_its_library_does",
         "name its classes, in their order": "test_adopting.py::test_class_names_are_read_as_people_keep_them",
         "takes its images: give": "test_adopting.py::test_nobody_knowing_how_images_are_taken_is_said",
         "say so with --input-size": "test_adopting.py::test_an_adopted_network_answers_as_its_library_does",
+        "take that last layer away": "test_adopting.py::test_a_network_in_memory_is_taken_as_it_is",
         "a classifier needs two or more": "test_adopting.py::test_names_that_name_nothing_or_two_things_are_refused",
         "each output needs a name of its own": "test_adopting.py::test_names_that_name_nothing_or_two_things_are_refused",
     },
@@ -293,7 +299,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "next: convscope evaluate": "test_adopting.py::test_every_command_works_on_an_adopted_run",
     },
     "evaluation/page_command.py": {
-        "nothing was measured on test images yet": "test_run_page.py::test_what_a_page_lacks_is_named_and_then_there",
+        "convscope evaluate {}": "test_adopting.py::test_what_comes_next_is_a_command_that_works",
         "nobody has looked through its images": "test_run_page.py::test_what_a_page_lacks_is_named_and_then_there",
     },
     "evaluation/refusing.py": {
@@ -311,6 +317,7 @@ ADVICE: dict[str, dict[str, str]] = {
     "evaluation/command.py": {
         "takes images on this machine: copy them here first": "test_advice_cluster.py::test_images_elsewhere_are_copied_here",
         "--masks is for the task segmentation": "test_advice_tasks.py::test_masks_are_left_out_for_a_network_of_classes",
+        "name another folder with --copy-to": "test_sorting.py::test_copies_beside_their_images_are_not_asked_about_again",
         "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
@@ -518,6 +525,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "needs at least 1 class and a width": "test_advice_models.py::test_the_least_that_is_named_is_enough",
     },
     "models/architecture.py": {
+        "give it a first layer of three": "test_adopting.py::test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be",
         "must output (1, {}) logits": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
         "name it with --model to run that code": "test_advice_models.py::test_code_of_ones_own_runs_where_it_is_named_again",
     },
@@ -537,6 +545,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "which is not installed: pip install {}": "test_advice_models.py::test_an_installed_library_is_all_that_was_missing",
     },
     "models/matching_weights.py": {
+        "by the positions that they know: --input-size": "test_adopting.py::test_the_size_of_a_transformers_images_is_told_by_its_positions",
         "answer for {} classes, and {} are named": "test_adopting.py::test_classes_that_are_not_the_outputs_are_told",
     },
     "models/pickled_weights.py": {
@@ -557,6 +566,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "must output logits, real numbers": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
     },
     "models/user_network.py": {
+        " --model {}": "test_adopting.py::test_what_comes_next_is_a_command_that_works",
         "must return a torch.nn.Module": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
         "must be a function that builds one": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
         "and is only given {} by name": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",

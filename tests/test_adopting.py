@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import convscope
+from convscope import cli
 from convscope.errors import ConvscopeError, DamagedFile, DataError, LockedError, UsageError
 from convscope.evaluation.adopting import read_classes
 from convscope.images.preprocess_files import read_preprocess
@@ -276,6 +278,17 @@ def test_class_names_are_read_as_people_keep_them(tmp_path: Path, file: str, con
     assert read_classes(str(tmp_path / file)) == (("cat", "dog"), ())
 
 
+def test_a_list_of_yolos_has_its_names_read_and_no_other_yaml_has(tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("train: images\nnc: 2\nnames: [cat, dog]\n", encoding="utf-8")
+    assert read_classes(str(tmp_path / "data.yaml")) == (("cat", "dog"), ())
+    (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  2: dog\n", encoding="utf-8")
+    with pytest.raises(DataError, match="names 2 classes, and their numbers are not 0 to 1"):
+        read_classes(str(tmp_path / "data.yaml"))
+    (tmp_path / "data.yaml").write_text("nc: 2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="it has no `names`"):
+        read_classes(str(tmp_path / "data.yaml"))
+
+
 def test_class_names_are_those_of_a_dataset_or_a_folder(tmp_path: Path):
     from PIL import Image
 
@@ -321,13 +334,16 @@ def resized(image: np.ndarray, box: dict) -> np.ndarray:
     pil = Image.fromarray(image)
     how = Image.Resampling.BICUBIC if box.get("resample") == 3 else Image.Resampling.BILINEAR
     size = box["size"]
+    if isinstance(size, int):
+        whole = "ViT" in box.get("feature_extractor_type", "")
+        size = {"height": size, "width": size} if whole else {"shortest_edge": size}
     if "shortest_edge" in size:
         scale = size["shortest_edge"] / min(pil.size)
         pil = pil.resize((round(pil.width * scale), round(pil.height * scale)), how)
     else:
         pil = pil.resize((size["width"], size["height"]), how)
     if box.get("do_center_crop"):
-        side = box["crop_size"]["height"]
+        side = box["crop_size"] if isinstance(box["crop_size"], int) else box["crop_size"]["height"]
         left, top = (pil.width - side) // 2, (pil.height - side) // 2
         pil = pil.crop((left, top, left + side, top + side))
     x = np.asarray(pil, np.float64) * box.get("rescale_factor", 1 / 255) - (1 if box.get("rescale_offset") else 0)
@@ -338,6 +354,9 @@ def resized(image: np.ndarray, box: dict) -> np.ndarray:
     "more",
     [
         {"size": {"height": 32, "width": 32}},
+        {"size": 32, "feature_extractor_type": "ViTFeatureExtractor"},
+        {"size": 64, "do_center_crop": True, "crop_size": 56, "image_processor_type": "CLIPImageProcessor"},
+        {"size": 64, "do_center_crop": True, "crop_size": 56},
         {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": {"height": 56, "width": 56}},
         {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5, "rescale_offset": True},
         {"size": {"height": 32, "width": 32}, "resample": 2},
@@ -347,10 +366,8 @@ def test_a_hugging_face_processor_is_followed(tmp_path: Path, more: dict):
     box = {**HF, **more}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(box), encoding="utf-8")
     preprocess = read_preprocess(tmp_path / "preprocessor_config.json")
-    ramp = np.linspace(0, 255, 64)
-    image = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 90)], 2).astype(
-        np.uint8
-    )
+    across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 64))
+    image = np.stack([across, down, np.full((64, 96), 90)], 2).astype(np.uint8)
     fitted = preprocess.fit_array(__import__("PIL.Image").Image.fromarray(image))
     pixels = torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1)[None]
     found = preprocess.normalise(pixels)[0].permute(1, 2, 0).numpy()
@@ -418,6 +435,109 @@ def test_every_command_works_on_an_adopted_run(run: str, tmp_path: Path):
     assert explained.folder.is_relative_to(Path(run))
 
 
+def test_an_image_is_explained_without_data_but_for_what_is_like_it(run: str, tmp_path: Path, capsys):
+    image, _ = convscope.save_example(convscope.load_dataset("digits", image_size=32), tmp_path)
+    assert cli.run(["explain", run, "--image", str(image)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "what it was trained on is not known here: name DATA too" in said
+    found = convscope.explain_image(run, image)
+    assert found.summary["nearest"] == []
+    assert "grad-cam" in found.summary["methods"]
+    assert {path.name for path in found.folder.glob("*.png")} == {"evidence.png", "looks.png", "maps.png"}
+    assert len(convscope.explain_image(run, image, "digits").summary["nearest"]) == 8
+    assert cli.run(["explain", run, "digits", "--image", str(image)]) == 0
+    assert "nearest images: " in capsys.readouterr().out
+
+
+def adopt_own(place: Path, name: str) -> list[str]:
+    """The command that adopts the network of this name in OWN, which has weights of its own."""
+    (place / "own.py").write_text(OWN, encoding="utf-8")
+    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    torch.save(nn.Sequential(*layers).state_dict(), place / f"{name}.pth")
+    images = "--classes digits --input-size 8 --mean .5 .5 .5 --std .2 .2 .2".split()
+    where = ["--weights", f"{place / name}.pth", "--name", name, "--runs", str(place)]
+    return ["adopt", f"{place / 'own.py'}:{name}", *images, *where]
+
+
+def test_a_network_from_elsewhere_is_not_told_that_labels_are_noise(tmp_path: Path):
+    """Its training was on other images, of which nothing is known."""
+    assert cli.run(adopt_own(tmp_path, "one")) == 0
+    found = convscope.diagnose(str(tmp_path / "one"), "digits", model=f"{tmp_path / 'own.py'}:one", images=2)
+    assert found.summary["fault"] == "unsuited"
+    assert "it was trained elsewhere, and of the images given here it is right on" in found.sentence()
+    assert not [row for row in found.summary["findings"] if row["fault"] == "labels"]
+
+
+def test_what_comes_next_is_a_command_that_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("one", "two"):
+        assert cli.run(adopt_own(tmp_path, name)) == 0
+        following = capsys.readouterr().out.partition("next: ")[2].replace("DATA", "digits")
+        assert cli.run(["report", name, "--runs", str(tmp_path)]) == 0
+        noted = "".join(capsys.readouterr()).partition("yet: ")[2].partition(" does it")[0].replace("DATA", "digits")
+        for said in (following, noted):
+            assert cli.run([*shlex.split(said)[1:], "--limit", "30"]) == 0
+        capsys.readouterr()
+    both = ["compare", "one", "two", "--data", "digits", "--limit", "30", "--runs", str(tmp_path)]
+    assert cli.run(both) == 2
+    assert cli.run([*both, "--model", str(tmp_path / "own.py")]) == 0  # each run's own function in it
+
+
+OWN = """
+from torch import nn
+
+def one():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+def two():
+    return one()
+"""
+
+
+def test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be(tmp_path: Path):
+    usual: dict = {"classes": ["a", "b"], "preprocess": convscope.Preprocess(size=8, **USUAL)}
+    gray = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UsageError, match="takes images of 1 channel, and here they have three"):
+        convscope.adopt(gray, **usual)
+
+    class Two(nn.Module):
+        def forward(self, x):
+            return {"logits": x.mean((2, 3))[:, :2]}
+
+    with pytest.raises(UsageError, match="and outputs a dict: let its forward return the logits in it"):
+        convscope.adopt(Two(), **usual)
+
+
+def test_a_mean_of_pixels_up_to_255_is_refused_with_the_right_one(tmp_path: Path):
+    torch.save(small().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(
+        UsageError, match=r"--mean 127 127 127 is of pixels from 0 to 255, .*: --mean 0.498 0.498 0.498"
+    ):
+        adopt_small(tmp_path, tmp_path / "w.pth", mean=(127, 127, 127))
+
+
+def test_a_librarys_preprocess_is_told_with_all_that_is_taken_otherwise(tmp_path: Path):
+    network = build("torchvision:resnet18", 4, 64)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    usual: dict = {"weights": tmp_path / "w.pth", "classes": names(tmp_path, 4), "runs": tmp_path}
+    (plain,) = convscope.adopt("torchvision:resnet18", **usual).notes
+    assert "take them (224 pixels, crop, centre 0.875, bilinear, mean" in plain
+    (other,) = convscope.adopt("torchvision:resnet18", input_size=64, **usual).notes
+    assert (
+        "take them, but for --input-size, the whole image, and not its middle alone (64 pixels, crop, centre 1, "
+        in other
+    )
+
+
+def test_the_size_of_a_transformers_images_is_told_by_its_positions(tmp_path: Path):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=4)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    usual: dict = {"weights": tmp_path / "w.pth", "classes": names(tmp_path, 4), "runs": tmp_path}
+    with pytest.raises(DamagedFile, match="for images of 64 pixels, by the positions that they know: --input-size 64"):
+        convscope.adopt("timm:vit_tiny_patch16_224", **usual)
+    assert convscope.adopt("timm:vit_tiny_patch16_224", input_size=64, **usual).summary["image_size"] == 64
+
+
 def test_without_data_an_adopted_run_asks_for_it(run: str):
     with pytest.raises(UsageError, match="does not say what it was trained on"):
         convscope.evaluate(run)
@@ -451,7 +571,13 @@ def test_a_network_in_memory_is_taken_as_it_is(tmp_path: Path):
     assert convscope.predict(adopted.classifier, image)[0].probability == pytest.approx(wanted, abs=1e-6)
     assert convscope.explain(adopted.classifier, "digits", layer="first", filter=0, limit=30).folder.exists()
     assert convscope.export(adopted.classifier, output=tmp_path / "out").summary["classes"] == 10
-    with pytest.raises(UsageError, match=r"\(1, 10\).* 3 classes"):
+    assert adopted.summary["notes"] == []
+    assert convscope.predict(adopted, image)[0].probability == pytest.approx(wanted, abs=1e-6)
+    named = convscope.adopt(network, classes=[str(i) for i in range(10)], preprocess=preprocess, name="plain")
+    assert convscope.explain(named, "digits", layer="first", filter=0, limit=30).folder.parts[-4] == "plain"
+    soft = convscope.adopt(nn.Sequential(network, nn.Softmax(1)), classes=list("0123456789"), preprocess=preprocess)
+    assert "are probabilities that add up to 1, as of a softmax, and are taken for logits here" in soft.notes[0]
+    with pytest.raises(UsageError, match=r"must output \(1, 3\) logits .* 3 classes, and outputs \(1, 10\)"):
         convscope.adopt(network, classes=["a", "b", "c"], preprocess=preprocess)
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy import stats
 
 import convscope
+from convscope import cli
 from convscope.classifying.intervals import Difference
-from convscope.errors import DataError, UsageError
+from convscope.datasets.near_copies import looks, near_copies
+from convscope.errors import DataError, UnknownName, UsageError
 from convscope.evaluation.comparing import Group, compare_groups, grouped, recipe_difference
 from convscope.evaluation.opening import Looks
 from convscope.training.runs import Run
@@ -152,6 +155,7 @@ def test_runs_that_differ_in_their_seeds_belong_together():
     assert grouped(list("abcde"), recipes) == [[0, 2], [1], [3], [4]]
     assert recipe_difference(recipes[0], recipes[1]) == {"lr": [1, 2]}
     assert recipe_difference(recipes[0], recipes[2]) == {}
+    assert recipe_difference(recipes[0], None) is None
 
 
 @pytest.fixture(scope="module")
@@ -254,15 +258,53 @@ def test_copies_that_a_run_has_seen_are_counted_and_left_out(home: Path):
     assert rest["n"] == whole.summary["n"] - whole.summary["known_duplicates"]
 
 
+def test_copies_that_a_run_has_seen_are_counted_alike_by_evaluate(home: Path, capsys: pytest.CaptureFixture[str]):
+    """Of the own test images nearly equal ones in training; of data from elsewhere all that it has seen."""
+    for name in ("whole", "other"):
+        run = convscope.train("digits", name=name, runs=home, **{**TINY, "limit": 1797, "lr": 0.05}).run
+    compared = convscope.compare(["whole", "other"], runs=home).summary["known_duplicates"]
+    dataset = convscope.load_dataset("digits", image_size=16)
+    test, others = (looks(np.asarray(dataset.images[dataset.parts[p]])) for p in ("test", "train"))
+    others = np.concatenate([others, looks(np.asarray(dataset.images[dataset.parts["val"]]))])
+    wanted = int((near_copies(test, others) >= 0).sum())
+    assert convscope.evaluate(run).summary["known_duplicates"] == compared == wanted > 0
+    assert convscope.evaluate(run, part="val").summary["known_duplicates"] is None
+    cli.run(["evaluate", str(run.folder)])
+    assert f"images, {wanted} of which copies, or nearly, were seen in training" in capsys.readouterr().out
+
+
 def test_runs_on_different_data_are_not_compared(home: Path):
-    with pytest.raises(DataError, match="name images that neither has seen, with --data"):
+    with pytest.raises(DataError, match="a tells apart 0, 1, 2 and 7 more and shapes tells apart circle, cross, ring"):
         convscope.compare(["a", "shapes"], runs=home)
     held_out = {"data": "shapes", "part": "train", "limit": 20, "runs": home}
-    with pytest.raises(DataError, match="does not know the class"):  # and so the data have to be of its classes
+    with pytest.raises(DataError, match="a: the classifier does not know the class"):
         convscope.compare(["a", "shapes"], **held_out)
+    convscope.train("digits", name="fewer", runs=home, **{**TINY, "limit": 120})
+    with pytest.raises(DataError, match="a was trained on digits and fewer on digits, or on other parts of it: name"):
+        convscope.compare(["a", "fewer"], runs=home)
     assert convscope.compare(["a", "c"], data="digits", part="val", runs=home).summary["n"] > 0
     with pytest.raises(UsageError, match="two runs or more"):
         convscope.compare(["a"], runs=home)
+
+
+def test_of_a_network_from_elsewhere_no_recipe_is_told(home: Path, capsys: pytest.CaptureFixture[str]):
+    weights = home.parent / "w.safetensors"
+    held, _ = convscope.open_classifier("a", home)
+    save_file({name: t.contiguous() for name, t in held.network.state_dict().items()}, weights)
+    told: dict[str, Any] = {"classes": "digits", "input_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3, "width": 4}
+    for name in ("one", "two"):
+        convscope.adopt("resnet20", weights=weights, name=name, runs=home, **told)
+    where = ["--data", "digits", "--limit", "40", "--runs", str(home)]
+    assert cli.run(["compare", "one", "two", *where]) == 0
+    said = capsys.readouterr().out
+    assert "two: its training and that of one are not compared: one was elsewhere, or is a transfer" in said
+    assert cli.run(["compare", "a", "c", *where[2:]]) == 0
+    assert "a and c were trained with: lr " in capsys.readouterr().out
+
+
+def test_runs_of_a_name_with_seeds_are_offered_by_it(home: Path):
+    with pytest.raises(UsageError, match=r"Did you mean 'x-seed-0' or 'x-seed-1'\?"):
+        raise UnknownName("run", "x", ["a", "x-seed-0", "x-seed-1", "x-seed-2"])
 
 
 def test_a_classifier_in_memory_is_compared_too(home: Path):

@@ -15,6 +15,7 @@ from convscope.datasets.dataset import PARTS, assemble
 from convscope.datasets.registry import DATASETS, load_dataset
 from convscope.datasets.unsplit import Unsplit
 from convscope.errors import DataError, UnknownName, UsageError
+from two_kinds import write_photos
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +147,17 @@ def test_values_that_make_no_sense() -> None:
         assemble(made(), fit="sqush")
     assert len(assemble(made(), limit=1)) == 1
     assert assemble(made(), limit=1000).fingerprint == assemble(made()).fingerprint
+
+
+def test_a_folder_of_the_name_of_built_in_data_is_not_passed_over_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = load_dataset("digits", limit=50).notes
+    write_photos(tmp_path / "digits", 10)
+    (note,) = (note for note in load_dataset("digits", limit=50).notes if note not in before)
+    assert note == "digits is the built-in data of that name, and not the folder digits that is here: that is ./digits."
+    assert load_dataset("./digits").class_names == ("ant", "bee")
 
 
 def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ JSON = (TESTS.parent / "docs" / "json.md").read_text()
 ORACLES = {
     "evaluate": {
         "n": "test_metrics.py::test_evaluation_holds_the_parts",
+        "known_duplicates": "test_comparing.py::test_copies_that_a_run_has_seen_are_counted_alike_by_evaluate",
         "top1": "test_metrics.py::test_top_1_is_torchmetrics_accuracy",
         "top1_low top1_high top5_low top5_high": "test_oracles.py::test_wilson_is_his_formula",
         "top5": "test_metrics.py::test_top_k_is_sklearns",

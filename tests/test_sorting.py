@@ -88,6 +88,18 @@ def test_images_are_copied_by_their_answers_and_stay(runs: Path, tmp_path: Path)
     assert any("1 that cannot be read" in note for note in found.notes)
 
 
+def test_copies_beside_their_images_are_not_asked_about_again(runs: Path, tmp_path: Path):
+    folder = drawn(tmp_path / "photos")
+    target = folder / "sorted"
+    first = convscope.predict("r", folder, runs=runs, copy_to=target)
+    again = convscope.predict("r", folder, runs=runs, copy_to=target)
+    assert [a.path for a in again] == [a.path for a in first]
+    assert any(f"{len(first)} images in {target}, where images are copied to, are left out" in n for n in again.notes)
+    with pytest.raises(UsageError, match="name another folder with --copy-to"):
+        convscope.predict("r", target, runs=runs, copy_to=folder)
+    assert convscope.predict("r", target, runs=runs, copy_to=tmp_path / "other")
+
+
 def test_images_of_one_name_are_kept_apart_and_none_is_written_over(tmp_path: Path):
     one, two = drawn(tmp_path / "a", 1) / "0.png", tmp_path / "b" / "0.png"
     two.parent.mkdir()

@@ -138,9 +138,11 @@ class InterruptedRun(ConvscopeError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 2) -> list[str]:
-    """The up to ``count`` known names closest to ``name``, nearest first; case is ignored."""
+    """The up to ``count`` known names closest to ``name``, nearest first, or that begin with it; case is ignored."""
     by_lower = {k.lower(): k for k in known}
-    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.55)]
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.55)
+    longer = [k for k in by_lower if name and k.startswith(f"{name.lower()}-")]
+    return [by_lower[m] for m in dict.fromkeys([*close, *longer])][:count]
 
 
 def one_line(said: object) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError
+from .noted import Noted
 from .progress import Progress
 from .storage import expanded
 
@@ -53,6 +54,8 @@ def as_declared(name: str, value: Any, declared: Any) -> Any:
     """Turn what is passed as ``name`` into what is declared. A path begins at home where it begins with ``~``."""
     kinds = list(_kinds(declared))
     classes = tuple(kind for kind in kinds if get_origin(kind) is None and isinstance(kind, type))
+    if isinstance(value, Noted) and not isinstance(value, classes):
+        value = value.subject()
     if Any in kinds or (callable(value) and any(get_origin(kind) is Callable for kind in kinds)):
         return value
     if not isinstance(value, classes) and hasattr(value, "tolist"):

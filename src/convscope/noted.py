@@ -26,6 +26,11 @@ class Noted:
         """Sentences to read."""
         return tuple(_summary(self)["notes"])
 
+    def subject(self) -> Any:
+        """What the report stands for where a run is asked for: its run, where it has one."""
+        run = getattr(self, "run", None)
+        return self if run is None else run
+
     def told(self) -> Iterable[tuple[str, Any]]:
         """What a notebook shows of the report, by name; a path becomes a link."""
         for name in self.TOLD:

@@ -76,7 +76,7 @@ class OwnCode:
     """The code of a network of one's own."""
 
     model: str | None = None
-    """Needed for a net of your own: module.py:function, whose code is run."""
+    """Needed for a net of your own: module.py:function, or the file alone, whose code is run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
     check_recorded(data, options)
     if data in DATASETS:
         _check_plain(data, source)
-        return _named(data, options, source)
+        return _not_the_folder(data, _named(data, options, source))
     if data.startswith(HUB):
         remember(Path(data))
         return load_from_hub(data, options.need, source)
@@ -118,6 +119,14 @@ def find_images(data: str, options: DatasetOptions) -> Unsplit:
             f"{', '.join(DATASETS)}."
         )
     raise UnknownName("dataset, folder or table", data, DATASETS)
+
+
+def _not_the_folder(name: str, unsplit: Unsplit) -> Unsplit:
+    """Data of our own, with a note where a folder of their name is here, which may have been meant."""
+    if not os.path.isdir(name):
+        return unsplit
+    note = f"{name} is the built-in data of that name, and not the folder {name} that is here: that is ./{name}."
+    return replace(unsplit, notes=(*unsplit.notes, note))
 
 
 def _images_of_file(path: Path, options: DatasetOptions, source: Source) -> Unsplit:

@@ -175,7 +175,8 @@ class _Diagnosis:
         """Gather all that the evidence is collected from."""
         dataset, run = self.subject.dataset, self.subject.run
         held_out = None
-        if len(dataset.parts["val"]) and len(dataset.parts["train"]):
+        elsewhere = "adopted" in self.subject.classifier.provenance
+        if len(dataset.parts["val"]) and len(dataset.parts["train"]) and not elsewhere:
             held_out = self._tensors(dataset.subset("val", HELD_OUT))
         losses: Sequence[float] = ()
         if self.options.losses is not None:
@@ -205,6 +206,7 @@ class _Diagnosis:
             designed=self.designed,
             widths=self.widths,
             cross_entropy=run is not None,
+            elsewhere=elsewhere,
         )
 
     def state(self, network: nn.Module, chain: Sequence[Factor], fresh: bool) -> report.State:

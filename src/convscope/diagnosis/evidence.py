@@ -42,6 +42,7 @@ def collect(material: Observations) -> Evidence:
         "guess": guess,
         "diverged": float(material.diverged),
         "trained": 0.5 if material.trained is None else float(material.trained),
+        "elsewhere": float(material.elsewhere),
         "floor": math.log(math.e + material.classes - 1) - 1,
     }
     names: dict[str, str] = {}

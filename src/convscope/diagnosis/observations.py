@@ -21,7 +21,8 @@ class Observations:
     (B, 3, H, W) and ``labels`` (B,) are training images, ``held_out`` the same of others, or None.
     ``losses`` are those of the steps, or of the epochs, in order. ``trained`` is None where nobody knows whether the
     network was trained. ``designed`` names parameters that are frozen on purpose, which is no fault.
-    ``cross_entropy`` says that its loss is known to be that, of logits.
+    ``cross_entropy`` says that its loss is known to be that, of logits; ``elsewhere`` that it was trained elsewhere, so
+    that these are not the images of its training.
     ``widths`` (B,) is how many of 256 values each image spans, None where only the tensors are known.
     """
 
@@ -39,6 +40,7 @@ class Observations:
     designed: frozenset[str] = frozenset()
     widths: np.ndarray | None = None
     cross_entropy: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Evidence:
     logit over images. ``mode_gap`` is the loss with running statistics above that with a batch's own; of the batch
     norms ``norms_frozen`` used running statistics in training, and in ``norms_unset`` these are as they were made.
     ``blank`` is the share of images of one colour, and the middle one of all spans ``span`` of 256 values.
-    ``trained`` is 1, 0, or 0.5 where nobody knows; ``start_loss`` is measured where the first network is known.
+    ``trained`` is 1, 0, or 0.5 where nobody knows; ``elsewhere`` is 1 of a training elsewhere; ``start_loss`` is
+    measured where the first network is known.
 
     Of the images: ``bad_images`` that hold what is no number, the ``variety`` between them, the deviation ``arriving``
     at the network and of those ``given``, ``rescaled`` times larger or smaller. ``renamed`` is what accuracy gains if
@@ -108,6 +111,7 @@ class Evidence:
     updates: float = math.nan
     diverged: float = 0.0
     trained: float = 1.0
+    elsewhere: float = 0.0
     unlearned: float = 0.0
     unused: float = math.nan
     not_numbers: float = 0.0

@@ -13,6 +13,7 @@ from ..classifying.classifier import FILE_NAME, Classifier
 from ..errors import LockedError, UsageError
 from ..images.preprocess import Preprocess
 from ..machine import describe
+from ..models.user_network import is_own
 from ..noted import Noted
 from ..options import with_options
 from ..training.runs import Run, check_name, create_run, free_name, point_last, runs_folder
@@ -21,9 +22,9 @@ from .adopting import Adopted, AdoptInPython, adopt_module, adopt_named, checked
 
 @dataclass(frozen=True)
 class AdoptReport(Noted):
-    """A network as a ``classifier`` that every function here takes in place of a RUN, and the run it was written to.
+    """A network as a ``classifier``, and the run it was written to: either stands for it, and it for them.
 
-    ``run`` is None for a network in memory.
+    ``run`` is None for a network in memory, and what is found out about it is written to a folder of its ``name``.
     """
 
     TOLD = ("network", "classes", "image_size", "parameters")
@@ -35,6 +36,10 @@ class AdoptReport(Noted):
     def folder(self) -> Path | None:
         """The run's folder."""
         return self.run.folder if self.run else None
+
+    def subject(self) -> Run | Classifier:
+        """Its run, but for code of the user's own, which was named already."""
+        return self.run if self.run and not is_own(self.classifier.architecture.name) else self.classifier
 
 
 @with_options(AdoptInPython)
@@ -78,10 +83,10 @@ def _of_module(network: nn.Module, names: tuple[str, ...] | None, options: Adopt
         raise UsageError(
             "a network in memory needs its classes=, in their order, and a preprocess=convscope.Preprocess."
         )
-    for option in ("weights", "name"):
-        if getattr(options, option) is not None:
-            raise UsageError(f"--{option} is for a network that is named: one in memory stays as it is.")
-    return adopt_module(network, names, options.preprocess)
+    if options.weights is not None:
+        raise UsageError("--weights is for a network that is named: one in memory stays as it is.")
+    name = None if options.name is None else check_name(options.name)
+    return adopt_module(network, names, options.preprocess, name)
 
 
 def _report(made: Adopted, run: Run | None, told: tuple[str, ...]) -> AdoptReport:

@@ -1,5 +1,6 @@
 """A network that was trained elsewhere as a classifier: its weights found by name, its classes and images described."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,22 +15,23 @@ from ..datasets.imagenet import CLASSES, class_names
 from ..datasets.options import DatasetOptions
 from ..datasets.registry import DATASETS, find_images
 from ..datasets.table import told_apart
+from ..datasets.yolo_names import names_in
 from ..errors import DataError, UsageError
 from ..images.preprocess import Preprocess
 from ..images.preprocess_files import read_preprocess
-from ..machine import device_of
-from ..models.architecture import Architecture, architecture_of, load_weights, weights_hash
+from ..models.architecture import Architecture, architecture_of, check_foreign, load_weights, weights_hash
 from ..models.library_preprocess import library_preprocess
 from ..models.matching_weights import match_weights
 from ..models.pickled_weights import read_weight_groups
 from ..models.registry import full_name
-from ..models.taps import evaluating
+from ..models.trial import output_fault
 from ..models.user_network import is_own
 from ..reading import open_regular, parse_bounded
 from ..storage import expanded, file_hash
 from ..visible import visible
 from .options import Adopting
 
+_NUMBERED = re.compile(r"(\d{1,6})(?:\s*[:,;]\s*|\s+)(\S.*)", re.ASCII)
 MAX_NAMES = 4 << 20  # bytes of a file of class names
 
 
@@ -73,26 +75,30 @@ def adopt_named(network: str, names: tuple[str, ...] | None, options: AdoptInPyt
         "weights_sha256": weights_hash(built),
     }
     classifier = Classifier(built.eval(), names, preprocess, architecture, provenance)
-    return Adopted(classifier, (*notes, *found.notes))
+    odd = _no_logits(network, built, preprocess.size) if is_own(full) else ()
+    return Adopted(classifier, (*notes, *found.notes, *odd))
 
 
-def adopt_module(network: nn.Module, classes: tuple[str, ...], preprocess: Preprocess) -> Adopted:
+def adopt_module(
+    network: nn.Module, classes: tuple[str, ...], preprocess: Preprocess, name: str | None = None
+) -> Adopted:
     """A network in memory, as it is. UsageError where it cannot take such images or has other outputs."""
-    name = type(network).__name__
-    size = preprocess.size
-    try:
-        with torch.no_grad(), evaluating(network):
-            answer = network(torch.zeros(1, 3, size, size, device=device_of(network)))
-    except Exception as error:  # whatever the user's code raises
-        reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"{name} cannot take images of {size} pixels: {reason}") from error
-    shape = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-    if shape != (1, len(classes)):
-        raise UsageError(
-            f"{name} outputs {shape} for one image, and {len(classes)} classes are named: one output each."
-        )
-    provenance = {"adopted": {"network": name}, "weights_sha256": weights_hash(network)}
-    return Adopted(Classifier(network, classes, preprocess, Architecture(name, size), provenance), ())
+    kind, size = type(network).__name__, preprocess.size
+    check_foreign(kind, network, len(classes), size)
+    provenance = {"adopted": {"network": kind}, "weights_sha256": weights_hash(network)}
+    architecture = Architecture(name or kind, size)
+    return Adopted(Classifier(network, classes, preprocess, architecture, provenance), _no_logits(kind, network, size))
+
+
+def _no_logits(name: str, network: nn.Module, size: int) -> tuple[str, ...]:
+    """A note where outputs are something else than logits."""
+    fault = output_fault(network, torch.zeros(1, 3, size, size))
+    if fault is None:
+        return ()
+    return (
+        f"the outputs of {name} are {fault}, and are taken for logits here: take that last layer away, or its "
+        "probabilities, loss and calibration will be wrong.",
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- classes
@@ -120,7 +126,10 @@ def read_classes(source: str, data_root: Path | None = None) -> tuple[tuple[str,
         data = handle.read(MAX_NAMES + 1)
     try:
         text = data.decode("utf-8-sig") if len(data) <= MAX_NAMES else ""
-        found = _of_json(path, text) if path.suffix.lower() == ".json" else _of_lines(text)
+        if path.suffix.lower() in (".yaml", ".yml"):  # as YOLO's tools write it
+            found: tuple[str, ...] = tuple(names_in(path).values())
+        else:
+            found = _of_json(path, text) if path.suffix.lower() == ".json" else _of_lines(text)
     except ValueError:
         raise DataError(f"{path} is no list of class names: it is neither text nor JSON.") from None
     return checked_names(found, str(path))
@@ -150,6 +159,9 @@ def _of_lines(text: str) -> tuple[str, ...]:
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]  # "0 cat", "1: dog", as some tools write it
+    if all(numbered) and [int(found[1]) for found in numbered if found] == list(range(len(lines))):
+        return tuple(found[2] for found in numbered if found)
     return tuple(lines)
 
 
@@ -197,6 +209,7 @@ def preprocess_of(full: str, options: AdoptInPython) -> tuple[Preprocess, tuple[
     if options.preprocess is not None:
         said = options.preprocess
         return replace(said if isinstance(said, Preprocess) else read_preprocess(expanded(said)), **given), ()
+    _check_unit(options)
     base = library_preprocess(full)
     if base is None:
         asked = ("input_size", "mean", "std")
@@ -206,18 +219,33 @@ def preprocess_of(full: str, options: AdoptInPython) -> tuple[Preprocess, tuple[
                 f"nobody says how {full} takes its images: give {', '.join(missing)}, or a file with --preprocess."
             )
         return Preprocess(**given), ()
-    if "centre" not in given and (options.fit not in (None, "crop") or options.input_size is not None):
+    told = [f"--{name.replace('size', 'input-size')}" for name in given]
+    if "centre" not in given and base["centre"] < 1 and (options.fit not in (None, "crop") or "size" in given):
         base["centre"] = 1.0
+        told.append("the whole image, and not its middle alone")
     found = Preprocess(**{**base, **given})
     if {"size", "mean", "std"} <= set(given):
         return found, ()
     library, _, name = full.partition(":")
+    but = f", but for {', '.join(told)}" if told else ""
     note = (
-        f"images are prepared as {library}'s own weights of {name} take them ({found.size} pixels, {found.fit}, mean "
-        f"{_short(found.mean)}, std {_short(found.std)}): if these were trained otherwise, say so with --input-size, "
-        "--mean, --std or --preprocess."
+        f"images are prepared as {library}'s own weights of {name} take them{but} ({found.size} pixels, {found.fit}, "
+        f"centre {found.centre:.3g}, {found.interpolation}, mean {_short(found.mean)}, std {_short(found.std)}): if "
+        "these were trained otherwise, say so with --input-size, --fit, --centre, --interpolation, --mean, --std or "
+        "--preprocess."
     )
     return found, (note,)
+
+
+def _check_unit(options: AdoptInPython) -> None:
+    """UsageError for a mean or a deviation of pixels from 0 to 255, as some write them: here they are of 0 to 1."""
+    for name in ("mean", "std"):
+        values = getattr(options, name)
+        if values is not None and max(values) > 1:
+            of_one = " ".join(f"{value / 255:.3g}" for value in values)
+            raise UsageError(
+                f"--{name} {_short(values)} is of pixels from 0 to 255, and here they are 0 to 1: --{name} {of_one}."
+            )
 
 
 def _short(values: tuple[float, ...]) -> str:

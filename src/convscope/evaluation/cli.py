@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
+from ..models.user_network import model_words
 from ..options import STANDARD_INPUT, Flag, Flat
 from ..storage import expanded
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
@@ -89,9 +90,14 @@ def _ends(row: Mapping[str, Any], key: str) -> str:
     return f"[{100 * row[f'{key}_low']:.1f}, {100 * row[f'{key}_high']:.1f}]"
 
 
+def _doubled(summary: Mapping[str, Any]) -> str:
+    count = summary["known_duplicates"]
+    return f", {count:,} of which copies, or nearly, were seen in training" if count else ""
+
+
 def print_evaluation(summary: Mapping[str, Any], folder: Path) -> None:
     print_notes(summary["notes"])
-    print(f"{summary['data']} {summary['part']}: {summary['n']:,} images")
+    print(f"{summary['data']} {summary['part']}: {summary['n']:,} images{_doubled(summary)}")
     low, high = 100 * summary["top5_low"], 100 * summary["top5_high"]
     print(
         f"top-1 {percent(summary, '')}, "
@@ -238,7 +244,7 @@ def print_adopted(s: dict[str, Any]) -> None:
     """What was taken for granted, and what the run is."""
     print_notes(s["notes"])
     print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
-    print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA")
+    print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA{model_words(s['network'])}")
 
 
 def print_comparison(s: dict[str, Any], folder: Path) -> None:
@@ -247,9 +253,7 @@ def print_comparison(s: dict[str, Any], folder: Path) -> None:
     if "task" in s:
         print_task_comparison(s, folder)
         return
-    doubled = s["known_duplicates"]
-    told = f", {doubled:,} of which copies were seen in training" if doubled else ""
-    print(f"{s['data']} {s['part']}: {s['n']:,} images{told}")
+    print(f"{s['data']} {s['part']}: {s['n']:,} images{_doubled(s)}")
     table = new_table("run", "top-1 [95 %]", "loss", "calibration error", "parameters", "training")
     for row in s["runs"]:
         seconds = "-" if row["training_seconds"] is None else f"{row['training_seconds']:,.0f} s"
@@ -263,9 +267,16 @@ def print_comparison(s: dict[str, Any], folder: Path) -> None:
         told = "without those copies {:+.1f} points [{:+.1f}, {:+.1f}]".format(*figures)
         print(f"{told} between {rest['a']} and {rest['b']}")
     for name, options in s["recipes"].items():
-        told = "; ".join(f"{option} {ours} and {theirs}" for option, (ours, theirs) in options.items())
-        print(f"{s['runs'][0]['name']} and {name} were trained with: {told}" if told else f"{name}: the same recipe")
+        print(_other_options(s["runs"][0]["name"], name, options))
     print(f"written: {visible(str(folder))} (comparison.json)")
+
+
+def _other_options(first: str, name: str, options: dict[str, Any] | None) -> str:
+    """In which options of their recipes two runs differ."""
+    if options is None:
+        return f"{name}: its training and that of {first} are not compared: one was elsewhere, or is a transfer"
+    told = "; ".join(f"{option} {ours} and {theirs}" for option, (ours, theirs) in options.items())
+    return f"{first} and {name} were trained with: {told}" if told else f"{name}: the same recipe"
 
 
 def print_task_comparison(s: dict[str, Any], folder: Path) -> None:

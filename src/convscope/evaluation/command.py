@@ -31,8 +31,8 @@ from ..progress import Progress, counted
 from ..storage import commit_bytes, commit_text, expanded
 from ..training.page_report import has_page, write_page
 from ..training.request import data_name
-from ..training.runs import runs_folder
-from ..training.seen import count_seen
+from ..training.runs import Run, runs_folder
+from ..training.seen import Seen, count_seen
 from ..workers import check_asked, hired
 from . import report
 from .opening import home_of, log_look, open_classifier, place_of, read_data
@@ -43,6 +43,8 @@ from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
 from .task_command import Wanted, answer, evaluate_asked
 from .task_report import TaskEvaluationReport
+
+MOST_LOOKED_AT = 10**9  # pairs of a test image and another, of which nearly equal ones are counted
 
 
 @with_data_and_options(EvaluateOptions)
@@ -75,9 +77,9 @@ def evaluate(
     opened, place = None, place_of(target, dataset, chosen)
     if same and not change and data is not None and _is_elsewhere(classifier, data):
         notes.append(f"by their content these are the images that {run} was trained on: its own parts are kept.")
-    if found is not None and (not same or change):
-        seen = count_seen(found.folder, dataset, dataset.subset(chosen, options.limit))
-        notes += [note for note in [seen.note(dataset.name) if seen else None] if note]
+    seen = _seen(found, dataset, dataset.subset(chosen, options.limit), own=same and not change, part=chosen)
+    if seen is not None and (not same or change):
+        notes += [note for note in [seen.note(dataset.name)] if note]
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
         opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
     views, unmirrored = _allowed_views(classifier, options.views)
@@ -90,6 +92,7 @@ def evaluate(
         "fingerprint": dataset.fingerprint,
         "part": chosen,
         **evaluated.scores.to_json(),
+        "known_duplicates": None if seen is None else seen.train + seen.val + seen.near,
         "views": views,
         **_view_figures(evaluated),
         **_calibration_figures(at_temperature),
@@ -100,6 +103,16 @@ def evaluate(
     if found is not None and has_page(found):
         write_page(found)
     return result
+
+
+def _seen(run: Run | None, dataset: Dataset, index: np.ndarray, own: bool, part: str) -> Seen | None:
+    """What a run has seen of the images at ``index``; None where no run says it, or where they are its training.
+
+    None for very many images too, where looking for near copies would take longer than to evaluate them.
+    """
+    if run is None or (own and (part != "test" or len(index) * len(dataset) > MOST_LOOKED_AT)):
+        return None
+    return count_seen(run.folder, dataset, index)
 
 
 def _is_elsewhere(classifier: Classifier, data: str | Path) -> bool:
@@ -193,6 +206,19 @@ def _check_here(found: list[Source], options: PredictOptions) -> None:
         raise UsageError(f"{option} takes images that are files: unpack the shard first.")
 
 
+def _without_copies(found: list[Source], options: PredictOptions) -> tuple[list[Source], list[str]]:
+    """The images but for those that an earlier call copied, and a note. UsageError where that are all."""
+    if options.copy_to is None:
+        return found, []
+    place = os.path.join(os.path.abspath(expanded(options.copy_to)), "")
+    rest = [one for one in found if not (isinstance(one[1], Path) and os.path.abspath(one[1]).startswith(place))]
+    if len(rest) == len(found):
+        return found, []
+    if not rest:
+        raise UsageError(f"all these images lie in {options.copy_to}: name another folder with --copy-to.")
+    return rest, [f"{len(found) - len(rest):,} images in {options.copy_to}, where images are copied to, are left out."]
+
+
 @with_images_and_options(PredictOptions)
 def predict(
     run: str | Classifier, images: str | Path | Held | Iterable[str | Path | Held], options: PredictOptions
@@ -215,6 +241,7 @@ def predict(
     given = [images] if isinstance(images, (str, Path, Held)) else images
     found = find_images(given, options.standard_input, options.progress)
     _check_here(found, options)
+    found, passed = _without_copies(found, options)
     if classifier.task != CLASSES or options.tile or options.masks_to is not None:
         return _asked(classifier, found, options)
     views, unmirrored = _allowed_views(classifier, options.views)
@@ -223,7 +250,7 @@ def predict(
     with hired(options.engine, options, options.progress) as workers:
         found_answers = predict_images(classifier, found, options.top, views, refuse.known, told, workers)
     answers = refuse.applied(found_answers)
-    notes = [*unmirrored, *refuse.notes]
+    notes = [*passed, *unmirrored, *refuse.notes]
     if options.copy_to is not None:
         notes += sort_into(expanded(options.copy_to), found, answers, options.links)
     made = report.Predictions(answers, notes)

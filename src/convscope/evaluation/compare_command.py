@@ -117,7 +117,10 @@ def _ask(
     if found is not None and same and part in ("test", "all"):  # before the pass: looking cannot be undone
         looks.log(found, part, len(dataset.subset(part, options.limit)))
     told = counted(options.progress, f"evaluating {name}")
-    evaluated = evaluate_classifier(classifier, dataset, part, options.limit, progress=told)
+    try:
+        evaluated = evaluate_classifier(classifier, dataset, part, options.limit, progress=told)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     recipe = classifier.provenance.get("recipe")
     flat = Recipe.from_dict(recipe).flat() if recipe is not None and "transfer" not in classifier.provenance else None
     return _Asked(name, classifier, found, evaluated, flat)
@@ -130,11 +133,18 @@ def _check_same(asked: Sequence[_Asked]) -> None:
         if first.evaluated.dataset.class_names != other.evaluated.dataset.class_names or not np.array_equal(
             first.keys, other.keys
         ):
+            if sorted(first.classifier.class_names) != sorted(other.classifier.class_names):
+                told = (f"{one.name} tells apart {_first_names(one.classifier.class_names)}" for one in (first, other))
+                raise DataError(f"{' and '.join(told)}: runs are compared that have the same classes.")
             raise DataError(
                 f"{first.name} was trained on {first.evaluated.dataset.name} and {other.name} on "
                 f"{other.evaluated.dataset.name}, or on other parts of it: name images that neither has seen, with "
                 "--data."
             )
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _groups(asked: Sequence[_Asked]) -> list[Group]:
@@ -197,8 +207,8 @@ def _without(groups: Sequence[Group], doubled: np.ndarray) -> list[dict[str, Any
     return [vars(compare_groups(rest[0], other)) for other in rest[1:]]
 
 
-def _recipes(groups: Sequence[Group], asked: Sequence[_Asked]) -> dict[str, dict[str, Any]]:
-    """How the recipe of each differs from the first's: {name: {option: [first's, its]}}."""
+def _recipes(groups: Sequence[Group], asked: Sequence[_Asked]) -> dict[str, dict[str, Any] | None]:
+    """How the recipe of each differs from the first's: {name: {option: [first's, its]}}; None where one has none."""
     by_name = {a.name: a.recipe for a in asked}
     first = by_name[groups[0].members[0]]
     return {g.name: recipe_difference(first, by_name[g.members[0]]) for g in groups[1:]}

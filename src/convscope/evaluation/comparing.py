@@ -97,8 +97,8 @@ def grouped(names: Sequence[str], recipes: Sequence[Mapping[str, Any] | None]) -
     return list(groups.values())
 
 
-def recipe_difference(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> dict[str, list[Any]]:
-    """The options that two recipes have otherwise: {option: [a's, b's]}; empty where one has none."""
+def recipe_difference(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
+    """The options that two recipes have otherwise: {option: [a's, b's]}; None where one has none."""
     if a is None or b is None:
-        return {}
+        return None
     return {k: [a.get(k), b.get(k)] for k in sorted({*a, *b}) if a.get(k) != b.get(k) and k not in APART}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..models.user_network import model_words
 from ..noted import Noted
 from ..options import Runs, with_options
 from ..training.model_card import CARD
@@ -47,9 +48,16 @@ def report(run: str | Path, options: Runs) -> PageReport:
     page = write_page(found)
     notes = []
     if not list(found.folder.glob(f"evaluate/*/{ANSWER}")):
-        notes.append(f"nothing was measured on test images yet: convscope evaluate {found.folder} does it.")
+        data = " DATA" if found.is_adopted() else ""
+        does = f"convscope evaluate {found.folder}{data}{model_words(_network(found))}"
+        notes.append(f"nothing was measured on test images yet: {does} does it.")
     if not found.is_adopted() and doctors_word(found) is None:
         data = found.recipe().data.name
         notes.append(f"nobody has looked through its images for faults yet: convscope doctor {data} does it.")
     summary = {"run": str(found.folder), "page": str(page), "card": str(found.folder / CARD), "notes": notes}
     return PageReport(found, summary)
+
+
+def _network(run: Run) -> str:
+    """The name of a run's network, by which it may be code of the user's own."""
+    return str(run.description()["adopted"]["network"]) if run.is_adopted() else run.recipe().model.name

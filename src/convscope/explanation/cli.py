@@ -118,7 +118,7 @@ def image_lines(event: ImageEvent) -> list[str]:
         return evidence_lines(event)
     if isinstance(event, Compared):
         alike = ", ".join(f"{n['label']} {n['cosine']:.2f}" for n in event.nearest)
-        return [f"nearest training images: {alike} (of {event.searched:,})"] if event.nearest else []
+        return [f"nearest {event.among}: {alike} (of {event.searched:,})"] if event.nearest else []
     if isinstance(event, Looked):
         said = [f"where it looks, by {event.method}: {event.seconds:.1f} s"]
         if event.sanity:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..classifying.classifier import Classifier
 from ..errors import UnknownName, UsageError
-from ..evaluation.opening import open_classifier
+from ..evaluation.opening import home_of, open_classifier
 from ..evaluation.subject import Subject, is_model, open_subject
 from ..feature_store.nearest import most_similar
 from ..feature_store.recorded import find_recorded
@@ -25,6 +25,7 @@ from ..options import with_image_data_and_options
 from ..portable import folder_name
 from ..randomness import order
 from ..storage import expanded
+from ..training.runs import Run, runs_folder
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
 from .card_making import CardMaker, CardMaterial, Stage, Streamed
@@ -35,6 +36,10 @@ from .layers import find_layers
 from .maps import feature_maps
 from .options import ExplainOptions, ImageOptions
 
+NO_DATA = (
+    "what it was trained on is not known here: name DATA too for the images most alike to it, and for exemplars of the "
+    "filters that decided."
+)
 NEAREST = 8  # images that are shown
 MOST_IMAGES = 5_000  # that go through the network for one image's sake
 LEAST_IMAGES = 100
@@ -52,11 +57,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Compared:
-    """The images most alike, ``nearest`` as in the summary, of ``searched`` ones, ``recorded`` of them before."""
+    """The images most alike, ``nearest`` as in the summary, of ``searched`` ones, ``recorded`` of them before.
+
+    ``among`` says what they are: training images, or only images where it was trained elsewhere.
+    """
 
     nearest: tuple[dict[str, Any], ...]
     searched: int
     recorded: int
+    among: str = image_report.TRAINING
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,9 @@ def explaining_image(
     is_named = isinstance(run, str) and (is_model(run, options.runs) or options.weights is not None)
     if is_named:  # a model, whose classes are those of the data
         subject = open_subject(run, data, options, "explain")
+    home: Run | None = None
     if subject is None:
-        classifier, _ = open_classifier(run, options.runs, options.model, device=options.device)
+        classifier, home = open_classifier(run, options.runs, options.model, device=options.device)
     else:
         classifier = subject.classifier
     network, names, target = classifier.network, classifier.class_names, options.target
@@ -117,14 +127,15 @@ def explaining_image(
     layers = find_layers(network, inputs, options.layer)
     found = evidence(network, inputs, None if target is None else names.index(target))
     yield Answered(str(image), names, found)
-    subject = subject or open_subject(run, data, options, "explain")
-    notes = list(subject.notes)
-    yield (compared := _compare(subject, inputs, options, notes))
+    if subject is None and (data is not None or "recipe" in classifier.provenance):
+        subject = open_subject(run, data, options, "explain")
+    notes = [NO_DATA] if subject is None else list(subject.notes)
+    yield (compared := Compared((), 0, 0) if subject is None else _compare(subject, inputs, options, notes))
     looked = []
     for event in _looks(network, inputs, found.target, options, notes):
         looked.append(event)
         yield event
-    cards = _cards_of(subject, found, inputs, options, notes)
+    cards = None if subject is None else _cards_of(subject, found, inputs, options, notes)
     if cards is not None:
         yield cards
     taken = Taken(
@@ -134,13 +145,17 @@ def explaining_image(
         maps=feature_maps(network, inputs, layers),
         nearest=compared.nearest,
         cards=cards,
+        among=compared.among,
     )
-    summary = _image_summary(found, subject, str(image), compared, looked, notes)
-    yield image_report.write_image(taken, subject.dataset, names, _folder(subject, image), summary)
+    answers = _answers_of(run, home, options) if subject is None else subject.folder
+    folder = answers / f"image-{folder_name(image)}"
+    summary = {"image": str(image), "folder": str(folder), **_image_summary(found, names, compared, looked, notes)}
+    yield image_report.write_image(taken, None if subject is None else subject.dataset, names, folder, summary)
 
 
-def _folder(subject: Subject, image: str | Path) -> Path:
-    return subject.folder / f"image-{folder_name(image)}"
+def _answers_of(run: str | Classifier, home: Run | None, options: ImageOptions) -> Path:
+    """The folder of what is explained of a network of which nobody says what it was trained on."""
+    return (runs_folder(options.runs) / home_of(run) if home is None else home.folder) / "explain"
 
 
 def _affordable(network: nn.Module, inputs_1CHW: Tensor) -> int:
@@ -151,9 +166,15 @@ def _affordable(network: nn.Module, inputs_1CHW: Tensor) -> int:
 
 
 def _compare(subject: Subject, inputs_1CHW: Tensor, options: ImageOptions, notes: list[str]) -> Compared:
-    """The training images most alike to the head: by what was recorded of them, and a pass over some of the others."""
+    """The training images most alike to the head: by what was recorded of them, and a pass over some of the others.
+
+    Of a network that was trained elsewhere, of which nobody knows these, all images.
+    """
     classifier, dataset = subject.classifier, subject.dataset
-    index = dataset.parts["train"] if len(dataset.parts["train"]) else np.arange(len(dataset))
+    among = image_report.TRAINING if "adopted" not in classifier.provenance else "images"
+    index = dataset.parts["train"]
+    if not len(index) or among != image_report.TRAINING:
+        index = np.arange(len(dataset))
     try:
         tap, wanted = head_input(classifier.network, inputs_1CHW)
     except UsageError as error:
@@ -172,13 +193,13 @@ def _compare(subject: Subject, inputs_1CHW: Tensor, options: ImageOptions, notes
         features = np.concatenate([features, made])
     searched = np.concatenate([known, passed])
     if len(searched) < len(index):
-        notes.append(f"alike images were looked for among {len(searched):,} of the {len(index):,} training images.")
+        notes.append(f"alike images were looked for among {len(searched):,} of the {len(index):,} {among}.")
     alike = [(int(searched[i]), cosine) for i, cosine in most_similar(features, wanted, NEAREST)]
     rows = [
         {"index": i, "origin": dataset.origins(i), "label": dataset.class_names[dataset.labels[i]], "cosine": cosine}
         for i, cosine in alike
     ]
-    return Compared(tuple(rows), len(searched), len(known))
+    return Compared(tuple(rows), len(searched), len(known), among)
 
 
 def _looks(
@@ -224,22 +245,14 @@ def _cards_of(
     return cards
 
 
-def _image_summary(  # noqa: PLR0913 - all that was found
-    found: FilterEvidence,
-    subject: Subject,
-    image: str,
-    compared: Compared,
-    looked: Sequence[Looked],
-    notes: list[str],
+def _image_summary(
+    found: FilterEvidence, names: Sequence[str], compared: Compared, looked: Sequence[Looked], notes: list[str]
 ) -> dict[str, Any]:
-    names = subject.classifier.class_names
     terms = [
         {"filter": k, "margin": float(found.margin[k]), "logit": float(found.terms[found.target, k])}
         for k in found.strongest(2 * image_report.PUSHED)
     ]
     return {
-        "image": image,
-        "folder": str(_folder(subject, image)),
         "target": names[found.target],
         "against": names[found.against],
         "layer": found.layer,

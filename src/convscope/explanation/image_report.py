@@ -23,6 +23,7 @@ from .evidence import FilterEvidence
 from .maps import FeatureMaps
 from .report import card_row
 
+TRAINING = "training images"
 PUSHED = 8  # filters on the sheet of evidence
 EXEMPLARS = 8  # of each
 
@@ -53,12 +54,16 @@ class Taken:
     maps: tuple[FeatureMaps, ...]
     nearest: Sequence[Mapping[str, Any]]
     cards: LayerCards | None
+    among: str = TRAINING  # what the nearest images are of
 
 
 def write_image(
-    taken: Taken, dataset: Dataset, class_names: Sequence[str], folder: Path, summary: dict[str, Any]
+    taken: Taken, dataset: Dataset | None, class_names: Sequence[str], folder: Path, summary: dict[str, Any]
 ) -> ImageReport:
-    """Write what one image showed: evidence, where the network looks, the maps."""
+    """Write what one image showed: evidence, where the network looks, the maps.
+
+    The ``dataset`` is that of the nearest images and of the cards; None where there are neither.
+    """
     names = list(class_names)
     target, against = names[taken.evidence.target], names[taken.evidence.against]
     drawings = {"evidence": _evidence_sheet(taken, dataset, target, against, names)}
@@ -84,23 +89,24 @@ def _by_class(near: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{n} {name}" for name, n in Counter(row["label"] for row in near).most_common())
 
 
-def _evidence_sheet(taken: Taken, dataset: Dataset, target: str, against: str, names: Sequence[str]) -> Drawing:
+def _evidence_sheet(taken: Taken, dataset: Dataset | None, target: str, against: str, names: Sequence[str]) -> Drawing:
     found = taken.evidence
     cards = {} if taken.cards is None else {card.filter: i for i, card in enumerate(taken.cards.cards)}
-    margin, near = found.margin, [np.asarray(dataset.images[row["index"]]) for row in taken.nearest]
+    margin = found.margin
+    near = [np.asarray(dataset.images[row["index"]]) for row in taken.nearest] if dataset is not None else []
     lead = [taken.image]
     lines = [
         f"{target} by {found.lead:.2f} over {against}; {'exact' if found.exact else 'approximate'}",
     ]
     if near:
-        lines.append(f"then the training images most alike to the network: {_by_class(taken.nearest)}")
+        lines.append(f"then the {taken.among} most alike to the network: {_by_class(taken.nearest)}")
     rows = [CardRow("image", [lead, near], in_words(lines, names))]
     for k in found.strongest(PUSHED):
         share = f"{100 * float(margin[k]) / found.lead:+.0f} % of the lead" if found.lead else ""
         title = f"{'pushed' if margin[k] > 0 else 'pulled'} {float(margin[k]):+.2f}"
         groups: list[Sequence[np.ndarray]] = [[]]
         words = [f"filter {k} of {found.layer}, {share}"]
-        if taken.cards is not None and k in cards:
+        if taken.cards is not None and dataset is not None and k in cards:
             row = card_row(taken.cards, cards[k], dataset, EXEMPLARS)
             groups, words = list(row.groups), words + list(row.lines[:2])
         rows.append(CardRow(title, groups, words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ..reading import open_regular, parse_bounded
 from .preprocess import INTERPOLATIONS, Preprocess
 
 MAX_BYTES = 1 << 20
+# For these one number is the shorter side, as transformers' default_to_square=False has it; for all others both sides.
+_SHORT_SIDE = re.compile("Bit|ChineseCLIP|CLIP|ConvNext|Levit|MobileNetV|MobileViT|PoolFormer|VideoMAE|Vilt")
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 
 
@@ -54,8 +57,10 @@ def _hugging_face(path: Path, box: Mapping[str, Any]) -> Preprocess:
         raise DataError(f"{path} asks for blue before red, which a network is not given here.")
     if box.get("do_pad"):
         raise DataError(f"{path} asks for images that are padded in a batch, which a classifier is not given here.")
-    resized = _sides(path, box.get("size")) if box.get("do_resize", True) else None
-    cropped = _sides(path, box.get("crop_size")) if box.get("do_center_crop") else None
+    kind = str(box.get("image_processor_type") or box.get("feature_extractor_type") or "")
+    alone = "short" if _SHORT_SIDE.match(kind) or (not kind and box.get("do_center_crop")) else "both"
+    resized = _sides(path, box.get("size"), alone) if box.get("do_resize", True) else None
+    cropped = _sides(path, box.get("crop_size"), "both") if box.get("do_center_crop") else None
     size, fit, centre = _geometry(path, resized, cropped, box.get("crop_pct"))
     rescale = float(box.get("rescale_factor", 1 / 255)) if box.get("do_rescale", True) else 1.0
     offset = 1.0 if box.get("rescale_offset") else 0.0
@@ -76,10 +81,10 @@ def _hugging_face(path: Path, box: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _sides(path: Path, size: Any) -> tuple[str, int]:
-    """What a size is of ("both" sides or the "short" one), and pixels."""
+def _sides(path: Path, size: Any, alone: str) -> tuple[str, int]:
+    """What a size is of ("both" sides or the "short" one), and pixels; ``alone`` is what one number means."""
     if isinstance(size, int):
-        return "short", size
+        return alone, size
     if isinstance(size, Sequence) and len(size) == 2:
         size = dict(zip(("height", "width"), size, strict=True))
     if isinstance(size, Mapping) and isinstance(size.get("shortest_edge"), int):

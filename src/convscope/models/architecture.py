@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import DamagedFile, ForeignFile, UsageError
+from ..machine import device_of
 from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
 from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, size_unbuilt, unusable
 from .memory_format import channels_last, laid_out
@@ -57,22 +58,43 @@ def architecture_of(
     architecture = Architecture(full_name(name), image_size, given, source_hash(name) if is_own(name) else None)
     network = architecture.build(num_classes)
     if name not in MODELS:
-        _check_foreign(name, network, num_classes, image_size)
+        check_foreign(name, network, num_classes, image_size)
     return architecture, network
 
 
-def _check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
+def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
     """Show a network that is not ours one image: UsageError where it cannot take it, or outputs no logits."""
-    image = torch.zeros(1, 3, image_size, image_size)
+    image = torch.zeros(1, 3, image_size, image_size, device=device_of(network))
     with evaluating(network), torch.no_grad():
         try:
             logits_BK = network(image)
         except Exception as error:
-            reason = " ".join(str(error).split())
+            channels = _channels(network)
+            if channels not in (None, 3):
+                raise UsageError(
+                    f"{name} takes images of {channels} channel{'s' * (channels != 1)}, and here they have three: give "
+                    "it a first layer of three, or one before it that makes the one of the other."
+                ) from error
+            reason = " ".join(str(error).split())[:300]
             raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
-    shape = tuple(logits_BK.shape) if isinstance(logits_BK, torch.Tensor) else type(logits_BK).__name__
+    if not isinstance(logits_BK, torch.Tensor):
+        what = type(logits_BK).__name__
+        raise UsageError(
+            f"{name} must output (1, {num_classes}) logits for one image, and outputs a {what}: let its forward return "
+            "the logits in it."
+        )
+    shape = tuple(logits_BK.shape)
     if shape != (1, num_classes):
-        raise UsageError(f"{name} must output (1, {num_classes}) logits for one image, and output {shape}.")
+        raise UsageError(
+            f"{name} must output (1, {num_classes}) logits for one image, one for each of {num_classes} classes, and "
+            f"outputs {shape}."
+        )
+
+
+def _channels(network: torch.nn.Module) -> int | None:
+    """The channels of the images that a network's first convolution takes; None where it has none."""
+    first = next((layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)), None)
+    return None if first is None else first.in_channels
 
 
 def architecture_from(stored: Mapping[str, Any], path: Path, model: str | None) -> Architecture:
@@ -84,13 +106,13 @@ def architecture_from(stored: Mapping[str, Any], path: Path, model: str | None) 
 def named_again(recorded: str, record: str, model: str | None) -> str:
     """The network to build for one that a record names: code of a user's own runs only when ``model`` names it again.
 
-    UsageError otherwise.
+    A ``model`` that is a file alone stands for the function in it that the record names. UsageError without one.
     """
     if not is_own(recorded):
         return recorded
     if model is None:
         raise UsageError(f"{record} was trained on your own net {recorded}; name it with --model to run that code.")
-    return model
+    return f"{model}:{recorded.rpartition(':')[2]}" if model.endswith(".py") else model
 
 
 def check_described(architecture: Architecture, num_classes: int, header: SealedHeader, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import filterfalse
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from .pickled_weights import Groups
 WRAPPERS = ("module", "_orig_mod")  # that data-parallel training, averaging and torch.compile put into names
 AUXILIARY = ("aux", "AuxLogits", "aux1", "aux2", "aux_classifier", "n_averaged")  # of training alone
 MOST_OF_A_HEAD = 4  # tensors that have a row for each class: weights and biases, of two heads at most
+MOST_TOKENS = 8  # of a transformer that stand beside those of the image: of the class, of its teacher, registers
 ASKED = 5  # names by which what stands before all of them is told
 USUAL_PLACES = ("", "state_dict", "model_state_dict", "model", "net", "network")  # before averaged ones
 
@@ -43,6 +45,12 @@ def match_weights(network: nn.Module, groups: Groups, path: Path, name: str) -> 
         raise DamagedFile(
             f"the weights in {path} answer for {has} classes, and {should} are named: name those that it was trained "
             "on, in their order, with --classes."
+        )
+    pixels = best.other_size(wanted)
+    if pixels is not None:
+        raise DamagedFile(
+            f"the weights in {path} are for images of {pixels} pixels, by the positions that they know: "
+            f"--input-size {pixels}."
         )
     if best.missing or best.misshapen or best.strange:
         raise DamagedFile(f"{path} holds the weights of another network than {name}: {best.told(wanted)}")
@@ -88,6 +96,18 @@ class _Try:
         (has, should), *_ = pairs
         return (has[0], should[0]) if has and should else None  # one number alone has no outputs
 
+    def other_size(self, wanted: Mapping[str, tuple[int, ...]]) -> int | None:
+        """The side of the images that a transformer's positions (1, tokens, width) are of, where these alone differ."""
+        if self.missing or self.strange or len(self.misshapen) != 1:
+            return None
+        name, has, should = self.misshapen[0]
+        patch = next((shape[-1] for shape in wanted.values() if len(shape) == 4), 0)
+        if "pos" not in name or len(has) != 3 or has[::2] != should[::2]:
+            return None
+        sides = ((isqrt(max(0, has[1] - more)), isqrt(max(0, should[1] - more)), more) for more in range(MOST_TOKENS))
+        fits = (a * patch for a, b, more in sides if (a * a + more, b * b + more) == (has[1], should[1]))
+        return next(fits, None) or None
+
     def notes(self) -> tuple[str, ...]:
         found = []
         if self.place:
@@ -111,11 +131,12 @@ class _Try:
         for name in filterfalse(is_counter, wanted):
             parts.setdefault(_part(name, wanted), []).append(name not in bad)
         whole = [part for part, fits in parts.items() if all(fits)]
-        none = [part for part, fits in parts.items() if not any(fits)]
+        gone = {part for part in parts if all(n in self.missing for n in wanted if _part(n, wanted) == part)}
+        none = [part for part, fits in parts.items() if not any(fits) and part not in gone]
         some = [part for part, fits in parts.items() if any(fits) and not all(fits)]
         count = sum(map(len, parts.values()))
         sentences = [f"{count - len(bad)} of its {count} tensors fit"]
-        for words, names in (("whole", whole), ("in part", some), ("not at all", none)):
+        for words, names in (("whole", whole), ("in part", some), ("not at all", none), ("not in the file", [*gone])):
             if names:
                 sentences.append(f"{words}: {_few(names)}")
         if self.misshapen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,6 +31,11 @@ from .taps import evaluating
 def is_own(name: str) -> bool:
     """Tell whether a model's name is of the form ``module.py:function``."""
     return ".py:" in name
+
+
+def model_words(name: str) -> str:
+    """What a command about a network has to say beside its run: nothing, but for a network of the user's own."""
+    return f" --model {shlex.quote(name)}" if is_own(name) else ""
 
 
 def load_own(spec: str, num_classes: int, image_size: int) -> nn.Module:

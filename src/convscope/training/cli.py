@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..models.user_network import model_words
 from ..options import Flag, Flat
 from ..progress import Laps, time_line
 from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
@@ -131,6 +132,7 @@ def show_training(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
         f"next: convscope evaluate {folder}{'' if len(session.dataset.parts['test']) else ' --part val'}"
+        f"{model_words(session.recipe.model.name)}"
     )
     return result
 

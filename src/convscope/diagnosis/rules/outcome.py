@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .rule import ENOUGH, EYES, HARDLY, NOT_LEARNING, SEEN, TRAINED, VerdictRule, above, below
+from .rule import ENOUGH, EYES, HARDLY, HERE, NOT_LEARNING, SEEN, TRAINED, VerdictRule, above, below
 
 _SMALL = "few, theirs = images[:20], labels[:20]\n...  # train on these alone: the loss should come near 0"
 
@@ -67,6 +67,7 @@ RULES = (
         conditions=(
             HARDLY,
             TRAINED,
+            HERE,
             SEEN,
             ENOUGH,
             below("better", 4.0, "answers that are no luck are of something learned", True),
@@ -80,6 +81,25 @@ RULES = (
         fix=_SMALL,
         set_by=("labels",),
         tested_by=("labels", "labels-shuffled", "loss-of-other-batch"),
+    ),
+    VerdictRule(
+        fault="unsuited",
+        conditions=(
+            above("elsewhere", 0.5, "of a training here the images and the labels are known"),
+            HARDLY,
+            TRAINED,
+            below("renamed", 0.15, "else its classes are in another order, and that is told", True),
+        ),
+        says="it was trained elsewhere, and of the images given here it is right on {top1:.0%}, with a loss of "
+        "{last_loss:.2f} of that of guessing: they are prepared otherwise than in its training, its classes are in "
+        "another order, or its weights belong to other code.",
+        then="set --mean, --std, --input-size and the order of --classes beside those of its training.",
+        seen_by="its answers for the images given",
+        where="between its training and what was given here",
+        tries="on images of its own training it should be as right as it was there",
+        fix="print(F.cross_entropy(network.eval()(images), labels))  # of one batch, here and where it was trained",
+        set_by=("other-images",),
+        tested_by=("adopted",),
     ),
     VerdictRule(
         fault="plateau",

@@ -86,6 +86,7 @@ NOT_LEARNING = below("progress", 0.35, "a network that has taken away a third of
 HARDLY = below("progress", 0.12, "an eighth of the loss of guessing is little for any labels that mean something")
 ENOUGH = above("updates", 30, "in fewer steps a sound training may not have begun to learn", or_unknown=True)
 TRAINED = above("trained", 0.75, "before the first step there is nothing to tell of labels")
+HERE = below("elsewhere", 0.5, "of a network from elsewhere these are not the images of its training")
 SEEN = below("curve_alone", 0.5, "numbers alone do not say why a loss stays where it is")
 EYES = "look at twenty images with their labels, as they come to the network"
 LOWER = "take a third of the learning rate, again until the loss falls, or let convscope train find one with --lr auto."
