@@ -60,6 +60,7 @@ class Pretended:
     def __init__(self, processors: int = 0, cards: int = 0, fitting: int = 99, busy: int = 0) -> None:
         self.processors, self.cards, self.fitting, self.busy = processors, cards, fitting, busy
         self.connected = ""
+        self.cloudpickle = SimpleNamespace(register_pickle_by_value=lambda module: None)
         self.exceptions = SimpleNamespace(RayError=ConnectionError, GetTimeoutError=TimeoutError)
         scheduling = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda *_, **__: None)
         self.util = SimpleNamespace(scheduling_strategies=scheduling, get_node_ip_address=lambda: "10.0.0.2")

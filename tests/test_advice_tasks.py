@@ -181,10 +181,15 @@ def test_what_is_evaluated_on_is_named(made: TaskReport, tmp_path: Path) -> None
     with pytest.raises(DataError, match="Known: classification, multi_label, regression, detection, segmentation"):
         task_of(replace(alone, task="depth"))
     assert [task_of(replace(alone, task=name)).name for name in TASKS] == list(TASKS)
-    Image.new("RGB", (96, 80)).save(table.parent / "images" / "0.png")
-    with pytest.raises(DataError, match="Name it to evaluate on it as it is"):
-        convscope.evaluate(made.folder)
-    found = convscope.evaluate(made.folder, table)
+    image = table.parent / "images" / "0.png"
+    before = image.read_bytes()
+    try:
+        Image.new("RGB", (96, 80)).save(image)
+        with pytest.raises(DataError, match="Name it to evaluate on it as it is"):
+            convscope.evaluate(made.folder)
+        found = convscope.evaluate(made.folder, table)
+    finally:
+        image.write_bytes(before)
     assert any("the data changed" in note for note in found.notes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ import convscope
 from convscope.classifying.prediction import Prediction
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, ImageError, UsageError
+from convscope.evaluation.knowing import KNOWN
 from convscope.images.apart import ApartDecoder
 from convscope.images.preprocess import Preprocess
 from convscope.page import asking
@@ -198,7 +200,10 @@ def test_the_evidence_adds_up_as_explain_has_it(page: Page, folder: Path) -> Non
     assert request(application(page, [HOST]), f"/runs/r/asked/{answer['key']}/evidence").status == 200
 
 
-def test_none_of_these_is_said_once_it_is_known_what_is_familiar(page: Page, folder: Path, tmp_path: Path) -> None:
+def test_none_of_these_is_said_once_it_is_known_what_is_familiar(folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folder, tmp_path / "runs")
+    (folder / "r" / KNOWN).unlink(missing_ok=True)
+    page = Page(Served(folder))
     data = png(noise(7, 32, 32, 3))
     assert post(page, data).json()["none_of_these"] is None
     path = tmp_path / "x.png"
@@ -208,6 +213,7 @@ def test_none_of_these_is_said_once_it_is_known_what_is_familiar(page: Page, fol
     assert isinstance(said, Prediction)
     assert said.familiar is not None
     assert (found["familiarity"], found["refused"]) == (said.familiar.familiarity, said.refused)
+    page.close()
 
 
 def test_the_nearest_training_images_are_shown(page: Page, folder: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ COMMANDS = {
     "doctor": "doctor images --json",
 }
 CLOSE = {"transfer": 2e-3}  # relative; a head's search stops where it is near enough
-ELSEWHERE = re.compile(r"second|folder|device|engine|flop|peak|memory")  # keys of what is another there
+ELSEWHERE = re.compile(r"second|folder|read_from|device|engine|flop|peak|memory")  # keys of what is another there
 
 
 def images(folder: Path) -> None:

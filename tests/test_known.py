@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def test_a_nearest_image_is_the_image_itself_when_it_was_trained_on(runs: Path):
     assert cosine == pytest.approx(1, abs=1e-4)
 
 
-def test_what_is_known_is_kept_and_made_again_when_it_is_damaged_or_of_other_weights(runs: Path):
+def test_what_is_known_is_kept_and_made_again_when_it_is_damaged_or_of_other_weights(runs: Path, tmp_path: Path):
+    runs = shutil.copytree(runs, tmp_path / "runs")
     image = noise_images(16)[:1]
     first = convscope.predict("r", image[0], runs=runs, coverage=0.95)
     path = runs / "r" / KNOWN

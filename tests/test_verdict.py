@@ -52,8 +52,8 @@ def test_without_evidence_nothing_is_said():
     found = judge(Evidence(2.3))
     assert (found.findings, found.fault) == ((), HEALTHY)
     assert found.to_json()["evidence"] == dict.fromkeys(NUMBERS) | {
-        "guess": 2.3, "diverged": 0.0, "trained": 1.0, "unlearned": 0.0, "not_numbers": 0.0, "no_logits": 0.0,
-        "bad_images": 0.0, "cut": 0.0, "curve_alone": 0.0,
+        "guess": 2.3, "diverged": 0.0, "trained": 1.0, "elsewhere": 0.0, "unlearned": 0.0, "not_numbers": 0.0,
+        "no_logits": 0.0, "bad_images": 0.0, "cut": 0.0, "curve_alone": 0.0,
         "names": {},
     }  # fmt: skip
 

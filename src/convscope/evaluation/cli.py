@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
-from ..models.user_network import model_words
 from ..options import STANDARD_INPUT, Flag, Flat
 from ..storage import expanded
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
@@ -242,6 +241,8 @@ def adopt(network: str, /, *, options: Flat[AdoptOptions] = AdoptOptions(), json
 
 def print_adopted(s: dict[str, Any]) -> None:
     """What was taken for granted, and what the run is."""
+    from ..models.user_network import model_words
+
     print_notes(s["notes"])
     print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
     print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA{model_words(s['network'])}")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..models.user_network import model_words
 from ..options import Flag, Flat
 from ..progress import Laps, time_line
 from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
@@ -124,6 +123,8 @@ def show_training(
     if json:
         print_json(result.summary)
         return result
+    from ..models.user_network import model_words
+
     folder, best = visible(str(session.run.folder)), result.summary
     print(f"{page_report.roofline(best)}\n{time_line(laps.seconds)}")
     if best["continued"] is not None:
