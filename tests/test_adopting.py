@@ -289,6 +289,20 @@ def test_a_list_of_yolos_has_its_names_read_and_no_other_yaml_has(tmp_path: Path
         read_classes(str(tmp_path / "data.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("0 cat\n1 dog\n", ("cat", "dog")),
+        ("0: cat\n1: big dog\n", ("cat", "big dog")),
+        ("0 stars\n1 star\n2 stars\n", ("0 stars", "1 star", "2 stars")),
+        ("1 cat\n2 dog\n", ("1 cat", "2 dog")),
+    ],
+)
+def test_numbers_before_names_are_taken_off_where_they_count_the_lines(tmp_path: Path, content: str, wanted: tuple):
+    (tmp_path / "labels.txt").write_text(content, encoding="utf-8")
+    assert read_classes(str(tmp_path / "labels.txt"))[0] == wanted
+
+
 def test_class_names_are_those_of_a_dataset_or_a_folder(tmp_path: Path):
     from PIL import Image
 
@@ -476,6 +490,11 @@ def test_what_comes_next_is_a_command_that_works(tmp_path: Path, capsys: pytest.
         noted = "".join(capsys.readouterr()).partition("yet: ")[2].partition(" does it")[0].replace("DATA", "digits")
         for said in (following, noted):
             assert cli.run([*shlex.split(said)[1:], "--limit", "30"]) == 0
+        images: dict = {"classes": "digits", "input_size": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+        where: dict = {"weights": tmp_path / f"{name}.pth", "name": f"{name}-again", "runs": tmp_path}
+        made = convscope.adopt(f"{tmp_path / 'own.py'}:{name}", **images, **where)
+        assert convscope.report(made).folder == made.folder
+        assert convscope.evaluate(made, "digits", limit=30, runs=tmp_path).folder.is_relative_to(made.folder)
         capsys.readouterr()
     both = ["compare", "one", "two", "--data", "digits", "--limit", "30", "--runs", str(tmp_path)]
     assert cli.run(both) == 2
@@ -496,6 +515,9 @@ def two():
 def test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be(tmp_path: Path):
     usual: dict = {"classes": ["a", "b"], "preprocess": convscope.Preprocess(size=8, **USUAL)}
     gray = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    large = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.Conv2d(8, 8, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UsageError, match=r"cannot take images of 8 pixels: .*Kernel size can't be greater"):
+        convscope.adopt(large, **usual)
     with pytest.raises(UsageError, match="takes images of 1 channel, and here they have three"):
         convscope.adopt(gray, **usual)
 
@@ -509,10 +531,12 @@ def test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be(tmp_p
 
 def test_a_mean_of_pixels_up_to_255_is_refused_with_the_right_one(tmp_path: Path):
     torch.save(small().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(
-        UsageError, match=r"--mean 127 127 127 is of pixels from 0 to 255, .*: --mean 0.498 0.498 0.498"
-    ):
-        adopt_small(tmp_path, tmp_path / "w.pth", mean=(127, 127, 127))
+    caffe = {"mean": (104, 117, 123), "std": (1, 1, 1)}
+    said = r"--mean 104 117 123 is .* 0 to 1: --mean 0.408 0.459 0.482 --std 0.00392 0.00392 0.00392"
+    with pytest.raises(UsageError, match=said):
+        adopt_small(tmp_path, tmp_path / "w.pth", **caffe)
+    with pytest.raises(UsageError, match=said):
+        adopt_small(tmp_path, tmp_path / "w.pth", preprocess=convscope.Preprocess(32), **caffe)
 
 
 def test_a_librarys_preprocess_is_told_with_all_that_is_taken_otherwise(tmp_path: Path):

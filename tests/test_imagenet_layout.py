@@ -100,7 +100,9 @@ def test_a_pretrained_networks_classes_are_found_by_number_too() -> None:
     assert len(synsets) == 1000
     assert translation(known, synsets).tolist() == list(range(1000))
     assert translation(known, (SHARK, known[0])).tolist() == [2, 0]
-    assert translation((" a", "b", "b\u2003"), ("b", "a", "b\u2003", "\xa0a")).tolist() == [1, 0, 2, 0]
+    assert translation((" a", "b", "b\u2003"), ("b", "a", "b\u2003")).tolist() == [1, 0, 2]
+    with pytest.raises(DataError, match="does not know the class 'a '"):
+        translation(("a", "b"), ("b", "a", "a "))  # two folders are not one class
     with pytest.raises(DataError, match="does not know the class ' b'"):
         translation(("b", "b\u2003"), (" b",))  # which of the two is meant cannot be told
     with pytest.raises(DataError, match="does not know the class 'n99999999'"):

@@ -185,7 +185,7 @@ def test_a_sentence_is_cut_where_a_file_names_megabytes() -> None:
     assert str(ConvscopeError("x" * MOST_SHOWN)) == "x" * MOST_SHOWN
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\t=1", "\uff1d1", "-", "-2+3"])
+@pytest.mark.parametrize("name", ["=1+1", "'-x", "+a", "-a", "@a", "\t=1", "\uff1d1", "-", "-2+3"])
 def test_a_name_that_a_spreadsheet_would_compute_is_written_with_an_apostrophe(name: str, tmp_path: Path) -> None:
     assert cell(name) == f"'{name}"
     assert of_cell(cell(name)) == name
@@ -234,7 +234,9 @@ def test_weights_with_one_number_in_place_of_many_are_told_as_misshapen(tmp_path
 
     network = torch.nn.Linear(3, 2)
     with pytest.raises(ConvscopeError, match="bias"):
-        match_weights(network, {"": {"weight": torch.zeros(2, 3), "bias": torch.zeros(())}}, tmp_path / "w.pt", "net")
+        match_weights(
+            network, {"": {"weight": torch.zeros(2, 3), "bias": torch.zeros(())}}, tmp_path / "w.pt", "net", 8
+        )
 
 
 @pytest.mark.parametrize("value", ["'-alert(1)-'", "", "0001-01-01T00:00", "9999-12-31T23:59:59+00:00", "2026-13-01"])

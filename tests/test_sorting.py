@@ -98,6 +98,9 @@ def test_copies_beside_their_images_are_not_asked_about_again(runs: Path, tmp_pa
     with pytest.raises(UsageError, match="name another folder with --copy-to"):
         convscope.predict("r", target, runs=runs, copy_to=folder)
     assert convscope.predict("r", target, runs=runs, copy_to=tmp_path / "other")
+    assert len(convscope.predict("r", folder, runs=runs, copy_to=folder)) == len(first)  # sorted where they lie
+    one = next(target.rglob("*.png"))
+    assert len(convscope.predict("r", [one], runs=runs, copy_to=target)) == 1  # named, and no copy that is found
 
 
 def test_images_of_one_name_are_kept_apart_and_none_is_written_over(tmp_path: Path):

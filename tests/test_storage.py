@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -451,6 +453,7 @@ def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that lives long looks again, once a minute."""
+    monkeypatch.setattr(storage, "SWEPT_EVERY", 1e9)
     storage.commit_text(tmp_path / "weights", "x")
     code = "import os, sys; from pathlib import Path; from convscope.storage import *\n"
     code += "commit(Path(sys.argv[1]), lambda handle: os.kill(os.getpid(), 9))"
@@ -463,6 +466,20 @@ def test_who_writes_into_a_folder_sweeps_what_a_kill_left_there(
     monkeypatch.setattr(storage, "SWEPT_EVERY", 1e-9)
     storage.commit_text(tmp_path / "another", "x")
     assert sorted(os.listdir(tmp_path)) == ["another", "weights"]
+
+
+def test_what_a_kill_left_does_not_keep_a_folder_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is swept before anybody is told that there is no room."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".big.tmp-{dead.pid}-{storage.machine_mark()}ffffffff"
+    left.write_text("x")
+    free = lambda place: SimpleNamespace(free=0 if left.exists() else 100)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    storage.check_free(tmp_path, 100, "it")
+    assert not left.exists()
+    with pytest.raises(StorageError, match="it needs 1 MiB"):
+        storage.check_free(tmp_path, 101, "it")
 
 
 def test_a_folder_that_is_made_for_a_file_lasts_as_the_file_does(

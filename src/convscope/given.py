@@ -53,10 +53,12 @@ def turn(given: dict[str, Any], hints: Mapping[str, Any]) -> None:
 def as_declared(name: str, value: Any, declared: Any) -> Any:
     """Turn what is passed as ``name`` into what is declared. A path begins at home where it begins with ``~``."""
     kinds = list(_kinds(declared))
+    if Any in kinds:
+        return value
     classes = tuple(kind for kind in kinds if get_origin(kind) is None and isinstance(kind, type))
     if isinstance(value, Noted) and not isinstance(value, classes):
-        value = value.subject()
-    if Any in kinds or (callable(value) and any(get_origin(kind) is Callable for kind in kinds)):
+        value = value.subject(classes)
+    if callable(value) and any(get_origin(kind) is Callable for kind in kinds):
         return value
     if not isinstance(value, classes) and hasattr(value, "tolist"):
         value = value.tolist()

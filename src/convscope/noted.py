@@ -26,8 +26,8 @@ class Noted:
         """Sentences to read."""
         return tuple(_summary(self)["notes"])
 
-    def subject(self) -> Any:
-        """What the report stands for where a run is asked for: its run, where it has one."""
+    def subject(self, kinds: tuple[type, ...]) -> Any:
+        """What the report stands for where one of these ``kinds`` is asked for: its run, where it has one."""
         run = getattr(self, "run", None)
         return self if run is None else run
 

@@ -88,8 +88,10 @@ def _lasting_folder(path: Path) -> Path:
 def check_free(folder: Path, size: int, what: str) -> None:
     """StorageError, before any work is done, where the disk of a folder has not ``size`` bytes free for ``what``.
 
-    The folder need not be there yet. Where the disk cannot be asked, the writing itself will tell.
+    The folder need not be there yet, and what a kill left in it is swept first. Where the disk cannot be asked, the
+    writing itself will tell.
     """
+    _sweep(folder)
     try:
         place = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
         free = shutil.disk_usage(place).free
@@ -119,8 +121,12 @@ def temporary_beside(path: Path) -> Path:
 
     What others left there is swept now, at most once a minute in each folder that this process writes into.
     """
-    _sweep_once(path.parent, os.getpid(), time.monotonic() // SWEPT_EVERY)
+    _sweep(path.parent)
     return path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{machine_mark()}{os.urandom(4).hex()}")
+
+
+def _sweep(folder: Path) -> None:
+    _sweep_once(folder, os.getpid(), time.monotonic() // SWEPT_EVERY)
 
 
 @lru_cache(1000)

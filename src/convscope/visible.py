@@ -36,8 +36,11 @@ def cell(text: str) -> str:
 
 
 def path_cell(path: str) -> str:
-    """A path as a cell of a table: ``./=a.png`` for one that a spreadsheet would compute, which is the same file."""
-    return f"./{path}" if _FORMULA.match(path) else path
+    """A path as a cell of a table: ``./=a.png`` for one that a spreadsheet would compute, which is the same file.
+
+    And for one that ``of_cell`` would take for such a cell.
+    """
+    return f"./{path}" if _FORMULA.match(path) or of_cell(path) != path else path
 
 
 def of_cell(text: str) -> str:

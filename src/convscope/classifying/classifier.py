@@ -42,6 +42,10 @@ class Classifier:
     task: str = CLASSES
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def is_foreign(self) -> bool:
+        """Whether it was trained elsewhere, so that nobody here knows its training images."""
+        return not self.provenance.keys().isdisjoint({"adopted", "pretrained"})
+
     def faster(self) -> Forwards:
         """What computes for layers instead (see ``taps.computing_by``), as its training found faster.
 

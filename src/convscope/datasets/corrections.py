@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import DataError, UnknownName
 from ..storage import commit_bytes, sha256
-from ..visible import cell, of_cell, visible
+from ..visible import cell, visible
 from .table_reading import read_table
 from .unsplit import Unsplit
 
@@ -103,8 +103,7 @@ def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
     if action not in ACTIONS:
         raise DataError(f"{path}, line {line}: action {action[:40]!r} is neither {' nor '.join(ACTIONS)}.")
     label = cells["label"] if row.get("label") else ""  # a class may have a blank at an end of its name
-    reason, image = (of_cell(row.get(name, "")) for name in ("reason", "image"))
-    correction = Correction(digest, action, of_cell(label), reason, image)
+    correction = Correction(digest, action, label, row.get("reason", ""), row.get("image", ""))
     _check(path, line, correction, row.get("check", ""))
     if action == RELABEL and not label:
         raise DataError(f"{path}, line {line}: relabel needs a label.")

@@ -107,7 +107,7 @@ def read_table(path: Path, blanks: bool = False) -> Table:
     width = max((i for _, cells in read for i, cell in enumerate(cells, 1) if cell.strip()), default=0)
     if not width:
         raise DataError(f"{path} is empty: its first line should name the columns.")
-    header = _header(path, [cell.strip() for cell in read[0][1][:width]])
+    header = _header(path, [of_cell(cell.strip()) for cell in read[0][1][:width]])
     if header[0] == "1":
         notes = (*notes, f"{path.name} has no header: its columns are taken by what they hold.")
     else:

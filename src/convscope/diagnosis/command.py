@@ -175,7 +175,7 @@ class _Diagnosis:
         """Gather all that the evidence is collected from."""
         dataset, run = self.subject.dataset, self.subject.run
         held_out = None
-        elsewhere = "adopted" in self.subject.classifier.provenance
+        elsewhere = self.subject.classifier.is_foreign()
         if len(dataset.parts["val"]) and len(dataset.parts["train"]) and not elsewhere:
             held_out = self._tensors(dataset.subset("val", HELD_OUT))
         losses: Sequence[float] = ()

@@ -37,9 +37,10 @@ class AdoptReport(Noted):
         """The run's folder."""
         return self.run.folder if self.run else None
 
-    def subject(self) -> Run | Classifier:
-        """Its run, but for code of the user's own, which was named already."""
-        return self.run if self.run and not is_own(self.classifier.architecture.name) else self.classifier
+    def subject(self, kinds: tuple[type, ...]) -> Run | Classifier:
+        """Its run, or itself where code of the user's own, which was named already, would have to be named again."""
+        again = Classifier in kinds and is_own(self.classifier.architecture.name)
+        return self.classifier if self.run is None or again else self.run
 
 
 @with_options(AdoptInPython)

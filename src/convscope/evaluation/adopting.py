@@ -68,7 +68,7 @@ def adopt_named(network: str, names: tuple[str, ...] | None, options: AdoptInPyt
         notes += told
     choices = {n: getattr(options, n) for n in ("width", "depth", "batch_norm", "dropout", "stem", "shortcut")}
     architecture, built = architecture_of(full, preprocess.size, choices, len(names))
-    found = match_weights(built, read_weight_groups(path), path, network)
+    found = match_weights(built, read_weight_groups(path), path, network, preprocess.size)
     load_weights(built, found.tensors, path)
     provenance = {
         "adopted": {"network": network, "weights": path.name, "sha256": file_hash(path)},
@@ -160,9 +160,9 @@ def _of_lines(text: str) -> tuple[str, ...]:
     while lines and not lines[-1]:
         lines.pop()
     numbered = [_NUMBERED.fullmatch(line) for line in lines]  # "0 cat", "1: dog", as some tools write it
-    if all(numbered) and [int(found[1]) for found in numbered if found] == list(range(len(lines))):
-        return tuple(found[2] for found in numbered if found)
-    return tuple(lines)
+    names = tuple(found[2] for found in numbered if found)
+    counted = [int(found[1]) for found in numbered if found] == list(range(len(lines)))
+    return names if counted and len(set(names)) == len(lines) else tuple(lines)
 
 
 def _of_json(path: Path, text: str) -> tuple[str, ...]:
@@ -206,10 +206,10 @@ def preprocess_of(full: str, options: AdoptInPython) -> tuple[Preprocess, tuple[
         )
         if value is not None
     }
+    _check_unit(options)
     if options.preprocess is not None:
         said = options.preprocess
         return replace(said if isinstance(said, Preprocess) else read_preprocess(expanded(said)), **given), ()
-    _check_unit(options)
     base = library_preprocess(full)
     if base is None:
         asked = ("input_size", "mean", "std")
@@ -238,13 +238,13 @@ def preprocess_of(full: str, options: AdoptInPython) -> tuple[Preprocess, tuple[
 
 
 def _check_unit(options: AdoptInPython) -> None:
-    """UsageError for a mean or a deviation of pixels from 0 to 255, as some write them: here they are of 0 to 1."""
-    for name in ("mean", "std"):
-        values = getattr(options, name)
-        if values is not None and max(values) > 1:
-            of_one = " ".join(f"{value / 255:.3g}" for value in values)
+    """UsageError for a mean and a deviation of pixels from 0 to 255, as some write them: here they are of 0 to 1."""
+    given = {name: getattr(options, name) for name in ("mean", "std") if getattr(options, name) is not None}
+    for name, values in given.items():
+        if max(values) > 1:
+            of_one = " ".join(f"--{n} {_short(tuple(v / 255 for v in vs))}" for n, vs in given.items())
             raise UsageError(
-                f"--{name} {_short(values)} is of pixels from 0 to 255, and here they are 0 to 1: --{name} {of_one}."
+                f"--{name} {_short(values)} is of pixels from 0 to 255, and here they are 0 to 1: {of_one}."
             )
 
 

@@ -21,7 +21,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.remote import RemotePath, remote_files
 from ..datasets.shard_places import is_address, is_pattern, is_shard_name, is_shards
 from ..datasets.shards import images_of_shards
-from ..errors import DataError, UsageError
+from ..errors import DamagedFile, DataError, UsageError
 from ..given import takes_what_is_meant
 from ..images.file_names import is_image_name
 from ..images.from_memory import Held, held_images
@@ -112,7 +112,12 @@ def _seen(run: Run | None, dataset: Dataset, index: np.ndarray, own: bool, part:
     """
     if run is None or (own and (part != "test" or len(index) * len(dataset) > MOST_LOOKED_AT)):
         return None
-    return count_seen(run.folder, dataset, index)
+    try:
+        return count_seen(run.folder, dataset, index)
+    except DamagedFile:
+        if own:  # only a count would be lost
+            return None
+        raise
 
 
 def _is_elsewhere(classifier: Classifier, data: str | Path) -> bool:
@@ -206,12 +211,20 @@ def _check_here(found: list[Source], options: PredictOptions) -> None:
         raise UsageError(f"{option} takes images that are files: unpack the shard first.")
 
 
-def _without_copies(found: list[Source], options: PredictOptions) -> tuple[list[Source], list[str]]:
-    """The images but for those that an earlier call copied, and a note. UsageError where that are all."""
+def _without_copies(found: list[Source], named: set[str], options: PredictOptions) -> tuple[list[Source], list[str]]:
+    """The images but for those that an earlier call copied, and a note. UsageError where that are all.
+
+    Copies lie in COPY_TO/ANSWER/NAME, and were not ``named`` one by one.
+    """
     if options.copy_to is None:
         return found, []
     place = os.path.join(os.path.abspath(expanded(options.copy_to)), "")
-    rest = [one for one in found if not (isinstance(one[1], Path) and os.path.abspath(one[1]).startswith(place))]
+
+    def is_copy(source: object) -> bool:
+        path = os.path.abspath(source) if isinstance(source, Path) else ""
+        return path.startswith(place) and os.sep in path[len(place) :] and path not in named
+
+    rest = [one for one in found if not is_copy(one[1])]
     if len(rest) == len(found):
         return found, []
     if not rest:
@@ -238,12 +251,14 @@ def predict(
     check_asked(options.engine, options)
     classifier, home = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     find_views(options.views)
-    given = [images] if isinstance(images, (str, Path, Held)) else images
+    given = [images] if isinstance(images, (str, Path, Held)) else list(images)
     found = find_images(given, options.standard_input, options.progress)
     _check_here(found, options)
-    found, passed = _without_copies(found, options)
     if classifier.task != CLASSES or options.tile or options.masks_to is not None:
         return _asked(classifier, found, options)
+    found, passed = _without_copies(
+        found, {os.path.abspath(one) for one in given if isinstance(one, str | Path)}, options
+    )
     views, unmirrored = _allowed_views(classifier, options.views)
     refuse = refusing(classifier, home, run if isinstance(run, str) else home_of(run), options)
     told = counted(options.progress, "predicting")

@@ -19,6 +19,7 @@ from ..errors import DamagedFile, UsageError
 from ..folders import check_own_files
 from ..given import takes_what_is_meant
 from ..machine import pick_device
+from ..models.user_network import is_own
 from ..options import Corrections, SourceOptions, SubjectOptions
 from ..portable import folder_name, shortened
 from ..storage import expanded, read_json
@@ -254,5 +255,7 @@ def _told(run: Run, file: str, number: int) -> bool:
 def home_of(run: str | Classifier) -> str:
     """The name of the folder for what is found out about a classifier that lies in no run."""
     if isinstance(run, Classifier):
-        return shortened(run.architecture.name.replace(":", "-").replace("/", "-"))
+        name = run.architecture.name
+        name = run.provenance.get("run", name) if is_own(name) else name
+        return shortened(name.replace(":", "-").replace("/", "-"))
     return shortened(run.replace(":", "-").replace("/", "-")) if run.startswith(PRETRAINED) else folder_name(run)

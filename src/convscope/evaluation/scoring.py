@@ -101,7 +101,10 @@ def translation(known: tuple[str, ...], given: tuple[str, ...]) -> np.ndarray:
     composed = [_composed(name) for name in known]
     often = Counter(composed)
     alike = {name: i for i, name in enumerate(composed) if often[name] == 1}
-    number |= {n: alike[_composed(n)] for n in given if n not in number and _composed(n) in alike}
+    asked = Counter(map(_composed, given))
+    number |= {
+        n: alike[_composed(n)] for n in given if n not in number and asked[_composed(n)] == 1 and _composed(n) in alike
+    }
     if any(name not in number and SYNSET.fullmatch(name) for name in given):  # folders as ImageNet calls them
         called = names_by_synset()
         number |= {n: number[called[n]] for n in given if n not in number and called.get(n) in number}

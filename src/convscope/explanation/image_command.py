@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..classifying.classifier import Classifier
 from ..errors import UnknownName, UsageError
-from ..evaluation.opening import home_of, open_classifier
+from ..evaluation.opening import PRETRAINED, home_of, open_classifier
 from ..evaluation.subject import Subject, is_model, open_subject
 from ..feature_store.nearest import most_similar
 from ..feature_store.recorded import find_recorded
@@ -110,12 +110,13 @@ def explaining_image(
         if method not in METHODS:
             raise UnknownName("method", method, METHODS)
     subject = None
-    is_named = isinstance(run, str) and (is_model(run, options.runs) or options.weights is not None)
+    is_named = isinstance(run, str) and not run.startswith(PRETRAINED)
+    is_named = is_named and (is_model(run, options.runs) or options.weights is not None)
     if is_named:  # a model, whose classes are those of the data
         subject = open_subject(run, data, options, "explain")
     home: Run | None = None
     if subject is None:
-        classifier, home = open_classifier(run, options.runs, options.model, device=options.device)
+        classifier, home = open_classifier(run, options.runs, options.model, options.weights, device=options.device)
     else:
         classifier = subject.classifier
     network, names, target = classifier.network, classifier.class_names, options.target
@@ -171,7 +172,7 @@ def _compare(subject: Subject, inputs_1CHW: Tensor, options: ImageOptions, notes
     Of a network that was trained elsewhere, of which nobody knows these, all images.
     """
     classifier, dataset = subject.classifier, subject.dataset
-    among = image_report.TRAINING if "adopted" not in classifier.provenance else "images"
+    among = "images" if classifier.is_foreign() else image_report.TRAINING
     index = dataset.parts["train"]
     if not len(index) or among != image_report.TRAINING:
         index = np.arange(len(dataset))

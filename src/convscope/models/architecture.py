@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from .taps import evaluating
 from .user_network import is_own, source_hash
 
 MOST_RECORDED = 100_000_000  # parameters of a network that a record describes and no weights show: 400 MB
+
+
+# What torch says of an image (1, 3, S, S) that a convolution takes no channels of.
+OTHER_CHANNELS = re.compile(r"expected input\[1, 3, \d+, \d+\] to have (\d+) channels, but got 3")
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,13 @@ def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_s
         try:
             logits_BK = network(image)
         except Exception as error:
-            channels = _channels(network)
-            if channels not in (None, 3):
-                raise UsageError(
-                    f"{name} takes images of {channels} channel{'s' * (channels != 1)}, and here they have three: give "
-                    "it a first layer of three, or one before it that makes the one of the other."
-                ) from error
             reason = " ".join(str(error).split())[:300]
+            channels = OTHER_CHANNELS.search(reason)
+            if channels:
+                raise UsageError(
+                    f"{name} takes images of {channels[1]} channel{'s' * (channels[1] != '1')}, and here they have "
+                    "three: give it a first layer of three, or one before it that makes the one of the other."
+                ) from error
             raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
     if not isinstance(logits_BK, torch.Tensor):
         what = type(logits_BK).__name__
@@ -89,12 +94,6 @@ def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_s
             f"{name} must output (1, {num_classes}) logits for one image, one for each of {num_classes} classes, and "
             f"outputs {shape}."
         )
-
-
-def _channels(network: torch.nn.Module) -> int | None:
-    """The channels of the images that a network's first convolution takes; None where it has none."""
-    first = next((layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)), None)
-    return None if first is None else first.in_channels
 
 
 def architecture_from(stored: Mapping[str, Any], path: Path, model: str | None) -> Architecture:

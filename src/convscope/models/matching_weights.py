@@ -31,10 +31,11 @@ class Matched:
     notes: tuple[str, ...]
 
 
-def match_weights(network: nn.Module, groups: Groups, path: Path, name: str) -> Matched:
+def match_weights(network: nn.Module, groups: Groups, path: Path, name: str, image_size: int) -> Matched:
     """The weights of ``network`` among the groups of a file. DamagedFile says which half fits where not all does.
 
-    Names may be behind another prefix, or lack the network's; "module." is taken off wherever it stands.
+    The network was made for images of ``image_size`` pixels. Names may be behind another prefix, or lack the network's;
+    "module." is taken off wherever it stands.
     """
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items()}
     tries = [_try(place, tensors, wanted) for place, tensors in _in_order(groups)]
@@ -46,7 +47,7 @@ def match_weights(network: nn.Module, groups: Groups, path: Path, name: str) -> 
             f"the weights in {path} answer for {has} classes, and {should} are named: name those that it was trained "
             "on, in their order, with --classes."
         )
-    pixels = best.other_size(wanted)
+    pixels = best.other_size(image_size)
     if pixels is not None:
         raise DamagedFile(
             f"the weights in {path} are for images of {pixels} pixels, by the positions that they know: "
@@ -96,17 +97,16 @@ class _Try:
         (has, should), *_ = pairs
         return (has[0], should[0]) if has and should else None  # one number alone has no outputs
 
-    def other_size(self, wanted: Mapping[str, tuple[int, ...]]) -> int | None:
+    def other_size(self, image_size: int) -> int | None:
         """The side of the images that a transformer's positions (1, tokens, width) are of, where these alone differ."""
         if self.missing or self.strange or len(self.misshapen) != 1:
             return None
         name, has, should = self.misshapen[0]
-        patch = next((shape[-1] for shape in wanted.values() if len(shape) == 4), 0)
         if "pos" not in name or len(has) != 3 or has[::2] != should[::2]:
             return None
         sides = ((isqrt(max(0, has[1] - more)), isqrt(max(0, should[1] - more)), more) for more in range(MOST_TOKENS))
-        fits = (a * patch for a, b, more in sides if (a * a + more, b * b + more) == (has[1], should[1]))
-        return next(fits, None) or None
+        square = ((a, b) for a, b, more in sides if (a * a + more, b * b + more) == (has[1], should[1]) and a and b)
+        return next((image_size * a // b for a, b in square), None)
 
     def notes(self) -> tuple[str, ...]:
         found = []

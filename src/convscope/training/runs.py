@@ -335,4 +335,4 @@ def restore_state(state: TrainState, tensors: dict[str, torch.Tensor], counters:
 def check_room(run: Run, state: TrainState) -> None:
     """StorageError before any work is done when the disk cannot hold the checkpoints to come."""
     size = sum(t.numel() * t.element_size() for t in state.network.state_dict().values()) * 3
-    check_free(run.folder, 4 * size, "this run")
+    check_free(run.folder / "checkpoints", 4 * size, "this run")
