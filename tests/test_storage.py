@@ -845,3 +845,40 @@ def test_a_name_with_a_tilde_is_the_file_where_there_is_one(tmp_path: Path, monk
     Path("~").mkdir()
     Path("~/x").write_text("x")
     assert storage.expanded("~/x") == Path("~/x")
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError) as caught:
+        storage.make_folder(tmp_path / "file" / "in it")
+    reason = os.strerror(errno.ENOTDIR)
+    assert (
+        str(caught.value)
+        == f"cannot write {tmp_path / 'file' / 'in it'}: {reason}. What was there before is untouched."
+    )
+
+
+def test_what_is_written_may_say_what_it_is_called(tmp_path: Path) -> None:
+    def write(handle: Any) -> str:
+        handle.write(b"x")
+        return storage.sha256(b"x")
+
+    storage.commit(tmp_path / "any", write, lambda: "by-content")
+    assert os.listdir(tmp_path) == ["by-content"]
+
+
+def test_json_is_written_to_be_read_by_people_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    seal = storage.commit_json(path, {"b": "\u00e9", "a": (1, 2.5)})
+    assert (
+        path.read_text(encoding="utf-8") == f'{{\n "b": "\u00e9",\n "a": [\n  1,\n  2.5\n ],\n "seal": "{seal}"\n}}\n'
+    )
+    assert storage.to_json({"b": "\u00e9", "a": [1, None]}) == '{"b": "\u00e9", "a": [1, null]}'
+    assert len(seal) == 32
+    assert seal == storage.seal_of({"a": [1, 2.5], "b": "\u00e9"})  # in whatever order
+    for write in (storage.to_json, storage.seal_of):
+        with pytest.raises(ValueError, match="Out of range float"):
+            write({"a": float("nan")})
+    with pytest.raises(ValueError, match="Out of range float"):
+        storage.commit_json(tmp_path / "b.json", {"a": float("inf")})
+    assert os.listdir(tmp_path) == ["a.json"]
