@@ -83,9 +83,13 @@ def _run(arguments: list[str]) -> int:
         return _complain(_report_bug(), 1)
 
 
+def _command_in(arguments: list[str]) -> str | None:
+    return next((a for a in arguments if a in COMMANDS), None)
+
+
 def _check_launched(arguments: list[str]) -> None:
     """UsageError where several processes would each do the whole of a command's work."""
-    command = next((a for a in arguments if a in COMMANDS), None)
+    command = _command_in(arguments)
     if is_launched() and command not in (None, "train") and not {"--help", "-h"} & set(arguments):
         raise UsageError(f"{command} is not shared by torchrun's processes, of which each would do it: start it once.")
 
@@ -111,7 +115,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _too_large(arguments: list[str]) -> str:
     """Say what takes less memory, by the options that this command has."""
-    command = next((a for a in arguments if a in COMMANDS), None)
+    command = _command_in(arguments)
     arguments_of = app[command].assemble_argument_collection() if command else ()
     taken = {name for argument in arguments_of for name in argument.names}
     smaller = [option for option in ("--batch-size", "--image-size") if option in taken]

@@ -135,15 +135,15 @@ def _data_yamls(files: BoxFiles, texts: Sequence[Path]) -> list[tuple[Path, dict
     return [found[files.root]] if files.root in found else list(found.values())
 
 
-def names_in(path: Path) -> dict[int, str]:
-    """The name of each class by its number, as a YAML file of YOLO's tools has them. DataError without any."""
+def names_in(path: Path) -> tuple[str, ...]:
+    """The names of the classes in their order, as a YAML file of YOLO's tools has them. DataError without any."""
     data = read_yaml(path)
     if not isinstance(data, dict) or "names" not in data:
         raise DataError(f"{path} is no list of class names: it has no `names`, as a data.yaml has.")
-    found = dict(sorted(_checked(path, _yaml_names(path, data)).items()))
-    if list(found) != list(range(len(found))):
+    found = _checked(path, _yaml_names(path, data))
+    if sorted(found) != list(range(len(found))):
         raise DataError(f"{path} names {len(found)} classes, and their numbers are not 0 to {len(found) - 1}.")
-    return found
+    return tuple(found[number] for number in range(len(found)))
 
 
 def read_yaml(path: Path) -> Any:

@@ -127,7 +127,7 @@ def read_classes(source: str, data_root: Path | None = None) -> tuple[tuple[str,
     try:
         text = data.decode("utf-8-sig") if len(data) <= MAX_NAMES else ""
         if path.suffix.lower() in (".yaml", ".yml"):  # as YOLO's tools write it
-            found: tuple[str, ...] = tuple(names_in(path).values())
+            found: tuple[str, ...] = names_in(path)
         else:
             found = _of_json(path, text) if path.suffix.lower() == ".json" else _of_lines(text)
     except ValueError:

@@ -77,11 +77,12 @@ def evaluate(
     opened, place = None, place_of(target, dataset, chosen)
     if same and not change and data is not None and _is_elsewhere(classifier, data):
         notes.append(f"by their content these are the images that {run} was trained on: its own parts are kept.")
-    seen = _seen(found, dataset, dataset.subset(chosen, options.limit), own=same and not change, part=chosen)
+    index = dataset.subset(chosen, options.limit)
+    seen = _seen(found, dataset, index, own=same and not change, part=chosen)
     if seen is not None and (not same or change):
         notes += [note for note in [seen.note(dataset.name)] if note]
     if found is not None and same and chosen in ("test", "all"):  # before the pass: looking cannot be undone
-        opened = log_look(found, chosen, len(dataset.subset(chosen, options.limit)), place)
+        opened = log_look(found, chosen, len(index), place)
     views, unmirrored = _allowed_views(classifier, options.views)
     told = counted(options.progress, "evaluating")
     evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views, told)
@@ -108,7 +109,7 @@ def evaluate(
 def _seen(run: Run | None, dataset: Dataset, index: np.ndarray, own: bool, part: str) -> Seen | None:
     """What a run has seen of the images at ``index``; None where no run says it, or where they are its training.
 
-    None for very many images too, where looking for near copies would take longer than to evaluate them.
+    None for very many images too, for which looking for near copies takes long.
     """
     if run is None or (own and (part != "test" or len(index) * len(dataset) > MOST_LOOKED_AT)):
         return None

@@ -128,7 +128,7 @@ def explaining_image(
     layers = find_layers(network, inputs, options.layer)
     found = evidence(network, inputs, None if target is None else names.index(target))
     yield Answered(str(image), names, found)
-    if subject is None and (data is not None or "recipe" in classifier.provenance):
+    if subject is None and (data is not None or options.corrections is not None or "recipe" in classifier.provenance):
         subject = open_subject(run, data, options, "explain")
     notes = [NO_DATA] if subject is None else list(subject.notes)
     yield (compared := Compared((), 0, 0) if subject is None else _compare(subject, inputs, options, notes))
