@@ -569,6 +569,7 @@ ADVICE: dict[str, dict[str, str]] = {
         " --model {}": "test_adopting.py::test_what_comes_next_is_a_command_that_works",
         "must return a torch.nn.Module": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
         "must be a function that builds one": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
+        "without code of yours: leave out --model": "test_advice_models.py::test_code_that_nothing_needs_is_left_out",
         "and is only given {} by name": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
     },
     "models/vgg.py": {

@@ -121,6 +121,19 @@ def test_code_of_ones_own_runs_where_it_is_named_again(nets: Path) -> None:
     assert all(option(sentence, "model")[0] in options_of(name) for name in opening)
 
 
+def test_code_that_nothing_needs_is_left_out(nets: Path) -> None:
+    """Of two that are compared one may need it."""
+    works("train", "photos", *TINY[4:], "--model", "resnet20", "--name", "ours")
+    works(*training("sound"))
+    spec = ("--model", "nets.py:sound")
+    assert refused("predict", "ours", "photos", *spec).endswith("leave out --model.")
+    assert refused("compare", "ours", "ours", *spec).endswith("leave out --model.")
+    assert refused("explain", "resnet20", "photos", *spec).endswith("leave out --model.")
+    works("predict", "ours", "photos")
+    works("predict", "ours", "photos", "--model", "resnet20")
+    works("compare", "ours", "sound", *spec)
+
+
 # ----------------------------------------------------------------------------------------------------- our networks
 
 BUILT = {

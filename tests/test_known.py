@@ -191,5 +191,6 @@ def test_the_least_probability_that_is_told_keeps_the_surer_half(runs: Path):
 
 def test_few_validation_images_tell_nothing(tmp_path: Path, shapes_folder: Path):
     convscope.train(shapes_folder, name="few", runs=tmp_path / "runs", **{**TINY, "limit": 30})
-    with pytest.raises(DataError, match="20 or more"):
+    with pytest.raises(DataError, match="20 or more, as about 100 images would give") as told:
         convscope.predict("few", noise_images(16)[0], runs=tmp_path / "runs", unknown="x")
+    assert "6 validation images (of 30 images in all)" in str(told.value)

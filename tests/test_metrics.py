@@ -210,9 +210,14 @@ def test_a_difference_is_told_with_the_better_one_first():
     assert Difference("a", "b", p=0.00099, **told).sentence() == f"{better} (p under 0.001, n = 1,234)."
     worse = {**told, "difference": -0.1234, "low": -0.1901, "high": -0.0567}
     assert Difference("b", "a", p=0.0123, **worse).sentence() == f"{better} (p = 0.012, n = 1,234)."
-    same = "a and b do not differ (p = 0.05, n = 1,234): +12.3 points [+5.7, +19.0]."
-    assert Difference("a", "b", p=0.05, **told).sentence() == same
-    assert Difference("a", "b", p=0.0499, **told).sentence().startswith("a is better")
+    same = "a and b do not differ (p = 0.05, n = 1,234): +12.3 points [+5.7, +19.0]"
+    edge = "; this is at the edge: the interval leaves out 0."
+    assert Difference("a", "b", p=0.05, **told).sentence() == same + edge
+    assert Difference("a", "b", p=0.0499, **told).sentence() == f"{better} (p = 0.05, n = 1,234)."
+    holds = {**told, "low": 0.0}
+    assert Difference("a", "b", p=0.05, **holds).sentence().endswith("[+0.0, +19.0].")
+    edge = "(p = 0.05, n = 1,234); this is at the edge: the interval holds 0."
+    assert Difference("a", "b", p=0.0499, **holds).sentence().endswith(edge)
 
 
 def test_a_difference_is_that_of_the_paired_test():

@@ -52,18 +52,20 @@ class Difference:
     method: str
 
     def sentence(self) -> str:
-        """What the difference says."""
+        """What the difference says, and that it is at the edge where test and interval say different things."""
         p = f"p = {self.p:.2g}" if self.p >= 0.001 else "p under 0.001"
-        if self.p >= SURE:
+        sure, apart = self.p < SURE, self.low > 0 or self.high < 0
+        edge = "" if sure == apart else f"; this is at the edge: the interval {'leaves out' if apart else 'holds'} 0"
+        if not sure:
             return (
                 f"{self.a} and {self.b} do not differ ({p}, n = {self.n:,}): "
-                f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]."
+                f"{100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]{edge}."
             )
         better, worse = (self.a, self.b) if self.difference > 0 else (self.b, self.a)
         low, high = (self.low, self.high) if self.difference > 0 else (-self.high, -self.low)
         return (
             f"{better} is better than {worse} by {100 * abs(self.difference):.1f} points "
-            f"[{100 * low:.1f}, {100 * high:.1f}] ({p}, n = {self.n:,})."
+            f"[{100 * low:.1f}, {100 * high:.1f}] ({p}, n = {self.n:,}){edge}."
         )
 
 

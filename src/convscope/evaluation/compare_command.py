@@ -11,6 +11,7 @@ import numpy as np
 
 from ..classifying.classifier import CLASSES, Classifier
 from ..errors import DataError, UsageError
+from ..models.user_network import check_needed, is_own
 from ..noted import Noted
 from ..options import with_options
 from ..portable import shortened
@@ -68,6 +69,9 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
     if isinstance(compared, str) or len(compared) < 2:
         raise UsageError("a comparison needs two runs or more: convscope compare RUN RUN.")
     opened = [_opened(run, options) for run in compared]
+    built = [classifier.architecture.name for _, classifier, _ in opened]
+    if not any(map(is_own, built)):
+        check_needed(options.model, built[0], opened[0][0])
     looks = Looks([name for name, _, _ in opened], runs_folder(options.runs) / "compare")
     if any(classifier.task != CLASSES for _, classifier, _ in opened):
         found = compare_tasks(opened, options, looks)
@@ -99,7 +103,9 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
 
 def _opened(run: str | Classifier, options: CompareOptions) -> tuple[str, Classifier, Run | None]:
     """A run's name, its classifier, and the run itself where it lies in one."""
-    classifier, found = open_classifier(run, options.runs, options.model, any_task=True, device=options.device)
+    classifier, found = open_classifier(
+        run, options.runs, options.model, any_task=True, device=options.device, code_for_others=True
+    )
     return found.name if found else home_of(run), classifier, found
 
 

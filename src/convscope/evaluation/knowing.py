@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -67,10 +69,12 @@ def find_known(classifier: Classifier, dataset: Dataset, progress: Progress | No
 
     DataError with fewer than 20 validation images.
     """
-    if len(dataset.parts["val"]) < FEWEST:
+    count = len(dataset.parts["val"])
+    if count < FEWEST:
+        enough = f", as about {math.ceil(len(dataset) * FEWEST / count):,} images would give" if count else ""
         raise DataError(
-            f"{dataset.name} has {len(dataset.parts['val'])} validation images, and to answer 'none of these' "
-            f"takes {FEWEST} or more: they say how familiar an image usually is."
+            f"{dataset.name} has {count} validation images (of {len(dataset):,} images in all), and to answer 'none of "
+            f"these' takes {FEWEST} or more{enough}: they say how familiar an image usually is."
         )
     train, val = (dataset.subset(part, MOST) for part in ("train", "val"))
     _, edges, features = _looked(classifier, dataset.images, train, "looking at training images", progress)

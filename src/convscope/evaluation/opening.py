@@ -19,7 +19,7 @@ from ..errors import DamagedFile, UsageError
 from ..folders import check_own_files
 from ..given import takes_what_is_meant
 from ..machine import pick_device
-from ..models.user_network import is_own
+from ..models.user_network import check_needed, is_own
 from ..options import Corrections, SourceOptions, SubjectOptions
 from ..portable import folder_name, shortened
 from ..storage import expanded, read_json
@@ -43,13 +43,17 @@ def open_classifier(  # noqa: PLR0913 - where it lies, what it may need, and whe
     weights: str | Path | None = None,
     any_task: bool = False,
     device: str = "cpu",
+    code_for_others: bool = False,
 ) -> tuple[Classifier, Run | None]:
     """The classifier of a RUN on a device, and the run it lies in: a run's name or path, ``last``, a classifier file,
     or ``pretrained:NAME``, whose weights may come from the safetensors file ``weights``; or a classifier itself, which
     stays on its own device.
 
-    UsageError for one of another task than one class an image, unless ``any_task`` will do."""
+    UsageError for one of another task than one class an image, unless ``any_task`` will do, and for a ``model`` that
+    it does not need, unless the code is ``code_for_others`` as well."""
     classifier, home = _open(run, runs, model, weights)
+    if not code_for_others:
+        check_needed(model, classifier.architecture.name, home.name if home else home_of(run))
     if not isinstance(run, Classifier):
         classifier.network.to(pick_device(device))
     if not any_task:

@@ -22,7 +22,7 @@ from ..machine import device_of, pick_device
 from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
 from ..models.registry import full_name
 from ..models.taps import evaluating, logits_in
-from ..models.user_network import is_own
+from ..models.user_network import check_needed, is_own
 from ..options import SubjectOptions
 from ..portable import folder_name, shortened
 from ..storage import expanded
@@ -73,6 +73,7 @@ def open_subject(
     if isinstance(run, Classifier):
         return _of_classifier(run, home_of(run), None, data, options, command)
     if is_model(run, options.runs):
+        check_needed(options.model, full_name(run), run)
         return _of_model(run, _named_data(f"the model {run}", data, options, command), options, command)
     pretrained = options.weights if run.startswith(PRETRAINED) else None
     if options.weights is not None and pretrained is None and not _names_again(run, options.weights, options.runs):

@@ -38,6 +38,12 @@ def model_words(name: str) -> str:
     return f" --model {shlex.quote(name)}" if is_own(name) else ""
 
 
+def check_needed(model: str | None, built: str, who: str) -> None:
+    """UsageError for code of a user's own where the network of ``who``, that is ``built``, is none."""
+    if model is not None and model != built and not is_own(built):
+        raise UsageError(f"{who} is of the network {built}, which is built without code of yours: leave out --model.")
+
+
 def load_own(spec: str, num_classes: int, image_size: int) -> nn.Module:
     """Run the user's file and return the network its function builds.
 
