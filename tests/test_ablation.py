@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.classifying.prediction import logits
-from convscope.explanation.ablation import ablate
+from convscope.explanation import ablation
+from convscope.explanation.ablation import _Replay, ablate
 from convscope.explanation.layers import find_layers
 from convscope.images.preprocess import Preprocess
 from convscope.models.registry import build
 from convscope.models.taps import count_hooks
+from convscope.models.tracing import tracing
 from lively import lively
 from slow_explaining import without_filter
 
@@ -84,6 +86,49 @@ def test_a_replay_equals_a_whole_pass(name: str, side: int) -> None:
             lost = [float((right & ~still)[labels == c].sum() - (~right & still)[labels == c].sum()) for c in range(4)]
             assert found.recall_lost[row].tolist() == pytest.approx([x / (len(labels) / 4) for x in lost])
         assert found.accuracy == pytest.approx(float((whole.argmax(1) == torch.from_numpy(labels)).double().mean()))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "torchvision:densenet121", "timm:mobilenetv3_small_100", "in place"])
+def test_blocks_of_images_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 12 if name == "in place" else 32
+    network, preprocess = network_of(name, side), Preprocess(side)
+    images, labels = data(side)
+    layers = find_layers(network, torch.zeros(1, 3, side, side))
+    for layer in (layers[0], layers[len(layers) // 2], layers[-1]):
+        whole = ablate(network, images, labels, preprocess, layer, np.arange(len(images)), [0, 1])
+        with monkeypatch.context() as patch:
+            patch.setattr(ablation, "MOST_IN_BLOCK", 7)
+            parts = ablate(network, images, labels, preprocess, layer, np.arange(len(images)), [0, 1])
+        assert torch.allclose(whole.logit_lost, parts.logit_lost, atol=1e-5)
+        assert torch.equal(whole.broken, parts.broken)
+
+
+def test_only_outputs_that_are_asked_for_are_kept() -> None:
+    """Of a late layer those of whole stages: what lies within one would be most of the memory."""
+    network = network_of("torchvision:resnet18", 32)
+    layer = next(x for x in find_layers(network, torch.zeros(1, 3, 32, 32)) if x.name.startswith("layer4.1"))
+    images_BCHW = torch.zeros(6, 3, 32, 32)
+    with torch.no_grad(), _Replay(network, layer, images_BCHW[:1]) as trial:
+        needed = trial.needed()
+    with torch.no_grad(), tracing(network) as calls:
+        network(images_BCHW)
+    names = {call.name for call in calls if call.number in needed}
+    assert {"conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4.0"} <= names
+    assert not [name for name in names if name.startswith(("layer1.", "layer2.", "layer3.", "layer4.0."))]
+    kept = sum(call.output.nbytes for call in calls if call.number in needed)
+    assert kept < 0.4 * sum(call.output.nbytes for call in calls)
+
+
+def test_blocks_are_smaller_the_larger_the_largest_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of("alexnet", 16)
+    layer = find_layers(network, torch.zeros(1, 3, 16, 16))[-1]
+    with torch.no_grad():
+        largest = network.conv1(torch.zeros(1, 3, 16, 16)).nbytes
+    with torch.no_grad(), _Replay(network, layer, torch.zeros(2, 3, 16, 16)) as replay:
+        monkeypatch.setattr(ablation, "LARGEST_BYTES", 5 * largest)
+        assert replay.most_images() == 5
+        monkeypatch.setattr(ablation, "LARGEST_BYTES", 1)
+        assert replay.most_images() == 1
 
 
 def test_the_order_of_the_filters_changes_nothing() -> None:

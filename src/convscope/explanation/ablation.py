@@ -32,6 +32,7 @@ from .layers import Layer
 IMAGES = 1_000  # of the validation images
 BLOCK_BYTES = 16 * 2**20  # of the layer's output for the images of one block
 MOST_IN_BLOCK = 250
+LARGEST_BYTES = 128 * 2**20  # of the largest output of a module, for the images of one block
 # Each channel of what these output is made of the same channel of what they are given.
 _BY_CHANNEL = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Identity,
@@ -81,13 +82,17 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled images needs
     chosen = list(range(layer.filters)) if filters is None else list(filters)
     truth_N = torch.from_numpy(np.asarray(labels)[index])
     device = device_of(network)
-    block = max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // (4 * layer.filters * layer.places[0] * layer.places[1])))
+
+    def normalised(places: np.ndarray) -> Tensor:
+        return preprocess.normalise(to_tensor(images[places]).to(device))
+
     wrong_before, wrong_after, fallen = [], [], []
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
+        with _Replay(network, layer, normalised(index[:1])) as trial:
+            block, needed = trial.most_images(), trial.needed()
         for start in range(0, len(index), block):
-            inputs = preprocess.normalise(to_tensor(images[index[start : start + block]]).to(device))
             truth = truth_N[start : start + block]
-            with _Replay(network, layer, inputs) as replay:
+            with _Replay(network, layer, normalised(index[start : start + block]), needed) as replay:
                 whole = replay.logits.float().cpu()
                 rows = [replay.without(k).float().cpu() for k in chosen]
             without_CBK = torch.stack(rows)
@@ -123,19 +128,37 @@ class _Mark:
 
 
 class _Replay:
-    """A with-block in which a network answers the same images again and again, each time without one filter."""
+    """A with-block in which a network answers the same images again and again, each time without one filter.
 
-    def __init__(self, network: nn.Module, layer: Layer, images_BCHW: Tensor) -> None:
+    Of the calls only the ``outputs`` of those numbers are kept, which a replay of other images found to be ``needed``.
+    """
+
+    def __init__(
+        self, network: nn.Module, layer: Layer, images_BCHW: Tensor, outputs: frozenset[int] | None = None
+    ) -> None:
         self.network, self.layer, self.images = network, layer, images_BCHW
-        with tracing(network, given_of=layer.tap.module if layer.tap.at_input else "") as calls:
+        with tracing(network, layer.tap.module if layer.tap.at_input else "", outputs) as calls:
             self.logits = network(images_BCHW)
         self._target = [call for call in calls if call.name == layer.tap.module][layer.tap.call]
         self._met = self._plan(calls)
+        self._largest = max(sum(t.nbytes for t in _tensors(call.output)) for call in calls)
+        self._used = {self._target.number}
         self._marks: dict[int, _Mark] = {}
         # By the number of a call: its output, or (False) what it was given, to be changed and changed back.
         self._work: dict[tuple[int, bool], _Mark] = {}
         self._fragile: set[int] = set()  # calls whose output is worked on in place: those are lent as copies
         self._lent: list[tuple[int, Any]] | None = []
+
+    def needed(self) -> frozenset[int]:
+        """The numbers of the calls whose outputs a replay has asked for."""
+        at_once = {call.number for calls in self._met.values() for call, finished in calls if finished}
+        return frozenset(at_once | self._used)
+
+    def most_images(self) -> int:
+        """How many images, of the size of these, one replay takes."""
+        of_layer = 4 * self.layer.filters * self.layer.places[0] * self.layer.places[1]
+        one = max(1, self._largest // len(self.images))
+        return max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // of_layer, LARGEST_BYTES // one))
 
     def _plan(self, calls: list[Call]) -> dict[nn.Module, list[tuple[Call, bool]]]:
         """Tell which calls a replay meets, module by module in order: those not within one that is answered at once."""
@@ -228,6 +251,7 @@ class _Replay:
             return None  # a class, or an object, with a forward of its own
         if not isinstance(call.output, Tensor):
             return None
+        self._used.add(call.number)
         given, low, high = mark.tensor, mark.low, mark.high
         part = given[:, low:high]
         if isinstance(module, nn.Flatten) and module.start_dim == 1 and module.end_dim == -1 and given.dim() == 4:

@@ -84,8 +84,10 @@ def page_line(written: PageWritten) -> str:
     if s["median_ratio"] is not None:
         said.append(f"maximized to {s['median_ratio']:.1f}x the best exemplar")
         said += [f"{len(s['unbelieved'])} below it"] if s["unbelieved"] else []
-    if s["most_used"] is not None:
+    if s["most_used"] is not None and s["most_lost"] > 0:
         said.append(f"most missed {s['most_used']} ({100 * s['most_lost']:.1f} % of answers)")
+    elif s["most_used"] is not None:
+        said.append("none missed when silent")
     return f"{s['layer']}: {', '.join(said)}: {address}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +31,11 @@ class Call:
 
 
 @contextmanager
-def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
+def tracing(network: nn.Module, given_of: str = "", outputs_of: Container[int] | None = None) -> Iterator[list[Call]]:
     """Record every call of every module in the passes within the block, in the order in which they are entered.
 
     The network goes on with copies of what is output, so that nothing works on it in place. What is given is kept for
-    the module ``given_of`` alone.
+    the module ``given_of`` alone, and what is output for the calls of the numbers ``outputs_of`` (None for all).
     """
     calls: list[Call] = []
     open_calls: list[Call] = []
@@ -50,7 +50,10 @@ def tracing(network: nn.Module, given_of: str = "") -> Iterator[list[Call]]:
 
     def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
         call = open_calls.pop()
-        call.left, call.output = next(clock), output
+        call.left = next(clock)
+        if outputs_of is not None and call.number not in outputs_of:
+            return output
+        call.output = output
         return _copied(output)
 
     with hooks() as handles:
