@@ -19,9 +19,10 @@ from convscope.datasets.shapes import load_shapes
 from convscope.errors import UsageError
 from convscope.explanation import maximize as under_test
 from convscope.explanation.layers import Layer, find_layers
-from convscope.explanation.maximize import BLOCK, Maximized, maximize, pick_preset, window_of
+from convscope.explanation.maximize import BLOCK, Maximized, maximize, pick_preset
 from convscope.explanation.objectives import Objective, Values, channel, direction, logit, neuron
 from convscope.explanation.presets import LINEAR, PRESETS, WHOLE, Palette, Preset, palette, total_variation
+from convscope.explanation.window import window_of
 from convscope.images.preprocess import Preprocess
 from convscope.models.alexnet import alexnet
 from convscope.models.receptive_fields import Field
@@ -768,3 +769,14 @@ def test_a_network_that_asks_for_whole_images_gets_them():
     top, left, bottom, right = found.box
     assert (bottom - top, right - left) == (3, 3)  # what the filter sees, marked in the whole image
     assert found.images.shape == (1, 32, 32, 3)
+
+
+def test_each_step_is_told_and_all_of_them_at_the_end(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "LARGEST_CHUNK", 3)
+    layer = layers_of(small)[0]
+    preset = replace(pick_preset(small, layer, 32, torch.device("cpu")), steps=BLOCK)
+    told: list[tuple[int, int]] = []
+    listened = {"preset": preset, "progress": lambda done, total: told.append((done, total))}
+    maximize(small, neurons(layer), Preprocess(32), colours(), **listened)
+    parts = -(-layer.filters // 3)
+    assert told == [(step, parts * BLOCK) for step in range(parts * BLOCK + 1)]

@@ -13,9 +13,10 @@ from convscope.diagnosis.chain import find_chain, segments
 from convscope.diagnosis.gradients import gradients
 from convscope.diagnosis.jacobian import _Map, jacobians
 from convscope.explanation.layers import Layer, find_layers
-from convscope.explanation.maximize import _Ascent, _falloff, _unit, window_of
+from convscope.explanation.maximize import _Ascent, _falloff, _unit
 from convscope.explanation.objectives import Objective, Values, channel, direction, logit, neuron
 from convscope.explanation.presets import LINEAR, Preset, palette, total_variation
+from convscope.explanation.window import window_of
 from convscope.images.preprocess import Preprocess
 from torture.numbers_compare import Check, Random, apart, drawn, first, lively, size, usual
 

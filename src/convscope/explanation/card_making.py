@@ -261,6 +261,7 @@ class CardMaker:
                 seed=seed_of(self.options.seed, s),
                 keys=filters,
                 starts_NHWC=starts,
+                progress=counted(self.options.progress, f"{layer.name}: maximization, step"),
             )
             for s in range(self.options.seeds)
         ]
@@ -277,7 +278,8 @@ class CardMaker:
         """An image of each class, by its logit."""
         material, k = self.material, len(self.material.class_names)
         goals = [logit(k, c) for c in range(k)]
-        made = maximize(material.network, goals, material.preprocess, colours, seed=self.options.seed)
+        told = counted(self.options.progress, "class images, step")
+        made = maximize(material.network, goals, material.preprocess, colours, seed=self.options.seed, progress=told)
         scores = logits(material.network, made.images, material.preprocess).double()
         return ClassImages(made.images, tuple(torch.softmax(scores, 1).diagonal().tolist()))
 

@@ -10,8 +10,9 @@ layer is computed, and the canvas is no larger than the receptive field.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ from ..images.preprocess import Preprocess, to_tensor
 from ..kept_memory import keeping_memory
 from ..machine import device_of, pick_precision
 from ..models.taps import evaluating, frozen, reach, tapping
+from ..progress import Counted
 from ..randomness import seed_of, uniforms
 from .layers import Layer
 from .objectives import Objective, Values
 from .presets import LINEAR, PRESETS, WHOLE, Palette, Preset, total_variation
+from .window import Window, middle_of, takes, window_of
 
 CHUNK = 64 * 32 * 32  # places of a batch of images: as many images at a time as fill the caches
 LARGEST_CHUNK = 256
@@ -51,52 +54,6 @@ class Maximized:
     steps: Tensor
 
 
-@dataclass(frozen=True)
-class Window:
-    """The part of the image that is climbed, and the middle place of the layer within it; (height, width) each."""
-
-    start: tuple[int, int]
-    size: tuple[int, int]
-    place: tuple[int, int]
-    box: tuple[int, int, int, int]
-
-
-def window_of(layer: Layer | None, side: int, margin: int) -> Window:
-    """The smallest part of an image that holds the receptive field of the layer's middle place, and a margin.
-
-    It begins at a whole number of the layer's steps, so that strides and pools fall on it as they do on the image.
-    """
-    middle = _middle(layer)
-    if layer is None or layer.field is None:
-        return Window((0, 0), (side, side), middle, (0, 0, side, side))
-    start, end, place, low, high = [], [], [], [], []
-    for axis in (0, 1):
-        first = layer.field.start[axis] + middle[axis] * layer.field.step[axis]
-        last = first + layer.field.size[axis]
-        begin = max(0, (first - margin) // layer.field.step[axis] * layer.field.step[axis])
-        start.append(begin)
-        end.append(min(side, last + margin))
-        place.append(middle[axis] - begin // layer.field.step[axis])
-        low.append(max(0, first))
-        high.append(min(side, last))
-    size = (end[0] - start[0], end[1] - start[1])
-    return Window((start[0], start[1]), size, (place[0], place[1]), (low[0], low[1], high[0], high[1]))
-
-
-def _takes(network: nn.Module, layer: Layer, window: Window, device: torch.device) -> bool:
-    """Whether the network reaches the layer with a part of an image: some, as transformers, ask for all of it."""
-    with torch.no_grad():
-        try:
-            reach(network, torch.zeros(1, 3, *window.size, device=device), [layer.tap])
-        except Exception:  # whatever a network's own code says to another size
-            return False
-    return True
-
-
-def _middle(layer: Layer | None) -> tuple[int, int]:
-    return (0, 0) if layer is None else (layer.places[0] // 2, layer.places[1] // 2)
-
-
 @keeping_memory()
 def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     network: nn.Module,
@@ -110,12 +67,14 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     starts_NHWC: np.ndarray | None = None,
     diversity: float = 0.0,
     device: torch.device | None = None,
+    progress: Counted | None = None,
 ) -> Maximized:
     """An image for each objective, all climbed together from noise, or from ``starts_NHWC`` uint8 (N, S, S, 3).
 
     The noise of an objective is a function of ``seed`` and its key (its number in the list unless given). ``preset``
     defaults to what suits the canvas. ``diversity`` above 0 pushes apart all images of a batch, by the cosines of
-    their Gram matrices in the target layer, which is weighed against the objective. Raises UsageError for no
+    their Gram matrices in the target layer, which is weighed against the objective. ``progress`` is told how many steps
+    of how many were climbed: what is done early leaves some out. Raises UsageError for no
     objectives, and for starts or keys that are not one for each.
     """
     _check(objectives, keys, starts_NHWC, preprocess.size)
@@ -125,18 +84,26 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     with evaluating(network), frozen(network), torch.inference_mode(False), torch.enable_grad():
         preset = preset or pick_preset(network, layer, preprocess.size, device)
         window = window_of(layer, preprocess.size, 0 if preset.pixels else math.ceil(preset.shift))
-        if layer is not None and not _takes(network, layer, window, device):
-            window = replace(window, start=(0, 0), size=(preprocess.size,) * 2, place=_middle(layer))
+        if layer is not None and not takes(network, layer, window, device):
+            window = replace(window, start=(0, 0), size=(preprocess.size,) * 2, place=middle_of(layer))
         climb = _Ascent(network, values, preprocess, colours, preset, window, device)
         names = np.asarray(range(len(objectives)) if keys is None else keys, np.uint64)
         chunk = max(1, min(LARGEST_CHUNK, CHUNK // (window.size[0] * window.size[1])))
-        parts = []
-        for begin in range(0, len(objectives), chunk):
+        parts, begins = [], range(0, len(objectives), chunk)
+        for done, begin in enumerate(begins):
             rows = slice(begin, begin + chunk)
             given = None if starts_NHWC is None else starts_NHWC[rows]
+            before, total = done * preset.steps, len(begins) * preset.steps
+            climb.step_done = partial(_tell, progress, before, total) if progress else None
             parts.append(climb.run(torch.arange(len(objectives))[rows], seed, names[rows], given, diversity))
+        if progress:
+            progress(total, total)
     images, gains, steps = (torch.cat(part) for part in zip(*parts, strict=True))
     return Maximized(images.permute(0, 2, 3, 1).contiguous().numpy(), window.box, gains, steps)
+
+
+def _tell(progress: Counted, before: int, total: int, step: int) -> None:
+    progress(before + step, total)
 
 
 def _check(objectives: Sequence[Objective], keys: Sequence[int] | None, starts: np.ndarray | None, side: int) -> None:
@@ -189,12 +156,13 @@ class _Ascent:
         self.side = preprocess.size
         self.taps = [layer.tap for layer in values.layers if layer is not None]
         local = values.local() is not None
-        self.places = [window.place if local else _middle(layer) for layer in values.layers]
+        self.places = [window.place if local else middle_of(layer) for layer in values.layers]
         self.mean, self.std = (
             torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std)
         )
         self.centre, self.mixing = (v.clone().to(device) for v in (colours.mean.view(1, 3, 1, 1), colours.mixing))
         self.grey = colours.grey
+        self.step_done: Callable[[int], None] | None = None
         self.bfloat16 = pick_precision("auto", device) == "bfloat16" and not preset.pixels
         whole, part = self.side**2, window.size[0] * window.size[1]
         _, usual, high = colours.variation  # what lies outside the window varies as usual; the sum stays in range
@@ -218,6 +186,8 @@ class _Ascent:
             rate = self.preset.rate * (1.02 - step / self.preset.steps)
             moves = uniforms(seed, step + 1, keys[active.numpy()], 4)
             value, ascent = self._ascent(z, rows[active], moves, diversity)
+            if self.step_done:
+                self.step_done(step)
             block += value
             first.lerp_(ascent, 0.1)
             second.mul_(0.99).addcmul_(ascent, ascent, value=0.01)
