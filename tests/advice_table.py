@@ -12,7 +12,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "needs the setting": "test_advice_boxes.py::test_a_task_is_given_the_settings_that_it_needs",
     },
     "datasets/box_loading.py": {
-        "Mend or remove them; --bad-images skip leaves them out": "test_advice_boxes.py::test_boxes_that_cannot_be_used_are_removed_or_skipped",
+        "leaves them out with --bad-images skip": "test_advice_boxes.py::test_boxes_that_cannot_be_used_are_removed_or_skipped",
     },
     "datasets/coco_boxes.py": {
         "each needs its own name": "test_advice_boxes.py::test_classes_of_one_name_are_given_names_of_their_own",
@@ -76,7 +76,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name one folder of images": "test_mask_folders.py::test_names_that_nothing_tells_apart_are_refused",
     },
     "datasets/mask_loading.py": {
-        "Mend or remove them; --bad-images skip": "test_advice_tasks.py::test_masks_that_cannot_be_used_are_mended_or_skipped",
+        "leaves them out with --bad-images skip": "test_advice_tasks.py::test_masks_that_cannot_be_used_are_mended_or_skipped",
     },
     "datasets/polygons.py": {
         "each needs its own name": "test_advice_tasks.py::test_outlines_are_saved_as_polygons_or_runs_under_names_of_their_own",
@@ -310,6 +310,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "say with --coverage how much of it to keep": "test_known.py::test_what_is_familiar_may_be_named",
     },
     "evaluation/compare_command.py": {
+        "is named twice, and compared with itself": "test_comparing.py::test_a_run_that_is_compared_with_itself_is_told",
         "a comparison needs two runs or more": "test_comparing.py::test_runs_on_different_data_are_not_compared",
         "Name it with --data to compare on it": "test_comparing.py::test_data_that_changed_are_named_to_compare_on_them",
         "name images that neither has seen": "test_comparing.py::test_runs_on_different_data_are_not_compared",
@@ -319,6 +320,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "--masks is for the task segmentation": "test_advice_tasks.py::test_masks_are_left_out_for_a_network_of_classes",
         "name another folder with --copy-to": "test_sorting.py::test_copies_beside_their_images_are_not_asked_about_again",
         "--links says how --copy-to sorts images": "test_sorting.py::test_links_lead_to_the_images",
+        "Train again: it does not know all classes": "test_advice_looking.py::test_classes_that_are_new_are_trained_and_then_evaluated",
         "Name it to evaluate": "test_advice_looking.py::test_data_that_changed_are_named_to_evaluate_on_them",
         "so --views {} leaves them out": "test_advice_looking.py::test_views_that_leave_mirrors_out_are_those_that_are_scored",
         "--top {} asks for no answer": "test_advice_looking.py::test_the_least_that_is_named_does",
@@ -351,7 +353,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "explaining needs some": "test_advice_looking.py::test_two_images_can_be_explained",
     },
     "explanation/cli.py": {
-        "one image's answer is taken apart here": "test_advice_cluster.py::test_one_image_is_explained_here",
+        "cards, and --image takes one answer apart": "test_advice_looking.py::test_options_of_the_other_kind_of_explanation_are_left_out",
+        "name its image with --image": "test_advice_looking.py::test_options_of_the_other_kind_of_explanation_are_left_out",
         "what is done is kept, and the same command goes on": "test_explaining.py::test_what_is_interrupted_goes_on",
     },
     "explanation/command.py": {
@@ -520,6 +523,9 @@ ADVICE: dict[str, dict[str, str]] = {
     "locks.py": {
         "wait, or stop it": "test_advice_looking.py::test_a_folder_that_is_in_use_is_waited_for",
     },
+    "machine.py": {
+        "it is no device: say {}": "test_advice_training.py::test_a_device_is_one_of_those_that_are_named",
+    },
     "models/alexnet.py": {
         "needs images of at least": "test_advice_models.py::test_the_least_that_is_named_is_enough",
         "needs at least 1 class and a width": "test_advice_models.py::test_the_least_that_is_named_is_enough",
@@ -655,6 +661,9 @@ ADVICE: dict[str, dict[str, str]] = {
         "train it again, without": "test_continuing.py::test_a_run_without_a_record_of_its_images_is_refused",
     },
     "training/estimates.py": {
+        "try {}": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
+        "--batch-size {}, or --save-memory": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
+        "a smaller --depth or --width": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
         "a --batch-size of {} fits": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "give --lr yourself": "test_advice_training.py::test_where_no_rate_lowers_the_loss_one_is_given",
@@ -686,7 +695,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "so leave the option out": "test_advice_training.py::test_a_resumed_run_keeps_its_recipe",
     },
     "training/runs.py": {
-        "the same command goes on with it": "test_kills.py::test_a_transfer_without_a_name_goes_on_with_its_own",
+        "and nobody trains it ({} goes on)": "test_advice_training.py::test_a_run_without_an_epoch_is_trained_before_it_is_asked",
+        "the same command on the same images goes on with it": "test_kills.py::test_a_transfer_without_a_name_goes_on_with_its_own",
         "go on with it by --resume": "test_advice_training.py::test_a_run_made_meanwhile_is_gone_on_with_or_left",
         "put the old one back": "test_advice_training.py::test_a_recipe_that_is_not_the_checkpoints_is_put_back",
         "Choose another": "test_other_systems.py::test_a_run_has_no_name_that_windows_reserves",

@@ -35,7 +35,7 @@ def boxes_in(found: Unsplit) -> int:
 def test_boxes_that_cannot_be_used_are_removed_or_skipped(tmp_path: Path) -> None:
     as_voc(tmp_path, [ONE, TWO])
     (tmp_path / "Annotations" / "one.xml").write_text("<annotation><object/></annotation>")
-    refused(tmp_path, "Mend or remove them; --bad-images skip leaves them out")
+    refused(tmp_path, "Mend or remove them; transfer leaves them out with --bad-images skip")
     assert boxes_in(read(tmp_path, bad_images="skip")) == 1
     (tmp_path / "Annotations" / "one.xml").write_text(voc_text(ONE))
     assert boxes_in(read(tmp_path)) == 3

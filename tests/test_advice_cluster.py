@@ -352,7 +352,7 @@ def test_one_image_is_explained_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     photos(tmp_path / "photos")
     works("train", "photos", *TINY, "--name", "r")
     words = ["explain", "r", "--image", next(Path("photos/ant").iterdir())]
-    assert "one image's answer is taken apart here" in refused(*words, "--engine", "ray")
+    assert "--engine is for cards, and --image takes one answer apart" in refused(*words, "--engine", "ray")
     works(*words)
 
 

@@ -73,6 +73,7 @@ LEAST = [
     (["explain", "r", "photos", "--layer", "conv1", "--seeds", "0", "--ablate", "0", "--count", "0"], "be (1) or more"),
     (["explain", "r", "photos", "--layer", "conv1", "--ablate", "0", "--seeds", "-1"], "must be (0) or more"),
     (["explain", "r", "photos", "--layer", "conv1", "--seeds", "0", "--ablate", "-1"], "must be (0) or more"),
+    (["explain", "r", "photos", "--layer", "conv1", "--seeds", "0", "--ablate", "0", "--seed", "-1"], "be (0) or more"),
     (["similar", "r", "photos/ant/0-0.png", "photos", "--engine", "torch", "--count", "0"], "must be (1) or more"),
 ]
 
@@ -108,6 +109,38 @@ def test_data_that_changed_are_named_to_evaluate_on_them(here: Path, home: Path)
     photos(here / "own", each=1, seed=7)
     assert "Name it to evaluate" in refused("evaluate", "s")
     works("evaluate", "s", "own")
+
+
+def test_classes_that_are_new_are_trained_and_then_evaluated(here: Path, home: Path) -> None:
+    shutil.copytree(home / "photos", here / "own")
+    works("train", "own", *TINY, "--name", "s")
+    photos(here / "own", classes="cat", seed=7)
+    assert refused("evaluate", "s").endswith("Train again: it does not know all classes.")
+    works("train", "own", *TINY, "--name", "t")
+    works("evaluate", "t")
+
+
+@pytest.mark.parametrize("word", ["--count 3", "--filter 2", "--least", "--from-exemplar", "--seed 1", "--limit 9"])
+def test_options_of_the_other_kind_of_explanation_are_left_out(word: str, here: Path) -> None:
+    asked = ["explain", "r", "photos", "--image", "photos/ant/0-0.png"]
+    option = word.split()[0]
+    assert refused(*asked, *word.split()) == f"{option} is for cards, and --image takes one answer apart."
+    if word == "--least":
+        works(*asked)
+    for words in (["--method", "cam"], ["--target", "ant"], ["--sanity"]):
+        assert (
+            refused("explain", "r", "photos", *words) == f"{words[0]} is for one answer: name its image with --image."
+        )
+
+
+def test_some_images_of_a_part_do_not_take_the_place_of_all(here: Path) -> None:
+    works("evaluate", "r", "photos", "--part", "all")
+    works("evaluate", "r", "photos", "--part", "all", "--limit", "5")
+    found = {path.name for path in (here / "runs" / "r" / "evaluate").iterdir()}
+    assert found == {"photos-all", "photos-all-5-images"}
+    for asked in (["evaluate", "r"], ["evaluate", "r", "--part", "val"], ["localize", "r", "photos"]):
+        assert refused(*asked, "--limit", "-4") == "a limit is a number of images from 1, not -4."
+        assert refused(*asked, "--limit", "0") == "a limit is a number of images from 1, not 0."
 
 
 def test_views_that_leave_mirrors_out_are_those_that_are_scored(here: Path) -> None:

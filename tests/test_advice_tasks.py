@@ -81,7 +81,7 @@ def test_one_label_an_image_is_one_class_of_several(data: Path) -> None:
 def test_masks_that_cannot_be_used_are_mended_or_skipped(data: Path) -> None:
     good = (data / "masks" / "3.png").read_bytes()
     (data / "masks" / "3.png").write_bytes(b"")
-    with pytest.raises(DataError, match="Mend or remove them; --bad-images skip leaves them out"):
+    with pytest.raises(DataError, match="Mend or remove them; transfer leaves them out with --bad-images skip"):
         asked(data)
     assert len(asked(data, bad_images="skip").labels) == 11
     (data / "masks" / "3.png").write_bytes(good)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -104,6 +105,14 @@ def test_a_number_of_minutes_or_of_gigabytes_does(words: str, sentence: str, slo
     common = ["train", data, *(TINY if "memory" in words else [*TINY[:6], *TINY[8:]])]
     assert re.search(sentence, refused(*common, *words.split()))
     works(*common, words.split()[0], "1")
+
+
+def test_a_device_is_one_of_those_that_are_named(data: str) -> None:
+    sentence = refused("train", data, *TINY[:-6], "--device", "banana")
+    (named,) = re.findall(r"it is no device: say (.*)\.$", sentence)
+    for device in re.split(", | or ", named):
+        told = ask("train", data, *TINY[:-6], "--device", device)
+        assert told.code == 0 or "it is no device" not in told.sentence
 
 
 def test_the_batch_size_that_fits_does(data: str) -> None:
@@ -233,9 +242,10 @@ def test_a_run_without_an_epoch_is_trained_before_it_is_asked(data: str) -> None
     events = session.events()
     next(events)
     events.close()
-    with pytest.raises(Untrained, match="its first epoch is not over"):
+    with pytest.raises(Untrained, match="its first epoch is not over, and nobody trains it") as told:
         convscope.evaluate("r")
-    works("train", data, "--name", "r", "--resume")
+    (said,) = re.findall(r"\(convscope (.*) goes on\)", str(told.value))
+    works(*shlex.split(said))
     convscope.evaluate("r")
 
 

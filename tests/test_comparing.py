@@ -21,7 +21,7 @@ from convscope.datasets.near_copies import looks, near_copies
 from convscope.errors import DataError, UnknownName, UsageError
 from convscope.evaluation.comparing import Group, compare_groups, grouped, recipe_difference
 from convscope.evaluation.opening import Looks
-from convscope.training.runs import Run
+from convscope.training.runs import Run, find_run
 
 TINY: dict[str, Any] = {"model": "resnet20", "width": 4, "image_size": 16, "epochs": 1, "limit": 300}
 
@@ -326,3 +326,26 @@ def test_data_that_changed_are_named_to_compare_on_them(tmp_path: Path):
     with pytest.raises(DataError, match="Name it with --data"):
         convscope.compare(["s0", "s1"], runs=tmp_path / "runs")
     assert convscope.compare(["s0", "s1"], data=tmp_path / "data", runs=tmp_path / "runs").summary["n"] > 0
+
+
+def test_a_run_that_is_compared_with_itself_is_told(home: Path):
+    found = convscope.compare(["a", str(home / "a")], runs=home).summary
+    assert found["notes"][0] == "run 'a' is named twice, and compared with itself."
+    assert len({row["training_seconds"] for row in found["runs"]}) == 1
+    other = convscope.compare(["a", "c"], runs=home).summary
+    assert found["runs"][0]["training_seconds"] == other["runs"][0]["training_seconds"]
+
+
+def test_runs_of_one_name_have_their_own_seconds(home: Path, tmp_path: Path):
+    shutil.copytree(home / "c", tmp_path / "a")
+    found = convscope.compare([str(home / "a"), str(tmp_path / "a")], runs=home).summary
+    seconds = [sum(row["seconds"] for row in find_run(str(place / "a"), place).timing()) for place in (home, tmp_path)]
+    assert [row["training_seconds"] for row in found["runs"]] == pytest.approx(seconds)
+    assert [row["name"] for row in found["runs"]] == ["a (1)", "a (2)"]
+
+
+def test_ways_to_compute_that_were_timed_are_no_other_recipe():
+    one = {"lr": 0.1, "seed": 0, "tiles": (("conv2", 4, 4, 4),), "fused": ("norm1",)}
+    other = {"lr": 0.1, "seed": 1, "tiles": (), "fused": ()}
+    assert grouped(["a", "b"], [one, other]) == [[0, 1]]
+    assert recipe_difference(one, other) == {}

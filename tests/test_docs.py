@@ -23,6 +23,7 @@ import api_reference
 import convscope
 import option_tables
 import rule_table
+import study_table
 import toyclaim
 from convscope import cli
 from convscope.cli.commands import COMMANDS
@@ -54,6 +55,11 @@ def named(page: str, word: str) -> bool:
 def test_tables_of_options_are_those_of_the_options(page: str) -> None:
     # python docs/option_tables.py writes them
     assert option_tables.filled(PAGES[page]) == PAGES[page]
+
+
+def test_the_table_of_claims_is_that_of_the_claims_and_their_logs() -> None:
+    """python docs/study_table.py writes it."""
+    assert study_table.filled(PAGES["study"]) == PAGES["study"]
 
 
 def test_the_api_reference_is_that_of_the_docstrings() -> None:
@@ -219,7 +225,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     repeated = answer(*"train digits --epochs 1 --width 4 --limit 100 --folds 2 --runs".split(), runs)
     tried = answer(*"train shapes --width 4 --dry-run 1".split())
     (paged,) = answer("report", "last", "--runs", runs)
-    (compared,) = answer("compare", *2 * [trained[-1]["run"]], "--runs", runs)
+    other = shutil.copytree(trained[-1]["run"], f"{runs}/other")
+    (compared,) = answer("compare", trained[-1]["run"], other, "--runs", runs)
     (here,) = answer("models", "--pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CLAIMS, "toy", toyclaim.CLAIM)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 import convscope
 import planted_folders
 from convscope import cli
-from convscope.datasets.corrections import read_corrections
+from convscope.datasets.corrections import RELABEL, read_corrections, write_corrections
 from convscope.datasets.registry import load_dataset
 from convscope.errors import ConvscopeError, DataError, StorageError, UsageError
 from convscope.inspection.command import doctor
@@ -178,6 +179,40 @@ def test_frames_are_kept_on_one_side(tmp_path: Path) -> None:
     for part, index in dataset.parts.items():
         for i in index:
             assert side.setdefault(dataset.origins(i).split("_")[0], part) == part
+
+
+def test_photographs_that_a_camera_counted_are_no_video(tmp_path: Path) -> None:
+    """Copies lie anywhere among them, or all of them are of one kind of name."""
+    root = planted("frames-of-videos", tmp_path)
+    for number, path in enumerate(sorted(root.rglob("*.png"), key=lambda path: path.name[::-1])):
+        path.rename(path.with_name(f"{'IMG_' if number % 9 else 'DSC'}{1000 + number}.png"))
+    found = examined(root, tmp_path)
+    assert "near-copies" in kinds(found) or "near-copies-across-parts" in kinds(found)
+    assert "frames-of-video" not in kinds(found)
+
+
+def test_what_shows_nothing_is_left_out_by_the_corrections(tmp_path: Path) -> None:
+    root = clean(tmp_path / "data")
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(root / "ants" / "black.png")
+    found = examined(root, tmp_path)
+    assert "blank" in kinds(found)
+    assert found.corrections is not None
+    assert "a single grey or colour" in found.corrections.read_text(encoding="utf-8")
+    mended = load_dataset(root, corrections=found.corrections)
+    assert not any("black" in mended.origins(i) for i in range(len(mended)))
+
+
+def test_a_users_word_on_an_image_stays(tmp_path: Path) -> None:
+    """An examination with corrections adds none of an image that they speak of."""
+    root = planted("near-across-labels", tmp_path)
+    first = examined(root, tmp_path)
+    assert first.corrections is not None
+    word = replace(read_corrections(first.corrections)[0], action=RELABEL, label="ants")
+    own = tmp_path / "own.csv"
+    write_corrections(own, [word])
+    second = examined(root, tmp_path, corrections=own)
+    assert second.corrections is not None
+    load_dataset(root, corrections=second.corrections)
 
 
 def test_a_blank_at_the_end_of_a_name_is_told_and_gone_when_renamed(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import convscope
 from convscope import cli
 from convscope.datasets.dataset import Dataset, assemble
 from convscope.datasets.unsplit import Unsplit
-from convscope.errors import UsageError
+from convscope.errors import UnknownName, UsageError
 from convscope.explanation import card_making, card_store, command, report
 from convscope.explanation.card_making import CardMaker, CardMaterial, Streamed
 from convscope.explanation.card_store import CardStore
@@ -240,6 +242,26 @@ def test_some_layers_and_filters_and_a_card_in_a_notebook(run: Path) -> None:
     assert report._repr_png_()[:4] == b"\x89PNG"
     with pytest.raises(UsageError, match="conv2 has no card of filter 4"):
         report.card("conv2", 4)
+
+
+def test_a_card_of_a_layer_that_was_kept_is_made_again_as_it_was(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "again")
+    asked: dict[str, Any] = {"layer": ["conv1"], "ablate": 20, "count": 3, "runs": tmp_path}
+    first = convscope.explain(str(tmp_path / "again"), **asked)
+    second = convscope.explain(str(tmp_path / "again"), **asked)
+    assert second.summary["kept"] == ["conv1"]
+    one, other = first.card("conv1", 2), second.card("conv1", 2)
+    assert other.card.to_json() == one.card.to_json()
+    assert other.drawing.png == one.drawing.png
+    with pytest.raises(UnknownName, match="Known: conv1"):
+        second.card("conv9", 0)
+
+
+def test_layers_without_a_filter_of_that_number_are_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "again")
+    found = convscope.explain(str(tmp_path / "again"), filter=[9], seeds=0, ablate=0, runs=tmp_path)
+    lacking = [note for note in found.summary["notes"] if note.endswith("no filter there has such a number.")]
+    assert len(lacking) == (0 if len(found.layers) == len(convscope.explain(str(run), seeds=0, ablate=0).layers) else 1)
 
 
 def test_fewer_images_than_exemplars(run: Path) -> None:

@@ -81,6 +81,67 @@ def test_what_was_edited_is_told_by_its_seal_and_the_others_go_on(
     assert "refused" in shown
 
 
+def test_of_two_none_is_most(tmp_path: Path, outcome: dict[str, Any]) -> None:
+    """Neither is accused, in whatever order they are read."""
+    commit_json(tmp_path / "anna.json", {**outcome, "versions": {**outcome["versions"], "torch": "2.0.0"}})
+    commit_json(tmp_path / "ben.json", {**outcome, "training_seconds": 1.0})
+    (note,) = convscope.compare_hand_ins(tmp_path).summary["notes"]
+    assert note == f"toy: these used different versions (torch {outcome['versions']['torch']}, not 2.0.0): anna; ben."
+    commit_json(tmp_path / "cem.json", {**outcome, "training_seconds": 2.0})
+    (note,) = convscope.compare_hand_ins(tmp_path).summary["notes"]
+    assert note == f"toy: anna used other versions (torch 2.0.0, not {outcome['versions']['torch']}) than most."
+
+
+def test_folders_and_files_side_by_side_are_people(tmp_path: Path, outcome: dict[str, Any]) -> None:
+    (tmp_path / "ben" / "study").mkdir(parents=True)
+    (tmp_path / "kurs" / "study-b").mkdir(parents=True)
+    other = {**outcome, "data": {**outcome["data"], "fingerprint": "f" * 64}, "training_seconds": 3.0}
+    places = ("anna.json", "cem.json", "ben/study/toy-small.json", "kurs/study-b/toy-small.json")
+    for seconds, name in enumerate(places, 10):
+        commit_json(tmp_path / name, {**(other if "ben" in name else outcome), "training_seconds": float(seconds)})
+    found = convscope.compare_hand_ins(tmp_path).summary
+    assert [row["who"] for row in found["claims"][0]["rows"]] == ["anna", "ben", "cem", "kurs/study-b"]
+    assert found["notes"] == ["toy: ben used other images than most."]
+
+
+def test_two_of_one_person_are_told_apart(tmp_path: Path, outcome: dict[str, Any]) -> None:
+    (tmp_path / "anna").mkdir()
+    for seconds, name in enumerate(("toy-small.json", "toy-small (1).json"), 1):
+        commit_json(tmp_path / "anna" / name, {**outcome, "training_seconds": float(seconds)})
+    rows = convscope.compare_hand_ins(tmp_path).summary["claims"][0]["rows"]
+    assert [row["who"] for row in rows] == ["anna/toy-small (1).json", "anna/toy-small.json"]
+
+
+def test_what_lies_in_runs_and_other_json_is_passed_over(students: Path) -> None:
+    run = students / "anna" / "runs" / "digits"
+    run.mkdir(parents=True)
+    for name in ("recipe.json", "summary.json"):
+        commit_json(run / name, {"claim": "none"})
+    (students / "ben" / "package.json").write_text('{"name": "x"}')
+    found = convscope.compare_hand_ins(students).summary
+    assert (found["hand_ins"], found["refused"]) == (4, [])
+
+
+def test_options_of_runs_are_none_of_hand_ins(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--limit", "5"], ["--data", "digits"], ["--part", "val"], ["--label-from", "folders"]):
+        assert cli.run(["compare", str(students), *words]) == UsageError.exit_code
+        assert f"{words[0]} is for runs, and these are hand-ins." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("empty", "there is no JSON file"), ("page.html", "compare the JSON files of a study")]
+)
+def test_what_holds_no_hand_in_is_told_so(
+    name: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.html").write_text("<p>")
+    assert cli.run(["compare", str(tmp_path / name)]) == UsageError.exit_code
+    assert sentence in capsys.readouterr().err
+    with pytest.raises(UsageError, match="there is no file or folder"):
+        convscope.compare_hand_ins(tmp_path / "nope")
+
+
 def test_files_of_one_folder_go_by_their_names(tmp_path: Path, outcome: dict[str, Any]) -> None:
     for name in ("anna", "ben"):
         commit_json(tmp_path / f"{name}.json", outcome)

@@ -45,6 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.rmtree(folder / "bare" / name)
     for name in ("log.jsonl", "timing.jsonl", "classifier.safetensors", "summary.json"):
         (folder / "bare" / name).unlink()
+    shutil.copytree(folder / "whole", folder / "trained")
+    for name in ("explain", "diagnose", "evaluate"):
+        shutil.rmtree(folder / "trained" / name)
+    shutil.copytree(folder / "trained", folder / "untested")
+    said = json.loads((folder / "untested" / "recipe.json").read_text("utf-8"))
+    said.pop("seal")
+    said["data"]["counts"]["test"] = dict.fromkeys(said["data"]["counts"]["test"], 0)
+    commit_json(folder / "untested" / "recipe.json", said)
     shutil.copytree(run.folder, folder / "earlier")
     said = json.loads((folder / "earlier" / "recipe.json").read_text("utf-8"))
     said.pop("seal")
@@ -114,10 +122,29 @@ def test_a_run_that_is_not_whole_says_what_is_there(asked: Any, run: str, told: 
 
 
 def test_what_was_not_done_is_offered_with_its_command(asked: Any) -> None:
-    shown = asked("/runs/bare").text
+    shown = asked("/runs/trained").text
     for command in ("evaluate", "explain", "diagnose"):
-        assert f'hx-post="/jobs/{command}/bare"' in shown
-        assert f"convscope {command} bare" in shown
+        assert f'hx-post="/jobs/{command}/trained"' in shown
+        assert f"convscope {command} trained" in shown
+
+
+def test_what_could_only_fail_is_not_offered(asked: Any) -> None:
+    shown = asked("/runs/bare").text
+    assert "It has no classifier yet: its first epoch is not over, and nobody trains it" in shown
+    assert not any(f'hx-post="/jobs/{command}/bare"' in shown for command in ("evaluate", "explain", "diagnose"))
+    shown = asked("/runs/untested").text
+    assert "Its data left no test images" in shown
+    assert 'hx-post="/jobs/evaluate/untested"' not in shown
+    assert 'hx-post="/jobs/explain/untested"' in shown
+
+
+def test_a_filter_without_a_card_is_no_link(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "some")
+    shutil.rmtree(tmp_path / "some" / "explain")
+    convscope.explain("some", runs=tmp_path, count=3, ablate=20, seeds=0, layer=["conv2"], filter=[1])
+    shown = request(application(Page(Served(tmp_path)), [HOST]), "/runs/some/conv2/1").text
+    assert "most like it" in shown
+    assert not re.search(r'href="/runs/some/conv[12]/(?!1")\d+"', shown)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_verdict_is_printed_with_its_numbers_and_the_page_stands_alone(
         outcome["versions"]["torch"],
         outcome["quantities"][0]["told"],
         "seeds 1, 2, 3",
-        "convscope study toy alexnet-75 --size small --html",
+        "convscope study alexnet-75 toy --size small --html",
         *(arm.name for arm in ARMS),
     ):
         assert word in page
@@ -223,3 +223,23 @@ def test_a_killed_study_loses_one_training(tmp_path: Path) -> None:
     whole = convscope.study(["toy"], runs=tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert again.outcomes[0]["quantities"] == whole.outcomes[0]["quantities"]
+
+
+def test_a_claim_without_data_is_handed_in_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = said(capsys, "alexnet-75", "--runs", str(tmp_path))
+    assert err.splitlines()[0] == "1 claim at size small: nothing to train"
+    handed = convscope.compare_hand_ins(tmp_path / "study")
+    assert [one.said.claim for one in handed.hand_ins] == ["alexnet-75"]
+
+
+def test_the_page_keeps_what_earlier_calls_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "toy", "--runs", str(tmp_path))
+    said(capsys, "alexnet-75", "--html", "--runs", str(tmp_path))
+    page = (tmp_path / "study" / "study-small.html").read_text(encoding="utf-8")
+    assert CLAIM.sentence in page
+    assert CLAIMS["alexnet-75"].sentence in page
+
+
+def test_a_claim_that_was_not_run_has_no_drawing(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'toy'"):
+        convscope.study(["toy"], runs=tmp_path).drawing("toi")

@@ -221,7 +221,7 @@ def test_why_a_transfers_page_cannot_be_written_is_said(report, tmp_path: Path):
     assert served["recipe"] is None
     assert next(row["what"] for row in served["choices"]) == "the weights of the backbone"
     (run.folder / "transfer" / "transfer.json").unlink()
-    with pytest.raises(UsageError, match="its transfer is not finished, and the same command goes on with it"):
+    with pytest.raises(UsageError, match="and the same command on the same images goes on with it"):
         convscope.report(run.folder)
     (run.folder / "classifier.safetensors").unlink()
     with pytest.raises(Untrained, match="its transfer is not finished"):

@@ -26,9 +26,18 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        known = "cpu, auto, cuda, cuda:1 or mps" if "device string" in str(error) else ""
+        reason = f"it is no device: say {known}." if known else str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here: {reason}") from None
     return device
+
+
+def memory_of_machine() -> int | None:
+    """Bytes of memory in this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
 
 
 def device_of(network: torch.nn.Module) -> torch.device:

@@ -10,7 +10,7 @@ inherit it elsewhere, where a name in quotes would mean nothing.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, get_ty
 
 from cyclopts import Parameter
 
-from .errors import UnknownName
+from .errors import UnknownName, UsageError
 from .given import turn
 from .progress import Progress
 from .renaming import table_of
@@ -191,6 +191,23 @@ class Hiring(Cluster):
 
     engine: Literal["local", "ray"] = "local"
     """local, or ray: by workers on a cluster or on this machine (pip install 'convscope[scale]'), the same results."""
+
+
+def check_unasked(options: Any, used: Collection[str], what_for: str) -> None:
+    """UsageError where an option that is not among the ``used`` was given, so that none is passed over in silence."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name not in used and not callable(value) and value != field.default:
+            raise UsageError(f"{_typed_name(field)} is for {what_for}.")
+
+
+def _typed_name(field: "dataclasses.Field[Any]") -> str:
+    """What an option is called on the command line."""
+    for parameter in getattr(field.type, "__metadata__", ()):
+        names = parameter.name if isinstance(parameter, Parameter) else None
+        if names:
+            return names if isinstance(names, str) else next(iter(names))
+    return f"--{field.name.replace('_', '-')}"
 
 
 # ---------------------------------------------------------------------------------------------------- typed keywords

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from .errors import UsageError
 
 _SIGNS = re.compile(r"\\(.)|([,=])")  # a backslash takes the meaning off the sign behind it
+KEPT_BLANK = "\x00"
 SPELLING = r"a comma, = or \ within a name is written with a \ before it"
 
 
@@ -55,12 +56,17 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
     """The names in a text, each with the sign behind it ("" behind the last)."""
     name, at = "", 0
     for found in _SIGNS.finditer(text):
-        name += text[at : found.start()] + (found[1] or "")
+        name += text[at : found.start()] + (KEPT_BLANK if found[1] == " " else found[1] or "")
         at = found.end()
         if found[2]:
-            yield name.strip(), found[2]
+            yield _stripped(name), found[2]
             name = ""
-    yield (name + text[at:]).strip(), ""
+    yield _stripped(name + text[at:]), ""
+
+
+def _stripped(name: str) -> str:
+    r"""The name without the blanks around it, but for those that were written with a \ before them."""
+    return name.strip().replace(KEPT_BLANK, " ")
 
 
 def spelled(table: Mapping[str, str] | None) -> str:
@@ -87,4 +93,4 @@ def as_typed(old: Iterable[str], new: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    return re.sub(r"([\\,=])", r"\\\1", name)
+    return re.sub(r"([\\,=]|^ +| +$)", lambda found: "".join(f"\\{sign}" for sign in found[0]), name)

@@ -300,6 +300,8 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_json(text: str, path: Path) -> dict[str, Any]:
+    if not text.strip():
+        raise DamagedFile(f"{path} is empty.")
     try:
         box = parse_bounded(text)
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import DamagedFile, UsageError
 from ..evaluation.cli import print_comparison
 from ..evaluation.options import CompareOptions
-from ..options import Flag, Flat
+from ..options import Flag, Flat, check_unasked
 from ..terminal import cell, console, new_table, print_json, print_notes, progress_bar
 
 
@@ -31,6 +31,7 @@ def compare(*runs: str, options: Flat[CompareOptions] = CompareOptions(), json: 
     if any(handed):
         if not all(handed):
             raise UsageError(f"{runs[handed.index(False)]} is no JSON file of a study: compare runs, or hand-ins.")
+        check_unasked(options, (), "runs, and these are hand-ins")
         return _compare_hand_ins(runs, json)
     from ..evaluation.compare_command import compare as compare_runs
 
@@ -55,7 +56,8 @@ def print_hand_ins(found: dict[str, Any]) -> None:
         table = new_table(heading, "verdict", "what it rests on", "seeds", "data", "version")
         for row in claim["rows"]:
             verdict = f"{row['verdict']}, interrupted" if row["interrupted"] else row["verdict"]
-            said = (cell(row["who"], "bold"), cell(verdict), cell("; ".join(row["told"])), str(len(row["seeds"])))
+            seeds = f"{len(row['seeds'])} planned" if row["interrupted"] else str(len(row["seeds"]))
+            said = (cell(row["who"], "bold"), cell(verdict), cell("; ".join(row["told"])), seeds)
             table.add_row(*said, (row["data"] or "-")[:8], cell(row["versions"].get("convscope", "-")))
         console().print(table)
     print_notes(found["notes"])

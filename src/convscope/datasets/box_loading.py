@@ -77,7 +77,7 @@ def read_boxed(
         more = f"; and {len(hard) - SHOWN} more" if len(hard) > SHOWN else ""
         raise DataError(
             f"{len(hard)} of {len(told.images)} images with boxes cannot be used: {'; '.join(hard[:SHOWN])}{more}. "
-            "Mend or remove them; --bad-images skip leaves them out."
+            "Mend or remove them; transfer leaves them out with --bad-images skip."
         )
     if not any(len(one) for one in usable.boxes):
         why = next(iter(hard + usable.shapes), "all files are empty")

@@ -83,8 +83,9 @@ class Dataset:
     def subset(self, part: str, limit: int | None = None) -> np.ndarray:
         """The indices of a part ("train", "val", "test" or "all"), at most ``limit`` of them, stratified by class.
 
-        Raises DataError when the part holds nothing.
+        Raises DataError when the part holds nothing, and UsageError for no part and for a limit below 1.
         """
+        check_limit(limit)
         if part != "all" and part not in PARTS:
             raise UsageError(f"no part named {part!r}: there are train, val, test and all.")
         index = np.arange(len(self)) if part == "all" else self.parts[part]
@@ -96,6 +97,12 @@ class Dataset:
                 f"{self.name} has no {part} images; add some, or choose another part: {' or '.join(others)}."
             )
         return index
+
+
+def check_limit(limit: int | None) -> None:
+    """UsageError for what is no number of images; None is all of them."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit is a number of images from 1, not {limit}.")
 
 
 @dataclass(frozen=True)
@@ -194,8 +201,7 @@ def listing(
     Of very many files those within a limit are chosen by their names. With ``unread`` none of these is read, unless
     corrections, which go by content, ask for it: the listing is provisional.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"a limit is a number of images from 1, not {limit}.")
+    check_limit(limit)
     by_name = is_large(unsplit) and corrections is None
     if by_name and limit is not None and limit < len(unsplit.labels):
         unsplit = unsplit.take(splits.limited(unsplit.given, unsplit.labels, packed.keys(name_hashes(unsplit)), limit))

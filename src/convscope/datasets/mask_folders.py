@@ -6,6 +6,7 @@ both, and what is added to a name tells them apart; or a COCO file beside the im
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
@@ -149,7 +150,8 @@ def _few_values(path: Path) -> set[tuple[int, ...]] | None:
         return None
     values = np.asarray(image)
     if header.format in ("JPEG", "WEBP"):
-        grey = np.asarray(image.convert("L"))
+        step = max(1, math.isqrt(values.shape[0] * values.shape[1] // 1_000_000))
+        values, grey = values[::step, ::step], np.asarray(image.convert("L"))[::step, ::step]
         colourless = values.ndim == 2 or float(np.ptp(values.astype(np.int16), axis=2).mean()) < 3.0
         return set() if colourless and float(((grey < 24) | (grey > 231)).mean()) >= 0.97 else None
     flat = values.reshape(-1, values.shape[2]) if values.ndim == 3 else values.reshape(-1, 1)

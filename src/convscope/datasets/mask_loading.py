@@ -69,7 +69,7 @@ def _usable(unsplit: Unsplit, masks: Masks, skip: bool, progress: Progress | Non
         more = f"; and {len(hard) - SHOWN} more" if len(hard) > SHOWN else ""
         raise DataError(
             f"{len(hard)} of {len(masks)} masks cannot be used: {'; '.join(hard[:SHOWN])}{more}. Mend or remove them; "
-            "--bad-images skip leaves them out."
+            "transfer leaves them out with --bad-images skip."
         )
     if not faults:
         return unsplit

@@ -57,9 +57,13 @@ def _resolved(names: tuple[str, ...], table: Mapping[str, str]) -> dict[str, str
 
 
 def _found(names: Iterable[str], wanted: str) -> str | None:
-    """The name as it is written, or in other Unicode characters that look the same."""
+    """The name as it is written, or in other Unicode characters that look the same, or with blanks around it."""
+    names = list(names)
     alike = [name for name in names if _alike(name) == _alike(wanted)]
-    return visible(wanted) if visible(wanted) in alike else alike[0] if len(alike) == 1 else None
+    if visible(wanted) in alike:
+        return visible(wanted)
+    alike = alike or [name for name in names if _alike(name).strip() == _alike(wanted).strip()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _alike(name: str) -> str:

@@ -136,8 +136,8 @@ def table_files(table: Table, where: str, source: Source, skip: bool) -> tuple[P
         told = ", ".join(f"{cell} (line {line})" for line, cell in missing[:SHOWN])
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         hint = "" if source.images else " If the images lie elsewhere, name their folder with --images."
-        what = "file is" if len(missing) == 1 else "files are"
-        raise DataError(f"{len(missing):,} of {len(found):,} {what} missing in {base}: {told}{more}.{hint}")
+        verb = "is" if len(missing) == 1 else "are"
+        raise DataError(f"{len(missing):,} of {len(found):,} files {verb} missing in {base}: {told}{more}.{hint}")
     return tuple(path or base / cell for path, cell in zip(found, table.column(where), strict=True))
 
 

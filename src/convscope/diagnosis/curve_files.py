@@ -61,7 +61,7 @@ def read_curve(source: Any) -> Curve:
     except UnicodeError as error:
         raise DataError(f"{path} cannot be read as a curve: it is no text.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read as a curve: {error}") from error
+        raise DataError(f"{path} cannot be read as a curve: {error.strerror or error}.") from error
     if not text.strip():
         raise UsageError(f"{path.name} is empty.")
     table = path.suffix.lower() in TABLES or not text.lstrip().startswith(("{", "["))

@@ -122,7 +122,8 @@ def print_evaluation(summary: Mapping[str, Any], folder: Path) -> None:
         times = summary["test_openings"]
         print(f"the test images of this run have been looked at {times} {'time' if times == 1 else 'times'}")
     matrix = "confusion.png, " if summary["confusion"] is not None else ""
-    print(f"written: {visible(str(folder))} (evaluation.json, {matrix}mistakes.png, calibration.png)")
+    mistakes = "mistakes.png, " if (folder / "mistakes.png").exists() else ""
+    print(f"written: {visible(str(folder))} (evaluation.json, {matrix}{mistakes}calibration.png)")
 
 
 def _calibration(summary: Mapping[str, Any]) -> str:
@@ -211,7 +212,7 @@ def print_predictions(rows: list[dict[str, Any]]) -> None:
             table.add_row(cell(row["path"]), cell(f"cannot be read: {row['error']}", "red"), "", "")
             continue
         one = row["one_view"]
-        seen = f"{100 * row['probability']:.1f} %"
+        seen = f"{100 * row['probability']:.1f} %" if not row["refused"] else "-"
         if one is not None:
             seen += f" (one view: {one['label']} {100 * one['probability']:.1f} %)"
         others = row["top"][0 if row["refused"] else 1 : 3]

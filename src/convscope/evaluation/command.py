@@ -35,7 +35,7 @@ from ..training.runs import Run, runs_folder
 from ..training.seen import Seen, count_seen
 from ..workers import check_asked, hired
 from . import report
-from .opening import home_of, log_look, open_classifier, place_of, read_data
+from .opening import answers_of, home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
 from .refusing import refusing
 from .scoring import Evaluated, calibrated
@@ -67,17 +67,19 @@ def evaluate(
     dataset, same, change = read_data(classifier, run, data, "evaluate", options)
     notes = [*dataset.notes]
     if change and data is None:
-        raise DataError(f"the data changed since {run} was trained: {change}. Name it to evaluate on it as it is.")
+        raise _changed(run, change, classifier, dataset)
     if change:
         notes.append(f"the data changed since {run} was trained: {change}.")
     chosen = options.part or ("test" if same or dataset.test_given else "all")
-    if same and chosen in ("train", "all"):
+    answers, told_of = answers_of(found, classifier)
+    notes += told_of
+    if same and (chosen in ("train", "all") or (chosen == "val" and len(answers.keys))):
         notes.append("among these are the images that it was trained on.")
     target = found.folder if found else runs_folder(options.runs) / home_of(run)
-    opened, place = None, place_of(target, dataset, chosen)
     if same and not change and data is not None and _is_elsewhere(classifier, data):
         notes.append(f"by their content these are the images that {run} was trained on: its own parts are kept.")
     index = dataset.subset(chosen, options.limit)
+    opened, place = None, place_of(target, dataset, chosen, len(index))
     seen = _seen(found, dataset, index, own=same and not change, part=chosen)
     if seen is not None and (not same or change):
         notes += [note for note in [seen.note(dataset.name)] if note]
@@ -86,7 +88,7 @@ def evaluate(
     views, unmirrored = _allowed_views(classifier, options.views)
     told = counted(options.progress, "evaluating")
     evaluated = evaluate_classifier(classifier, dataset, chosen, options.limit, views, told)
-    at_temperature = calibrated(classifier, evaluated, options.limit)
+    at_temperature = calibrated(classifier, evaluated, options.limit, answers)
     summary = {
         "run": str(found.folder if found else run),
         "data": dataset.name,
@@ -104,6 +106,12 @@ def evaluate(
     if found is not None and has_page(found):
         write_page(found)
     return result
+
+
+def _changed(run: str, change: str, classifier: Classifier, dataset: Dataset) -> DataError:
+    strange = set(dataset.class_names) - set(classifier.class_names)
+    way = "Train again: it does not know all classes." if strange else "Name it to evaluate on it as it is."
+    return DataError(f"the data changed since {run} was trained: {change}. {way}")
 
 
 def _seen(run: Run | None, dataset: Dataset, index: np.ndarray, own: bool, part: str) -> Seen | None:
@@ -278,8 +286,9 @@ def predict(
 def _asked(classifier: Classifier, found: list[Source], options: PredictOptions) -> report.Predictions:
     """The answers of a network of another task than one class an image. UsageError for options that are for classes."""
     if classifier.task != CLASSES:
-        for name in ("min_probability", "coverage", "known", "unknown", "copy_to"):
-            if getattr(options, name) is not None:
+        usual = PredictOptions()
+        for name in ("min_probability", "coverage", "known", "unknown", "copy_to", "links", "top", "views"):
+            if getattr(options, name) != getattr(usual, name):
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} is for the task classification, not {classifier.task}.")
     with hired(options.engine, options, options.progress) as workers:

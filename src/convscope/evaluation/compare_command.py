@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
         found = compare_tasks(opened, options, looks)
         return CompareReport((), found.pop("folder"), found)
     asked = [_ask(run, found, options, looks) for run, found in zip(compared, opened, strict=True)]
+    asked = [replace(one, name=name) for one, name in zip(asked, _told_apart([a.name for a in asked]), strict=True)]
     _check_same(asked)
     groups = _groups(asked)
     first = asked[0].evaluated
@@ -91,7 +92,7 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
         "differences": [vars(compare_groups(groups[0], other)) for other in groups[1:]],
         "without_duplicates": _without(groups, doubled),
         "recipes": _recipes(groups, asked),
-        "notes": list(dict.fromkeys(note for a in asked for note in a.evaluated.notes)),
+        "notes": [*_named_twice(asked), *dict.fromkeys(note for a in asked for note in a.evaluated.notes)],
     }
     summary["sentences"] = [compare_groups(groups[0], other).sentence() for other in groups[1:]]
     folder = looks.folder / shortened("-vs-".join(group.name for group in groups))
@@ -99,6 +100,13 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
     make_folder(folder)
     commit_json(folder / COMPARISON, summary)
     return CompareReport(tuple(groups), folder, summary)
+
+
+def _named_twice(asked: Sequence[_Asked]) -> list[str]:
+    """A note where one run is named twice, as by ``last``: then it is compared with itself."""
+    places = [one.run.folder.resolve() for one in asked if one.run is not None]
+    twice = dict.fromkeys(place.name for place in places if places.count(place) > 1)
+    return [f"run {name!r} is named twice, and compared with itself." for name in twice]
 
 
 def _opened(run: str | Classifier, options: CompareOptions) -> tuple[str, Classifier, Run | None]:
@@ -154,13 +162,13 @@ def _first_names(names: Sequence[str]) -> str:
 
 
 def _groups(asked: Sequence[_Asked]) -> list[Group]:
-    names = _told_apart([a.name for a in asked])
+    names = [a.name for a in asked]
     found = []
     for numbers in grouped(names, [a.recipe for a in asked]):
         name = names[numbers[0]] if len(numbers) == 1 else f"{names[numbers[0]]} ({len(numbers)} seeds)"
-        found.append(Group(name, tuple(asked[i].name for i in numbers), np.stack([asked[i].right for i in numbers])))
+        found.append(Group(name, tuple(names[i] for i in numbers), np.stack([asked[i].right for i in numbers])))
     if len(found) == 1 and len(asked) > 1:  # only seeds differ: then these are what is compared
-        found = [Group(n, (a.name,), a.right[None]) for n, a in zip(names, asked, strict=True)]
+        found = [Group(a.name, (a.name,), a.right[None]) for a in asked]
     return found
 
 

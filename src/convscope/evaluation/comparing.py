@@ -12,7 +12,7 @@ import numpy as np
 
 from ..classifying.intervals import Difference, Interval, difference_of, wilson
 
-APART = ("seed",)  # options in which runs of one group differ
+APART = ("seed", "tiles", "fused")  # in which runs of one group differ: ways to compute are chosen by timing them
 ROUNDING = 1e-12  # a spread below it is none
 
 
@@ -89,7 +89,8 @@ def _reach(variances: Sequence[float], freedoms: Sequence[int]) -> float:
 
 
 def grouped(names: Sequence[str], recipes: Sequence[Mapping[str, Any] | None]) -> list[list[int]]:
-    """The numbers of the runs that belong together: of one recipe but for the seed. One without a recipe is alone."""
+    """The numbers of the runs that belong together: of one recipe but for what sets them apart. One without a recipe is
+    alone."""
     groups: dict[str, list[int]] = {}
     for i, recipe in enumerate(recipes):
         own = {k: v for k, v in recipe.items() if k not in APART} if recipe is not None else {"": names[i]}

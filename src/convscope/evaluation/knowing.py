@@ -18,6 +18,7 @@ from ..progress import Progress
 from ..schemas import Schema, check_schema
 from ..storage import FORMAT, check_format
 from ..tensor_files import commit_tensors, read_tensors
+from ..training.held_out import ALL_FAIR, FairAnswers
 from ..training.runs import Run
 
 KNOWN = "known.safetensors"
@@ -64,10 +65,13 @@ def write_known(run: Run, classifier: Classifier, known: Known, noise_N: np.ndar
     commit_tensors(run.folder / KNOWN, {**tensors, "noise": torch.from_numpy(noise_N)}, meta)
 
 
-def find_known(classifier: Classifier, dataset: Dataset, progress: Progress | None) -> tuple[Known, np.ndarray]:
+def find_known(
+    classifier: Classifier, dataset: Dataset, progress: Progress | None, answers: FairAnswers = ALL_FAIR
+) -> tuple[Known, np.ndarray]:
     """Look at training, validation and noise images, and tell what is known, and the familiarity of the noise (N,).
 
-    DataError with fewer than 20 validation images.
+    A head that was trained on the validation images too is surer of them than of others: there ``answers`` were held
+    out. DataError with fewer than 20 validation images.
     """
     count = len(dataset.parts["val"])
     if count < FEWEST:
@@ -80,6 +84,7 @@ def find_known(classifier: Classifier, dataset: Dataset, progress: Progress | No
     _, edges, features = _looked(classifier, dataset.images, train, "looking at training images", progress)
     centre, precision = centre_and_precision(edges)
     energies, val_edges, _ = _looked(classifier, dataset.images, val, "looking at validation images", progress)
+    energies = answers.energies(dataset.keys[val], energies)
     if not (np.isfinite(edges).all() and np.isfinite(energies).all()):
         raise DataError("the network's outputs are not all numbers, so nothing is familiar to it.")
     known = Known(

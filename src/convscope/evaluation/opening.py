@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
@@ -23,9 +25,11 @@ from ..models.user_network import check_needed, is_own
 from ..options import Corrections, SourceOptions, SubjectOptions
 from ..portable import folder_name, shortened
 from ..storage import expanded, read_json
+from ..training.held_out import ALL_FAIR, FairAnswers, fair_answers
 from ..training.page_report import PAGE, has_page
 from ..training.request import data_name
 from ..training.runs import Run, data_description, data_difference, find_run, runs_folder
+from ..training.seen import count_seen
 from .options import EvaluateOptions
 
 # ------------------------------------------------------------------------------------------- evaluate and predict
@@ -164,15 +168,35 @@ def read_data(
     return dataset, same, data_difference(before, data_description(dataset)) if same else None
 
 
-def place_of(home: Path, dataset: Dataset, part: str) -> str:
-    """The folder of an evaluation in a run's: by the data's name, with its fingerprint where another has that name."""
+def place_of(home: Path, dataset: Dataset, part: str, n: int) -> str:
+    """The folder of an evaluation of ``n`` images in a run's: by the data's name, with its fingerprint where another
+    has that name. Some images of a part have a folder of their own, so that those of all of it stay."""
     name = shortened(dataset.name)
+    whole = len(dataset) if part == "all" else len(dataset.parts[part])
+    part = part if n == whole else f"{part}-{n}-images"
     place = f"evaluate/{name}-{part}"
     try:
         taken = read_json(home / place / ANSWER).get("fingerprint") not in (None, dataset.fingerprint)
     except DamagedFile:
         return place
     return f"evaluate/{name}-{dataset.fingerprint[:6]}-{part}" if taken else place
+
+
+def seen_notes(run: Run, dataset: Dataset, index: np.ndarray) -> list[str]:
+    """A note of the images at ``index`` that a run was trained on or chosen by, where there are some. DamagedFile."""
+    seen = count_seen(run.folder, dataset, index)
+    note = None if seen is None else seen.note(dataset.name)
+    return [note] if note else []
+
+
+def answers_of(run: Run | None, classifier: Classifier) -> tuple[FairAnswers, list[str]]:
+    """Of which images a run's answers are fair, and a note where what says so rotted."""
+    if run is None:
+        return ALL_FAIR, []
+    try:
+        return fair_answers(run.folder, classifier), []
+    except DamagedFile as error:
+        return ALL_FAIR, [f"{error} So nothing tells the images apart that it was trained on."]
 
 
 def log_look(run: Run, part: str, n: int, place: str, answer: str = ANSWER) -> int:

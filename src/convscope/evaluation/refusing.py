@@ -13,7 +13,7 @@ from ..classifying.prediction import Prediction, Unreadable
 from ..errors import DamagedFile, UsageError
 from ..training.runs import Run
 from .knowing import find_known, read_known, write_known
-from .opening import read_data
+from .opening import answers_of, read_data
 from .options import EvaluateOptions, PredictOptions
 
 UNKNOWN = "none of these"
@@ -86,7 +86,9 @@ def _known(
     asked = EvaluateOptions(data_root=options.data_root, progress=options.progress)
     dataset, _, change = read_data(classifier, name, options.known, "know", asked)
     notes += [f"the data changed since {name} was trained: {change}."] if change else []
-    known, noise = find_known(classifier, dataset, options.progress)
-    if run is not None:
+    answers, told = answers_of(run, classifier)
+    known, noise = find_known(classifier, dataset, options.progress, answers)
+    notes += told
+    if run is not None and options.known is None:
         write_known(run, classifier, known, noise)
     return known, noise, notes

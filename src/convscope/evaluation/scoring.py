@@ -19,6 +19,7 @@ from ..datasets.synsets import SYNSET
 from ..errors import DataError
 from ..models.taps import computing_by
 from ..progress import Counted
+from ..training.held_out import ALL_FAIR, FairAnswers
 
 FITTED_VALUES = 50_000_000  # logits that a temperature is fitted on, at most
 
@@ -71,19 +72,26 @@ def evaluate(  # noqa: PLR0913 - what is asked, and who is told how far it is
     return Evaluated(result, dataset, part, index, scores, labels, notes, views, viewed)
 
 
-def calibrated(classifier: Classifier, evaluated: Evaluated, limit: int | None = None) -> Calibrated | None:
+def calibrated(
+    classifier: Classifier, evaluated: Evaluated, limit: int | None = None, answers: FairAnswers = ALL_FAIR
+) -> Calibrated | None:
     """What a temperature, fitted on at most ``limit`` validation images, does to the test images' probabilities.
 
-    Of thousands of classes fewer images do: it is one number, and each image tells of all classes.
-    None for other parts, without such images, and where no temperature is the best.
+    Of thousands of classes fewer images do: it is one number, and each image tells of all classes. Images that it was
+    trained on are left out, but where ``answers`` were held out. None for other parts, without such images, and where
+    no temperature is the best.
     """
     dataset = evaluated.dataset
     if evaluated.part != "test" or not len(dataset.parts["val"]):
         return None
     enough = max(1000, FITTED_VALUES // len(classifier.class_names))
     index = dataset.subset("val", enough if limit is None else min(limit, enough))
+    index = index[answers.are_fair(dataset.keys[index])]
+    if not len(index):
+        return None
     with computing_by(classifier.faster()):
         fitting = logits(classifier.network, dataset.images, classifier.preprocess, index)
+    fitting = answers.put(dataset.keys[index], fitting)
     if not metrics.finite(fitting):
         return None
     labels = translation(classifier.class_names, dataset.class_names)[dataset.labels[index]]

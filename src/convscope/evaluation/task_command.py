@@ -24,7 +24,7 @@ from ..training.runs import Run, data_description, data_difference, runs_folder
 from ..workers import Workers
 from .box_writing import written_boxes
 from .file_stems import stem_of
-from .opening import data_asked, home_of, log_look, place_of, source_of
+from .opening import data_asked, home_of, log_look, place_of, seen_notes, source_of
 from .options import CompareOptions, EvaluateOptions
 from .task_answers import Answer, Mask, Source, answer_images
 from .task_report import TaskEvaluationReport, write_task_evaluation
@@ -79,9 +79,12 @@ def evaluate_asked(
     if same and part in ("train", "all"):
         notes.append("among these are the images that it was trained on.")
     target = found.folder if found else runs_folder(options.runs) / home_of(run)
-    place, opened = place_of(target, dataset, part), None
+    n = len(dataset.subset(part, options.limit))
+    place, opened = place_of(target, dataset, part, n), None
     if found is not None and same and part in ("test", "all"):  # before the pass: looking cannot be undone
-        opened = log_look(found, part, len(dataset.subset(part, options.limit)), place)
+        opened = log_look(found, part, n, place)
+    if found is not None and (not same or change):
+        notes += seen_notes(found, dataset, dataset.subset(part, options.limit))
     evaluated = evaluate_task(classifier, dataset, part, options.limit, options.progress)
     metric = task_of(classifier).metric(classifier.class_names)
     figures = dict(evaluated.score.figures)
@@ -162,4 +165,5 @@ def write_mask(
 
 def told_masks(count: int, folder: Path) -> str:
     """Where masks are, in a sentence."""
-    return f"{count:,} masks are in {folder}: class numbers (.mask.png), and over the image (.overlay.png)."
+    masks = "1 mask is" if count == 1 else f"{count:,} masks are"
+    return f"{masks} in {folder}: class numbers (.mask.png), and over the image (.overlay.png)."

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -96,10 +96,9 @@ class CardMaker:
         if head is not None and head.owner is None:  # behind a skip: no single layer's filters
             (features,) = find_layers(material.network, image, [head.features.module])
             every = (*every, replace(features, tap=head.features))
-        self.layers = every if options.layer is None else find_layers(material.network, image, options.layer)
-        self.layers = (
-            tuple(layer for layer in self.layers if self._filters(layer)) or self.layers
-        )  # those that have any
+        asked = every if options.layer is None else find_layers(material.network, image, options.layer)
+        self.layers = tuple(layer for layer in asked if self._filters(layer)) or asked  # those that have any
+        self.without = tuple(layer.name for layer in asked if layer not in self.layers)
         self.every = (*every, *(layer for layer in self.layers if layer.name not in {other.name for other in every}))
         self._sights: dict[int | None, tuple[Tensor, Tensor]] = {}
         kept = affordable(self.layers, len(dataset))
@@ -138,6 +137,12 @@ class CardMaker:
                 if layer.name not in skip:
                     yield from self._layer(found[number], train[number], held_out[number], colours)
 
+    def one_layer(self, kept: Callable[[], dict[str, Tensor] | None], name: str) -> LayerCards:
+        """Make the cards of one layer alone, from the state of a stream that is ``kept``."""
+        others = [layer.name for layer in self.layers if layer.name != name]
+        (made,) = (event for event in self.events(kept(), others, whole=False) if isinstance(event, LayerCards))
+        return made
+
     @property
     def probed(self) -> bool:
         """Whether layers are probed: some layers alone do not show at which depth."""
@@ -145,8 +150,9 @@ class CardMaker:
 
     @property
     def pictured(self) -> bool:
-        """Whether each class gets an image."""
-        return bool(self.options.seeds) and len(self.material.class_names) <= MOST_CLASSES
+        """Whether each class gets an image: not where some filters alone are asked for, which do not show in it."""
+        few = len(self.material.class_names) <= MOST_CLASSES
+        return bool(self.options.seeds) and few and not self.options.filter
 
     def so_far(self, stream: Stream) -> Iterator[LayerCards]:
         """Make cards of exemplars alone, from a pass that goes on."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
-from ..options import Flag, Flat
+from ..options import Flag, Flat, check_unasked
 from ..terminal import console, keeping, new_table, print_json, print_notes, progress_bar
 from ..visible import visible
-from .options import ExplainOptions, LocalizeOptions, MapOptions
+from .options import ExplainOptions, ImageOptions, LocalizeOptions, MapOptions
 
 if TYPE_CHECKING:
     from .command import PageWritten
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from .report import ExplainReport
 
 FILTERS = 8  # of the evidence that are named
+OF_AN_IMAGE = [f.name for f in fields(ImageOptions) if f.name in {g.name for g in fields(ExplainOptions)}]
 
 
 def explain(
@@ -51,13 +51,11 @@ def explain(
     with keeping("what is done is kept, and the same command goes on."), progress_bar(json) as progress:
         options = replace(options, progress=progress)
         if image is not None:
-            if options.engine != "local":
-                raise UsageError(f"--engine {options.engine} is for cards: one image's answer is taken apart here.")
-            shared = {
-                name: getattr(options, name) for name in ("layer", "weights", "model", "data_root", "runs", "progress")
-            }
+            shared = {name: getattr(options, name) for name in (*OF_AN_IMAGE, "progress")}
+            check_unasked(options, shared, "cards, and --image takes one answer apart")
             show_image(image_command.explaining_image(run, image, data, **vars(maps), **shared), json)
             return
+        check_unasked(maps, (), "one answer: name its image with --image")
         show_explanation(command.explaining(run, data, **vars(options)), json)
 
 
@@ -78,12 +76,12 @@ def page_line(written: PageWritten) -> str:
     address = f"{visible(str(written.page))}#{cards[0].filter}"
     if s["images"] < s["of"]:
         return f"first cards, from {s['images']:,} of {s['of']:,} images: {address}"
-    said = [f"{len(cards)} filters"]
+    said = [f"{len(cards)} {'filter' if len(cards) == 1 else 'filters'}"]
     if s["dead"]:
         said.append(f"{len(s['dead'])} dead")
     if s["median_ratio"] is not None:
         said.append(f"maximized to {s['median_ratio']:.1f}x the best exemplar")
-        said += [f"{len(s['unbelieved'])} below it"] if s["unbelieved"] else []
+        said += [f"{len(s['unbelieved'])} of them not even to it"] if s["unbelieved"] else []
     if s["most_used"] is not None and s["most_lost"] > 0:
         said.append(f"most missed {s['most_used']} ({100 * s['most_lost']:.1f} % of answers)")
     elif s["most_used"] is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -104,9 +105,10 @@ def _write(subject: Subject, making: CardMaker, heading: Heading) -> Iterator[Pa
         "made": list(layers),
         "kept": done,
         "seconds": time.monotonic() - start,
-        "notes": list(subject.notes),
+        "notes": [*subject.notes, *_without(making)],
     }
-    made = ExplainReport(subject.folder, summary, layers, subject.dataset, probes, classes)
+    again = partial(making.one_layer, store.stream)
+    made = ExplainReport(subject.folder, summary, layers, subject.dataset, probes, classes, again)
     made = replace(made, summary=report.write_index(subject.folder, heading, made))
     store.finish(made.summary)
     yield made
@@ -118,10 +120,17 @@ def _page(found: LayerCards, subject: Subject, heading: Heading) -> PageWritten:
 
 
 def _check(options: ExplainOptions) -> None:
-    for name, least in (("count", 1), ("seeds", 0), ("ablate", 0), ("limit", 1)):
+    for name, least in (("count", 1), ("seeds", 0), ("ablate", 0), ("limit", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name} must be {least} or more, and is {value}.")
+
+
+def _without(making: CardMaker) -> list[str]:
+    """A note of the layers that have none of the filters that were asked for."""
+    layers = making.without
+    more = "" if len(layers) < 2 else f" and {len(layers) - 1} more"
+    return [f"{layers[0]}{more} got no card: no filter there has such a number."] if layers else []
 
 
 def _check_filters(making: CardMaker) -> None:

@@ -6,8 +6,8 @@ Reads results and computes nothing. Each page needs no other file; ``conv2.html#
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,17 @@ class ExplainReport(Noted):
     dataset: Dataset
     probes: Probes | None = None
     classes: ClassImages | None = None
+    again: Callable[[str], LayerCards] | None = field(default=None, repr=False, compare=False)
 
     def card(self, layer: str, k: int) -> CardReport:
-        """The card of filter ``k`` of a layer. UnknownName or UsageError where there is none."""
+        """The card of filter ``k`` of a layer; one that an earlier call has written is made again, as it was.
+
+        UnknownName or UsageError where there is none.
+        """
+        if layer not in self.layers and self.again is not None and layer in self.summary["kept"]:
+            self.layers[layer] = self.again(layer)
         if layer not in self.layers:
-            raise UnknownName("layer among those explained here", layer, self.layers)
+            raise UnknownName("layer among those explained here", layer, [*self.layers, *self.summary["kept"]])
         found = self.layers[layer]
         row = next((i for i, card in enumerate(found.cards) if card.filter == k), None)
         if row is None:

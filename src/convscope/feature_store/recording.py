@@ -119,7 +119,7 @@ def backbone_notes(options: BackboneOptions, classifier: Classifier, listed: Lis
     """Sentences about a licence that binds, and about images that are smaller than the backbone expects."""
     found = find_pretrained(options.backbone.removeprefix(PRETRAINED))
     notes = [] if options.weights is not None else [n for n in [found.licence_note()] if n]
-    side, size = _usual_side(listed), classifier.preprocess.size
+    side, size = _usual_side(listed, classifier.preprocess.fit == "pad"), classifier.preprocess.size
     if side is not None and side < size:
         if classifier.preprocess.size < found.size:
             return notes
@@ -131,14 +131,15 @@ def backbone_notes(options: BackboneOptions, classifier: Classifier, listed: Lis
     return notes
 
 
-def _usual_side(listed: Listing) -> int | None:
-    """The median of the shorter sides of some images, in pixels."""
+def _usual_side(listed: Listing, padded: bool) -> int | None:
+    """The median of the sides of some images that decide how they are scaled, in pixels: the longer of padded ones."""
+    deciding = max if padded else min
     if listed.unsplit.arrays is not None:
-        return min(listed.unsplit.arrays.shape[1:3])
+        return deciding(listed.unsplit.arrays.shape[1:3])
     sides = []
     for i in range(0, len(listed), max(1, len(listed) // SAMPLED)):
         try:
-            sides.append(min(decode(contents(listed.unsplit.files[i])).size))
+            sides.append(deciding(decode(contents(listed.unsplit.files[i])).size))
         except ImageError:
             continue
     return int(np.median(sides)) if sides else None

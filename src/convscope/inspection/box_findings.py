@@ -9,6 +9,7 @@ import numpy as np
 from ..datasets.boxes import Boxes
 from .box_overlap import same_object
 from .box_sizes import size_findings, size_rows
+from .class_names import times_fewer
 from .findings import Finding, counted, first, some
 from .mask_findings import EMPTY, class_findings
 from .survey import Survey
@@ -91,6 +92,6 @@ def _balance(boxes: Boxes) -> Iterator[Finding]:
     ratio = counts[most] / counts[least]
     told = (
         f"the commonest class, {boxes.names[most]!r}, has {counts[most]:,} boxes, the rarest, {boxes.names[least]!r}, "
-        f"{counts[least]:,}: {ratio:.1f} times fewer."
+        f"{counts[least]:,}{times_fewer(ratio)}."
     )
     yield Finding("balance", "note", told, len(seen), "", (), {"ratio": round(float(ratio), 2)})

@@ -57,7 +57,7 @@ def name_findings(unsplit: Unsplit) -> Iterator[Finding]:
 
 
 def pairs_alike(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Two different names and how they differ, where a reader would not see it."""
+    """Two different names and all in which they differ, where a reader would not see it."""
     found: dict[tuple[str, str], str] = {}
     for count, (why, _) in enumerate(_SAME, 1):
         first: dict[str, str] = {}
@@ -66,9 +66,22 @@ def pairs_alike(names: Sequence[str]) -> list[tuple[str, str, str]]:
             for _, rule in _SAME[:count]:
                 read = rule(read)
             one = first.setdefault(read, name)
-            if one != name:
-                found.setdefault((one, name), why)
+            if one != name and (one, name) not in found:
+                found[one, name] = " and ".join(_differences(one, name, count)) or why
     return [(one, other, why) for (one, other), why in sorted(found.items())]
+
+
+def _differences(one: str, other: str, count: int) -> list[str]:
+    """In which of the first ``count`` ways two names differ that are the same by all of them together."""
+    needed = []
+    for number in range(count):
+        a, b = one, other
+        for rule_number, (_, rule) in enumerate(_SAME[:count]):
+            if rule_number != number:
+                a, b = rule(a), rule(b)
+        if a != b:
+            needed.append(_SAME[number][0])
+    return needed
 
 
 def _side_by_side(unsplit: Unsplit, one: str, other: str) -> bool:
@@ -115,6 +128,11 @@ def lacking_findings(
         )
 
 
+def times_fewer(ratio: float) -> str:
+    """How many times fewer the least are, behind their number; nothing where it is hardly a difference."""
+    return f": {ratio:.1f} times fewer" if ratio >= 1.05 else ""
+
+
 def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
     filled = np.flatnonzero(whole)
     if len(filled) < 2:
@@ -126,7 +144,7 @@ def _balance(unsplit: Unsplit, whole: np.ndarray) -> Iterator[Finding]:
         f"every class has {counted(int(whole[most]), 'image')}."
         if ratio == 1
         else f"the largest class, {names[most]!r}, has {whole[most]:,} images, the smallest, {names[least]!r}, "
-        f"{whole[least]:,}: {ratio:.1f} times fewer."
+        f"{whole[least]:,}{times_fewer(ratio)}."
     )
     advice = "train with --balance, and read accuracy by class." if ratio >= UNEVEN else ""
     grade = "doubt" if ratio >= UNEVEN else "note"

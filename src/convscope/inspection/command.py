@@ -11,12 +11,12 @@ from ..classifying.classifier import Classifier
 from ..datasets.asked import CLASSIFICATION, DETECTION
 from ..datasets.boxes import Boxes
 from ..datasets.corrections import corrected, read_corrections, struck_out
-from ..datasets.dataset import Listing
+from ..datasets.dataset import Listing, check_limit
 from ..datasets.options import DatasetOptions
 from ..datasets.packing import digests, keys
+from ..datasets.registry import DATASETS
 from ..datasets.splits import limited
 from ..datasets.unsplit import Unsplit
-from ..errors import UsageError
 from ..feature_store.extraction import extract
 from ..feature_store.options import BackboneOptions
 from ..feature_store.recording import backbone_of, store_options
@@ -57,10 +57,10 @@ def doctor(data: str | Path, options: DoctorOptions) -> DoctorReport:
     notes += [note for note in unsplit.notes if note not in notes]
     folder = report.place_of(runs_folder(options.runs), unsplit.name, name)
     make_folder(folder)  # before the images are read: it may be refused
-    place = expanded(name)
+    place = None if name in DATASETS else expanded(name)  # a folder of such a name is not what is asked about
     with hired(options.engine, options, options.progress) as workers:
         what = replace(Asking(asked.task, asked.used) if asked else Asking(), workers=workers)
-        found = examine(unsplit, refused, options.progress, place if place.is_dir() else None, what)
+        found = examine(unsplit, refused, options.progress, place if place and place.is_dir() else None, what)
         laps.lap("reading images")
         told = _why_not(found, options)
         if told:
@@ -82,8 +82,7 @@ def _reading(options: DoctorOptions) -> DatasetOptions:
 
 def _asked_for(unsplit: Unsplit, options: DoctorOptions) -> Unsplit:
     """Those of the images that the limit and the corrections leave."""
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"a limit is a number of images from 1, not {options.limit}.")
+    check_limit(options.limit)
     if options.limit is None and options.corrections is None:
         return unsplit
     hashed = digests(unsplit, options.progress)

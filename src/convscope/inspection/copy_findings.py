@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,8 @@ ENOUGH = 20  # pairs, from which that is judged
 LEAKED = 0.01  # of a part's images that have a near copy in training
 FRAMES = 0.05  # of the images that have a near copy beside them, from which file names are looked at
 SAME_CLIP_IMAGES = 10  # of a video, on average, at least
-SAME_CLIP = 0.8  # of the pairs whose names differ in a number alone
+SAME_CLIP = 0.8  # of the images with a near copy, those that have one among their neighbours by number
+NEIGHBOURS = 5  # places between two frames that are alike because nothing moved
 _COUNTER = re.compile(r"\d+(?=\D*$)")
 
 
@@ -177,28 +179,41 @@ def _near(survey: Survey, copies: Copies, part_of: np.ndarray) -> Iterator[Findi
 
 
 def _frames(survey: Survey, copies: Copies) -> Iterator[Finding]:
-    """Near copies whose names differ in a number: frames of a video, that belong on one side."""
+    """Near copies whose names are neighbours, counted by a number: frames of a video, that belong on one side.
+
+    A camera counts its photographs too: of these few are like the next, and copies lie anywhere.
+    """
     files = survey.unsplit.files
     if not files or not copies.near or survey.unsplit.groups is not None:
         return
     clip = [_COUNTER.sub("#", path.stem) for path in files]
-    together = [
-        pair
-        for pair in copies.near
-        if clip[pair.first] == clip[pair.second] and files[pair.first].stem != files[pair.second].stem
-    ]
-    within = {i for pair in together for i in (pair.first, pair.second)}
-    if len(within) < FRAMES * len(files) or len(together) < SAME_CLIP * len(copies.near):
+    rank, within, alike = _ranks(clip, files), set[int](), 0
+    for group in groups_of(copies.near):
+        alike += len(group)
+        places = {(clip[i], rank[i]) for i in group}
+        steps = [step for step in range(-NEIGHBOURS, NEIGHBOURS + 1) if step]
+        within |= {i for i in group if any((clip[i], rank[i] + step) in places for step in steps)}
+    if len(within) < FRAMES * len(files) or len(within) < SAME_CLIP * alike:
         return
     clips = Counter(clip)
-    if not 2 <= len(clips) <= len(files) // SAME_CLIP_IMAGES:
-        return
+    if not 2 <= len(clips) <= len(files) // SAME_CLIP_IMAGES or max(clips.values()) > len(files) // 2:
+        return  # a lone one cannot be kept on one side
     sentence = (
         f"{len(within):,} images look like their neighbours by name ({next(iter(clips))} ...): they are frames of "
         f"{counted(len(clips), 'video')}, and a split by image puts near copies on both sides."
     )
     advice = r"keep each video on one side: --group '^(.*?)\d+\D*$'"
     yield Finding("frames-of-video", "fault", sentence, len(within), advice, first(sorted(clips)))
+
+
+def _ranks(clip: Sequence[str], files: Sequence[Path]) -> list[int]:
+    """The place of each file among those of its clip, by the number in their names; equal numbers have one place."""
+    numbers: dict[str, set[int]] = {}
+    own = [int(found[0]) if (found := _COUNTER.search(path.stem)) else 0 for path in files]
+    for name, number in zip(clip, own, strict=True):
+        numbers.setdefault(name, set()).add(number)
+    places = {name: {n: i for i, n in enumerate(sorted(found))} for name, found in numbers.items()}
+    return [places[name][number] for name, number in zip(clip, own, strict=True)]
 
 
 def _pair_words(survey: Survey, pair: Pair) -> str:

@@ -30,7 +30,7 @@ from .box_findings import box_findings, box_rows, shown_in
 from .class_names import folder_findings, group_findings, lacking_findings, name_findings, part_findings
 from .copy_findings import Clash, Copies, class_clash, copy_findings, extra_copies, find_copies, same_group
 from .findings import STOPS, Finding, in_order
-from .kinds import ending_findings, file_findings, image_findings
+from .kinds import blank, ending_findings, file_findings, image_findings
 from .mask_findings import mask_rows, mask_use_findings, object_findings
 from .mask_survey import MaskSurvey, survey_masks
 from .masks import mask_findings, mask_folders
@@ -86,15 +86,23 @@ class Examination:
                 put(i, LEAVE_OUT, "a mask of an image beside it")
         for i, reason in extra_copies(seen, self.copies, seen.unsplit.given.tolist(), self.clash):
             put(i, LEAVE_OUT, reason)
-        check = self.labels
-        if check is not None:
-            for place in check.doubtful:
-                name = seen.unsplit.class_names[check.likeliest[place]]
-                put(int(check.index[place]), RELABEL, f"{check.chance[place]:.0%} sure of {name}", name)
+        for i in blank(seen) if self.asking.task == CLASSIFICATION else ():
+            put(int(i), LEAVE_OUT, "a single grey or colour")
+        for i, name, reason in self._relabelled():
+            put(i, RELABEL, reason, name)
         by_digest: dict[str, Correction] = {}
         for _, row in sorted(rows.items(), key=lambda item: (item[1].action != LEAVE_OUT, item[0])):
             by_digest.setdefault(row.digest, row)
         return list(by_digest.values())
+
+    def _relabelled(self) -> Iterator[tuple[int, str, str]]:
+        """The images whose labels are likely wrong, each with a likelier one, and why."""
+        check = self.labels
+        if check is None:
+            return
+        for place in check.doubtful:
+            name = self.survey.unsplit.class_names[check.likeliest[place]]
+            yield int(check.index[place]), name, f"{check.chance[place]:.0%} sure of {name}"
 
     def with_labels(self, check: LabelCheck) -> Examination:
         """The same, with the labels that are likely wrong."""
@@ -196,7 +204,8 @@ def _findings(found: Examination, folder: Path | None) -> Iterator[Finding]:
         yield from place_findings(walk(folder, {os.fspath(path) for path in unsplit.files} | found.asking.used))
     yield from _of_classes(found) if found.asking.task == CLASSIFICATION else _of_targets(found)
     yield from ending_findings(seen)
-    yield from image_findings(seen)
+    fitted = found.asking.task == CLASSIFICATION  # of other tasks images are padded
+    yield from (finding for finding in image_findings(seen) if fitted or finding.kind != "fit")
 
 
 def _of_classes(found: Examination) -> Iterator[Finding]:

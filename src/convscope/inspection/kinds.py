@@ -35,7 +35,10 @@ def file_findings(survey: Survey) -> Iterator[Finding]:
     """What cannot be read, by reason, and what is named for another format than it has."""
     gone = [i for i in survey.reasons if survey.is_gone(i)]
     if gone:
-        told = f"{len(gone):,} of the {len(survey):,} files that are named do not exist: {some(survey.names(gone))}."
+        verb = "does" if len(gone) == 1 else "do"
+        told = (
+            f"{len(gone):,} of the {len(survey):,} files that are named {verb} not exist: {some(survey.names(gone))}."
+        )
         advice = "name the folder they are in with --images, or take their lines out of the table."
         yield Finding("missing-files", "fault", told, len(gone), advice, first(survey.names(gone)))
     reasons: dict[str, list[int]] = {}
@@ -106,13 +109,19 @@ def image_findings(survey: Survey) -> Iterator[Finding]:
             names = survey.names(good[which])
             sentence = f"{counted(int(which.sum()), 'image')} {told}{share}: {some(names)}."
             yield Finding(kind, "note", sentence, int(which.sum()), advice, first(names))
-    flat = (rows["span"][good] < FLAT) & ~rows["deep"][good]  # of those `--stretch` may bring out more
-    if flat.any():
-        names = survey.names(good[flat])
-        told = f"{counted(int(flat.sum()), 'image')} of a single grey or colour: {some(names)}."
-        yield Finding("blank", "fault", told, int(flat.sum()), "leave them out: they show nothing.", first(names))
+    flat = blank(survey)
+    if len(flat):
+        names = survey.names(flat)
+        told = f"{counted(len(flat), 'image')} of a single grey or colour: {some(names)}."
+        yield Finding("blank", "fault", told, len(flat), "leave them out: they show nothing.", first(names))
     if survey.unsplit.files:
         yield from _sizes(survey)
+
+
+def blank(survey: Survey) -> np.ndarray:
+    """The numbers (M,) of images that show nothing; of deep ones `--stretch` may bring out more."""
+    rows, good = survey.rows, survey.good
+    return good[(rows["span"][good] < FLAT) & ~rows["deep"][good]]
 
 
 def _modes(survey: Survey) -> Iterator[Finding]:

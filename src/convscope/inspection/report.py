@@ -86,7 +86,8 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
     """
     make_folder(report.folder)
     found = report.found
-    rows = [*before, *found.corrections()]
+    said = {row.digest for row in before}  # of an image that was decided on the user's word stays
+    rows = [*before, *(row for row in found.corrections() if row.digest not in said)]
     if report.corrections is not None:
         report.summary["corrections"] = len(rows)
         report.summary["corrections_hash"] = sha256(corrections_bytes(rows))

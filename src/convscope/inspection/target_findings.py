@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..datasets.targets import LabelSets, Numbers, Targets
-from .class_names import FEW, UNEVEN
+from .class_names import FEW, UNEVEN, times_fewer
 from .findings import Finding, counted, first, some
 from .survey import Survey
 
@@ -90,7 +90,7 @@ def _label_balance(names: tuple[str, ...], images_K: np.ndarray) -> Iterator[Fin
     ratio = images_K[most] / images_K[least]
     told = (
         f"the commonest label, {names[most]!r}, has {images_K[most]:,} images, the rarest, {names[least]!r}, "
-        f"{images_K[least]:,}: {ratio:.1f} times fewer."
+        f"{images_K[least]:,}{times_fewer(ratio)}."
     )
     advice = "read the figures by label, not their mean alone." if ratio >= UNEVEN else ""
     grade = "doubt" if ratio >= UNEVEN else "note"

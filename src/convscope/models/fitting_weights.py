@@ -67,11 +67,15 @@ def size_unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[
 
     UsageError for one with more than MOST_TENSORS tensors, or with an absurd option.
     """
+    return sum(p.numel() for p in unbuilt(name, num_classes, image_size, options).parameters())
+
+
+def unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
+    """A network on torch's meta device, where nothing is allocated; UsageError as of ``size_unbuilt``."""
     try:
-        network = _unbuilt(name, num_classes, image_size, options, MOST_TENSORS)
+        return _unbuilt(name, num_classes, image_size, options, MOST_TENSORS)
     except _TooMany:
         raise UsageError(f"{name} is not built: it would have more than {MOST_TENSORS:,} tensors.") from None
-    return sum(p.numel() for p in network.parameters())
 
 
 def _unbuilt(name: str, num_classes: int, image_size: int, options: Mapping[str, Any], most: int) -> nn.Module:

@@ -118,7 +118,9 @@ class Asker:
             found = evidence(opened.classifier.network, _inputs(opened.classifier.preprocess, pixels))
             (said,) = predict(opened.fitted, [("the image", Image.fromarray(pixels))], 1, known=opened.known)
         names = opened.classifier.class_names
-        layers = {row["layer"]: row["address"] for row in layers_of(self.served, self.served.run(run))}
+        layers = layers_of(self.served, self.served.run(run))
+        layer = next((row for row in layers if row["layer"] == found.layer), {"address": None, "only": []})
+        carded = layer["only"]  # None where all filters have a card
         near = said.familiar.nearest if isinstance(said, Prediction) and said.familiar else ()
         return {
             "run": run,
@@ -127,8 +129,11 @@ class Asker:
             "lead": found.lead,
             "exact": found.exact,
             "layer": found.layer,
-            "address": layers.get(found.layer),
-            "filters": [{"filter": k, "margin": float(found.margin[k])} for k in found.strongest(FILTERS)],
+            "address": layer["address"],
+            "filters": [
+                {"filter": k, "margin": float(found.margin[k]), "has_card": carded is None or k in carded}
+                for k in found.strongest(FILTERS)
+            ],
             "nearest": self._nearest(run, opened, near),
             "knows": opened.known is not None,
         }

@@ -145,6 +145,7 @@ def filter_page(served: Served, run: str, layer: str, number: str) -> dict[str, 
     if row is None:
         raise UnknownName(f"filter of {about['layer']}", number, [str(card["filter"]) for card in cards])
     addresses = {found["layer"]: found["address"] for found in layers}
+    carded = {found["layer"]: found["only"] for found in layers}  # None where all its filters have cards
     numbers = [card["filter"] for card in cards]
     return {
         "run": run,
@@ -155,6 +156,7 @@ def filter_page(served: Served, run: str, layer: str, number: str) -> dict[str, 
         "before": numbers[row - 1] if row else None,
         "after": numbers[row + 1] if row + 1 < len(numbers) else None,
         "addresses": addresses,
+        "carded": carded,
     }
 
 

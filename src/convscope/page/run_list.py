@@ -111,10 +111,10 @@ def _read(run: Run, row: dict[str, Any]) -> None:
 
 
 def _tested(run: Run) -> dict[str, Any]:
-    """The first evaluation on test images."""
+    """The first evaluation on its own test images: that of all of them, where there is one."""
     for path in sorted(run.folder.glob(EVALUATIONS)):
         figures = read_json(path)
-        if figures.get("part") == "test" and "top1" in figures:
+        if figures.get("part") == "test" and figures.get("test_openings") is not None and "top1" in figures:
             told = {f"test_{key}": figures[f"top1_{key}"] for key in ("low", "high")}
             return {"test_top1": figures["top1"], "test_n": figures["n"], **told}
     return {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..classifying.classifier import CLASSES
+from ..classifying.classifier import CLASSES, FILE_NAME
 from ..errors import ConvscopeError, DamagedFile, UnknownName
 from ..evaluation.opening import ANSWER as EVALUATION
 from ..evaluation.task_sheet import LISTED
@@ -56,7 +56,7 @@ def head_of(served: Served, name: str) -> dict[str, Any]:
     head: dict[str, Any] = {"run": name, "folder": str(run.folder), "training": holder(run.folder), "problem": None}
     try:
         said = run.description()
-        kind = "transfer" if (run.folder / "transfer").is_dir() else "trained"
+        kind = "transfer" if run.is_transferred() else "trained"
         head["kind"] = "adopted" if said.get("adopted") is not None else kind
     except ConvscopeError as error:
         head |= {"kind": None, "problem": str(error)}
@@ -77,6 +77,9 @@ def run_page(served: Served, name: str) -> dict[str, Any]:
     shown["layers"] = layers_of(served, run)
     shown["diagnosis"] = _sentence(answer_folder(run, "diagnose", DIAGNOSIS) / DIAGNOSIS)
     shown["transfer"] = _sentence(run.folder / MEASURED)
+    shown["unfinished"] = None if (run.folder / FILE_NAME).exists() or head["problem"] else run.unfinished()
+    counts = ((shown["data"] or {}).get("counts") or {}).get("test")
+    shown["untested"] = counts is not None and not sum(counts.values())
     _into(shown, _transferred, run)
     return shown
 

@@ -76,7 +76,8 @@ def print_claims(claims: Sequence[Claim], size: str) -> None:
 def budget_line(claims: Sequence[Claim], size: str) -> str:
     """Say how long claims will take; those that share trainings take less."""
     total = sum(claim.minutes[size] for claim in claims)
-    return f"{_claims(len(claims))} at size {size}: about {total:,g} minutes on two cores"
+    told = f"about {total:,g} {'minute' if total == 1 else 'minutes'} on two cores" if total else "nothing to train"
+    return f"{_claims(len(claims))} at size {size}: {told}"
 
 
 def print_outcome(outcome: Outcome) -> None:

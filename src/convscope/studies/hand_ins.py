@@ -7,16 +7,19 @@ written; it is no signature, for whoever reads this code can make another.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFile, DataError, UsageError
+from ..reading import parse_bounded, read_regular_text
 from ..schemas import Schema, check_schema
 from ..storage import expanded, read_json
 
 MOST = 10_000  # files
+RECIPE = "recipe.json"  # in the folder of a run
 
 
 class HandedQuantity(Schema):
@@ -58,23 +61,25 @@ class HandIn:
 
 
 def is_hand_in(given: str) -> bool:
-    """Whether a name is that of a JSON file, or of a folder that holds some and is no run."""
+    """Whether a name is that of a JSON file, or of a folder that is no run. UsageError for a page, which is no JSON."""
     path = expanded(given)
     if path.is_dir():
-        return not (path / "recipe.json").exists() and any(path.rglob("*.json"))
+        return not (path / RECIPE).exists()
+    if path.suffix.lower() in (".html", ".htm") and path.exists():
+        raise UsageError(f"{path} is a page to be read: compare the JSON files of a study, which lie beside it.")
     return path.suffix.lower() == ".json"
 
 
 def read_hand_ins(given: Sequence[str | Path]) -> tuple[list[HandIn], list[tuple[Path, str]]]:
     """The outcomes in these files and folders, and the files that hold none, each with the reason.
 
-    UsageError where there is no JSON file at all.
+    What lies in a run, and other JSON in a folder, is passed over. UsageError where there is no JSON file at all.
     """
     files = _files(given)
     if not files:
         raise UsageError("there is no JSON file to compare: name those that `convscope study` wrote, or their folder.")
     found, refused = [], []
-    for who, path in _named(files):
+    for who, path in _named(files, [expanded(one) for one in given]):
         try:
             if path.is_symlink() and path not in map(expanded, given):
                 raise DamagedFile(f"{path} is a link, which may lead to any file of this machine.")
@@ -83,27 +88,52 @@ def read_hand_ins(given: Sequence[str | Path]) -> tuple[list[HandIn], list[tuple
             refused.append((path, str(error)))
         else:
             found.append(HandIn(who, path, said))
-    return found, refused
+    return _told_apart(found), refused
+
+
+def _told_apart(found: Sequence[HandIn]) -> list[HandIn]:
+    """The outcomes; where somebody has two of one claim, the files' names are added to theirs."""
+    count = Counter((one.who, one.said.claim, one.said.size) for one in found)
+    return [
+        replace(one, who=f"{one.who}/{one.path.name}") if count[one.who, one.said.claim, one.said.size] > 1 else one
+        for one in found
+    ]
 
 
 def _files(given: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for one in given:
         path = expanded(one)
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        if not path.exists() and path.suffix.lower() != ".json":
+            raise UsageError(f"there is no file or folder {path}.")
+        inside = [file for file in sorted(path.rglob("*.json")) if _may_be(file, path)] if path.is_dir() else [path]
         found |= dict.fromkeys(inside)
     if len(found) > MOST:
         raise UsageError(f"these are {len(found):,} JSON files: name a folder with {MOST:,} at most.")
     return list(found)
 
 
-def _named(files: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Each file with whose it is: the folders that tell it from the others, or its name where all lie in one."""
-    folders = {path.parent for path in files}
-    if len(folders) == 1:
-        return [(path.stem, path) for path in files]
+def _may_be(file: Path, folder: Path) -> bool:
+    """Whether a file within a folder may be an outcome: not one of a run's, nor JSON that names no claim."""
+    if any((parent / RECIPE).exists() for parent in file.parents if parent.is_relative_to(folder)):
+        return False
+    try:
+        box = parse_bounded(read_regular_text(file)) if not file.is_symlink() else None
+    except (DamagedFile, ValueError, RecursionError):
+        return True  # why it is none is told
+    return not isinstance(box, dict) or "claim" in box
+
+
+def _named(files: Sequence[Path], given: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Each file with whose it is: the folders in which it lies under what was named, or its own name without any."""
+    folders = [path if path.is_dir() else path.parent for path in given]
     root = Path(os.path.commonpath([folder.resolve() for folder in folders]))
-    return [(path.parent.resolve().relative_to(root).as_posix().replace("/study", ""), path) for path in files]
+    named = []
+    for path in files:
+        inside = path.parent.resolve().relative_to(root).parts
+        inside = inside[:-1] if inside[-1:] == ("study",) else inside
+        named.append(("/".join(inside) or path.stem, path))
+    return named
 
 
 def side_by_side(found: Sequence[HandIn], refused: Sequence[tuple[Path, str]]) -> dict[str, Any]:
@@ -145,26 +175,49 @@ def _row(one: HandIn) -> dict[str, Any]:
 
 def _odd(rows: Sequence[HandIn]) -> list[str]:
     """Sentences on what makes hand-ins of one claim incomparable, or the same."""
-    name, notes = rows[0].said.claim, []
-    for what, values in (
-        ("other images", {one.who: one.said.data.fingerprint if one.said.data else "" for one in rows}),
-        ("other versions", {one.who: str(sorted(one.said.versions.items())) for one in rows}),
-        ("other seeds", {one.who: str(one.said.seeds) for one in rows}),
-    ):
-        common = max(set(values.values()), key=list(values.values()).count)
-        others = [who for who, value in values.items() if value != common]
-        if others:
-            notes.append(f"{name}: {_list(others)} used {what} than most.")
-    same: dict[tuple[float, ...], list[str]] = {}
+    name = rows[0].said.claim
+    notes = [
+        f"{name}: {told}"
+        for told in (
+            _unlike(rows, "images", lambda said: said.data.fingerprint if said.data else ""),
+            _unlike(rows, "versions", lambda said: str(sorted(said.versions.items()))),
+            _unlike(rows, "seeds", lambda said: str(said.seeds)),
+        )
+        if told
+    ]
+    same: dict[float, list[str]] = {}
     for one in rows:
         if one.said.training_seconds:
-            same.setdefault((one.said.training_seconds,), []).append(one.who)
+            same.setdefault(one.said.training_seconds, []).append(one.who)
     notes += [
-        f"{name}: {_list(who)} took the same time to a millionth of a second: they are one training, handed in twice."
+        f"{name}: {_list(who)} took the same time to a millionth of a second: they are one training, handed in "
+        f"{'twice' if len(who) == 2 else f'{len(who)} times'}."
         for who in same.values()
         if len(who) > 1
     ]
     return notes
+
+
+def _unlike(rows: Sequence[HandIn], what: str, value: Callable[[HandedIn], str]) -> str:
+    """Who used other ``what`` than most, or where there are no most, who used which; nothing where all agree."""
+    groups: dict[str, list[HandIn]] = {}
+    for one in rows:
+        groups.setdefault(value(one.said), []).append(one)
+    common, *others = sorted(groups.values(), key=len, reverse=True)
+    if not others:
+        return ""
+    which = _differing(common[0], others[0][0]) if what == "versions" and len(others) == 1 else ""
+    if len(common) > len(others[0]):
+        return f"{_list([one.who for group in others for one in group])} used other {what}{which} than most."
+    told = "; ".join(_list([one.who for one in group]) for group in (common, *others))
+    return f"these used different {what}{which}: {told}."
+
+
+def _differing(a: HandIn, b: HandIn) -> str:
+    """The versions in which two differ, in brackets: b's, and a's."""
+    names = sorted({*a.said.versions, *b.said.versions})
+    told = [(n, b.said.versions.get(n, "none"), a.said.versions.get(n, "none")) for n in names]
+    return f" ({', '.join(f'{n} {theirs}, not {ours}' for n, theirs, ours in told if ours != theirs)})"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ..canvas.figures import Drawing
 from ..canvas.pages import page
+from ..errors import DamagedFile, UnknownName
 from ..noted import Noted
-from ..storage import write_derived
+from ..storage import read_json, write_derived
 from . import drawing
 from .judging import VERDICTS, told
 from .registry import CLAIMS
@@ -56,13 +58,29 @@ class StudyReport(Noted):
         return {outcome["claim"]: outcome["verdict"] for outcome in self.outcomes}
 
     def drawing(self, claim: str) -> Drawing | None:
-        """A claim's curves and quantities; None where nothing was trained for it."""
-        (outcome,) = (o for o in self.outcomes if o["claim"] == claim)
-        return draw_outcome(outcome)
+        """A claim's curves and quantities; None where nothing was trained for it. UnknownName for one not run."""
+        there = {outcome["claim"]: outcome for outcome in self.outcomes}
+        if claim not in there:
+            raise UnknownName("claim among those run here", claim, there)
+        return draw_outcome(there[claim])
 
     def write(self) -> Path:
-        """Write the page that is handed in, and return where it lies."""
-        path = self.folder / f"study-{self.size}.html"
+        """Write the page that is handed in, with what earlier calls found of other claims; return where it lies."""
+        return self._with_earlier()._write(self.folder / f"study-{self.size}.html")
+
+    def _with_earlier(self) -> StudyReport:
+        """This report, with the outcomes of other claims at its size that lie in its folder."""
+        found = {outcome["claim"]: outcome for outcome in self.outcomes}
+        for claim in CLAIMS:
+            path = self.folder / f"{claim}-{self.size}.json"
+            if claim not in found and path.exists():
+                with suppress(DamagedFile):  # `compare` tells of it
+                    found[claim] = read_json(path)
+        order = {claim: number for number, claim in enumerate(CLAIMS)}
+        outcomes = sorted(found.values(), key=lambda outcome: order.get(outcome["claim"], len(order)))
+        return replace(self, outcomes=tuple(outcomes))
+
+    def _write(self, path: Path) -> Path:
         images = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_outcome(o)) is not None}
         places = {o["claim"]: p.data_uri() for o in self.outcomes if (p := draw_places(o)) is not None}
         shared = {key: self._shared(key) for key in SAME}

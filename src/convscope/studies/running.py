@@ -100,10 +100,12 @@ def run_claim(  # noqa: PLR0913 - each is an option that a user sets by name
     """
     start = time.perf_counter()
     plan = claim.plan(size) if plan is None else plan
-    if plan is None:
-        yield _without_data(claim, size)
-        return
     make_folder(folder)
+    if plan is None:
+        nothing = _without_data(claim, size)
+        commit_json(folder / f"{claim.name}-{size}.json", nothing.to_json())
+        yield nothing
+        return
     with lock(folder, "this study"):
         dataset = load_study_data(plan.data, data_root)
         place = Setting(plan, dataset, folder, device or pick_device("cpu"))

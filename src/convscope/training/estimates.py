@@ -12,13 +12,18 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..classifying.prediction import BATCH, logits
 from ..errors import MemoryExhausted, UsageError
+from ..machine import memory_of_machine
+from ..models.fitting_weights import unbuilt
 from ..models.recomputing import activation_bytes
+from ..models.registry import MODELS
+from ..models.taps import observe
 from ..randomness import order
 from ..recipes import OPTIMIZERS, Recipe
 from .batches import Batches
@@ -33,6 +38,7 @@ RANGE_SMOOTHING = 0.9
 BACK_OFF = {"muon": 3.0}  # the rate is taken so far below that of the lowest loss; 1 elsewhere: docs/log.md
 SPEED_UPDATES = 6  # timed, after two that are not
 MEMORY_IMAGES = 8  # in the pass that is measured
+FEW_PARAMETERS = 50_000_000  # of a network that fits everywhere
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,11 @@ def step_bytes(network: torch.nn.Module, recipe: Recipe, image_size: int) -> tup
 
     For the weights: themselves, their gradients and what the optimizer (and an average) keeps of each.
     """
-    kept = {"sgd": 1 if recipe.optimizer.momentum else 0, "adamw": 2, "muon": 1}[recipe.optimizer.name]
-    weights = sum(p.numel() * p.element_size() for p in network.parameters())
     copy = deepcopy(network).cpu().train()
     images = torch.zeros(MEMORY_IMAGES, 3, image_size, image_size)
     half = recipe.loop.precision == "bfloat16"
     an_image = [activation_bytes(copy, images, save, half) // MEMORY_IMAGES for save in (False, True)]
-    return weights * (2 + kept + (recipe.loop.ema > 0)), an_image[0], an_image[1]
+    return weight_bytes(network, recipe), an_image[0], an_image[1]
 
 
 def fit_memory(network: torch.nn.Module, recipe: Recipe, image_size: int, budget: float) -> Recipe:
@@ -117,6 +121,51 @@ def fit_memory(network: torch.nn.Module, recipe: Recipe, image_size: int, budget
         f"a step of {recipe.model.name} with {batch} images needs {(fixed + batch * saved) / 1e9:.2g} GB even when "
         f"activations are computed again, and --memory allows {budget:g} GB: {way}."
     )
+
+
+def check_memory(recipe: Recipe, classes: int, image_size: int) -> None:
+    """Refuse what this machine cannot hold, before it is built: MemoryExhausted, with what would fit.
+
+    Counted are weights, with what the optimizer keeps of them, and unless they are computed again the outputs of layers
+    with weights: the least that a step needs. Networks of ours with few parameters are let through unseen, and so is
+    all where the machine does not say its memory. UsageError for one of absurdly many layers.
+    """
+    there = memory_of_machine()
+    if recipe.model.name not in MODELS or there is None:
+        return
+    network = unbuilt(recipe.model.name, classes, image_size, recipe.model.options())
+    if sum(p.numel() for p in network.parameters()) < FEW_PARAMETERS:
+        return
+    batch = recipe.loop.batch_size or 1
+    fixed = weight_bytes(network, recipe)
+    an_image = 0 if recipe.loop.save_memory else _output_bytes(network, image_size)
+    if fixed + batch * an_image <= there:
+        return
+    fitting = int((there - fixed) // an_image) if an_image else 0
+    way = f"--batch-size {fitting}, or --save-memory" if fitting >= 2 else "a smaller --depth or --width"
+    raise MemoryExhausted(
+        f"a step of {recipe.model.name} with {batch} images needs at least {(fixed + batch * an_image) / 1e9:.3g} GB, "
+        f"and this machine has {there / 1e9:.3g}: try {way}."
+    )
+
+
+def weight_bytes(network: torch.nn.Module, recipe: Recipe) -> int:
+    """Bytes of the weights, their gradients and what the optimizer (and an average) keeps of each."""
+    kept = {"sgd": 1 if recipe.optimizer.momentum else 0, "adamw": 2, "muon": 1}[recipe.optimizer.name]
+    return sum(p.numel() * p.element_size() for p in network.parameters()) * (2 + kept + (recipe.loop.ema > 0))
+
+
+def _output_bytes(network: torch.nn.Module, image_size: int) -> int:
+    """Bytes that the modules with weights of their own output for an image, of a network on the meta device."""
+    found: list[int] = []
+
+    def note(_name: str, module: torch.nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        if module._parameters:
+            found.append(output.nbytes)
+
+    with observe(network, note, leaves_only=True):
+        network(torch.zeros(2, 3, image_size, image_size, device="meta"))
+    return sum(found) // 2
 
 
 def _copy(network: torch.nn.Module, recipe: Recipe) -> TrainState:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,9 @@ from ..classifying.classifier import FILE_NAME, Classifier
 from ..datasets.dataset import Dataset
 from ..errors import DamagedFile, LockedError, UnknownName, Untrained, UsageError
 from ..folders import check_own_files
+from ..locks import holder
 from ..models.architecture import load_weights
+from ..models.user_network import model_words
 from ..portable import RESERVED
 from ..recipes import Recipe
 from ..schemas import Schema, check_schema
@@ -88,8 +91,15 @@ class Run:
 
     def unfinished(self) -> str:
         """What is not over in a run that has no classifier, in words."""
-        transferring = "its transfer is not finished, and the same command goes on with it"
-        return transferring if self.is_transferred() else "its first epoch is not over"
+        transferring = "its transfer is not finished, and the same command on the same images goes on with it"
+        if self.is_transferred():
+            return transferring
+        if holder(self.folder) is not None or self.is_adopted():
+            return "its first epoch is not over"
+        recipe = self.recipe()
+        words = shlex.join(["convscope", "train", recipe.data.name, "--name", self.name, "--resume"])
+        words += model_words(recipe.model.name)
+        return f"its first epoch is not over, and nobody trains it ({words} goes on)"
 
     def recipe(self) -> Recipe:
         """The recipe, its precision and image size resolved. UsageError for an adopted run, which has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,8 @@ FILE = "seen.safetensors"  # in a run
 PARTS = ("train", "val", "test")
 
 
-TEST = PARTS.index("test")
+TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
+HELD_OUT = "held_out.safetensors"  # in a run whose head was trained on validation images too
 
 
 class _Meta(Schema):
@@ -114,6 +115,8 @@ def which_seen(folder: Path, dataset: Dataset, index: np.ndarray) -> tuple[np.nd
     if found is None:
         return None
     known, stored = found
+    if (folder / HELD_OUT).exists():  # a head on features, trained on validation images too
+        known = replace(known, part=np.where(known.part < TEST, TRAIN, known.part))
     train, val = (np.isin(dataset.keys[index], known.keys[known.part == number]) for number in range(TEST))
     near, count = np.zeros(len(index), bool), int((known.part < TEST).sum())
     if stored is not None and stored.shape == (count, WIDTH) and isinstance(dataset.images, np.ndarray):

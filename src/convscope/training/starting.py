@@ -24,7 +24,7 @@ from ..progress import Progress
 from ..recipes import USUAL_BATCH, Recipe
 from .batches import Batches
 from .continuing import Before
-from .estimates import RateRange, epoch_seconds, fit_memory, rate_range
+from .estimates import RateRange, check_memory, epoch_seconds, fit_memory, rate_range
 from .kept_epochs import kept_every
 from .loop import prepare
 from .options import Size, TrainOptions
@@ -243,6 +243,8 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
     if is_own(recipe.model.name):
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
     recipe = recipe.with_options(settled)
+    if device.type == "cpu":
+        check_memory(recipe, len(dataset.class_names), dataset.preprocess.size)
     chosen, said = _faster(recipe, dataset, device, progress)
     return Start(recipe.with_options(chosen), dataset, device, notes + said)
 

@@ -45,8 +45,15 @@ def check_same(before: Before, recipe: Recipe, asked: Mapping[str, Any], class_n
     if not changed and old["weights_sha256"] != new["weights_sha256"]:
         raise UsageError(f"run {before.run.name!r} took other weights of its backbone: give the same --weights.")
     if changed:
-        had = ", ".join(f"{name.replace('_', '-')} {old.get(name)} and not {new[name]}" for name in changed)
-        raise UsageError(f"run {before.run.name!r} has {had}: ask for the same, so that only the images differ.")
+        had = ", ".join(_told(f"--{name.replace('_', '-')}", old.get(name), new[name]) for name in changed)
+        raise UsageError(f"run {before.run.name!r} was made {had}: ask for the same, so that only the images differ.")
+
+
+def _told(option: str, old: Any, new: Any) -> str:
+    """With what an earlier transfer was made, and not as is asked for now."""
+    if isinstance(new, bool):
+        return f"{'without' if new else 'with'} {option}"
+    return f"with {option} {old} and not {new}"
 
 
 def _decisive(recipe: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:

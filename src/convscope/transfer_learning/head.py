@@ -49,12 +49,13 @@ class LinearHead:
 @dataclass(frozen=True)
 class Strength:
     """What cross-validation says of one strength C: ``top1`` with its interval and cross-entropy in nats, on images
-    that the head of their fold was not trained on, and ``correct`` (N,), which of them it knew."""
+    that the head of their fold was not trained on, its ``logits`` (N, K), and ``correct`` (N,), those it knew."""
 
     C: float
     top1: Interval
     loss: float
     correct: np.ndarray
+    logits: Tensor
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def cross_validate(
         labels = problem.labels[:scored]
         correct = (logits.argmax(1) == labels).numpy()
         loss = float(torch.nn.functional.cross_entropy(logits.double(), labels))
-        path.append(Strength(C, wilson(int(correct.sum()), len(correct)), loss, correct))
+        path.append(Strength(C, wilson(int(correct.sum()), len(correct)), loss, correct, logits))
         solutions.append(solution)
         if loss > worse * min(found.loss for found in path):
             break

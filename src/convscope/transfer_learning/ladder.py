@@ -74,6 +74,7 @@ class Rung:
     chosen: str = ""
     strength: float | None = None  # C of the head that was kept
     measured_by: str = "cross-validation"  # how the images were held out; else "one fold" or "validation"
+    held_out: Tensor | None = None  # (M, K): logits by heads that were not trained on them, of one trained on all
 
     @property
     def top1(self) -> Interval:
@@ -112,7 +113,8 @@ def knn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     correct = (found.logits.argmax(1) == task.labels).numpy()[: task.scored]
     options = {"head": "knn", "rows": len(task.labels), "neighbours": found.neighbours}
     seconds = time.perf_counter() - start
-    return Rung("k-NN", index, correct, seconds, 0, options, head, chosen=f"k = {found.neighbours}")
+    logits, chosen = found.logits[: task.scored], f"k = {found.neighbours}"
+    return Rung("k-NN", index, correct, seconds, 0, options, head, chosen=chosen, held_out=logits)
 
 
 def head_rung(task: HeadTask, index: np.ndarray) -> Rung:
@@ -124,7 +126,10 @@ def head_rung(task: HeadTask, index: np.ndarray) -> Rung:
     module = linear_of(found)
     count = sum(p.numel() for p in module.parameters())
     chosen = f"C = {found.chosen:.2g}"
-    return Rung("head", index, strength.correct, seconds, count, {}, module, found.path, chosen, found.chosen)
+    return Rung(
+        "head", index, strength.correct, seconds, count, {}, module, found.path, chosen, found.chosen,
+        held_out=strength.logits,
+    )  # fmt: skip
 
 
 def linear_of(head: LinearHead) -> nn.Linear:
@@ -144,11 +149,13 @@ def fcnn_rung(task: HeadTask, index: np.ndarray) -> Rung:
     scored = torch.arange(len(fold)) < (len(fold) if task.scored is None else task.scored)
     measured = fold.unique() if task.thorough else fold.unique()[:1]
     correct, asked, trained = np.zeros(len(fold), bool), np.zeros(len(fold), bool), list[nn.Module]()
+    logits = torch.zeros(len(fold), task.classes)
     for j in measured:
         inside, outside = torch.nonzero((fold == j) & scored)[:, 0], torch.nonzero(fold != j)[:, 0]
         trained.append(_fcnn(task.take(outside)))
         with torch.inference_mode():
-            correct[inside.numpy()] = (trained[-1](task.features[inside]).argmax(1) == task.labels[inside]).numpy()
+            logits[inside] = trained[-1](task.features[inside])
+            correct[inside.numpy()] = (logits[inside].argmax(1) == task.labels[inside]).numpy()
         asked[inside.numpy()] = True
     module = _fcnn(task) if task.thorough else trained[0]
     count = sum(p.numel() for p in module.parameters())
@@ -165,6 +172,7 @@ def fcnn_rung(task: HeadTask, index: np.ndarray) -> Rung:
         module,
         chosen=chosen,
         measured_by="cross-validation" if task.thorough else "one fold",
+        held_out=logits[: len(index)][found],
     )
 
 

@@ -23,6 +23,7 @@ from ..machine import describe, pick_device, pick_precision
 from ..progress import Laps
 from ..recipes import Recipe
 from ..training.continuing import Before, Helped, nobody_knows
+from ..training.held_out import save_held_out
 from ..training.loop import Step
 from ..training.runs import Run, data_description, point_last, runs_folder
 from ..training.seen import save_seen
@@ -97,6 +98,7 @@ class Transfer:
         best = best_of(rungs)
         classifier = classifiers.get(best.name) or with_head(self.backbone, best, self.dataset.class_names, {})
         classifier = replace(classifier, provenance=self._provenance(run, best))
+        save_held_out(run.folder, classifier, self.dataset.keys[best.index], best.held_out)
         classifier.save(run.folder / FILE_NAME)
         point_last(run)
         self.laps.lap("saving")

@@ -183,7 +183,7 @@ def _choices(report: TransferReport) -> list[Choice]:
     head = next(r for r in report.rungs if r.name == "head")
     rows = [
         Choice("the weights of the backbone", "those who trained it", None),
-        Choice("the weights of the head", "training images", counts["train"]),
+        Choice("the weights of the head", "training and validation images", counts["train"] + counts["val"]),
         Choice(f"the head's strength, of {len(head.path)}", "images held out in turn by cross-validation", head.top1.n),
     ]
     if any(rung.measured_by == "validation" for rung in report.rungs):
