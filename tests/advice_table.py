@@ -672,7 +672,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name those that `convscope study` wrote": "test_hand_ins.py::test_runs_and_hand_ins_are_not_compared_with_each_other",
         "name a folder with {} at most": "test_hand_ins.py::test_too_many_files_are_not_read",
     },
-    "training/page_report.py": {
+    "training/told_evaluations.py": {
         "Evaluate again on these images, or remove the file": "test_run_page.py::test_an_evaluation_that_rotted_keeps_no_other_from_its_page",
     },
     "training/repeated.py": {

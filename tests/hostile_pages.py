@@ -130,18 +130,19 @@ def _transfer(drawn: dict[str, str]) -> dict[str, Any]:
 
 def _task_transfer(drawn: dict[str, str]) -> dict[str, Any]:
     name = "a way " * 9
-    score = Some(figure=Some(n=999))
-    rung = Some(name=name, score=score, seconds=3.2, parameters=1_234_567, chosen="C = 0.0032, 40 epochs")
+    rung = {"name": name, "n": 999, "seconds": 3.2, "parameters": 1_234_567, "chosen": "C = 0.0032, 40 epochs"}
+    since = {"data": NAMES[0], "part": "all", "n": 12345, "called": "mean average precision", "value": "90.9 %"}
     paired = {name: {"difference": -0.01, "low": -0.02, "high": 0.001, "p": 0.0123}}
     test = {"half_width": 1.5, "coverage": 0.91, "coverage_low": 0.8, "coverage_high": 0.97, "aimed_coverage": 0.9}
     vote = {"layer": LONG, "filter": 1279, "adds": 0.25, "part": 0.123}
     filters = [{"name": n, "filters": [vote] * 5, "by_absence": 0.5, "images": 16} for n in NAMES]
     summary = {"sentence": f"{NAMES[6]}: 90.9 %.", "test_n": 51, "best": name, "paired": paired, "test": test}
-    summary |= {"filters": filters, "filters_of": "linear"}
+    summary |= {"filters": filters, "filters_of": "linear", "rungs": [rung] * 2}
     return {
         "summary": summary | {"notes": [f"{NAMES[0]}, {NAMES[1]} are few."]},
         "called": "mean intersection over union",
-        "shown": [(rung, "90.9 % [80.1, 95.2]")] * 2,
+        "words": ["90.9 % [80.1, 95.2]"] * 2,
+        "asked_since": [since | {"low": "80.1 %", "high": "95.2 %"}] * 2,
         "test_words": "90.9 % [80.1, 95.2]",
         "asks": "the class of each pixel",
         "name": LONG,
@@ -253,7 +254,7 @@ VALUES = {
     "inspection/report.html": _doctor,
     "training/report.html": _training,
     "training/transferred.html": _transfer,
-    "transfer_learning/task_report.html": _task_transfer,
+    "training/transferred_task.html": _task_transfer,
     "explanation/layer.html": _layer,
     "explanation/index.html": _index,
     "diagnosis/report.html": _diagnosis,

@@ -51,6 +51,7 @@ GUARDED = {
     "convolution/compiled.py": {"os.getuid": 'hasattr(os, "getuid")'},
     "images/decoding_budget.py": {"os.sysconf": "except (AttributeError, OSError, ValueError)"},
     "limits.py": {"resource": "except ImportError"},
+    "machine.py": {"os.sysconf": "except (AttributeError, ValueError, OSError)"},
     "scale/cluster.py": {"os.sched_getaffinity": 'hasattr(os, "sched_getaffinity")'},
 }
 LACKED = re.compile(

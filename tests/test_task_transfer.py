@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
 import json
@@ -266,6 +267,29 @@ def test_the_test_images_score_the_same_by_evaluate(task: str, data: dict[str, P
     assert val["n"] == PARTS["val"]
     if task != "segmentation":  # whose validation is at the size of the network's input
         assert val[CALLED[task]] == pytest.approx(report.summary["val_value"], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_page_and_card_tell_what_it_was_asked_since(
+    task: str, data: dict[str, Path], reports: dict[str, TaskReport], tmp_path: Path
+):
+    remember(data[task])
+    run = shutil.copytree(reports[task].run.folder, tmp_path / "run")
+    found = convscope.evaluate(run, data[task], part="val", runs=tmp_path).summary
+    shown = (run / "report.html").read_text(encoding="utf-8")
+    scale, digits, unit = (1, ".3g", "") if found["metric"] == "mae" else (100, ".1f", " %")
+    value = f"{scale * found[found['metric']]:{digits}}{unit}"
+    assert "Asked again" in shown
+    assert value in shown
+    assert reports[task].sentence()[:40] in html.unescape(shown)
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert f"**{value}**" in card
+    kind = {"segmentation": "image-segmentation"}.get(task, "image-classification")
+    assert f'pipeline_tag: "{kind}"' in card
+    before = shown
+    (run / "report.html").unlink()
+    convscope.report(run, runs=tmp_path)
+    assert (run / "report.html").read_text(encoding="utf-8") == before
 
 
 def test_labels_are_those_that_reach_their_thresholds(data: dict[str, Path], reports: dict[str, TaskReport]):

@@ -20,6 +20,7 @@ from ..datasets.options import DatasetOptions
 from ..errors import DataError, UsageError
 from ..images.decoding import decode
 from ..storage import expanded, make_folder, write_derived
+from ..training.page_report import has_page, write_page
 from ..training.runs import Run, data_description, data_difference, runs_folder
 from ..workers import Workers
 from .box_writing import written_boxes
@@ -103,7 +104,10 @@ def evaluate_asked(
         "test_openings": opened,
     }
     report = TaskEvaluationReport(evaluated, classifier, target / place, summary)
-    return write_task_evaluation(report, options.progress)
+    made = write_task_evaluation(report, options.progress)
+    if found is not None and has_page(found):
+        write_page(found)
+    return made
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from .continuing import CONTINUED
 from .model_card import CARD, card_of
 from .rerunning import own_code, rerun_command, set_in_python
 from .runs import Run
+from .task_page import task_page
+from .told_evaluations import told_evaluations
 
 TEMPLATE = Path(__file__).with_name("report.html")
 TRANSFERRED = Path(__file__).with_name("transferred.html")
@@ -102,6 +104,12 @@ def write_page(run: Run) -> Path:
     The page comes last: by it a look at the test images is known to be told of (evaluation.opening).
     """
     left_out: list[str] = []
+    if run.is_transferred() and "asks" in (told := read_json(run.folder / TOLD)):
+        evaluated = [figures for _, figures in told_evaluations(run, left_out)]
+        html = task_page(run, told, evaluated, left_out)
+        write_derived(run.folder / CARD, card_of(run, evaluated))
+        write_derived(run.folder / PAGE, html)
+        return run.folder / PAGE
     description, evaluations = run.description(), read_evaluations(run, left_out)
     names = _class_names(description, evaluations)
     shared: dict[str, Any] = {
@@ -149,14 +157,7 @@ def read_evaluations(run: Run, left_out: list[str] | None = None) -> list[dict[s
     What rotted is told to what is ``left_out``; DamagedFile without that.
     """
     found = []
-    for path in sorted(run.folder.glob("evaluate/*/evaluation.json")):
-        try:
-            figures = read_json(path)
-        except DamagedFile as error:
-            if left_out is None:
-                raise
-            left_out.append(f"{error} Evaluate again on these images, or remove the file.")
-            continue
+    for path, figures in told_evaluations(run, left_out):
         kinds = ("confusion", "mistakes", "calibration", "calibrated")
         images = {name: uri(path.with_name(f"{name}.png"), left_out) for name in kinds}
         told = {"pairs": _confused(figures), "classes": _shown(figures["classes"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 from ..canvas.boxed import boxed
 from ..canvas.figures import Drawing, drawn_names
 from ..canvas.overlays import class_colours, colours_of, overlaid
-from ..canvas.pages import page, uri
 from ..classifying.classifier import Classifier
 from ..classifying.intervals import Interval
 from ..datasets.boxes import Boxes
@@ -26,8 +25,9 @@ from ..noted import Noted
 from ..storage import commit_json, write_derived
 from ..tasks.paired import PairedFigure
 from ..tasks.task import Task
-from ..training.page_report import Choice
+from ..training.page_report import TOLD, Choice, write_page
 from ..training.runs import Run
+from ..training.task_page import CALLED
 from . import drawing
 from .begun import FINISHED, FOLDER
 from .fine_tuning import REACHES
@@ -39,14 +39,6 @@ from .task_filters import Deciding
 from .used_filters import ClassVotes
 
 DRAWN_CLASSES = 20
-TEMPLATE = Path(__file__).with_name("task_report.html")
-CALLED = {
-    "iou": "intersection over union",
-    "miou": "mean intersection over union",
-    "map": "mean average precision",
-    "mae": "mean absolute error",
-    "ap50": "average precision (AP50)",
-}
 
 
 @dataclass(frozen=True)
@@ -172,24 +164,20 @@ def write(report: TaskReport) -> TaskReport:
         images["curve"] = drawing.learning_curve(*curve_rows(report.curve), "training images", f"{report.called}, %")
     for name, image in images.items():
         write_derived(folder / f"{name}.png", image.png)
-    left_out: list[str] = []
-    html = page(
-        TEMPLATE,
-        names=report.classifier.class_names,
-        summary=_kept(report),
-        called=report.called,
-        compared=next((found.words for found in report.paired.values()), "image by image"),
-        shown=[(rung, report.words(rung.score.figure)) for rung in report.rungs],
-        test_words=report.words(report.test.score.figure) if report.test else None,
-        asks=report.task.asks,
-        name=report.run.name,
-        roofline=report.extraction.roofline(),
-        images={name: uri(folder / f"{name}.png", left_out) for name in images},
-        left_out=left_out,
-        openings=report.run.openings(),
-        choices=_choices(report),
-    )
-    write_derived(report.run.folder / "report.html", html)
+    told = {
+        "summary": _kept(report),
+        "names": list(report.classifier.class_names),
+        "called": report.called,
+        "compared": next((found.words for found in report.paired.values()), "image by image"),
+        "words": [report.words(rung.score.figure) for rung in report.rungs],
+        "test_words": report.words(report.test.score.figure) if report.test else None,
+        "asks": report.task.asks,
+        "roofline": report.extraction.roofline(),
+        "drawings": list(images),
+        "choices": [asdict(choice) for choice in _choices(report)],
+    }
+    commit_json(report.run.folder / TOLD, told)
+    write_page(report.run)
     return report
 
 
