@@ -427,6 +427,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "inspection/copy_findings.py": {
         "look at the pairs in the page": "test_doctor.py::test_the_corrections_file_mends_what_it_says[saved-again]",
+        "split by hand, into folders train, val and test": "test_doctor.py::test_a_video_longer_than_all_others_is_split_by_hand",
         "keep each video on one side": "test_doctor.py::test_frames_are_kept_on_one_side",
         "remove the extra ones": "test_doctor.py::test_what_the_advice_says_mends_it[exact-copies]",
         "remove them for other programs": "test_doctor.py::test_what_the_advice_says_mends_it[exact-across-parts]",
@@ -662,7 +663,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "training/estimates.py": {
         "try {}": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
-        "--batch-size {}, or --save-memory": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
+        "--batch-size {}, --accumulate or --save-memory": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
         "a smaller --depth or --width": "test_estimates.py::test_what_a_machine_cannot_hold_is_refused_with_what_it_can",
         "a --batch-size of {} fits": "test_advice_training.py::test_the_batch_size_that_fits_does",
         "and --memory allows {} GB": "test_advice_training.py::test_the_batch_size_that_fits_does",

@@ -103,6 +103,35 @@ def test_blocks_of_images_change_nothing(name: str, monkeypatch: pytest.MonkeyPa
         assert torch.equal(whole.broken, parts.broken)
 
 
+class Moody(nn.Module):
+    """A network that calls one more module where images are bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.extra, self.b = (nn.Conv2d(n, 4, 3, padding=1) for n in (3, 4, 4))
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).relu()
+        if x.mean() > 0:
+            y = self.extra(y)
+        return self.head(self.b(y).relu().mean((2, 3)))
+
+
+def test_a_network_whose_calls_differ_between_images_is_replayed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network, preprocess = Moody().eval(), Preprocess(8)
+    images = np.full((6, 8, 8, 3), 250, np.uint8)
+    images[0] = 3
+    monkeypatch.setattr(ablation, "MOST_IN_BLOCK", 1)
+    layer = next(x for x in find_layers(network, torch.zeros(1, 3, 8, 8)) if x.name == "b")
+    found = ablate(network, images, np.arange(6) % CLASSES, preprocess, layer, np.arange(6), [2])
+    rows = [logits(network, images[i : i + 1], preprocess) for i in range(6)]
+    without = [without_filter(network, layer, images[i : i + 1], preprocess, 2) for i in range(6)]
+    assert torch.allclose(found.logit_lost[0], (torch.cat(rows) - torch.cat(without)).mean(0), atol=1e-6)
+
+
 def test_only_outputs_that_are_asked_for_are_kept() -> None:
     """Of a late layer those of whole stages: what lies within one would be most of the memory."""
     network = network_of("torchvision:resnet18", 32)

@@ -22,6 +22,7 @@ from convscope.datasets.registry import load_dataset
 from convscope.errors import ConvscopeError, DataError, StorageError, UsageError
 from convscope.inspection.command import doctor
 from convscope.inspection.report import DoctorReport
+from convscope.inspection.wrong_labels import out_of_fold
 from planted_folders import CLASSES, FAULTS, clean, in_parts, pattern
 
 
@@ -181,14 +182,32 @@ def test_frames_are_kept_on_one_side(tmp_path: Path) -> None:
             assert side.setdefault(dataset.origins(i).split("_")[0], part) == part
 
 
-def test_photographs_that_a_camera_counted_are_no_video(tmp_path: Path) -> None:
-    """Copies lie anywhere among them, or all of them are of one kind of name."""
+def test_photographs_that_a_camera_counted_are_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their near copies lie anywhere among the numbers, and those of a video beside one another."""
     root = planted("frames-of-videos", tmp_path)
-    for number, path in enumerate(sorted(root.rglob("*.png"), key=lambda path: path.name[::-1])):
-        path.rename(path.with_name(f"{'IMG_' if number % 9 else 'DSC'}{1000 + number}.png"))
-    found = examined(root, tmp_path)
-    assert "near-copies" in kinds(found) or "near-copies-across-parts" in kinds(found)
-    assert "frames-of-video" not in kinds(found)
+    paths = sorted(root.rglob("*.png"))
+    numbers = np.random.default_rng(0).permutation(100 * len(paths))[: len(paths)]
+    for i, path in enumerate(paths):
+        path.rename(path.with_name(f"{('IMG_', 'DSC', 'P')[i % 3]}{numbers[i]:05}.png"))
+    assert "frames-of-video" not in kinds(examined(root, tmp_path))
+    monkeypatch.setattr("convscope.inspection.copy_findings.NEIGHBOURS", 10_000)  # then any two are neighbours
+    assert "frames-of-video" in kinds(examined(root, tmp_path))
+
+
+def test_a_video_longer_than_all_others_is_split_by_hand(tmp_path: Path) -> None:
+    root = planted("frames-of-videos", tmp_path)
+    for path in sorted((root / CLASSES[2]).glob("*.png")) + sorted((root / CLASSES[1]).glob(f"{CLASSES[1]}clip1*.png")):
+        path.unlink()
+    for number, path in enumerate(sorted((root / CLASSES[1]).glob("*.png"))):
+        path.rename(path.with_name(f"{CLASSES[0]}clip0_{900 + number}.png"))
+    (finding,) = [f for f in examined(root, tmp_path).findings if f.kind == "frames-of-video"]
+    assert finding.advice == "split by hand, into folders train, val and test, so that neighbours stay on one side."
+
+
+def test_labels_are_judged_by_as_many_folds_as_there_are_groups(tmp_path: Path) -> None:
+    chance = out_of_fold(np.random.default_rng(0).normal(size=(20, 8)), np.arange(20) % 2, np.arange(20) % 2)
+    assert chance.shape == (20, 2)
+    assert (out_of_fold(np.zeros((4, 3)), np.array([0, 1, 0, 1]), np.zeros(4, int)) == 0.5).all()
 
 
 def test_what_shows_nothing_is_left_out_by_the_corrections(tmp_path: Path) -> None:

@@ -178,18 +178,24 @@ def test_what_a_machine_cannot_hold_is_refused_with_what_it_can(monkeypatch: pyt
     """Before it is built: a word too much on the command line should not take a machine's memory."""
     monkeypatch.setattr(estimates, "memory_of_machine", lambda: 8 * 10**9)
     deep = Recipe().with_options({"model": "vgg", "depth": 400, "width": 64, "batch_size": 4096})
-    with pytest.raises(MemoryExhausted, match=r"this machine has 8: try --batch-size (\d+), or --save-memory") as told:
-        estimates.check_memory(deep, 10, 32)
+    many = 50_000  # images
+    with pytest.raises(
+        MemoryExhausted, match=r"this machine has 8: try --batch-size (\d+), --accumulate or --save-memory"
+    ) as told:
+        estimates.check_memory(deep, 10, 32, many)
     fitting = int(str(told.value).split("--batch-size ")[1].split(",")[0])
-    estimates.check_memory(deep.with_options({"batch_size": fitting}), 10, 32)
+    estimates.check_memory(deep, 10, 32, fitting)  # there are no more to make a batch of
+    estimates.check_memory(deep.with_options({"accumulate": -(-4096 // fitting)}), 10, 32, many)
+    estimates.check_memory(deep.with_options({"batch_size": 2 * fitting, "precision": "bfloat16"}), 10, 32, many)
+    estimates.check_memory(deep.with_options({"batch_size": fitting}), 10, 32, many)
     with pytest.raises(MemoryExhausted):
-        estimates.check_memory(deep.with_options({"batch_size": fitting + 1}), 10, 32)
-    estimates.check_memory(deep.with_options({"save_memory": True}), 10, 32)
+        estimates.check_memory(deep.with_options({"batch_size": fitting + 1}), 10, 32, many)
+    estimates.check_memory(deep.with_options({"save_memory": True}), 10, 32, many)
     monkeypatch.setattr(estimates, "memory_of_machine", lambda: 10**9)
     with pytest.raises(MemoryExhausted, match="try a smaller --depth or --width"):
-        estimates.check_memory(deep.with_options({"batch_size": 1}), 10, 32)
-    estimates.check_memory(deep.with_options({"batch_size": 1, "depth": 60}), 10, 32)
+        estimates.check_memory(deep.with_options({"batch_size": 1}), 10, 32, many)
+    estimates.check_memory(deep.with_options({"batch_size": 1, "depth": 60}), 10, 32, many)
     with pytest.raises(UsageError, match="more than 20,000 tensors"):
-        estimates.check_memory(deep.with_options({"depth": 50_000}), 10, 32)
+        estimates.check_memory(deep.with_options({"depth": 50_000}), 10, 32, many)
     monkeypatch.setattr(estimates, "memory_of_machine", lambda: None)
-    estimates.check_memory(deep, 10, 32)
+    estimates.check_memory(deep, 10, 32, many)

@@ -110,6 +110,10 @@ def test_two_of_one_person_are_told_apart(tmp_path: Path, outcome: dict[str, Any
         commit_json(tmp_path / "anna" / name, {**outcome, "training_seconds": float(seconds)})
     rows = convscope.compare_hand_ins(tmp_path).summary["claims"][0]["rows"]
     assert [row["who"] for row in rows] == ["anna/toy-small (1).json", "anna/toy-small.json"]
+    (tmp_path / "anna" / "study").mkdir()
+    (tmp_path / "anna" / "toy-small (1).json").rename(tmp_path / "anna" / "study" / "toy-small.json")
+    rows = convscope.compare_hand_ins(tmp_path).summary["claims"][0]["rows"]
+    assert len({row["who"] for row in rows}) == 2
 
 
 def test_what_lies_in_runs_and_other_json_is_passed_over(students: Path) -> None:
@@ -163,3 +167,14 @@ def test_too_many_files_are_not_read(students: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="name a folder with 2 at most"):
         convscope.compare_hand_ins(students)
     assert convscope.compare_hand_ins([students / "anna", students / "ben"]).summary["hand_ins"] == 2
+
+
+def test_a_run_comes_before_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "b"):
+        convscope.train("digits", name=name, runs=tmp_path / "runs", width=4, epochs=1, limit=100)
+    (tmp_path / "photos").mkdir()
+    assert cli.run(["compare", "photos", "b", "--runs", "runs"]) == 0
+    assert "photos" in capsys.readouterr().out

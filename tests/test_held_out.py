@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import convscope
 from convscope.classifying.classifier import Classifier
+from convscope.classifying.prediction import logits
 from convscope.datasets.named_before import remember
 from convscope.datasets.registry import load_dataset
 from convscope.errors import DamagedFile
 from convscope.storage import read_json
-from convscope.training.held_out import ALL_FAIR, FairAnswers, fair_answers
+from convscope.training.held_out import ALL_FAIR, FairAnswers, fair_answers, save_held_out
 from convscope.training.runs import Run, find_run
 from convscope.training.seen import HELD_OUT, count_seen
+from convscope.transfer_learning.ladder_command import Transfer
 from two_kinds import write_photos
 
 KEYS = np.array([3, 7, 9], np.uint64)
@@ -101,3 +104,52 @@ def test_answers_of_another_head_are_not_taken(transferred: tuple[Run, Path]) ->
     with torch.no_grad():
         next(p for p in reversed(list(classifier.network.parameters()))).add_(1.0)
     assert not len(fair_answers(run.folder, classifier).keys)
+
+
+def test_of_a_head_on_one_fold_only_the_images_outside_are_fair(transferred: tuple[Run, Path], tmp_path: Path) -> None:
+    """It was trained on most validation images."""
+    run, _ = transferred
+    folder, classifier = shutil.copytree(run.folder, tmp_path / "t"), run.classifier()
+    whole = fair_answers(folder, classifier)
+    outside = whole.keys[::5]
+    save_held_out(folder, classifier, outside, whole.logits[::5])
+    answers = fair_answers(folder, classifier)
+    assert set(answers.trained.tolist()) == set(whole.trained.tolist())
+    assert set(whole.keys[answers.are_fair(whole.keys)].tolist()) == set(outside.tolist())
+
+
+def test_fine_tuning_begins_with_a_head_that_saw_no_validation_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of noise with labels by lot a head knows what it was trained on, and nothing else."""
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for i in range(150):
+            pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "noise" / name / f"{i}.png")
+    begun: list[Classifier] = []
+    monkeypatch.setattr(Transfer, "_costly", lambda self, run, start: begun.append(start) or iter(()))
+    convscope.transfer(tmp_path / "noise", image_size=64, budget=1.0, fcnn="none", name="n", runs=tmp_path / "runs")
+    kept = find_run("n", tmp_path / "runs").classifier()
+    dataset = load_dataset(tmp_path / "noise", preprocess=kept.preprocess)
+    index = dataset.parts["val"]
+    known = [
+        float(
+            (
+                logits(one.network, dataset.images, one.preprocess, index).argmax(1).numpy() == dataset.labels[index]
+            ).mean()
+        )
+        for one in (kept, begun[0])
+    ]
+    assert known[0] > 0.8 > known[1]
+
+
+def test_a_transfer_of_an_earlier_version_says_that_its_answers_are_too_sure(
+    transferred: tuple[Run, Path], tmp_path: Path
+) -> None:
+    run, _ = transferred
+    folder = shutil.copytree(run.folder, tmp_path / "t")
+    (folder / HELD_OUT).unlink()
+    found = convscope.evaluate(folder)
+    assert any("an earlier version made this transfer" in note for note in found.summary["notes"])

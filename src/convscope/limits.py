@@ -1,8 +1,22 @@
-"""Limits that a process sets to itself before it looks at something foreign."""
+"""Limits that a process sets to itself before it looks at something foreign, and those of the container it is in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+CONTAINERS = (  # where Linux tells of a container's memory: its limit, and what is used of it
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def container_memory() -> Iterator[tuple[int, int]]:
+    """The bytes that this container may take, and those that it has taken; nothing outside of one."""
+    for limit, used in CONTAINERS:
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            yield int(Path(limit).read_bytes()), int(Path(used).read_bytes())
 
 
 def limit_process(memory: int, seconds: int | None = None, writes: bool = True) -> None:

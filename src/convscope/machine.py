@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .errors import UsageError
+from .limits import container_memory
 
 PEAK_SIDE = 2048  # of the square matrices whose product is timed
 PEAK_TRIES = 4
@@ -33,11 +34,12 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def memory_of_machine() -> int | None:
-    """Bytes of memory in this machine; None where the system does not tell."""
+    """Bytes of memory in this machine, or that the container may take; None where the system does not tell."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
         return None
+    return min([there, *(limit for limit, _ in container_memory())])
 
 
 def device_of(network: torch.nn.Module) -> torch.device:

@@ -196,8 +196,9 @@ class Hiring(Cluster):
 def check_unasked(options: Any, used: Collection[str], what_for: str) -> None:
     """UsageError where an option that is not among the ``used`` was given, so that none is passed over in silence."""
     for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name not in used and not callable(value) and value != field.default:
+        made = field.default_factory
+        usual = field.default if made is dataclasses.MISSING else made()
+        if field.name not in (*used, "progress") and getattr(options, field.name) != usual:
             raise UsageError(f"{_typed_name(field)} is for {what_for}.")
 
 

@@ -38,7 +38,7 @@ from . import report
 from .opening import answers_of, home_of, log_look, open_classifier, place_of, read_data
 from .options import EvaluateOptions, PredictOptions
 from .refusing import refusing
-from .scoring import Evaluated, calibrated
+from .scoring import Evaluated, calibrated, translation
 from .scoring import evaluate as evaluate_classifier
 from .sorting import sort_into
 from .task_command import Wanted, answer, evaluate_asked
@@ -109,8 +109,11 @@ def evaluate(
 
 
 def _changed(run: str, change: str, classifier: Classifier, dataset: Dataset) -> DataError:
-    strange = set(dataset.class_names) - set(classifier.class_names)
-    way = "Train again: it does not know all classes." if strange else "Name it to evaluate on it as it is."
+    way = "Name it to evaluate on it as it is."
+    try:
+        translation(classifier.class_names, dataset.class_names)
+    except DataError:
+        way = "Train again: it does not know all classes."
     return DataError(f"the data changed since {run} was trained: {change}. {way}")
 
 

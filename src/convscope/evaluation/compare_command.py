@@ -70,7 +70,7 @@ def compare(compared: Sequence[str | Classifier], options: CompareOptions) -> Co
         raise UsageError("a comparison needs two runs or more: convscope compare RUN RUN.")
     opened = [_opened(run, options) for run in compared]
     built = [classifier.architecture.name for _, classifier, _ in opened]
-    if not any(map(is_own, built)):
+    if not any(is_own(name) or options.model in (name, name.split(":")[-1]) for name in built):
         check_needed(options.model, built[0], opened[0][0])
     looks = Looks([name for name, _, _ in opened], runs_folder(options.runs) / "compare")
     if any(classifier.task != CLASSES for _, classifier, _ in opened):

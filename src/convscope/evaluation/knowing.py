@@ -73,14 +73,15 @@ def find_known(
     A head that was trained on the validation images too is surer of them than of others: there ``answers`` were held
     out. DataError with fewer than 20 validation images.
     """
-    count = len(dataset.parts["val"])
+    val = _telling(dataset, answers)
+    count = len(val)
     if count < FEWEST:
         enough = f", as about {math.ceil(len(dataset) * FEWEST / count):,} images would give" if count else ""
         raise DataError(
             f"{dataset.name} has {count} validation images (of {len(dataset):,} images in all), and to answer 'none of "
             f"these' takes {FEWEST} or more{enough}: they say how familiar an image usually is."
         )
-    train, val = (dataset.subset(part, MOST) for part in ("train", "val"))
+    train = dataset.subset("train", MOST)
     _, edges, features = _looked(classifier, dataset.images, train, "looking at training images", progress)
     centre, precision = centre_and_precision(edges)
     energies, val_edges, _ = _looked(classifier, dataset.images, val, "looking at validation images", progress)
@@ -99,6 +100,17 @@ def find_known(
     noise = noise_images(classifier.preprocess.size)
     energies, edges, _ = _looked(classifier, noise, np.arange(len(noise)), "looking at noise", progress)
     return known, known.familiarity(energies, edges)
+
+
+def _telling(dataset: Dataset, answers: FairAnswers) -> np.ndarray:
+    """The images that tell how familiar one usually is: of the validation images those with fair answers, and where
+    these are too few, all that have some."""
+    index = dataset.subset("val", MOST) if len(dataset.parts["val"]) else dataset.parts["val"]
+    fair = index[answers.are_fair(dataset.keys[index])]
+    if len(fair) >= FEWEST or not len(answers.keys):
+        return fair
+    both = np.sort(np.concatenate([dataset.parts["train"], dataset.parts["val"]]))
+    return both[np.isin(dataset.keys[both], answers.keys)][:MOST]
 
 
 def noise_images(size: int) -> np.ndarray:

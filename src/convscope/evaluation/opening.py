@@ -37,6 +37,11 @@ from .options import EvaluateOptions
 PRETRAINED = "pretrained:"
 ANSWER = "evaluation.json"  # in the folder of an evaluation
 COMPARISON = "comparison.json"  # in that of a comparison
+OF_ALL_IMAGES = ("head", "k-NN", "FCNN head")  # rungs of a transfer that are trained on validation images too
+EARLIER = (
+    "an earlier version made this transfer: how sure it is of its validation images, which trained it, is taken for "
+    "how sure it is of others. The same transfer again mends it."
+)
 
 
 @takes_what_is_meant
@@ -194,7 +199,10 @@ def answers_of(run: Run | None, classifier: Classifier) -> tuple[FairAnswers, li
     if run is None:
         return ALL_FAIR, []
     try:
-        return fair_answers(run.folder, classifier), []
+        answers = fair_answers(run.folder, classifier)
+        rung = classifier.provenance.get("transfer", {}).get("rung")
+        earlier = rung in OF_ALL_IMAGES and not len(answers.keys)
+        return answers, [EARLIER] if earlier else []
     except DamagedFile as error:
         return ALL_FAIR, [f"{error} So nothing tells the images apart that it was trained on."]
 

@@ -73,12 +73,13 @@ def _known(
     classifier: Classifier, run: Run | None, name: str, options: PredictOptions
 ) -> tuple[Known, np.ndarray, list[str]]:
     """What is known, how familiar images of noise are (N,), and notes; kept in the run, or found and kept there."""
-    notes = []
+    answers, told = answers_of(run, classifier)
+    notes = [*told]
     if run is not None and options.known is None:
         try:
             kept = read_known(run, classifier)
         except DamagedFile as error:
-            kept, notes = None, [f"{error} It is made again."]
+            kept, notes = None, [*told, f"{error} It is made again."]
         if kept is not None:
             return *kept, notes
     if options.known is None and not classifier.provenance.get("recipe", {}).get("data"):
@@ -86,9 +87,8 @@ def _known(
     asked = EvaluateOptions(data_root=options.data_root, progress=options.progress)
     dataset, _, change = read_data(classifier, name, options.known, "know", asked)
     notes += [f"the data changed since {name} was trained: {change}."] if change else []
-    answers, told = answers_of(run, classifier)
     known, noise = find_known(classifier, dataset, options.progress, answers)
-    notes += told
-    if run is not None and options.known is None:
+    own = options.known is None or "recipe" not in classifier.provenance  # without any, those that were named
+    if run is not None and own:
         write_known(run, classifier, known, noise)
     return known, noise, notes

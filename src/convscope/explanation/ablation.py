@@ -89,7 +89,7 @@ def ablate(  # noqa: PLR0913 - what a pass over labelled images needs
     wrong_before, wrong_after, fallen = [], [], []
     with evaluating(network), torch.inference_mode(False), torch.no_grad():  # inference tensors have no version
         with _Replay(network, layer, normalised(index[:1])) as trial:
-            block, needed = trial.most_images(), trial.needed()
+            block, needed = trial.most_images(), trial
         for start in range(0, len(index), block):
             truth = truth_N[start : start + block]
             with _Replay(network, layer, normalised(index[start : start + block]), needed) as replay:
@@ -130,15 +130,14 @@ class _Mark:
 class _Replay:
     """A with-block in which a network answers the same images again and again, each time without one filter.
 
-    Of the calls only the ``outputs`` of those numbers are kept, which a replay of other images found to be ``needed``.
+    Only what a ``trial`` of other images was found to need is kept of the calls, unless these are other calls.
     """
 
-    def __init__(
-        self, network: nn.Module, layer: Layer, images_BCHW: Tensor, outputs: frozenset[int] | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, layer: Layer, images_BCHW: Tensor, trial: _Replay | None = None) -> None:
         self.network, self.layer, self.images = network, layer, images_BCHW
-        with tracing(network, layer.tap.module if layer.tap.at_input else "", outputs) as calls:
-            self.logits = network(images_BCHW)
+        calls = self._traced(None if trial is None else trial.needed())
+        if trial is not None and self.sequence != trial.sequence:
+            calls = self._traced(None)
         self._target = [call for call in calls if call.name == layer.tap.module][layer.tap.call]
         self._met = self._plan(calls)
         self._largest = max(sum(t.nbytes for t in _tensors(call.output)) for call in calls)
@@ -148,6 +147,14 @@ class _Replay:
         self._work: dict[tuple[int, bool], _Mark] = {}
         self._fragile: set[int] = set()  # calls whose output is worked on in place: those are lent as copies
         self._lent: list[tuple[int, Any]] | None = []
+
+    def _traced(self, outputs: frozenset[int] | None) -> list[Call]:
+        """All calls of a pass, with those outputs, or all."""
+        given_of = self.layer.tap.module if self.layer.tap.at_input else ""
+        with tracing(self.network, given_of, outputs) as calls:
+            self.logits = self.network(self.images)
+        self.sequence = [(call.name, call.parent) for call in calls]
+        return calls
 
     def needed(self) -> frozenset[int]:
         """The numbers of the calls whose outputs a replay has asked for."""

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..limits import container_memory
+
 MB = 1 << 20
 LEAST, MOST = 256 * MB, 2048 * MB  # of the budget, whatever the machine has
 SHARE = 4  # the budget is one part in so many of the memory that is free
@@ -58,17 +60,7 @@ class MemoryBudget:
 
 def free_memory() -> int:
     """Return the bytes that this machine, or the container, can still give without swapping; 4 GB where unknown."""
-    free = _meminfo()
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            with open(f"{folder}/{limit}") as most, open(f"{folder}/{used}") as now:
-                free = min(free, max(0, int(most.read()) - int(now.read())))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return free
+    return min([_meminfo(), *(max(0, most - now) for most, now in container_memory())])
 
 
 def _meminfo() -> int:

@@ -23,7 +23,7 @@ LEAKED = 0.01  # of a part's images that have a near copy in training
 FRAMES = 0.05  # of the images that have a near copy beside them, from which file names are looked at
 SAME_CLIP_IMAGES = 10  # of a video, on average, at least
 SAME_CLIP = 0.8  # of the images with a near copy, those that have one among their neighbours by number
-NEIGHBOURS = 5  # places between two frames that are alike because nothing moved
+NEIGHBOURS = 2  # places between two frames that are alike because nothing moved
 _COUNTER = re.compile(r"\d+(?=\D*$)")
 
 
@@ -196,13 +196,15 @@ def _frames(survey: Survey, copies: Copies) -> Iterator[Finding]:
     if len(within) < FRAMES * len(files) or len(within) < SAME_CLIP * alike:
         return
     clips = Counter(clip)
-    if not 2 <= len(clips) <= len(files) // SAME_CLIP_IMAGES or max(clips.values()) > len(files) // 2:
-        return  # a lone one cannot be kept on one side
+    if not 2 <= len(clips) <= len(files) // SAME_CLIP_IMAGES:
+        return
     sentence = (
         f"{len(within):,} images look like their neighbours by name ({next(iter(clips))} ...): they are frames of "
         f"{counted(len(clips), 'video')}, and a split by image puts near copies on both sides."
     )
     advice = r"keep each video on one side: --group '^(.*?)\d+\D*$'"
+    if 2 * max(clips.values()) > len(files):  # kept on one side it would leave little for the others
+        advice = "split by hand, into folders train, val and test, so that neighbours stay on one side."
     yield Finding("frames-of-video", "fault", sentence, len(within), advice, first(sorted(clips)))
 
 

@@ -61,11 +61,13 @@ def out_of_fold(features_NC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndar
 
     classes = np.unique(labels_N)
     chance = np.full((len(labels_N), len(classes)), 1 / len(classes))
-    features = _fewer(features_NC.astype(np.float32))
+    features, folds = _fewer(features_NC.astype(np.float32)), min(FOLDS, len(np.unique(groups_N)))
+    if folds < 2:
+        return chance
     # Small products: several threads would wait for one another, on a busy machine for most of the time.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # fewer groups than folds; a solver that stops early is near enough
-        for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(
+        for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(
             features, labels_N, groups_N
         ):
             if len(np.unique(labels_N[train])) < 2:

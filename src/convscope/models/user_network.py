@@ -39,8 +39,8 @@ def model_words(name: str) -> str:
 
 
 def check_needed(model: str | None, built: str, who: str) -> None:
-    """UsageError for code of a user's own where the network of ``who``, that is ``built``, is none."""
-    if model is not None and model != built and not is_own(built):
+    """UsageError for a ``model`` that the network of ``who``, which is ``built``, does not need: another, or code."""
+    if model is not None and not is_own(built) and model not in (built, built.split(":")[-1]):
         raise UsageError(f"{who} is of the network {built}, which is built without code of yours: leave out --model.")
 
 

@@ -77,7 +77,9 @@ def run_page(served: Served, name: str) -> dict[str, Any]:
     shown["layers"] = layers_of(served, run)
     shown["diagnosis"] = _sentence(answer_folder(run, "diagnose", DIAGNOSIS) / DIAGNOSIS)
     shown["transfer"] = _sentence(run.folder / MEASURED)
-    shown["unfinished"] = None if (run.folder / FILE_NAME).exists() or head["problem"] else run.unfinished()
+    shown["unfinished"] = None
+    if not (run.folder / FILE_NAME).exists() and not head["problem"]:
+        _into(shown, lambda run: {"unfinished": run.unfinished()}, run)
     counts = ((shown["data"] or {}).get("counts") or {}).get("test")
     shown["untested"] = counts is not None and not sum(counts.values())
     _into(shown, _transferred, run)

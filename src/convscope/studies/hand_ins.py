@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..schemas import Schema, check_schema
 from ..storage import expanded, read_json
 
 MOST = 10_000  # files
+LARGEST = 8 * 2**20  # bytes of one: larger ones in a folder are none
 RECIPE = "recipe.json"  # in the folder of a run
 
 
@@ -94,10 +96,9 @@ def read_hand_ins(given: Sequence[str | Path]) -> tuple[list[HandIn], list[tuple
 def _told_apart(found: Sequence[HandIn]) -> list[HandIn]:
     """The outcomes; where somebody has two of one claim, the files' names are added to theirs."""
     count = Counter((one.who, one.said.claim, one.said.size) for one in found)
-    return [
-        replace(one, who=f"{one.who}/{one.path.name}") if count[one.who, one.said.claim, one.said.size] > 1 else one
-        for one in found
-    ]
+    twice = [one for one in found if count[one.who, one.said.claim, one.said.size] > 1]
+    root = Path(os.path.commonpath([one.path.resolve().parent.parent for one in twice])) if twice else Path()
+    return [replace(one, who=one.path.resolve().relative_to(root).as_posix()) if one in twice else one for one in found]
 
 
 def _files(given: Iterable[str | Path]) -> list[Path]:
@@ -106,10 +107,10 @@ def _files(given: Iterable[str | Path]) -> list[Path]:
         path = expanded(one)
         if not path.exists() and path.suffix.lower() != ".json":
             raise UsageError(f"there is no file or folder {path}.")
-        inside = [file for file in sorted(path.rglob("*.json")) if _may_be(file, path)] if path.is_dir() else [path]
-        found |= dict.fromkeys(inside)
-    if len(found) > MOST:
-        raise UsageError(f"these are {len(found):,} JSON files: name a folder with {MOST:,} at most.")
+        inside = list(islice(path.rglob("*.json"), MOST + 1)) if path.is_dir() else [path]
+        if len(found) + len(inside) > MOST:
+            raise UsageError(f"these are more than {MOST:,} JSON files: name a folder with {MOST:,} at most.")
+        found |= dict.fromkeys(file for file in sorted(inside) if not path.is_dir() or _may_be(file, path))
     return list(found)
 
 
@@ -118,8 +119,10 @@ def _may_be(file: Path, folder: Path) -> bool:
     if any((parent / RECIPE).exists() for parent in file.parents if parent.is_relative_to(folder)):
         return False
     try:
+        if not file.is_symlink() and file.stat().st_size > LARGEST:
+            return False
         box = parse_bounded(read_regular_text(file)) if not file.is_symlink() else None
-    except (DamagedFile, ValueError, RecursionError):
+    except (DamagedFile, OSError, ValueError, RecursionError):
         return True  # why it is none is told
     return not isinstance(box, dict) or "claim" in box
 

@@ -123,12 +123,13 @@ def fit_memory(network: torch.nn.Module, recipe: Recipe, image_size: int, budget
     )
 
 
-def check_memory(recipe: Recipe, classes: int, image_size: int) -> None:
+def check_memory(recipe: Recipe, classes: int, image_size: int, images: int) -> None:
     """Refuse what this machine cannot hold, before it is built: MemoryExhausted, with what would fit.
 
     Counted are weights, with what the optimizer keeps of them, and unless they are computed again the outputs of layers
     with weights: the least that a step needs. Networks of ours with few parameters are let through unseen, and so is
-    all where the machine does not say its memory. UsageError for one of absurdly many layers.
+    all where the machine does not say its memory. ``images`` are those that there are to train on. UsageError for one
+    of absurdly many layers.
     """
     there = memory_of_machine()
     if recipe.model.name not in MODELS or there is None:
@@ -136,13 +137,14 @@ def check_memory(recipe: Recipe, classes: int, image_size: int) -> None:
     network = unbuilt(recipe.model.name, classes, image_size, recipe.model.options())
     if sum(p.numel() for p in network.parameters()) < FEW_PARAMETERS:
         return
-    batch = recipe.loop.batch_size or 1
+    batch = math.ceil(min(recipe.loop.batch_size or 1, images) / recipe.parts.accumulate)
     fixed = weight_bytes(network, recipe)
     an_image = 0 if recipe.loop.save_memory else _output_bytes(network, image_size)
+    an_image //= 2 if recipe.loop.precision == "bfloat16" else 1
     if fixed + batch * an_image <= there:
         return
     fitting = int((there - fixed) // an_image) if an_image else 0
-    way = f"--batch-size {fitting}, or --save-memory" if fitting >= 2 else "a smaller --depth or --width"
+    way = f"--batch-size {fitting}, --accumulate or --save-memory" if fitting >= 2 else "a smaller --depth or --width"
     raise MemoryExhausted(
         f"a step of {recipe.model.name} with {batch} images needs at least {(fixed + batch * an_image) / 1e9:.3g} GB, "
         f"and this machine has {there / 1e9:.3g}: try {way}."

@@ -19,7 +19,7 @@ from ..models.architecture import weights_hash
 from ..schemas import Schema, check_schema
 from ..storage import discard
 from ..tensor_files import commit_tensors, read_tensors
-from .seen import HELD_OUT, TRAIN, read_run_images
+from .seen import HELD_OUT, TEST, TRAIN, read_run_images
 
 
 class _Meta(Schema):
@@ -83,10 +83,12 @@ def save_held_out(folder: Path, classifier: Classifier, keys_M: np.ndarray, logi
 
 def fair_answers(folder: Path, classifier: Classifier) -> FairAnswers:
     """What a run's folder says of its classifier's training images. DamagedFile for what rotted."""
-    images = read_run_images(folder)
-    trained = np.empty(0, np.uint64) if images is None else images.keys[images.part == TRAIN]
-    held_out = _read(folder / HELD_OUT, classifier)
-    return FairAnswers(trained) if held_out is None else FairAnswers(np.union1d(trained, held_out[0]), *held_out)
+    images, held_out = read_run_images(folder), _read(folder / HELD_OUT, classifier)
+    if images is None:
+        return ALL_FAIR if held_out is None else FairAnswers(held_out[0], *held_out)
+    if held_out is None:
+        return FairAnswers(images.keys[images.part == TRAIN])
+    return FairAnswers(images.keys[images.part < TEST], *held_out)
 
 
 def _read(path: Path, classifier: Classifier) -> tuple[np.ndarray, Tensor] | None:

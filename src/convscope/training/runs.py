@@ -91,13 +91,15 @@ class Run:
 
     def unfinished(self) -> str:
         """What is not over in a run that has no classifier, in words."""
-        transferring = "its transfer is not finished, and the same command on the same images goes on with it"
         if self.is_transferred():
-            return transferring
+            return "its transfer is not finished, and the same command on the same images goes on with it"
+        if self.diverged() is not None:
+            return "it ran away before its first epoch was over"
         if holder(self.folder) is not None or self.is_adopted():
             return "its first epoch is not over"
-        recipe = self.recipe()
-        words = shlex.join(["convscope", "train", recipe.data.name, "--name", self.name, "--resume"])
+        recipe, home = self.recipe(), self.folder.parent
+        where = [] if home.resolve() == runs_folder().resolve() else ["--runs", str(home)]
+        words = shlex.join(["convscope", "train", recipe.data.name, "--name", self.name, *where, "--resume"])
         words += model_words(recipe.model.name)
         return f"its first epoch is not over, and nobody trains it ({words} goes on)"
 

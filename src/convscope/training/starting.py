@@ -244,7 +244,7 @@ def settle_recipe(recipe: Recipe, dataset: Dataset, device: torch.device, progre
         notes.append(f"{recipe.model.name} is your own code: it is run as it stands.")
     recipe = recipe.with_options(settled)
     if device.type == "cpu":
-        check_memory(recipe, len(dataset.class_names), dataset.preprocess.size)
+        check_memory(recipe, len(dataset.class_names), dataset.preprocess.size, len(dataset.parts["train"]))
     chosen, said = _faster(recipe, dataset, device, progress)
     return Start(recipe.with_options(chosen), dataset, device, notes + said)
 

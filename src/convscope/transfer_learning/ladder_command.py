@@ -32,7 +32,7 @@ from .begun import FOLDER, asked_for, claimed, command_of, recipe_of
 from .continuing import compare_with_before
 from .costly_rungs import EPOCHS, LEAST_EPOCHS, RungTraining, scratch_rung, tuning_rung, with_head
 from .head import train_head
-from .ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare
+from .ladder import CHEAP, COSTLY, FCNN, HeadTask, Rung, best_of, compare, linear_of
 from .learning_curve import LearningCurve, measure_curve
 from .options import TransferOptions
 from .report import TransferReport
@@ -90,7 +90,7 @@ class Transfer:
             yield rung
         classifiers: dict[str, Classifier] = {}
         if self.options.budget is not None:
-            for rung, classifier in self._costly(run, rungs):
+            for rung, classifier in self._costly(run, self._start(task, index, self._head(rungs))):
                 rungs.append(rung)
                 classifiers[rung.name] = classifier
                 self.laps.lap(rung.name)
@@ -201,10 +201,20 @@ class Transfer:
             "licence": self.backbone.provenance["licence"],
         }
 
-    def _costly(self, run: Run, rungs: list[Rung]) -> Iterator[tuple[Rung, Classifier]]:
+    def _start(self, task: HeadTask, index: np.ndarray, head: Rung) -> Classifier:
+        """What fine-tuning begins with: the head as it was chosen, of training images alone. Those of the validation
+        images measure it, and choose its epoch."""
+        assert head.strength is not None
+        rows = np.flatnonzero(np.isin(np.tile(index, 1 + self.options.augment), self.dataset.parts["train"]))
+        found = train_head(
+            task.features[rows], task.labels[rows], task.classes, task.keys[rows], folds=0, balance=task.balance,
+            strengths=[head.strength * len(task.labels) / len(rows)],
+        )  # fmt: skip
+        return with_head(self.backbone, replace(head, module=linear_of(found)), self.dataset.class_names, {})
+
+    def _costly(self, run: Run, start: Classifier) -> Iterator[tuple[Rung, Classifier]]:
         """The rungs that train on images, as far as the budget reaches: each with its classifier."""
         left = MINUTE * (self.options.budget or 0)
-        start = with_head(self.backbone, self._head(rungs), self.dataset.class_names, {})
         for name in COSTLY:
             climb = self._climb(name, run, start)
             epochs = climb.begun() or self._affordable(climb, left)
