@@ -129,9 +129,9 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
         ("path,class_index\ncat/0.png,100000\n", "line 2: class_index '100000' is not a number from 0 to 99999"),
         ("path,class_index\ncat/0.png," + "9" * 5000 + "\n", "line 2: class_index '9{40}'"),
         ("path,label,split\ncat/0.png,cat,train\ndog/1.png,dog,later\n", "line 3: split 'later'"),
-        ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 file is missing in .*: dog/none.png .line 3."),
+        ("path,label\ncat/0.png,cat\ndog/none.png,dog\n", "1 of 2 files is missing in .*: dog/none.png .line 3."),
         ("path,label\ncat/\0.png,cat\ndog/1.png,dog\n", "1 of 2 images cannot be read: cat/|it is no text"),
-        ("path,label\ncat,cat\ndog/1.png,dog\n", "1 of 2 file is missing .*: cat .line 2."),
+        ("path,label\ncat,cat\ndog/1.png,dog\n", "1 of 2 files is missing .*: cat .line 2."),
         ("path,label\ncat/0.png," + "x" * 200_000 + "\n", "line 2: field larger"),
     ],
 )
@@ -258,7 +258,7 @@ def test_blanks_at_the_ends_of_names_are_found(blank: str, tmp_path: Path) -> No
     (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     assert load_table(tmp_path / "table.csv").files == (first, last)
     (tmp_path / f"{blank * 2}in").mkdir()  # which of the two is meant cannot be told
-    with pytest.raises(DataError, match="1 of 2 file is missing"):
+    with pytest.raises(DataError, match="1 of 2 files is missing"):
         load_table(tmp_path / "table.csv")
 
 
