@@ -284,6 +284,7 @@ def test_its_page_and_card_tell_what_it_was_asked_since(
     assert reports[task].sentence()[:40] in html.unescape(shown)
     card = (run / "README.md").read_text(encoding="utf-8")
     assert f"**{value}**" in card
+    assert " test images" not in card.split("## How good")[0]  # those with a class, or a label, are more than images
     kind = {"segmentation": "image-segmentation"}.get(task, "image-classification")
     assert f'pipeline_tag: "{kind}"' in card
     before = shown
