@@ -26,6 +26,7 @@ from convscope.datasets.registry import load_dataset
 from convscope.errors import DataError, DivergedError, LockedError, Untrained, UsageError
 from convscope.feature_store.options import BackboneOptions
 from convscope.feature_store.recording import backbone_of
+from convscope.page.compared import compare_page
 from convscope.page.network_view import network_page
 from convscope.page.run_view import run_page
 from convscope.page.served import Served
@@ -207,6 +208,7 @@ def test_its_page_shows_an_evaluation_as_that_of_a_training_does(report, images:
     assert [found["figures"]["part"] for found in served["evaluations"]] == ["test"]
     assert "calibration" in served["evaluations"][0]["drawings"]
     assert served["recipe"] is None
+    assert compare_page(Served(tmp_path), ["t"])["runs"][0]["way"]["val_top1"] == report.best.top1.value
     assert next(row["what"] for row in served["choices"]) == "the weights of the backbone"
     before = (tmp_path / "t" / "report.html").read_bytes()
     assert convscope.report("t", runs=tmp_path).page.read_bytes() == before

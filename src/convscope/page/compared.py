@@ -19,7 +19,7 @@ def compare_page(served: Served, run: list[str] | tuple[str, ...] = ()) -> dict[
         {"a": names[0], "b": name, "options": recipe_difference(pages[0]["recipe"], page["recipe"])}
         for name, page in zip(names[1:], pages[1:], strict=True)
     ]
-    keys = ("run", "kind", "problem", "summary", "curves", "evaluations", "recipe")
+    keys = ("run", "kind", "problem", "summary", "way", "curves", "evaluations", "recipe")
     return {
         "picked": names,
         "runs": [{key: page[key] for key in keys} for page in pages],
