@@ -28,8 +28,7 @@ def compare(*runs: str, options: Flat[CompareOptions] = CompareOptions(), json: 
     from ..studies.hand_ins import is_hand_in
     from ..training.runs import runs_folder
 
-    known = runs_folder(options.runs)  # a run of a name comes before a folder of that name
-    handed = [not (known / run / "recipe.json").exists() and is_hand_in(run) for run in runs]
+    handed = [is_hand_in(run, runs_folder(options.runs)) for run in runs]
     if any(handed):
         if not all(handed):
             raise UsageError(f"{runs[handed.index(False)]} is no JSON file of a study: compare runs, or hand-ins.")

@@ -74,8 +74,8 @@ def maximize(  # noqa: PLR0913 - each is a choice that a user makes by name
     The noise of an objective is a function of ``seed`` and its key (its number in the list unless given). ``preset``
     defaults to what suits the canvas. ``diversity`` above 0 pushes apart all images of a batch, by the cosines of
     their Gram matrices in the target layer, which is weighed against the objective. ``progress`` is told how many steps
-    of how many were climbed: what is done early leaves some out. Raises UsageError for no
-    objectives, and for starts or keys that are not one for each.
+    of how many were climbed: what is done early leaves some out. Raises UsageError for no objectives, and for starts or
+    keys that are not one for each.
     """
     _check(objectives, keys, starts_NHWC, preprocess.size)
     values = Values(objectives)

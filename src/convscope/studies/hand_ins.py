@@ -62,9 +62,14 @@ class HandIn:
     said: HandedIn
 
 
-def is_hand_in(given: str) -> bool:
-    """Whether a name is that of a JSON file, or of a folder that is no run. UsageError for a page, which is no JSON."""
+def is_hand_in(given: str, runs: Path) -> bool:
+    """Whether a name is that of a JSON file, or of a folder that is no run, and none of the ``runs`` has that name.
+
+    UsageError for a page, which is no JSON.
+    """
     path = expanded(given)
+    if os.path.isfile(runs / given / RECIPE):
+        return False
     if path.is_dir():
         return not (path / RECIPE).exists()
     if path.suffix.lower() in (".html", ".htm") and path.exists():
