@@ -19,7 +19,8 @@ options of the command of the same name; their meaning stands in its page.
 
 A path may be a string, a `Path` or bytes, and begin with `~`; a run may be a name, a path or a `Run`. One thing does
 where several may stand (`layer="conv1"`, `filter=3`), and so do NumPy's and torch's numbers, arrays and devices. What
-cannot be meant is refused in a sentence (UsageError). Every report has `notes`, the sentences that the command line
+cannot be meant is refused in a sentence (UsageError), which names options as arguments: `batch_size`, where a command
+that was typed is told of `--batch-size`. Every report has `notes`, the sentences that the command line
 prints, and a notebook shows them with its figures.
 """
 

@@ -417,7 +417,7 @@ def test_timms_own_config_gives_the_same_as_its_name(tmp_path: Path):
 
 def test_nobody_knowing_how_images_are_taken_is_said(tmp_path: Path):
     torch.save(small().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(UsageError, match="--input-size, --std"):
+    with pytest.raises(UsageError, match="`input_size`, `std`"):
         convscope.adopt("resnet20", weights=tmp_path / "w.pth", classes=names(tmp_path, 4), mean=(0.5, 0.5, 0.5))
 
 
@@ -557,7 +557,7 @@ def test_the_size_of_a_transformers_images_is_told_by_its_positions(tmp_path: Pa
     network = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=4)
     torch.save(network.state_dict(), tmp_path / "w.pth")
     usual: dict = {"weights": tmp_path / "w.pth", "classes": names(tmp_path, 4), "runs": tmp_path}
-    with pytest.raises(DamagedFile, match="for images of 64 pixels, by the positions that they know: --input-size 64"):
+    with pytest.raises(DamagedFile, match="for images of 64 pixels, by the positions that they know: `input_size` 64"):
         convscope.adopt("timm:vit_tiny_patch16_224", **usual)
     assert convscope.adopt("timm:vit_tiny_patch16_224", input_size=64, **usual).summary["image_size"] == 64
 

@@ -580,7 +580,7 @@ def test_smaller_batches_and_images_take_less_memory() -> None:
         ("train photos --name r --resume", "r"),
         ("diagnose r --images 1", "r/diagnose"),
         ("explain r --seeds 0 --layer conv1", "r/explain"),
-        ("explain r --seeds 0 --filter 0", "r/explain/filters"),
+        ("explain r --seeds 0 --filter 0", "r/explain/filters/0"),
         ("transfer photos --name t --image-size 64 --engine torch --quick", "t"),
     ],
 )

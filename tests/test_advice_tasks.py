@@ -176,7 +176,7 @@ def test_what_is_evaluated_on_is_named(made: TaskReport, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="name a dataset to evaluate it on"):
         convscope.evaluate(alone, runs=tmp_path)
     assert convscope.evaluate(alone, table, runs=tmp_path).summary["n"] == 60
-    with pytest.raises(UsageError, match="--views flip is for the task classification"):
+    with pytest.raises(UsageError, match="`views` flip is for the task classification"):
         convscope.evaluate(alone, table, views="flip", runs=tmp_path)
     with pytest.raises(DataError, match="Known: classification, multi_label, regression, detection, segmentation"):
         task_of(replace(alone, task="depth"))
@@ -195,6 +195,6 @@ def test_what_is_evaluated_on_is_named(made: TaskReport, tmp_path: Path) -> None
 
 def test_masks_are_left_out_for_a_network_of_classes(tmp_path: Path, data: Path) -> None:
     run = convscope.train("shapes", width=4, epochs=1, limit=60, runs=tmp_path / "runs").run.folder
-    with pytest.raises(UsageError, match="--masks is for the task segmentation"):
+    with pytest.raises(UsageError, match="`masks` is for the task segmentation"):
         convscope.evaluate(run, masks=data / "masks")
     assert convscope.evaluate(run).summary["n"]

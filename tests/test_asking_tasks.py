@@ -25,6 +25,7 @@ from convscope.page.application import application
 from convscope.page.asked_tasks import SHOWN
 from convscope.page.routes import Page
 from convscope.page.served import Served
+from convscope.storage import read_json
 from convscope.training.runs import Run
 from page_client import HOST, request
 from small_targets import discs
@@ -54,6 +55,23 @@ def page(folder: Path) -> Any:
     page = Page(Served(folder))
     yield page
     page.close()
+
+
+def test_the_table_of_runs_shows_the_figure_of_each_task(folder: Path, page: Page) -> None:
+    table = request(application(page, [HOST]), "/index.json").json()
+    rows = {row["name"]: row for row in table["runs"]}
+    for name, short in (("segmentation", "IoU"), ("multi_label", "mAP"), ("regression", "MAE")):
+        kept = read_json(folder / name / "transfer" / "transfer.json")
+        told = rows[name]["val_task"]
+        assert told["short"] == short
+        scale = 1 if short == "MAE" else 100
+        assert float(told["value"].removesuffix(" %")) == pytest.approx(scale * kept["val_value"], rel=0.01, abs=0.05)
+        assert rows[name]["val_top1"] is None
+        if kept[kept["metric"]] is not None:
+            assert rows[name]["test_task"]["value"]
+    text = request(application(page, [HOST]), "/").text
+    assert f"{rows['regression']['val_task']['value']}<br>" in text
+    assert ">MAE</abbr>" in text
 
 
 def post(page: Page, data: bytes, run: str) -> Any:

@@ -250,7 +250,7 @@ def test_predictions_of_images_elsewhere(run: Path):
     there = convscope.predict("r", f"file://{run}/photos/ant/*.png", runs=run / "runs")
     assert [{**one.to_json(), "path": ""} for one in here] == [{**one.to_json(), "path": ""} for one in there]
     assert there[0].path == f"file://{here[0].path}"
-    with pytest.raises(UsageError, match="--copy-to takes images on this machine"):
+    with pytest.raises(UsageError, match="`copy_to` takes images on this machine"):
         convscope.predict("r", f"file://{run}/photos/ant", runs=run / "runs", copy_to=run / "sorted")
 
 

@@ -323,7 +323,7 @@ def test_data_that_changed_are_named_to_compare_on_them(tmp_path: Path):
     for seed in (0, 1):
         convscope.train(tmp_path / "data", name=f"s{seed}", runs=tmp_path / "runs", **{**TINY, "seed": seed})
     (tmp_path / "data" / "a" / "0.png").unlink()
-    with pytest.raises(DataError, match="Name it with --data"):
+    with pytest.raises(DataError, match="Name it with `data`"):
         convscope.compare(["s0", "s1"], runs=tmp_path / "runs")
     assert convscope.compare(["s0", "s1"], data=tmp_path / "data", runs=tmp_path / "runs").summary["n"] > 0
 

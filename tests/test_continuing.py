@@ -199,7 +199,7 @@ def test_what_the_run_has_already_may_be_said_again(grown: Path) -> None:
 
 def test_a_run_without_a_record_of_its_images_is_refused(grown: Path) -> None:
     (runs_folder() / "old" / FILE).unlink()
-    with pytest.raises(DataError, match="train it again, without --continue-from"):
+    with pytest.raises(DataError, match="train it again, without `continue_from`"):
         convscope.train(grown, continue_from="old")
     convscope.train(grown, name="again", **TINY)
     assert convscope.prepare_training(grown, continue_from="again", epochs=1)

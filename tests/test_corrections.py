@@ -125,7 +125,9 @@ def test_a_run_remembers_them_and_a_stranger_s_run_does_not_open_them(
     assert told["fingerprint"] == fingerprint
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "another machine"))
     assert cli.run(["evaluate", "r", *runs]) == 2
-    assert "is not read unasked" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{root} and {path} are named by r and by nobody on this machine" in told  # all at once
+    assert "name them with DATA and --corrections" in told
 
 
 CALLS: dict[str, Callable[[Path, Path], object]] = {
@@ -225,7 +227,7 @@ def test_what_only_a_record_names_is_not_opened_and_what_the_user_names_is(tmp_p
     secret = tmp_path / "secret.csv"
     secret.write_text("hash,action\npassword,x\n")
     for data in ("digits", "hf:somewhere/else"):
-        with pytest.raises(UsageError, match="is not read unasked"):
+        with pytest.raises(UsageError, match=r"secret\.csv (is|are) named by .* not read unasked"):
             load_dataset(data, recorded_in="a stranger's run", corrections=secret)
     with pytest.raises(UsageError, match="hf:somewhere/else is named by"):
         load_dataset("hf:somewhere/else", recorded_in="a stranger's run")

@@ -159,11 +159,11 @@ def test_what_was_written_is_read_again_as_boxes(made: TaskReport, data: Path, t
 
 
 def test_options_of_other_tasks_are_refused(made: TaskReport, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--masks-to is for the task segmentation, not detection"):
+    with pytest.raises(UsageError, match="`masks_to` is for the task segmentation, not detection"):
         convscope.predict(made.folder, str(data / "test"), masks_to=tmp_path)
-    with pytest.raises(UsageError, match="--image-size 100: for the task detection it must be a multiple of 32"):
+    with pytest.raises(UsageError, match="`image_size` 100: for the task detection it must be a multiple of 32"):
         convscope.transfer(data, runs=tmp_path, image_size=100)
-    with pytest.raises(UsageError, match="--fit crop"):
+    with pytest.raises(UsageError, match="`fit` crop"):
         convscope.transfer(data, runs=tmp_path, fit="crop")
     with pytest.raises(DataError, match="is a table; the task detection takes"):
         (tmp_path / "t.csv").write_text("path,label\na.png,x\n", encoding="utf-8")

@@ -193,7 +193,10 @@ def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
     convscope.explain(str(run), count=2, ablate=0, seeds=0)
     page = (run / "explain" / "conv2.html").read_bytes()
     some = convscope.explain(str(run), layer=["conv2"], filter=[3], count=2, ablate=0, seeds=0)
-    assert some.folder == run / "explain" / "filters"
+    assert some.folder == run / "explain" / "filters" / "conv2-filter-3"
+    others = convscope.explain(str(run), layer=["conv2"], filter=[1, 0], count=2, ablate=0, seeds=0)
+    assert others.folder == run / "explain" / "filters" / "conv2-filter-1-0"
+    assert (some.folder / "conv2.html").exists()  # what led there leads there still
     assert (run / "explain" / "conv2.html").read_bytes() == page
     one = convscope.explain(str(run), layer=["conv2"], count=3, ablate=0, seeds=0)
     assert one.folder == run / "explain"

@@ -273,7 +273,7 @@ def test_a_bad_image_is_named_or_left_out_without_shifting_labels(folder: Path) 
     assert refused(folder) == (
         "2 of 60 images cannot be read: cat/10.png: truncated; "
         "dog/11.png: not an image (PNG, JPEG, WEBP, AVIF, GIF, BMP, TIFF or PPM). "
-        "Mend or remove them; train, features and transfer leave them out with --bad-images skip, which leaves 58."
+        "Mend or remove them; train, features and transfer leave them out with `bad_images` skip, which leaves 58."
     )
     data = load_dataset(folder, bad_images="skip")
     assert len(data) == 58
@@ -374,7 +374,7 @@ def test_classes_of_names_are_found_by_a_pattern(tmp_path: Path) -> None:
     assert data.class_names == ("cat", "dog")
     assert len(data.parts["test"]) == 30
     assert all(data.origins(i).split("/")[1].startswith(data.class_names[data.labels[i]]) for i in range(len(data)))
-    with pytest.raises(DataError, match=r"--label-from '\^\(x\)' finds no label in 60 of 60 names: test/cat.0.png"):
+    with pytest.raises(DataError, match=r"`label_from` '\^\(x\)' finds no label in 60 of 60 names: test/cat.0.png"):
         load_dataset(tmp_path / "data", label_from="^(x)")
     with pytest.raises(UsageError, match="is no regular expression"):
         load_dataset(tmp_path / "data", label_from="(")
@@ -398,7 +398,7 @@ def test_groups_of_names_stay_on_one_side(tmp_path: Path) -> None:
             assert side.setdefault(clip, part) == part
     assert len(side) == 10
     assert len(set(side.values())) > 1
-    with pytest.raises(DataError, match="--group 'patient' finds nothing in any of 60 names"):
+    with pytest.raises(DataError, match="`group` 'patient' finds nothing in any of 60 names"):
         load_dataset(tmp_path / "data", group="patient")
 
 

@@ -58,7 +58,9 @@ def test_folds_solved_together_are_those_solved_alone():
 def test_the_head_works_on_raw_features_and_its_path_is_what_a_plain_loop_finds():
     features, labels = made()
     keys = np.arange(300, dtype=np.uint64)
-    head = train_head(features, labels, CLASSES, keys, strengths=[1e-3, 1e-1])
+    told = []
+    head = train_head(features, labels, CLASSES, keys, strengths=[1e-3, 1e-1], progress=lambda *step: told.append(step))
+    assert told == [(0, 3), (1, 3), (2, 3)]
     standard = Standard.of(features)(features)
     fold = folds_of(keys, labels.numpy(), 5)
     for row in head.path:

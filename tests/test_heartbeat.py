@@ -242,7 +242,7 @@ def steps(seconds: list[float], *, first: int = 0) -> list[tuple[float, int]]:
         ("decoding", 1000, steps([60.0] + [0.004] * 999), "", 0.0),  # slow in its first step only
         ("decoding", 1000, steps([0.04, 20.0] + [0.04] * 200), "decoding: about 40 seconds for 1,000 images", 23.1),
         ("features", 1000, steps([0.0625] * 90, first=600), "features: about 20 seconds left for 352 images", 3.0),
-        ("study", 40, steps([0.01] * 12 + [30.0] * 9), "study: about 12 minutes left", 90.1),  # 12 were done before
+        ("study", 40, steps([0.01] * 12 + [30.0] * 9), "study: about 13 minutes left", 60.1),  # 12 were done before
         ("study", 40, steps([2.0, 8.0] * 9), "study: about 4 minutes", 20.0),  # never alike: the mean of all
         ("study", 99, steps([0.1] * 20 + [90.0] + [0.1] * 70), "", 0.0),  # slow once, later: nothing is promised of it
         ("study", 40, steps([2.0**n for n in range(8)]), "", 0.0),  # slower and slower: nobody knows
@@ -304,8 +304,21 @@ def test_each_stage_is_told_once_and_another_one_anew(monkeypatch: pytest.Monkey
 
 
 def test_work_that_begins_anew_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 10.0, 30.0])
+    clock = iter([0.0, 2.0, 10.0, 30.0])
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
     pace = Pace()
     left = [pace.move("decoding", done, 1000)[0] for done in (500, 600, 3, 23)]
-    assert left == ["", "0:04 left", "", "16:17 left"]
+    assert left == ["", "0:08 left", "", "16:17 left"]
+
+
+def test_what_was_done_before_is_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of trainings that are kept, many are told in one moment; those that are left take as long as the next ones."""
+    now = 0.0
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now)
+    pace, heard = Pace(), []
+    for at, done in [*((k / 1000, k) for k in range(29)), *((200.0 * k, 28 + k) for k in range(1, 5))]:
+        now = at
+        left, said = pace.move("resnet-vgg, vgg", done, 36)
+        assert not left
+        heard += [said] * bool(said)
+    assert heard == ["resnet-vgg: about 20 minutes left"]

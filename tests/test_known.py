@@ -170,7 +170,7 @@ def test_what_is_familiar_may_be_named(runs: Path):
     noise = noise_images(16)[0]
     with pytest.raises(UsageError, match="does not say what it was trained on"):
         convscope.predict(adopted.classifier, noise, unknown="x")
-    with pytest.raises(UsageError, match="--coverage how much"):
+    with pytest.raises(UsageError, match="`coverage` how much"):
         convscope.predict(adopted.classifier, noise, min_probability=0.5, known="digits")
     (answer,) = convscope.predict(adopted.classifier, noise, unknown="x", known="digits", runs=runs)
     assert answer.refused

@@ -290,7 +290,7 @@ def test_the_masks_class_of_the_maps_name_is_the_object(data: Path, tmp_path: Pa
     with pytest.raises(UnknownName, match="green"):
         convscope.localize(classifier(), data, target="blue", object=["green"], runs=tmp_path / "runs")
     (data / "classes.txt").write_text("sky\ngrass\nwater\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="--object which of sky, grass, water"):
+    with pytest.raises(UsageError, match="`object` which of sky, grass, water"):
         convscope.localize(classifier(), data, target="blue", runs=tmp_path / "runs")
     both = convscope.localize(classifier(), data, target="blue", object=["grass", "water"], runs=tmp_path / "runs")
     assert both.summary["scored"]["ways"][0]["iou_best_here"] < 1.0
@@ -363,7 +363,7 @@ def test_what_cannot_be_localized_is_said(data: Path, tmp_path: Path) -> None:
         convscope.localize(classifier(network=flat_network()), data, **asked)
     with pytest.raises(UnknownName, match="green"):
         convscope.localize(classifier(), data, runs=tmp_path / "runs", target="green")
-    with pytest.raises(UsageError, match="--threshold is from 0 to 1"):
+    with pytest.raises(UsageError, match="`threshold` is from 0 to 1"):
         convscope.localize(classifier(), data, threshold=1.5, **asked)
     with pytest.raises(UsageError, match="predict --masks-to"):
         convscope.localize(classifier(task="segmentation"), data, **asked)

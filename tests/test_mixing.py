@@ -126,5 +126,5 @@ def test_a_metric_of_mixed_labels_is_refused() -> None:
 
 
 def test_alphas_below_zero_are_refused() -> None:
-    with pytest.raises(UsageError, match="mixup -1 does not do"):
+    with pytest.raises(UsageError, match="`mixup` -1 does not do"):
         Recipe().with_options({"mixup": -1})

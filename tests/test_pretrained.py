@@ -88,7 +88,7 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("socket.getaddrinfo", no_name)
     monkeypatch.setattr(pretrained, "_kept", lambda found: None)
-    with pytest.raises(UnreachableError, match=r"resnet34 are not on this machine.*--weights.*lite0"):
+    with pytest.raises(UnreachableError, match=r"resnet34 are not on this machine.*`weights`.*lite0"):
         Classifier.pretrained("resnet34")
 
 
@@ -166,5 +166,5 @@ def test_pretrained_is_a_run_for_predict(shapes_folder: Path):
     image = next(shapes_folder.rglob("*.png"))
     (answer,) = convscope.predict("pretrained:lite0", [str(image)], top=2)
     assert not hasattr(answer, "error")
-    with pytest.raises(UsageError, match="--weights is for pretrained"):
+    with pytest.raises(UsageError, match="`weights` is for pretrained"):
         convscope.predict("last", [str(image)], weights=image)

@@ -164,7 +164,7 @@ def test_bad_values_get_one_sentence(option: str, value: Any) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe().with_options({option: value})
     message = str(caught.value)
-    assert message.startswith(f"{option.replace('_', '-')} {value!r} does not do: ")
+    assert message.startswith(f"`{option}` {value!r} does not do: ")
     assert message.endswith(".")
     assert "\n" not in message
     assert caught.value.exit_code == 2
@@ -199,8 +199,8 @@ def test_whatever_is_given_makes_a_recipe_for_json_or_one_line(options: dict[str
         ({"loop": 3}, "loop"),
         ({"model": None}, "model"),
         ({"modle": {}}, "modle"),
-        ({"loop": {"epochs": "x"}}, "epochs"),
-        ({"loop": {"epoch": 3}}, "epoch"),
+        ({"loop": {"epochs": "x"}}, "`epochs`"),
+        ({"loop": {"epoch": 3}}, "`epoch`"),
         ({1: 2}, "1"),
     ],
 )

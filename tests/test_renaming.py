@@ -172,7 +172,7 @@ def test_a_run_remembers_and_what_differs_is_told(four: Path, capsys: pytest.Cap
     assert found.evaluated.scores.classes == ("container", "jar", "paper")
     convscope.train(four, name="run", resume=True)
     convscope.train(four, name="run", resume=True, merge="plastic,glass=container")
-    with pytest.raises(UsageError, match="started with --merge glass,plastic=container and not --rename jar=box"):
+    with pytest.raises(UsageError, match="started with `merge` glass,plastic=container and not `rename` jar=box"):
         convscope.train(four, name="run", resume=True, rename="jar=box")
     capsys.readouterr()
     assert cli.run(["evaluate", "run", str(four), "--part", "all", "--rename", "paper=pulp"]) == 65

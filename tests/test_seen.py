@@ -109,7 +109,7 @@ def test_a_training_goes_on_when_its_data_moved(folder: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert cli.run(["train", moved, "--name", "r", "--resume"]) == 65
     assert "the data changed since run 'r' began: class 'ant' has" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="started with --epochs 1 and not 2"):
+    with pytest.raises(UsageError, match="started with `epochs` 1 and not 2"):
         convscope.train(moved, name="r", resume=True, epochs=2)
 
 

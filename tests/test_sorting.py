@@ -95,7 +95,7 @@ def test_copies_beside_their_images_are_not_asked_about_again(runs: Path, tmp_pa
     again = convscope.predict("r", folder, runs=runs, copy_to=target)
     assert [a.path for a in again] == [a.path for a in first]
     assert any(f"{len(first)} images in {target}, where images are copied to, are left out" in n for n in again.notes)
-    with pytest.raises(UsageError, match="name another folder with --copy-to"):
+    with pytest.raises(UsageError, match="name another folder with `copy_to`"):
         convscope.predict("r", target, runs=runs, copy_to=folder)
     assert convscope.predict("r", target, runs=runs, copy_to=tmp_path / "other")
     assert len(convscope.predict("r", folder, runs=runs, copy_to=folder)) == len(first)  # sorted where they lie
@@ -161,7 +161,7 @@ def test_images_of_shards_are_answered_as_files_are(runs: Path, tmp_path: Path, 
     bare = [("a.png", encoded(3)), ("b.png", b"\x89PNG no image"), ("c.png", encoded(3)), ("c.cls", b"-1")]
     said = convscope.predict("r", write_tar(tmp_path / "bare.tar", bare), runs=runs)
     assert [type(one) for one in said] == [Prediction, Unreadable, Prediction]
-    with pytest.raises(UsageError, match="--copy-to takes images that are files: unpack the shard first"):
+    with pytest.raises(UsageError, match="`copy_to` takes images that are files: unpack the shard first"):
         convscope.predict("r", "shards", runs=runs, copy_to=tmp_path / "sorted")
     with pytest.raises(DataError, match=r"bare\.tar\.gz is compressed"):
         convscope.predict("r", (tmp_path / "bare.tar").rename(tmp_path / "bare.tar.gz"), runs=runs)

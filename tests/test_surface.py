@@ -86,6 +86,16 @@ def test_each_name_resolves(name: str):
     assert not isinstance(getattr(convscope, name), ModuleType)
 
 
+def test_commands_begin_without_what_is_slow_to_import():
+    # Before it knows what it is asked, a command takes no second for what it may not need.
+    commands = "train evaluate predict explain diagnose transfer doctor compare report export adopt study localize"
+    slow = {"torchvision", "timm", "sklearn", "pandas", "scipy.stats", "scipy.optimize", "torch._dynamo", "sympy"}
+    code = f"import sys, convscope; [getattr(convscope, name) for name in {commands.split()}]; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "torch" in answer.stdout.split()
+    assert slow.intersection(answer.stdout.split()) == set()
+
+
 def test_importing_convscope_does_not_import_torch():
     # Torch takes seconds; `convscope --help` answers in half of one.
     code = "import sys, convscope; print(*sys.modules.keys() & {'torch', 'numpy', 'matplotlib', 'sklearn'})"

@@ -236,7 +236,7 @@ def test_columns_and_places_may_be_named(folder: Path, tmp_path: Path) -> None:
         load_dataset(path, path_column="a", label_column="bb", images=folder)
     with pytest.raises(DataError, match="the folder of images, does not exist"):
         load_dataset(path, path_column="a", label_column="b", images=tmp_path / "none")
-    with pytest.raises(DataError, match="name their folder with --images"):
+    with pytest.raises(DataError, match="name their folder with `images`"):
         load_dataset(path, path_column="a", label_column="b")
 
 

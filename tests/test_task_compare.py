@@ -103,7 +103,7 @@ def test_data_that_changed_are_named_to_compare_on_them(data: Path, tmp_path: Pa
     table = data / "sizes.csv"
     convscope.evaluate(constant(1.0, "a"), str(table), runs=tmp_path)  # a user has named it
     changed = [constant(value, name, own(table, "0" * 64)) for value, name in ((1.0, "a"), (2.0, "b"))]
-    with pytest.raises(DataError, match="Name it with --data to compare on it"):
+    with pytest.raises(DataError, match="Name it with `data` to compare on it"):
         convscope.compare(changed, runs=tmp_path)
     assert convscope.compare(changed, data=str(table), part="all", runs=tmp_path).summary["n"] == 12
 
@@ -114,6 +114,6 @@ def test_networks_of_other_images_are_compared_on_named_ones(data: Path, tmp_pat
     asked = [convscope.evaluate(constant(1.0, "a"), str(path), runs=tmp_path) for path in (table, few)]
     prints = [found.summary["fingerprint"] for found in asked]
     pair = [constant(1.0, "a", own(table, prints[0])), constant(2.0, "b", own(few, prints[1]))]
-    with pytest.raises(DataError, match="name images that neither has seen, with --data"):
+    with pytest.raises(DataError, match="name images that neither has seen, with `data`"):
         convscope.compare(pair, part="all", runs=tmp_path)
     assert convscope.compare(pair, data=str(few), part="all", runs=tmp_path).summary["n"] == 8

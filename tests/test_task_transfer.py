@@ -516,9 +516,9 @@ def test_what_is_for_classes_is_refused(task: str, data: dict[str, Path], report
         with pytest.raises(ConvscopeError, match=f"(?s)classification.*{task}|{task}.*classif"):
             call()
     if task != "segmentation":
-        with pytest.raises(UsageError, match="--tile is for the task segmentation or detection"):
+        with pytest.raises(UsageError, match="`tile` is for the task segmentation or detection"):
             convscope.predict(run, files(data), tile=True)
-    with pytest.raises(ConvscopeError, match="--min-probability is for the task classification"):
+    with pytest.raises(ConvscopeError, match="`min_probability` is for the task classification"):
         convscope.predict(run, files(data), min_probability=0.0)
 
 
@@ -579,11 +579,11 @@ def test_a_transfer_to_classes_says_nothing_of_tasks(classes: tuple[str, Path]):
 
 def test_masks_and_tiles_are_refused_of_a_network_of_classes(classes: tuple[str, Path], data: dict[str, Path]):
     run, root = classes
-    with pytest.raises(UsageError, match="--masks"):
+    with pytest.raises(UsageError, match="`masks`"):
         convscope.evaluate(run, root, masks=data["segmentation"] / "test" / "masks")
-    with pytest.raises(UsageError, match="--masks is for the task segmentation, not classification"):
+    with pytest.raises(UsageError, match="`masks` is for the task segmentation, not classification"):
         convscope.transfer(root, masks=data["segmentation"] / "test" / "masks", task="classification")
-    with pytest.raises(UsageError, match="--tile is for the task segmentation or detection, not classification"):
+    with pytest.raises(UsageError, match="`tile` is for the task segmentation or detection, not classification"):
         convscope.predict(run, files(data), tile=True)
-    with pytest.raises(UsageError, match="--masks-to is for the task segmentation, not classification"):
+    with pytest.raises(UsageError, match="`masks_to` is for the task segmentation, not classification"):
         convscope.predict(run, files(data), masks_to=root / "out")

@@ -151,10 +151,10 @@ def test_an_answer_of_all_cheap_ways_left_out_the_costly_ones(report):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"), [({"budget": 1}, "--budget"), ({"fcnn": "full"}, "--fcnn full"), ({"cards": True}, "--cards")]
+    ("asked", "named"), [({"budget": 1}, "`budget`"), ({"fcnn": "full"}, "`fcnn` full"), ({"cards": True}, "`cards`")]
 )
 def test_what_a_quick_answer_leaves_out_cannot_be_asked_of_it(asked: dict, named: str, images: Path):
-    with pytest.raises(UsageError, match=f"--quick leaves out what {named} asks for"):
+    with pytest.raises(UsageError, match=f"`quick` leaves out what {named} asks for"):
         convscope.transfer(images, quick=True, **asked)
 
 
@@ -247,7 +247,7 @@ def test_every_other_command_takes_it(report, images: Path, tmp_path: Path):
     assert (near.folder / "similar.png").exists()
     sealed = convscope.export(run, format="safetensors", output=tmp_path)
     assert Classifier.load(sealed.exported.files[0]).class_names == ("checks", "noise", "stripes")
-    with pytest.raises(UsageError, match="--count 0"):
+    with pytest.raises(UsageError, match="`count` 0"):
         convscope.similar(run, image, count=0)
     with pytest.raises(UsageError, match="name the data"):
         convscope.similar("pretrained:lite0", image)
@@ -341,7 +341,7 @@ def test_awkward_folders(images: Path, tmp_path: Path, shapes_folder: Path):
         Image.fromarray(np.full((9, 9, 3), ord(name), np.uint8)).save(tmp_path / "tiny" / name / "1.png")
     with pytest.raises(DataError, match="needs two classes and a few images"):
         convscope.transfer(tmp_path / "tiny", **SMALL)
-    with pytest.raises(UsageError, match="--budget"):
+    with pytest.raises(UsageError, match="`budget`"):
         convscope.transfer(lone, budget=0)
 
 

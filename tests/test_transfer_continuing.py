@@ -123,7 +123,7 @@ def test_other_weights_are_told_apart(earlier: tuple[Path, Path], grown: Path, t
         {name: tensor * 1.01 if name == "conv_head.weight" else tensor for name, tensor in state.items()}, weights
     )
     convscope.transfer(earlier[0], name="own", weights=weights, **ASKED)
-    with pytest.raises(UsageError, match="run 'own' took other weights of its backbone: give the same --weights"):
+    with pytest.raises(UsageError, match="run 'own' took other weights of its backbone: give the same `weights`"):
         convscope.transfer(grown, continue_from="own", **ASKED)
     assert convscope.transfer(grown, continue_from="own", weights=weights, **ASKED).summary["continued"]
 

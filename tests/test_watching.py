@@ -225,5 +225,5 @@ def test_a_run_that_is_watched_and_resumed_saw_what_an_undisturbed_one_saw(tmp_p
 
 def test_watching_a_compiled_network_is_refused(tmp_path: Path):
     assert Recipe().loop.compile is False
-    with pytest.raises(UsageError, match="--compile or --watch"):
+    with pytest.raises(UsageError, match="`compile` or `watch`"):
         convscope.train("shapes", **OPTIONS | {"compile": True}, runs=tmp_path, watch=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 from .errors import UsageError
 from .noted import Noted
 from .progress import Progress
+from .spoken import called
 from .storage import expanded
 
 P = ParamSpec("P")
@@ -38,8 +39,9 @@ def takes_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         bound = inspect.signature(function).bind(*args, **options)
-        turn(bound.arguments, hints())
-        return function(*bound.args, **bound.kwargs)
+        with called():
+            turn(bound.arguments, hints())
+            return function(*bound.args, **bound.kwargs)
 
     return call
 

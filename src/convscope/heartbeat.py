@@ -21,6 +21,7 @@ TICK = 0.25  # seconds between two looks at the clock
 STEPS_BEFORE_ESTIMATE = 20
 LONG = 10.0  # seconds that are worth a line in advance
 STRETCH = 1.5  # seconds over which a pace is measured
+FAR = 50  # times as slow is other work
 ALIKE = 1.4  # times as slow, at most, is the same pace
 OF_IMAGES = (  # how the kinds of work begin that count images
     "reading", "decoding", "comparing images", "features", "k-NN", "evaluating", "predicting", "looking", "exemplars",
@@ -34,12 +35,21 @@ class Stage:
     total: int
     marks: list[tuple[int, float]]
     last: int = 0
+    moved: float = 0.0  # when the last step was seen
     settled: bool = False  # whether how long it takes was said, or that it is short found
+
+    def note(self, done: int, now: float) -> None:
+        """Note a step. Where it is far slower than those before, they were no work (done already, say), nor count."""
+        (first, began), *_ = self.marks
+        before, spent = (self.moved - began) * (done - self.last), (now - self.moved) * (self.last - first)
+        if self.last > first and now - self.moved > STRETCH and spent > FAR * before:
+            self.marks = [(self.last, self.moved)]
+        self.last, self.moved = done, now
 
     def left(self, done: int, now: float) -> str:
         """Tell how long it will take, "3:10 left"; nothing before enough steps were seen."""
         (first, began), *_ = self.marks
-        if done - first < STEPS_BEFORE_ESTIMATE or done >= self.total:
+        if done - first < STEPS_BEFORE_ESTIMATE or done >= self.total or now - began < STRETCH:
             return ""
         seconds = round((now - began) / (done - first) * (self.total - done))
         return f"{seconds // 60}:{seconds % 60:02} left"
@@ -89,8 +99,8 @@ class Pace:
         now, kind = time.monotonic(), what.split(",")[0]
         stage = self._stages.get(kind)
         if stage is None or done < stage.last or total != stage.total:  # it begins, or began anew
-            stage = self._stages[kind] = Stage(total, [(done, now)])
-        stage.last = done
+            stage = self._stages[kind] = Stage(total, [(done, now)], done, now)
+        stage.note(done, now)
         seconds = stage.seconds_left(done, now) if done < total else None
         if seconds is None or seconds <= LONG or (kind, total) in self._said:
             return stage.left(done, now), ""

@@ -22,6 +22,7 @@ from .errors import UnknownName, UsageError
 from .given import turn
 from .progress import Progress
 from .renaming import table_of
+from .spoken import called
 
 Flag = Annotated[bool, Parameter(negative=())]
 Part = Literal["train", "val", "test", "all"]
@@ -296,9 +297,10 @@ def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None =
                 raise UnknownName("option", name, fields)
         bound = inspect.Signature(positional).bind(*subjects, **by_name)
         bound.apply_defaults()
-        turn(bound.arguments, subject_hints())
-        turn(given, hints)
-        return function(*bound.args, group(**given))
+        with called():
+            turn(bound.arguments, subject_hints())
+            turn(given, hints)
+            return function(*bound.args, group(**given))
 
     keywords = [p for p in inspect.signature(group).parameters.values() if p.kind is p.KEYWORD_ONLY]
     call.__signature__ = inspect.Signature([*positional, *keywords])  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .errors import UnknownName, UsageError
+from .spoken import option_name
 
 _frozen = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 Positive = Annotated[int, Field(gt=0, le=10**9)]
@@ -308,6 +309,7 @@ def _option(section: str, part: str) -> str:
 def _sentence(error: ValidationError, operation: str = "") -> str:
     first = error.errors()[0]
     place = [str(p) for p in first["loc"]]
-    name = operation or (_option(*place[-2:]) if len(place) > 1 else "".join(place) or "recipe")
+    field = operation or (_option(*place[-2:]) if len(place) > 1 else "")
+    name = option_name(field) if field else "".join(place) or "recipe"
     reason = first["msg"][0].lower() + first["msg"][1:]
-    return f"{name.replace('_', '-')} {first['input']!r} does not do: {reason}."
+    return f"{name} {first['input']!r} does not do: {reason}."

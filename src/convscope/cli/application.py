@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from ..errors import ConvscopeError, MemoryExhausted, StorageError, UsageError
 from ..options import STANDARD_INPUT
 from ..processes import is_launched
+from ..spoken import typed
 from ..terminal import guarded_output, signal_number, terminations
 from ..version import __version__
 from ..visible import visible
@@ -40,7 +41,7 @@ def run(arguments: list[str]) -> int:
     _wait_asleep()
     arguments = [STANDARD_INPUT if a == "-" else a for a in arguments]  # to the parser "-" is an unknown option
     try:
-        with guarded_output(), terminations():
+        with guarded_output(), terminations(), typed():
             return _run(arguments)
     except StorageError as error:  # of the output itself
         return _complain(str(error), error.exit_code)

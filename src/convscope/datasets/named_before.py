@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,15 +27,23 @@ def remember(path: Path) -> None:
             place.touch()
 
 
-def check_named(path: Path, record: str, option: str) -> None:
-    """UsageError where only the record of ``record`` (a run) names ``path``; ``option`` says how to name it."""
-    if not _place(path).exists():
+def check_named(places: Mapping[str, str | Path | None], record: str) -> None:
+    """UsageError where only the record of ``record`` (a run) names one of the ``places``, each under how to name it."""
+    unsaid = {option: place for option, place in places.items() if place is not None and not _place(place).exists()}
+    if unsaid:
+        one = len(unsaid) == 1
         raise UsageError(
-            f"{path} is named by {record} and by nobody on this machine, so it is not read unasked: "
-            f"name it with {option} if that is meant."
+            f"{_listed(unsaid.values())} {'is' if one else 'are'} named by {record} and by nobody on this machine, so "
+            f"{'it is' if one else 'they are'} not read unasked: name {'it' if one else 'them'} with "
+            f"{_listed(unsaid)} if that is meant."
         )
 
 
-def _place(path: Path) -> Path:
+def _listed(words: Iterable[str | Path]) -> str:
+    *most, last = map(str, words)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _place(path: str | Path) -> Path:
     whole = str(path) if is_address(str(path)) else os.path.abspath(expanded(path))
     return cache_folder() / "named" / hashlib.sha256(os.fsencode(whole)).hexdigest()[:40]

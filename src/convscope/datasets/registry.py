@@ -146,10 +146,8 @@ def check_recorded(data: str, options: DatasetOptions) -> None:
     """UsageError where a run's record, and nobody here, names a file that would be read."""
     if options.recorded_in is None:
         return
-    own = None if data in DATASETS else data
-    for path, option in ((own, "DATA"), (options.images, "--images"), (options.corrections, "--corrections")):
-        if path is not None:
-            check_named(Path(path), options.recorded_in, option)
+    places = {"DATA": None if data in DATASETS else data}
+    check_named(places | {"--images": options.images, "--corrections": options.corrections}, options.recorded_in)
 
 
 def _named(name: str, options: DatasetOptions, source: Source) -> Unsplit:

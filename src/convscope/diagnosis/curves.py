@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 LEAST = 20  # steps: fewer are no course
 FEWEST = 3  # losses: fewer do not stand still, however many steps lie between them
@@ -203,7 +203,7 @@ def _unlikely(curve: Curve, place: int) -> dict[str, float]:
         return {"odd": 0.0}  # it was watched, and did not jump by much more than its neighbours do
     usual = float(np.mean(right[others[np.argsort(np.abs(others - place), kind="stable")[:4]]]))
     count = int(min(batch[place], ROWS)) if np.isfinite(batch[place]) else ROWS
-    chance = float(binom.cdf(round(right[place] * count), count, min(max(usual, 0.02), 0.98)))
+    chance = float(bdtr(round(right[place] * count), count, min(max(usual, 0.02), 0.98)))
     return {
         "odd": -math.log10(max(chance, 1e-300)),
         "odd_right": float(right[place]),

@@ -10,8 +10,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+from scipy.special import bdtrc
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
@@ -121,7 +120,7 @@ def _better(top1: float, labels: Tensor) -> float:
     """The -log10 of the chance that guessing the commonest class is right so often."""
     count = len(labels)
     share = float(torch.bincount(labels).max()) / count
-    chance = float(binom.sf(round(top1 * count) - 1, count, share))
+    chance = float(bdtrc(round(top1 * count) - 1, count, share))
     return -math.log10(max(chance, 1e-300))
 
 
@@ -133,6 +132,8 @@ def _scored(logits_BK: Tensor, labels: Tensor) -> tuple[float, float, float]:
 
 def _renamed(answers: Tensor, labels: Tensor, top1: float, names: dict[str, str]) -> dict[str, float]:
     """What accuracy would be if classes had the names by which most answers are right."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     count = int(max(answers.max(), labels.max())) + 1
     table = torch.bincount(labels * count + answers, minlength=count * count).reshape(count, count)
     mostly = dict(zip(*(ends.tolist() for ends in linear_sum_assignment(table.numpy(), maximize=True)), strict=True))

@@ -16,7 +16,7 @@ from ..classifying.classifier import CLASSES, Classifier
 from ..classifying.seal import check_seal
 from ..datasets.dataset import Dataset
 from ..datasets.named_before import check_named, remember
-from ..datasets.registry import load_dataset
+from ..datasets.registry import DATASETS, load_dataset
 from ..errors import DamagedFile, UsageError
 from ..folders import check_own_files
 from ..given import takes_what_is_meant
@@ -100,21 +100,28 @@ def _open(
     return found.classifier(model), found
 
 
-def source_of(options: Corrections, recorded: Mapping[str, Any] | None, record: str) -> dict[str, Any]:
+def source_of(
+    options: Corrections,
+    recorded: Mapping[str, Any] | None,
+    record: str,
+    unnamed: Mapping[str, str | Path | None],
+) -> dict[str, Any]:
     """How images and labels are read: as the options say, and else as the record of a training does.
 
-    Files that only the record names are read if a user has named them here before.
+    Files that only the record names are read if a user has named them here before, and so are those that nobody named
+    now, by how one would. UsageError that tells all that were not.
     """
     said = SourceOptions(corrections=options.corrections).reading()  # `images` may mean something else
     if isinstance(options, SourceOptions):
         said = options.reading()
     recorded = recorded or {}
+    places = {option: None if place in DATASETS else place for option, place in unnamed.items()}
     for name in ("images", "corrections"):
-        path = recorded.get(name)
         if said[name] is not None:
             remember(Path(said[name]))
-        elif path is not None:
-            check_named(Path(path), record, f"--{name}")
+        else:
+            places[f"--{name}"] = recorded.get(name)
+    check_named(places, record)
     return {name: value if value is not None else recorded.get(name) for name, value in said.items()}
 
 
@@ -146,7 +153,7 @@ def read_data(
     """
     name, own, same = data_asked(classifier, run, data, purpose)
     before, recipe = (classifier.provenance.get(key, {}) for key in ("data", "recipe"))
-    source = source_of(options, recipe.get("source") if same else None, run)
+    source = source_of(options, recipe.get("source") if same else None, run, {"DATA": name if data is None else None})
 
     def load(limit: int | None) -> Dataset:
         return load_dataset(

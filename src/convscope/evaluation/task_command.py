@@ -15,7 +15,7 @@ from ..canvas.signed import png
 from ..classifying.classifier import Classifier
 from ..datasets.asked import find_asked
 from ..datasets.dataset import Dataset, Undecoded, listing
-from ..datasets.named_before import check_named, remember
+from ..datasets.named_before import remember
 from ..datasets.options import DatasetOptions
 from ..errors import DataError, UsageError
 from ..images.decoding import decode
@@ -40,12 +40,13 @@ def read_asked(
     recipe = classifier.provenance.get("recipe", {})
     masks = getattr(options, "masks", None)
     recorded = classifier.provenance.get("transfer", {}).get("masks")
+    asked: dict[str, str | Path | None] = {"DATA": name if data is None else None}
     if masks is None and same and recorded is not None:
         masks = Path(recorded)
-        check_named(masks, run, "--masks")
+        asked["--masks"] = masks
     elif masks is not None:
         remember(Path(masks))
-    source = source_of(options, recipe.get("source") if same else None, run)
+    source = source_of(options, recipe.get("source") if same else None, run, asked)
     reading = DatasetOptions(
         data_root=options.data_root,
         bad_images=own.get("bad_images"),

@@ -15,7 +15,6 @@ from statistics import fmean
 
 import torch
 from numpy.polynomial.legendre import leggauss
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..errors import UnknownName, UsageError
@@ -345,5 +344,7 @@ def _rank_correlation(one_HW: Tensor, other_HW: Tensor) -> float:
     flat = [m.detach().double().flatten().cpu().numpy() for m in (one_HW, other_HW)]
     if any(not m.size or m.min() == m.max() for m in flat):  # scipy would warn of these
         return 0.0
+    from scipy.stats import spearmanr  # slow to import
+
     correlation = float(spearmanr(*flat).statistic)
     return correlation if math.isfinite(correlation) else 0.0

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from ..errors import DamagedFile
 from ..models.architecture import weights_hash
+from ..portable import shortened
 from ..storage import commit_json, read_json
 from ..tensor_files import commit_tensors, read_tensors
 from .card_making import CardMaker, Streamed
 from .layers import Layer
+from .options import ExplainOptions
 
 SAVE_EVERY = 10.0  # seconds between two savings of a pass
 STREAM = "exemplars.safetensors"
 LAST = "explain.json"  # written when all else is there
+SOME = "filters"  # the folder in which those of some filters only have one each
 VERSION = 2  # of what is written of a card: with another one it is written anew
 OF_THE_CALL = ("made", "kept")  # in a summary: what one call did, of several perhaps
 
@@ -66,6 +69,15 @@ class CardStore:
         if event.done == event.total or time.monotonic() - self._saved > SAVE_EVERY:
             commit_tensors(self.folder / STREAM, event.stream.state(), {"key": self.key})
             self._saved = time.monotonic()
+
+
+def place_of(options: ExplainOptions) -> Path:
+    """The folder of an explanation in that of a run's explanations; of some filters, one that is named after them."""
+    if not options.filter:
+        return Path()
+    numbers = "-".join(str(k) for k in dict.fromkeys(options.filter))
+    layers = dict.fromkeys(options.layer or ())
+    return Path(SOME) / shortened(f"{'+'.join(layers)}-filter-{numbers}" if layers else numbers)
 
 
 def key_of(making: CardMaker) -> str:

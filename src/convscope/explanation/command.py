@@ -20,7 +20,7 @@ from ..options import with_data_and_options
 from ..storage import make_folder
 from . import report
 from .card_making import CardMaker, CardMaterial, Stage, Streamed
-from .card_store import CardStore, key_of
+from .card_store import CardStore, key_of, place_of
 from .cards import ClassImages, LayerCards
 from .options import ExplainOptions
 from .probe import Probes
@@ -60,10 +60,10 @@ def explaining(
 ) -> Iterator[PageWritten | ExplainReport]:
     """Do what ``explain`` does, and yield each page as it is written; the last event is the report."""
     _check(options)
-    check_answers_unheld(run, data, options.runs, "explain/filters" if options.filter else "explain", "the explanation")
+    place = place_of(options)
+    check_answers_unheld(run, data, options.runs, f"explain/{place.as_posix()}", "the explanation")
     subject = open_subject(run, data, options, "explain")
-    if options.filter:  # a folder of its own: the pages of all filters stay whole
-        subject = replace(subject, folder=subject.folder / "filters")
+    subject = replace(subject, folder=subject.folder / place)
     making = CardMaker(CardMaterial.of(subject), options)
     _check_filters(making)
     made = tuple(found.name for found in making.layers)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 
 from ..images.preprocess import to_tensor
@@ -134,6 +133,8 @@ def auroc(scores_NF: np.ndarray | Tensor, positives_NC: Tensor) -> Tensor:
 
     By the rank sum (Mann and Whitney 1947), equal scores counting half.
     """
+    from scipy.stats import rankdata  # slow to import
+
     ranks_NF = torch.from_numpy(rankdata(np.asarray(scores_NF), axis=0)).double()
     inside_CN = positives_NC.double().T
     n_pos = inside_CN.sum(1, keepdim=True)

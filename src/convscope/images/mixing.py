@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import betaincinv
 
 from ..randomness import mix as words_of
 from ..randomness import uniforms
@@ -42,7 +42,7 @@ def mix(  # noqa: PLR0913 - as augment, with the partners
     if recipe.mixup and recipe.cutmix:
         cut = u[:, COIN] < 0.5
     alpha = np.where(cut, recipe.cutmix or 1.0, recipe.mixup or 1.0)
-    share = stats.beta.ppf(u[:, SHARE], alpha, alpha)
+    share = betaincinv(alpha, alpha, u[:, SHARE])
     height, width = images_BCHW.shape[2:]
     down, across = (_cut(u[:, centre], share, side) for centre, side in ((CENTRE_Y, height), (CENTRE_X, width)))
     weight_BHW = np.where(down[:, :, None] & across[:, None, :], 0.0, 1.0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..explanation.card_store import SOME
 from ..training.runs import Run
-
-SOME = "filters"  # the folder of an explanation of some filters only
 
 
 def answer_folder(run: Run, command: str, last: str) -> Path:
@@ -18,6 +17,6 @@ def answer_folder(run: Run, command: str, last: str) -> Path:
     own = run.folder / command
     if any(own.glob("*.html")):
         return own
-    found = [path.parent for path in own.glob(f"*/{last}")]
-    whole = [folder for folder in found if folder.name != SOME]
-    return max(whole or found, key=lambda folder: folder.stat().st_mtime_ns, default=own)
+    whole = [path.parent for path in own.glob(f"*/{last}")]
+    some = [path.parent for path in own.glob(f"{SOME}/*/{last}")]
+    return max(whole or some, key=lambda folder: folder.stat().st_mtime_ns, default=own)

@@ -10,6 +10,7 @@ from ..locks import holder
 from ..storage import read_json
 from ..training.page_report import MEASURED
 from ..training.runs import Run
+from ..training.task_page import as_written, shown
 from .served import Served
 from .stamps import Stamp, stamp
 
@@ -25,6 +26,7 @@ COLUMNS = {
     "changed": "changed",
 }  # by which the table is sorted; each row has them
 EVALUATIONS = "evaluate/*/evaluation.json"
+TASKS = ("val_task", "test_task")  # the figures of a run of masks, boxes, labels or numbers, by which no run is sorted
 INTERVALS = ("val_low", "val_high", "val_n", "test_low", "test_high", "test_n")
 NUMBERS = ("epochs", "val_top1", "test_top1", "seconds")  # sorted from the highest down, unless asked otherwise
 
@@ -72,7 +74,7 @@ def _words(row: dict[str, Any]) -> str:
 def _row(name: str, run: Run) -> dict[str, Any]:
     changed = datetime.fromtimestamp((stamp(run.folder) or (0,))[0] / 1e9, UTC).isoformat(timespec="seconds")
     row: dict[str, Any] = {
-        **dict.fromkeys((*COLUMNS, *INTERVALS)),
+        **dict.fromkeys((*COLUMNS, *INTERVALS, *TASKS)),
         "name": name,
         "changed": changed,
         "problem": None,
@@ -96,10 +98,7 @@ def _read(run: Run, row: dict[str, Any]) -> None:
         model, loop = said["recipe"].get("model", {}), said["recipe"].get("loop", {})
         row |= {"kind": "trained", "model": model.get("name"), "of": loop.get("epochs")}
         if (run.folder / MEASURED).exists():
-            found = read_json(run.folder / MEASURED)
-            shown = ("seconds",) if "metric" in found else ("val_top1", "test_top1", "seconds", *INTERVALS)
-            told = {key: found.get(key) for key in shown}
-            row |= {"kind": "transfer", "of": None, **told}
+            row |= {"kind": "transfer", "of": None, **_kept(run, read_json(run.folder / MEASURED))}
             return
     log, timing = run.log(), run.timing()
     if log:
@@ -110,13 +109,29 @@ def _read(run: Run, row: dict[str, Any]) -> None:
     row |= _tested(run)
 
 
+def _kept(run: Run, found: dict[str, Any]) -> dict[str, Any]:
+    """What the transfer that a run keeps ``found``; where it left test images alone, what they were asked since."""
+    told = {key: found.get(key) for key in ("seconds", "val_top1", "test_top1", *INTERVALS)}
+    if "metric" not in found:
+        return told if told["test_top1"] is not None else told | _tested(run)
+    metric = found["metric"]
+    told = {"seconds": found.get("seconds")}
+    told |= {"val_task": as_written(metric, *(found[key] for key in ("val_value", "val_low", "val_high")))}
+    if found[metric] is None:
+        return told | _tested(run)
+    return told | {"test_task": as_written(metric, *(found[key] for key in (metric, "low", "high")))}
+
+
 def _tested(run: Run) -> dict[str, Any]:
     """The first evaluation on its own test images: that of all of them, where there is one."""
     for path in sorted(run.folder.glob(EVALUATIONS)):
         figures = read_json(path)
-        if figures.get("part") == "test" and figures.get("test_openings") is not None and "top1" in figures:
-            told = {f"test_{key}": figures[f"top1_{key}"] for key in ("low", "high")}
-            return {"test_top1": figures["top1"], "test_n": figures["n"], **told}
+        if figures.get("part") != "test" or figures.get("test_openings") is None:
+            continue
+        if "metric" in figures:
+            return {"test_task": shown(figures)}
+        told = {f"test_{key}": figures[f"top1_{key}"] for key in ("low", "high")}
+        return {"test_top1": figures["top1"], "test_n": figures["n"], **told}
     return {}
 
 

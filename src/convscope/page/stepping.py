@@ -153,9 +153,7 @@ class Trainings:
             raise UnknownName("kept epoch", epoch, kept)
         places = {"DATA": None if recipe.data.name in DATASETS else recipe.data.name}
         places |= {f"--{name}": getattr(recipe.source, name) for name in PLACES}
-        for option, place in places.items():
-            if place is not None:
-                check_named(Path(place), run, option)
+        check_named(places, run)
         asked = {"continue_from": str(found.folder.resolve()), "from_epoch": kept[epoch]}
         told, name = {"data": recipe.data.name, "paused": paused}, f"{run}-from-{epoch}"
         return self._begin(name, Path(recipe.data.name).name, recipe.model.name, _epochs(epochs), told, asked)
@@ -207,7 +205,7 @@ def offered(served: Served) -> dict[str, str]:
             recipe = run.recipe()
             name, path = recipe.data.name, Path(recipe.data.name)
             if name not in DATASETS and recipe.source == Source() and path.exists():
-                check_named(path, run.name, "DATA")
+                check_named({"DATA": path}, run.name)
                 found.setdefault(path.name, name)
     return found
 

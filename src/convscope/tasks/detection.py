@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
 
 from ..datasets.asked import ASKED
 from ..datasets.boxes import Boxes
@@ -97,6 +96,8 @@ def loss(outputs_BLD: Tensor, boxes_BG5: Tensor) -> Tensor:
 
     Each a mean over the places that belong to a box.
     """
+    from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss  # slow to import
+
     side, classes = side_of(outputs_BLD.shape[1]), outputs_BLD.shape[2] - 5
     centres, strides = places_of(side)
     rows = torch.stack([assigned(one, centres, strides) for one in boxes_BG5.cpu()]).to(outputs_BLD.device)
@@ -125,6 +126,8 @@ def centreness(boxes_N4: Tensor, centres_N2: Tensor) -> Tensor:
 
 def decoded(outputs_LD: Tensor) -> FoundBoxes:
     """The boxes that an image's outputs tell, best first, with the scores and corners of ``scored_boxes``."""
+    from torchvision.ops import batched_nms  # slow to import
+
     with torch.no_grad():
         scores, places = scored_boxes(outputs_LD[None])[0].split([outputs_LD.shape[1] - 5, 4], 1)
         classes = scores.shape[1]

@@ -99,7 +99,7 @@ def open_before(run: str, runs: Path, model: str | None, epoch: int | None = Non
 def open_recorded(continued: Mapping[str, Any], record: str, model: str | None) -> Before:
     """The run that the one called ``record`` goes on from, as that says; UsageError where no user has named it here."""
     folder = Path(continued["run"])
-    check_named(folder, record, "--continue-from")
+    check_named({"--continue-from": folder}, record)
     return open_before(str(folder), folder.parent, model, continued.get("epoch"))
 
 

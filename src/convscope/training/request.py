@@ -138,5 +138,5 @@ def load_recorded_weights(network: nn.Module, recipe: Recipe, record: str) -> No
     """Put in the weights that a recipe starts from; UsageError for a file that no user has named here."""
     assert recipe.model.weights is not None
     path = Path(recipe.model.weights)
-    check_named(path, record, "--weights")
+    check_named({"--weights": path}, record)
     load_weight_file(network, path)

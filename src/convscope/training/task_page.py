@@ -16,6 +16,7 @@ CALLED = {
     "mae": "mean absolute error",
     "ap50": "average precision (AP50)",
 }
+SHORT = {"iou": "IoU", "miou": "mIoU", "map": "mAP", "mae": "MAE", "ap50": "AP50"}
 
 
 def task_page(run: Run, told: dict[str, Any], evaluations: list[dict[str, Any]], left_out: list[str]) -> str:
@@ -35,8 +36,13 @@ def task_page(run: Run, told: dict[str, Any], evaluations: list[dict[str, Any]],
 def shown(figures: dict[str, Any]) -> dict[str, Any]:
     """The figure of an evaluation and the ends of its interval, as people write them, and what it is called."""
     metric = figures["metric"]
-    scale, unit, digits = (1, "", ".3g") if metric == "mae" else (100, " %", ".1f")
-    value, low, high = (f"{scale * figures[key]:{digits}}{unit}" for key in (metric, "low", "high"))
-    called = CALLED.get(metric, metric)
     told = {key: figures[key] for key in ("data", "part", "n")}
-    return {**told, "metric": metric, "called": called, "value": value, "low": low, "high": high}
+    return told | as_written(metric, *(figures[key] for key in (metric, "low", "high")))
+
+
+def as_written(metric: str, *figures: float) -> dict[str, Any]:
+    """A figure and the ends of its interval, ``(value, low, high)``, as people write them, and what it is called."""
+    names = {"metric": metric, "called": CALLED.get(metric, metric), "short": SHORT.get(metric, metric)}
+    scale, unit, digits = (1, "", ".3g") if metric == "mae" else (100, " %", ".1f")
+    value, low, high = (f"{scale * figure:{digits}}{unit}" for figure in figures)
+    return {**names, "value": value, "low": low, "high": high}

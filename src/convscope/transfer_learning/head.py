@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..classifying.intervals import Interval, wilson
 from ..errors import DataError
+from ..progress import Counted
 from ..randomness import mix
 from ..training.batches import balanced
 
@@ -95,7 +96,7 @@ def folds_of(keys_N: np.ndarray, labels_N: np.ndarray, folds: int, seed: int = 0
     return fold
 
 
-def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
+def train_head(  # noqa: PLR0913 - what a head is trained on, and five options
     features_NC: Tensor,
     labels_N: Tensor,
     classes: int,
@@ -105,12 +106,14 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
     folds: int = FOLDS,
     balance: bool = False,
     scored: int | None = None,
+    progress: Counted | None = None,
 ) -> LinearHead:
     """Choose the strength by cross-validation and train on all images with it. DataError for fewer than 2 images.
 
     ``keys_N`` (uint64) keep the copies of an image in one fold; with fewer images than folds there are fewer folds.
     ``strengths`` are values of C; by default STRENGTHS over the number of images. With no ``folds`` the first is
     taken. ``scored``: how many of the images, the first ones, are scored, where those behind are copies of them.
+    ``progress`` is told of how many fits how many are done: one a strength, and the last.
     """
     if len(features_NC) < 2:
         raise DataError(f"a head needs two images to train on, and there is {len(features_NC)}.")
@@ -121,17 +124,24 @@ def train_head(  # noqa: PLR0913 - what a head is trained on, and four options
     path, start, chosen = (), None, strengths[0]
     if folds:
         fold = torch.from_numpy(folds_of(keys_N, labels_N.numpy(), max(2, min(folds, int(np.unique(keys_N).size)))))
-        found, solutions = cross_validate(problem, fold, strengths, scored)
+        found, solutions = cross_validate(problem, fold, strengths, scored, progress=progress)
         path = tuple(found)
         best = min(range(len(path)), key=lambda i: (path[i].loss, path[i].C))
         start, chosen = solutions[best].mean(1, keepdim=True), path[best].C
+        if progress:
+            progress(len(strengths), len(strengths) + 1)
     solution = problem.solve(chosen, torch.ones(len(labels_N), 1), start)
     weight, bias = standard.undone(*problem.layer(solution[:, 0]))
     return LinearHead(weight, bias, chosen, path, problem.passes)
 
 
-def cross_validate(
-    problem: Problem, fold_N: Tensor, strengths: Sequence[float], scored: int | None = None, worse: float = WORSE
+def cross_validate(  # noqa: PLR0913 - what is fitted, and three options
+    problem: Problem,
+    fold_N: Tensor,
+    strengths: Sequence[float],
+    scored: int | None = None,
+    worse: float = WORSE,
+    progress: Counted | None = None,
 ) -> tuple[list[Strength], list[Tensor]]:
     """One Strength, and the solutions (R, J, K) of the J folds, for each strength, from strong to weak.
 
@@ -140,7 +150,9 @@ def cross_validate(
     used_NJ = fold_N[:, None] != torch.arange(int(fold_N.max()) + 1)
     solution = None
     path, solutions = [], []
-    for C in sorted(strengths):
+    for done, C in enumerate(sorted(strengths)):
+        if progress:
+            progress(done, len(strengths) + 1)
         solution = problem.solve(C, used_NJ.float(), solution)
         logits = problem.logits(solution)[torch.arange(len(fold_N)), fold_N][:scored]
         labels = problem.labels[:scored]

@@ -120,7 +120,10 @@ def knn_rung(task: HeadTask, index: np.ndarray) -> Rung:
 def head_rung(task: HeadTask, index: np.ndarray) -> Rung:
     """Multinomial logistic regression, its strength chosen by cross-validation."""
     start = time.perf_counter()
-    found = train_head(task.features, task.labels, task.classes, task.keys, balance=task.balance, scored=task.scored)
+    found = train_head(
+        task.features, task.labels, task.classes, task.keys, balance=task.balance, scored=task.scored,
+        progress=counted(task.progress, "head"),
+    )  # fmt: skip
     strength = next(s for s in found.path if found.chosen == s.C)
     seconds = time.perf_counter() - start
     module = linear_of(found)

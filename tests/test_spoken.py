@@ -1,0 +1,57 @@
+"""An error names an option as it was given: typed on the command line, or as an argument from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convscope
+from convscope.errors import ConvscopeError
+from convscope.recipes import Recipe
+from convscope.spoken import as_arguments
+from following import refused
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("batch_size", {"batch_size": 0}, "--batch-size"),
+    ("label_smoothing", {"label_smoothing": 2.0}, "--label-smoothing"),
+    ("weight_decay", {"weight_decay": -1.0}, "--weight-decay"),
+    ("label_from", {"label_from": "(x)"}, "--label-from"),
+    ("image_size", {"image_size": 0}, "--image-size"),
+]
+
+
+@pytest.mark.parametrize(("argument", "given", "option"), WRONG)
+def test_an_option_is_named_as_it_was_given(argument: str, given: dict[str, Any], option: str, tmp_path: Path) -> None:
+    with pytest.raises(ConvscopeError) as caught:
+        convscope.train("digits", runs=tmp_path, **given)
+    (value,) = given.values()
+    typed = refused("train", "digits", "--runs", tmp_path, option, value)
+    assert f"`{argument}`" in str(caught.value)
+    assert "--" not in str(caught.value)
+    assert option in typed
+    assert str(caught.value) == as_arguments(typed)
+
+
+def test_a_recipe_names_its_fields_too() -> None:
+    with pytest.raises(ConvscopeError, match=r"^`weight_decay` -1.0 does not do"):
+        Recipe().with_options({"weight_decay": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--limit 0 asks for none.", "`limit` 0 asks for none."),
+        ("--image-size or --fit: choose.", "`image_size` or `fit`: choose."),
+        ("name it with --method cam.", "name it with `methods` cam."),
+        ("a--b and x --y-z.", "a--b and x `y_z`."),
+        (
+            "first convscope transfer x --image-size 64, or --quick.",
+            "first convscope transfer x --image-size 64, or `quick`.",
+        ),
+        ("go on with: convscope train x --resume.", "go on with: convscope train x --resume."),
+    ],
+)
+def test_commands_to_be_typed_stay_as_they_are(typed: str, told: str) -> None:
+    assert as_arguments(typed) == told
