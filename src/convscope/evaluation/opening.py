@@ -104,18 +104,19 @@ def source_of(
     options: Corrections,
     recorded: Mapping[str, Any] | None,
     record: str,
-    unnamed: Mapping[str, str | Path | None],
+    data: str | None,
+    masks: Path | None = None,
 ) -> dict[str, Any]:
     """How images and labels are read: as the options say, and else as the record of a training does.
 
-    Files that only the record names are read if a user has named them here before, and so are those that nobody named
-    now, by how one would. UsageError that tells all that were not.
+    Files that only the record names are read if a user has named them here before, as ``data`` and ``masks`` are: those
+    that nobody named now. UsageError that tells all that were not.
     """
     said = SourceOptions(corrections=options.corrections).reading()  # `images` may mean something else
     if isinstance(options, SourceOptions):
         said = options.reading()
     recorded = recorded or {}
-    places = {option: None if place in DATASETS else place for option, place in unnamed.items()}
+    places: dict[str, str | Path | None] = {"DATA": None if data in DATASETS else data, "--masks": masks}
     for name in ("images", "corrections"):
         if said[name] is not None:
             remember(Path(said[name]))
@@ -153,7 +154,7 @@ def read_data(
     """
     name, own, same = data_asked(classifier, run, data, purpose)
     before, recipe = (classifier.provenance.get(key, {}) for key in ("data", "recipe"))
-    source = source_of(options, recipe.get("source") if same else None, run, {"DATA": name if data is None else None})
+    source = source_of(options, recipe.get("source") if same else None, run, name if data is None else None)
 
     def load(limit: int | None) -> Dataset:
         return load_dataset(

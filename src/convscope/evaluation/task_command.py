@@ -40,13 +40,14 @@ def read_asked(
     recipe = classifier.provenance.get("recipe", {})
     masks = getattr(options, "masks", None)
     recorded = classifier.provenance.get("transfer", {}).get("masks")
-    asked: dict[str, str | Path | None] = {"DATA": name if data is None else None}
+    recorded_masks = None
     if masks is None and same and recorded is not None:
-        masks = Path(recorded)
-        asked["--masks"] = masks
+        masks = recorded_masks = Path(recorded)
     elif masks is not None:
         remember(Path(masks))
-    source = source_of(options, recipe.get("source") if same else None, run, asked)
+    source = source_of(
+        options, recipe.get("source") if same else None, run, name if data is None else None, recorded_masks
+    )
     reading = DatasetOptions(
         data_root=options.data_root,
         bad_images=own.get("bad_images"),

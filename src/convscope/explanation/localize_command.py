@@ -106,7 +106,7 @@ def _opened(
     recipe = classifier.provenance.get("recipe", {})
     if options.masks is not None:
         remember(Path(options.masks))
-    source = source_of(options, recipe.get("source") if same else None, run, {"DATA": name if data is None else None})
+    source = source_of(options, recipe.get("source") if same else None, run, name if data is None else None)
     reading = DatasetOptions(
         data_root=options.data_root,
         bad_images="skip",

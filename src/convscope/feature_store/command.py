@@ -99,9 +99,7 @@ def similar(
         progress=options.progress,
         recorded_in=run if data is None else None,
         need="images",
-        **source_of(
-            options, recipe.get("source") if data is None else None, run, {"DATA": source if data is None else None}
-        ),
+        **source_of(options, recipe.get("source") if data is None else None, run, source if data is None else None),
     )
     device = device_of(classifier.network)
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
