@@ -14,6 +14,7 @@ from PIL import Image
 from convscope.datasets.asked import find_asked
 from convscope.datasets.label_columns import task_of_table
 from convscope.datasets.options import DatasetOptions
+from convscope.datasets.table import load_table
 from convscope.datasets.table_reading import read_table
 from convscope.datasets.targets import LabelSets, Numbers
 from convscope.datasets.unsplit import Unsplit
@@ -122,6 +123,18 @@ def test_names_with_a_comma_are_no_lists(tmp_path: Path):
     assert told(path) == "classification"
     assert asked(path) is None
     assert labels(path, "multi_label") == [{name} for name in names], "a comma alone says nothing"
+    (note,) = (note for note in load_table(path).notes if "comma" in note)
+    assert note.startswith("3 classes have a comma in their names ('fox, grey'): if these are several labels")
+    assert told(table(tmp_path, {"label": ["a, 1", "b, 2", "c, 1", "d, 3"]})) == "classification"
+
+
+@pytest.mark.parametrize(
+    "cells", [["cat, dog", "dog, indoors", "cat, indoors"], ["cat, dog", "dog, indoors", "cat", ""], ["a,b", "a", "b"]]
+)
+def test_lists_with_commas_whose_labels_come_again(cells: list[str], tmp_path: Path):
+    assert labels(table(tmp_path, {"label": cells})) == [
+        {part.strip() for part in cell.split(",")} - {""} for cell in cells
+    ]
 
 
 def test_lists_that_never_repeat_are_lists_where_the_task_says_so(tmp_path: Path):

@@ -110,8 +110,8 @@ def test_odd_paths(folder: Path, tmp_path: Path) -> None:
     [
         ("", "is empty: its first line should name the columns"),
         ("\n\n", "is empty"),
-        ("path,colour\na,b\n", "no label .say which with --label-column.. It has: path, colour"),
-        ("what,label\na,b\n", "no path .say which with --path-column.. It has: what, label"),
+        ("path,colour\na,b\n", "no label .say which with `label_column`.. It has: path, colour"),
+        ("what,label\na,b\n", "no path .say which with `path_column`.. It has: what, label"),
         ("path,label,label\na,b,c\n", "two columns named 'label'"),
         ("path,label\n", "holds no image"),
         ("path,label\ncat/0.png,cat\ncat/2.png,cat\n", "one class, 'cat'"),
@@ -318,7 +318,7 @@ def test_labels_of_names_in_a_table(folder: Path) -> None:
 @pytest.mark.parametrize("option", ["path_column", "label_column", "suffix"])
 def test_what_is_for_tables_is_refused_of_folders_and_names(option: str, folder: Path) -> None:
     for data in (folder, "digits"):
-        with pytest.raises(UsageError, match="--" + option.replace("_", "-")):
+        with pytest.raises(UsageError, match=f"`{option}`"):
             load_dataset(data, **{option: "x"})
 
 

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -139,16 +140,20 @@ def _sign(cells: Sequence[str], said: bool = False) -> str | None:
     """What stands between the labels of a cell; None where cells hold one label each.
 
     Names with a sign in them are told from lists by this: the parts of lists come again in other cells. As those of
-    names with a comma do too ("fox, red", "fox, grey"), of these there must be fewer than cells. Where it is ``said``
-    that there are lists, the other signs need no more.
+    names with a comma do too ("fox, red", "fox, grey"), of these more than half must, or be fewer than cells. Where it
+    is ``said`` that there are lists, the other signs need no more.
     """
     if any(_as_list(cell) is not None for cell in cells):
         return "[]"
     different = set(cells)
     for sign in SIGNS:
-        parts = [part.strip() for cell in different for part in cell.split(sign) if part.strip()]
-        most = len(different) if sign == "," else len(parts)
-        if any(sign in cell for cell in different) and (len(set(parts)) < most or (said and sign != ",")):
+        if not any(sign in cell for cell in different):
+            continue
+        cells_of = Counter(part for cell in different for part in {one.strip() for one in cell.split(sign)} - {""})
+        again = sum(count > 1 for count in cells_of.values())
+        if sign == "," and (len(cells_of) < len(different) or 2 * again > len(cells_of)):
+            return sign
+        if sign != "," and (again or said):
             return sign
     return None
 

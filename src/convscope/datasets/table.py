@@ -103,7 +103,18 @@ def _classes(
         raw = table.column(what) if what is not None else [table.path.stem] * len(table.rows)
     names = tuple(sorted(set(raw)))
     number = {name: i for i, name in enumerate(names)}
-    return names, [number[text] for text in raw], ()
+    return names, [number[text] for text in raw], _commas(names) if what is not None else ()
+
+
+def _commas(names: Sequence[str]) -> tuple[str, ...]:
+    """A note of names that may be lists of labels; none where no name has a comma."""
+    found = [name for name in names if "," in name]
+    if not found:
+        return ()
+    many = (
+        "1 class has a comma in its name" if len(found) == 1 else f"{len(found):,} classes have a comma in their names"
+    )
+    return (f"{many} ({found[0]!r}): if these are several labels of an image, write | or ; between them.",)
 
 
 def table_groups(table: Table, files: Sequence[Path], source: Source) -> np.ndarray | None:
