@@ -302,3 +302,23 @@ def test_groups_are_found_in_paths(tmp_path: Path):
     found = read(tmp_path, group=r"(patient\d)_")
     assert found.groups is not None
     assert found.groups.tolist() == [path.stem.split("_")[0] for path in found.files]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "no image", "resampled"])
+@pytest.mark.parametrize("place", [0, 8])
+def test_one_bad_mask_makes_no_classes_of_images_and_masks(kind: str, place: int, tmp_path: Path):
+    for i in range(10):
+        photograph(tmp_path / "images" / f"{i}.png", i)
+        mask(tmp_path / "masks" / f"{i}.png", i)
+    bad = tmp_path / "masks" / f"{place}.png"
+    if kind == "resampled":
+        soft = np.random.default_rng(0).permutation(SIDE * SIDE).reshape(SIDE, SIDE) % 250
+        Image.fromarray(soft.astype(np.uint8)).save(bad)
+    else:
+        bad.write_bytes(bad.read_bytes()[:40] if kind == "truncated" else b"<html>")
+    for task in (None, "segmentation"):
+        with pytest.raises(DataError, match=rf"1 of 10 masks .*masks/{place}\.png"):
+            find_asked(str(tmp_path), DatasetOptions(), task, None)
+        found = find_asked(str(tmp_path), DatasetOptions(bad_images="skip"), task, None)
+        assert found is not None
+        assert len(found.files) == 9

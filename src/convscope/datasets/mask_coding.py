@@ -25,6 +25,7 @@ VOID = 255  # in a target: this pixel has no class, and is neither trained on no
 MOST_CLASSES = 255
 SAMPLED = 200  # masks that are looked at in one go, and by which a list of classes is compared with them
 MOST_COLOURS = 64  # of masks without a list of classes
+FEW = 0.2  # of such masks, at most, may have more: they are no masks of classes, beside others that are
 VOID_NAMES = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "unknown", "undefined", "dontcare", "don't care")
 LISTS = ("classes.csv", "class_dict.csv", "labels.csv", "colormap.csv", "classes.txt", "labels.txt", "labelmap.txt")
 COLOUR = 1 << 24  # a colour's code is this and its 24 bits; a grey's code is its value
@@ -112,10 +113,14 @@ def find_coding(paths: Sequence[Path], folder: Path, strict: bool = True) -> Cod
         return _blurred(*greys, listed, paths[0])
     step = max(1, len(paths) // SAMPLED) if listed else 1  # else a class is known by being seen only
     found: set[int] = set()
+    spared = 0.0 if listed or blurred else FEW * len(paths)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), step * SAMPLED):
             chosen = paths[start : start + step * SAMPLED : step]
             for path, codes in zip(chosen, pool.map(_values, chosen), strict=True):
+                if len(codes) > MOST_COLOURS and spared >= 1:
+                    spared -= 1
+                    continue  # no mask of classes, beside others that are: told with its fellows once all are read
                 found |= set(codes)
                 if blurred and len(found) > MOST_COLOURS:
                     told = "are JPEGs, whose colours are blurred: save the masks as PNG"
