@@ -11,7 +11,7 @@ import convscope
 from convscope.errors import ConvscopeError
 from convscope.recipes import Recipe
 from convscope.spoken import as_arguments
-from following import refused
+from following import command, refused, works
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("batch_size", {"batch_size": 0}, "--batch-size"),
@@ -55,3 +55,11 @@ def test_a_recipe_names_its_fields_too() -> None:
 )
 def test_commands_to_be_typed_stay_as_they_are(typed: str, told: str) -> None:
     assert as_arguments(typed) == told
+
+
+def test_what_comes_next_can_be_typed_where_names_have_blanks(tmp_path: Path) -> None:
+    small = ["--epochs", 1, "--model", "alexnet", "--width", 4, "--image-size", 16, "--limit", 200]
+    said = works("train", "digits", *small, "--name", "r", "--runs", tmp_path / "it's my runs")
+    (line,) = (line for line in said.out.splitlines() if line.startswith("next: "))
+    works(*command(line))
+    assert (tmp_path / "it's my runs" / "r" / "evaluate").is_dir()

@@ -1,13 +1,17 @@
-"""How an error names an option: --batch-size where a command was typed, `batch_size` where Python called."""
+"""How a sentence names an option: --batch-size where a command was typed, `batch_size` where Python called; and how it
+writes a command that can be typed as it stands.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .errors import ConvscopeError
+from .visible import visible
 
 _COMMAND = r"\bconvscope [a-z]+ .*?(?=, or |; |\)|\.?$)"  # within a sentence: to be typed as it stands
 _TYPED = re.compile(rf"{_COMMAND}|(?<![\w-])--([a-z][a-z-]*)")
@@ -43,6 +47,11 @@ def called() -> Iterator[None]:
         if not _asked.typed and error.args:
             error.args = (as_arguments(str(error.args[0])), *error.args[1:])
         raise
+
+
+def quoted(word: object) -> str:
+    """A word of a command as a shell takes it, and as it can be shown: of a path with blanks, in quotes."""
+    return shlex.quote(visible(str(word)))
 
 
 def option_name(argument: str) -> str:

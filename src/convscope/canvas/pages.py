@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFile
+from ..spoken import quoted
 from ..visible import visible_lines
 from . import figures
 
@@ -29,6 +30,7 @@ def page(template: Path, names: Sequence[str] = (), **values: Any) -> str:
     environment = Environment(loader=folders, autoescape=select_autoescape(), trim_blocks=True, finalize=visible_value)
     leftward = sorted({name for name in names if figures.leftward(name)}, key=len, reverse=True)
     environment.filters["told"] = functools.partial(_told, leftward)
+    environment.filters["quoted"] = quoted
     return environment.get_template(template.name).render(values)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError
 from ..options import STANDARD_INPUT, Flag, Flat
+from ..spoken import quoted
 from ..storage import expanded
 from ..terminal import cell, console, new_table, percent, print_json, print_notes, progress_bar
 from ..visible import visible
@@ -246,7 +247,7 @@ def print_adopted(s: dict[str, Any]) -> None:
 
     print_notes(s["notes"])
     print(f"{s['network']}: {s['parameters']:,} parameters, {s['classes']} classes at {s['image_size']} pixels")
-    print(f"written: {visible(s['run'])}; next: convscope evaluate {visible(s['run'])} DATA{model_words(s['network'])}")
+    print(f"written: {visible(s['run'])}; next: convscope evaluate {quoted(s['run'])} DATA{model_words(s['network'])}")
 
 
 def print_comparison(s: dict[str, Any], folder: Path) -> None:

@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..models.user_network import model_words
 from ..noted import Noted
 from ..options import Runs, with_options
+from ..spoken import quoted
 from ..training.model_card import CARD
 from ..training.page_report import PAGE, doctors_word, lacks, write_page
 from ..training.runs import Run, find_run, runs_folder
@@ -49,11 +50,11 @@ def report(run: str | Path, options: Runs) -> PageReport:
     notes = []
     if not list(found.folder.glob(f"evaluate/*/{ANSWER}")):
         data = " DATA" if found.is_adopted() else ""
-        does = f"convscope evaluate {found.folder}{data}{model_words(_network(found))}"
+        does = f"convscope evaluate {quoted(found.folder)}{data}{model_words(_network(found))}"
         notes.append(f"nothing was measured on test images yet: {does} does it.")
     if not found.is_adopted() and doctors_word(found) is None:
         data = found.recipe().data.name
-        notes.append(f"nobody has looked through its images for faults yet: convscope doctor {data} does it.")
+        notes.append(f"nobody has looked through its images for faults yet: convscope doctor {quoted(data)} does it.")
     summary = {"run": str(found.folder), "page": str(page), "card": str(found.folder / CARD), "notes": notes}
     return PageReport(found, summary)
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..canvas.pages import visible_value
+from ..spoken import quoted
 from ..storage import to_json
 from ..transfer_learning.task_report import CALLED
 from ..version import __version__
@@ -78,6 +79,7 @@ def _environment() -> Any:
         "moment": moment,
         "json": _json,
         "called": CALLED.__getitem__,
+        "quoted": quoted,
     }
     return made
 

@@ -11,6 +11,7 @@ from ..errors import ConvscopeError, DamagedFile, UnknownName
 from ..evaluation.opening import ANSWER as EVALUATION
 from ..evaluation.task_sheet import LISTED
 from ..locks import holder
+from ..spoken import quoted
 from ..storage import read_json
 from ..training.page_report import MEASURED, choices, doctors_word, roofline, train_summary
 from ..training.rerunning import rerun_command
@@ -113,7 +114,9 @@ def mistakes_page(
     names = [row["name"] for row in figures["classes"]]
     kept = place.with_name("wrong.json")
     if not kept.exists():
-        raise DamagedFile(f"the images of these mistakes are not there: convscope evaluate {run} looks at them again.")
+        raise DamagedFile(
+            f"the images of these mistakes are not there: convscope evaluate {quoted(run)} looks at them again."
+        )
     box = read_json(kept)
     cell = [int(n) if n is not None and n.isdecimal() and int(n) < len(names) else None for n in (truth, guess)]
     rows = [
@@ -144,7 +147,10 @@ def evaluation_of(served: Served, run: str, name: str, *, of_task: bool = False)
 def again(run: str, figures: dict[str, Any]) -> dict[str, Any]:
     """The command that evaluates anew, and whether it looks at the run's own test images: then a button can give it."""
     own = figures.get("test_openings") is not None and figures["part"] == "test"
-    return {"own": own, "again": f"convscope evaluate {run}" + ("" if own else f" DATA --part {figures['part']}")}
+    return {
+        "own": own,
+        "again": f"convscope evaluate {quoted(run)}" + ("" if own else f" DATA --part {figures['part']}"),
+    }
 
 
 def drawings_of(run: Run) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..options import Flag, Flat
 from ..progress import Laps, time_line
+from ..spoken import quoted
 from ..terminal import command_seconds, percent, print_json, print_notes, progress_bar
 from ..visible import visible
 from .options import TrainOptions
@@ -132,8 +133,8 @@ def show_training(
     print(
         f"best: epoch {best['best_epoch']}, {percent(best, 'val')} of {best['val_n']} validation images right\n"
         f"run: {folder} (report.html, curves.png, augment.png, classifier.safetensors)\n"
-        f"next: convscope evaluate {folder}{'' if len(session.dataset.parts['test']) else ' --part val'}"
-        f"{model_words(session.recipe.model.name)}"
+        f"next: convscope evaluate {quoted(session.run.folder)}"
+        f"{'' if len(session.dataset.parts['test']) else ' --part val'}{model_words(session.recipe.model.name)}"
     )
     return result
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..options import Flag, Flat
 from ..progress import time_line
+from ..spoken import quoted
 from ..terminal import command_seconds, keeping, percent, print_json, print_notes, progress_bar
 from ..visible import visible
 from .options import TransferOptions
@@ -58,7 +59,8 @@ def print_transfer(result: TransferReport) -> None:
     whole = command_seconds() or s["seconds"]
     print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
     print(f"run: {run} (report.html, classifier.safetensors)")
-    print(f"next: convscope predict {run} IMAGE; convscope explain {run}{layer} {words}")
+    name = quoted(s["run"])
+    print(f"next: convscope predict {name} IMAGE; convscope explain {name}{layer} {words}")
 
 
 def print_task_transfer(result: TaskReport) -> None:
@@ -74,4 +76,5 @@ def print_task_transfer(result: TaskReport) -> None:
     whole = command_seconds() or s["seconds"]
     print(time_line({"start-up": whole - s["seconds"], **s["spent_seconds"]}))
     print(f"run: {run} (report.html, classifier.safetensors)")
-    print(f"next: convscope predict {run} IMAGE; convscope evaluate {run}")
+    name = quoted(s["run"])
+    print(f"next: convscope predict {name} IMAGE; convscope evaluate {name}")
