@@ -512,6 +512,15 @@ def two():
 """
 
 
+def test_options_of_named_networks_are_refused_of_one_in_memory():
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    usual: dict = {"classes": ["a", "b"], "preprocess": convscope.Preprocess(size=8, **USUAL)}
+    for more in ({"mean": (0.1, 0.1, 0.1)}, {"input_size": 64}, {"width": 9}, {"fit": "pad"}):
+        (name,) = more
+        with pytest.raises(UsageError, match=f"`{name}` is for a network that is named: one in memory stays as it is"):
+            convscope.adopt(network, **usual, **more)
+
+
 def test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be(tmp_path: Path):
     usual: dict = {"classes": ["a", "b"], "preprocess": convscope.Preprocess(size=8, **USUAL)}
     gray = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +328,54 @@ def test_images_that_hold_nothing_are_blamed_first(
     if empty:
         assert "images" in found.sentence()
         assert "--stretch" in found.verdict.findings[0].then
+
+
+class Twice(nn.Module):
+    """A network with the logits of two places of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+    def forward(self, images: Tensor) -> Any:
+        logits = self.body(images)
+        return torch.stack([logits, logits], 1)
+
+
+class Pair(Twice):
+    """One with its features beside the logits."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.body(images), images
+
+
+def test_outputs_that_are_no_logits_are_told(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"Twice outputs \(1, 2, 10\) for one image, and logits are \(1, classes\)"):
+        convscope.diagnose(Twice(), "digits", runs=tmp_path)
+    with pytest.raises(UsageError, match="Pair outputs a tuple: let its forward return the logits alone"):
+        convscope.explain(Pair(), "digits", runs=tmp_path)
+    assert convscope.diagnose(Pair(), "digits", runs=tmp_path).states  # among others they are found
+    explained = convscope.explain(Twice(), "digits", runs=tmp_path, seeds=0, ablate=0, limit=200)
+    assert list(explained.layers) == ["body.0"]
+
+
+def test_the_start_may_be_a_copy_of_the_state_dict(tmp_path: Path):
+    torch.manual_seed(0)
+    network = Twice().body
+    start = deepcopy(network.state_dict())
+    with torch.no_grad():
+        network[0].weight += 0.1
+    by_state = convscope.diagnose(network, "digits", start=start, runs=tmp_path)
+    begun = Twice().body
+    begun.load_state_dict(start)
+    by_network = convscope.diagnose(network, "digits", start=begun, runs=tmp_path)
+    assert by_state.states["start"].gradients.loss == by_network.states["start"].gradients.loss
+    for same in (network.state_dict(), network):
+        with pytest.raises(UsageError, match="start holds the weights of the network itself"):
+            convscope.diagnose(network, "digits", start=same, runs=tmp_path)
+    with pytest.raises(UsageError, match=r"start is no state dict of this network: .*Missing key"):
+        convscope.diagnose(network, "digits", start={"a": torch.zeros(1)}, runs=tmp_path)
+    with pytest.raises(UsageError, match="or its state dict, not a int"):
+        convscope.diagnose(network, "digits", start=3, runs=tmp_path)
+    unmoved = convscope.diagnose(network, "digits", start=deepcopy(network), runs=tmp_path)
+    assert "no weight has moved by a bit: the optimizer holds" in unmoved.sentence()

@@ -347,6 +347,18 @@ def test_an_image_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.Captu
     summary = json.loads((folder / "image.json").read_text())
     assert summary["methods"] == ["grad-cam", "integrated-gradients", "occlusion"]
     assert sum(n["label"] in summary["logits"] for n in summary["nearest"]) == 8
+    other = tmp_path / "other" / "p.png"
+    other.parent.mkdir()
+    Image.new("RGB", (40, 50), "teal").save(other)
+    beside = convscope.explain_image(str(run), other, methods=["grad-cam"])
+    assert beside.folder == run / "explain" / "image-p-2"  # another image of that name
+    with Image.open(image) as held:
+        again = convscope.explain_image(str(run), held.copy(), methods=["grad-cam"])
+    assert again.summary["logits"] == summary["logits"]
+    assert again.folder == run / "explain" / "image-image"
+    assert convscope.explain_image(str(run), str(image), methods=["grad-cam"]).folder == folder
+    with pytest.raises(UsageError, match="a batch of 2 is given"):
+        convscope.explain_image(str(run), np.zeros((2, 8, 8, 3), np.uint8))
     assert cli.run(["explain", str(run), "--image", str(image), "--method", "cam"]) == 2
     assert cli.run(["explain", str(run), "--image", str(image), "--method", "gradcam"]) == 2
     assert "Did you mean 'grad-cam'" in capsys.readouterr().err

@@ -269,3 +269,18 @@ def test_the_words_for_a_type_need_no_article_of_their_own() -> None:
     assert given_module._words(str | Path | Image.Image | Sequence[str]) == (
         "a string, a path, Image or several of these"
     )
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "told"),
+    [
+        (Literal["quick", "full"], "yes", "x takes 'quick' or 'full', not 'yes'."),
+        (Literal["a", "b", "c"] | None, "d", "x takes 'a', 'b' or 'c', not 'd'."),
+        (Annotated[Literal[1, 2], "said"], 3, "x takes 1 or 2, not 3."),
+        (Sequence[Literal["a", "b"]], ["a", "c"], "x takes"),
+    ],
+)
+def test_values_that_are_declared_are_the_only_ones(declared: Any, value: Any, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        as_declared("x", value, declared)
+    assert str(caught.value).startswith(told)

@@ -587,3 +587,5 @@ def test_masks_and_tiles_are_refused_of_a_network_of_classes(classes: tuple[str,
         convscope.predict(run, files(data), tile=True)
     with pytest.raises(UsageError, match="`masks_to` is for the task segmentation, not classification"):
         convscope.predict(run, files(data), masks_to=root / "out")
+    with pytest.raises(UsageError, match="`boxes_to` is for the task detection, not classification"):
+        convscope.predict(run, files(data), boxes_to=root / "out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +203,38 @@ def test_saved_and_loaded_and_cut(tmp_path: Path):
 def test_every_below_one_is_refused():
     with pytest.raises(UsageError, match="not every 0"), watch_training(small_net(), 0):
         pass
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"every": "x"}, "every takes a whole number, not 'x'"),
+        ({"every": 1.5}, "every takes a whole number, not 1.5"),
+        ({"scale": 2}, "scale takes a function, not 2"),
+        ({"before": 3}, "before takes Watched, not 3"),
+        ({"evry": 3}, "no option named 'evry'. Did you mean 'every'"),
+        ({"network": None}, "network takes Module, not None"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(given: dict[str, Any], told: str):
+    with pytest.raises(UsageError, match=told), watch_training(**{"network": small_net()} | given):
+        pass
+
+
+def test_a_loss_is_a_number():
+    with watch_training(small_net()) as watch, pytest.raises(UsageError, match="a step's loss is a number, not 'a'"):
+        watch.step("a")  # pyrefly: ignore - as people do
+
+
+@pytest.mark.parametrize(
+    "callback", [convscope.lightning_callback, convscope.trainer_callback, convscope.keras_callback]
+)
+@pytest.mark.parametrize("every", [0, "x", 2.5])
+def test_callbacks_take_a_number_of_steps(callback: Callable[..., Any], every: Any):
+    library = {"lightning_callback": "lightning", "trainer_callback": "transformers", "keras_callback": "keras"}
+    pytest.importorskip(library[callback.__name__])
+    with pytest.raises(UsageError, match="every"):
+        callback(every)
 
 
 OPTIONS = {"model": "alexnet", "width": 4, "epochs": 2, "batch_size": 16, "limit": 120, "image_size": 8}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import DamagedFile, StorageError
 from .portable import shortened
-from .storage import discard, storage_error, temporary_beside
+from .storage import discard, read_json, storage_error, temporary_beside
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of Linux's and macOS's C library
 
@@ -103,3 +103,20 @@ def check_own_files(folder: Path) -> None:
                 raise DamagedFile(f"{path} is a link, and a run holds its own files: copy it there.")
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise DamagedFile(f"{path} is no file, and a run holds files alone: remove it.")
+
+
+def numbered_folder(parent: Path, stem: str, record: str, key: str, value: str) -> Path:
+    """The folder in ``parent`` of what is called ``stem``; a number behind the name tells others of that name apart.
+
+    It is the first whose file ``record`` says this ``value`` under the ``key``, or nothing of it, or is not there.
+    """
+    number = 1
+    while True:
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            before = read_json(folder / record).get(key, value)
+        except (DamagedFile, OSError):
+            return folder
+        if before == value:
+            return folder
+        number += 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import UsageError
+from .errors import UnknownName, UsageError
 from .noted import Noted
 from .progress import Progress
 from .spoken import called
@@ -38,6 +38,10 @@ def takes_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
+        parameters = inspect.signature(function).parameters
+        for name in options:
+            if name not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                raise UnknownName("option", name, parameters)
         bound = inspect.signature(function).bind(*args, **options)
         with called():
             turn(bound.arguments, hints())
@@ -53,7 +57,30 @@ def turn(given: dict[str, Any], hints: Mapping[str, Any]) -> None:
 
 
 def as_declared(name: str, value: Any, declared: Any) -> Any:
-    """Turn what is passed as ``name`` into what is declared. A path begins at home where it begins with ``~``."""
+    """Turn what is passed as ``name`` into what is declared. A path begins at home where it begins with ``~``.
+
+    UsageError where it cannot be that, or is none of the values that are declared.
+    """
+    turned, choices = _turned(name, value, declared), _choices(declared)
+    if choices and turned not in choices:
+        raise _refused(name, value, declared)
+    return turned
+
+
+def _choices(declared: Any) -> tuple[Any, ...]:
+    """The values that are declared; none where others may be given."""
+    origin, parts = get_origin(declared), get_args(declared)
+    if origin is Annotated:
+        return _choices(parts[0])
+    if origin is Literal:
+        return parts
+    if origin in (Union, types.UnionType):
+        each = [(None,) if part is type(None) else _choices(part) for part in parts]
+        return sum(each, ()) if all(each) else ()
+    return ()
+
+
+def _turned(name: str, value: Any, declared: Any) -> Any:
     kinds = list(_kinds(declared))
     if Any in kinds:
         return value
@@ -137,6 +164,9 @@ def _refused(name: str, value: Any, declared: Any) -> UsageError:
 
 def _words(declared: Any) -> str:
     """What is declared, in words."""
+    choices = [repr(choice) for choice in _choices(declared) if choice is not None]
+    if choices:
+        return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
     said: list[str] = []
     several = False
     for kind in _kinds(declared):

@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..given import takes_what_is_meant
 from ..training.watched import Watched
-from ..training.watching import EVERY, Watch, watching
+from ..training.watching import EVERY, Watch, check_every, watching
 from .command import diagnose
 from .report import DiagnoseReport
 
@@ -30,6 +31,7 @@ class Watching:
 
     def __init__(self, every: int = EVERY) -> None:
         super().__init__()
+        check_every(every)
         self.every = every
         self.network: nn.Module | None = None
         self.start: nn.Module | None = None
@@ -59,6 +61,7 @@ class Watching:
         return diagnose(self.network, data, start=self.start, watched=seen, **options)
 
 
+@takes_what_is_meant
 def trainer_callback(every: int = EVERY) -> Any:
     """A callback for ``transformers.Trainer(callbacks=[...])``. It tells losses when they are logged: with
     ``logging_steps=1`` in its arguments each step's own."""
@@ -84,6 +87,7 @@ def trainer_callback(every: int = EVERY) -> Any:
     return WatchTrainer(every)
 
 
+@takes_what_is_meant
 def lightning_callback(every: int = EVERY, network: str | None = None) -> Any:
     """A callback for Lightning's ``Trainer(callbacks=[...])``. ``network`` names the attribute of the module that is
     called with images; without it the module itself, or, where that has no ``forward``, its only submodule."""
@@ -119,12 +123,18 @@ def lightning_callback(every: int = EVERY, network: str | None = None) -> Any:
     return WatchLightning(every)
 
 
+@takes_what_is_meant
 def keras_callback(every: int = EVERY) -> Any:
     """A callback for Keras' ``model.fit(callbacks=[...])`` where its backend is torch, else UsageError."""
-    import keras as library
-
+    other = "Keras computes with another backend: set KERAS_BACKEND=torch before it is imported."
+    try:
+        import keras as library
+    except ModuleNotFoundError as error:
+        if error.name == "keras":
+            raise
+        raise UsageError(other) from None  # the backend that it takes where none is named is not installed
     if library.backend.backend() != "torch":
-        raise UsageError("Keras computes with another backend: set KERAS_BACKEND=torch before it is imported.")
+        raise UsageError(other)
 
     class WatchKeras(Watching, library.callbacks.Callback):
         """Watches a Keras model; the losses that Keras tells are means since an epoch began, and are taken apart."""

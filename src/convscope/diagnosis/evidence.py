@@ -77,6 +77,7 @@ def collect(material: Observations) -> Evidence:
     found |= held
     names |= held_names
     came = found.get("gradients_came", 0.0) > 0
+    names["within"] = f" in {found['steps']:.0f} steps" if "steps" in found else ""
     names["came"] = " though gradients came to them" if came else ""
     names["arrive"] = " though gradients arrive and weights move" if came and found.get("largest_update", 0) > 0 else ""
     names["still"] = ", so no weight moves" if found.get("still") == 1 else ""

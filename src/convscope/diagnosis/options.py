@@ -25,6 +25,6 @@ class DiagnoseOptions(SubjectOptions):
     """What its loop told, step by step: a CSV, JSON lines, a Trainer's state, TensorBoard's events, or, in Python, a
     list."""
     start: Annotated[Any, Parameter(parse=False)] = None  # an nn.Module; its type would import torch
-    """The network before its first step."""
+    """The network before its first step, or a copy of its state dict then."""
     watched: Annotated[Any, Parameter(parse=False)] = None  # a training.watching.Watched
     """The record of its training, by ``watching``."""

@@ -15,7 +15,7 @@ from ..images.preprocess import Preprocess
 from ..machine import describe
 from ..models.user_network import is_own
 from ..noted import Noted
-from ..options import with_options
+from ..options import check_unasked, with_options
 from ..training.runs import Run, check_name, create_run, free_name, point_last, runs_folder
 from .adopting import Adopted, AdoptInPython, adopt_module, adopt_named, checked_names, read_classes
 
@@ -80,6 +80,10 @@ def adopt(network: str | nn.Module, options: AdoptInPython) -> AdoptReport:
 
 
 def _of_module(network: nn.Module, names: tuple[str, ...] | None, options: AdoptInPython) -> Adopted:
+    used = ("classes", "preprocess", "weights", "name", "runs", "data_root")
+    check_unasked(
+        options, used, "a network that is named: one in memory stays as it is, and its preprocess= says the rest"
+    )
     if names is None or not isinstance(options.preprocess, Preprocess):
         raise UsageError(
             "a network in memory needs its classes=, in their order, and a preprocess=convscope.Preprocess."

@@ -266,7 +266,7 @@ def predict(
     given = [images] if isinstance(images, (str, Path, Held)) else list(images)
     found = find_images(given, options.standard_input, options.progress)
     _check_here(found, options)
-    if classifier.task != CLASSES or options.tile or options.masks_to is not None:
+    if classifier.task != CLASSES or options.tile or options.masks_to is not None or options.boxes_to is not None:
         return _asked(classifier, found, options)
     found, passed = _without_copies(
         found, {os.path.abspath(one) for one in given if isinstance(one, str | Path)}, options

@@ -18,10 +18,17 @@ from ..datasets.named_before import remember
 from ..datasets.registry import load_dataset
 from ..errors import ConvscopeError, DataError, UnknownName, Untrained, UsageError
 from ..locks import check_unheld
-from ..machine import device_of, pick_device
-from ..models.architecture import Architecture, architecture_of, check_recorded, load_weight_file, named_again
+from ..machine import pick_device
+from ..models.architecture import (
+    Architecture,
+    architecture_of,
+    check_recorded,
+    load_weight_file,
+    named_again,
+    shown_an_image,
+)
 from ..models.registry import full_name
-from ..models.taps import evaluating, logits_in
+from ..models.taps import logits_in
 from ..models.user_network import check_needed, is_own
 from ..options import SubjectOptions
 from ..portable import folder_name, shortened
@@ -218,17 +225,17 @@ def _of_module(network: nn.Module, dataset: Dataset, options: SubjectOptions, co
     classifier = Classifier(
         network, dataset.class_names, dataset.preprocess, Architecture(name, dataset.preprocess.size)
     )
-    try:
-        with torch.no_grad(), evaluating(network):
-            blank = torch.zeros(1, 3, dataset.preprocess.size, dataset.preprocess.size, device=device_of(network))
-            answer = network(blank)
-            if command == "diagnose":  # which finds the logits among others, as a Trainer's models give them
-                answer = logits_in(answer)
-            outputs = answer.shape[-1]
-    except ConvscopeError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{name} cannot take images of {dataset.preprocess.size} pixels: {error}") from error
-    labels = dataset.labels if outputs == len(dataset.class_names) else None
+    answer = shown_an_image(name, network, dataset.preprocess.size)
+    if command == "diagnose":  # which finds the logits among others, as a Trainer's models give them
+        answer = logits_in(answer)
+    if not isinstance(answer, torch.Tensor):
+        raise UsageError(f"{name} outputs a {type(answer).__name__}: let its forward return the logits alone.")
+    of_classes = answer.ndim == 2 and answer.shape[1] == len(dataset.class_names)
+    if command == "diagnose" and answer.ndim != 2:
+        raise UsageError(
+            f"{name} outputs {tuple(answer.shape)} for one image, and logits are (1, classes): let its forward return "
+            "these."
+        )
+    labels = dataset.labels if of_classes else None
     folder = runs_folder(options.runs) / name / command / shortened(dataset.name)
     return Subject(classifier, dataset, name, folder, labels, dataset.notes, own=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from ..evaluation.opening import PRETRAINED, home_of, open_classifier
 from ..evaluation.subject import Subject, is_model, open_subject
 from ..feature_store.nearest import most_similar
 from ..feature_store.recorded import find_recorded
+from ..folders import numbered_folder
+from ..images.from_memory import Held, named_image
 from ..machine import device_of
 from ..models.taps import evaluating
 from ..options import with_image_data_and_options
 from ..portable import folder_name
 from ..randomness import order
-from ..storage import expanded
 from ..training.runs import Run, runs_folder
 from . import image_report
 from .attribution import METHODS, Attribution, Layerwise, sanity_check
@@ -84,12 +86,13 @@ ImageEvent = Answered | Compared | Looked | LayerCards | ImageReport
 @with_image_data_and_options(ImageOptions)
 def explain_image(
     run: str | Classifier,
-    image: str | Path,
+    image: str | Path | Held,
     data: str | Path | None,
     options: ImageOptions,
 ) -> ImageReport:
     """Take one image's answer apart: evidence, where the network looks, the maps of each layer, nearest images.
 
+    ``image`` is a file, or an image in memory as ``predict`` takes it.
     ``target`` is the class in question, by default the answer; ``methods`` are names of METHODS, by default all that
     the network allows. ``sanity`` randomises the weights layer by layer: a map that stays the same says nothing.
     """
@@ -100,7 +103,7 @@ def explain_image(
 
 @with_image_data_and_options(ImageOptions)
 def explaining_image(
-    run: str | Classifier, image: str | Path, data: str | Path | None, options: ImageOptions
+    run: str | Classifier, image: str | Path | Held, data: str | Path | None, options: ImageOptions
 ) -> Iterator[ImageEvent]:
     """Do what ``explain_image`` does, and yield each answer as it is found; the last event is the report.
 
@@ -122,12 +125,13 @@ def explaining_image(
     network, names, target = classifier.network, classifier.class_names, options.target
     if target is not None and target not in names:
         raise UnknownName("class", target, names)
-    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
+    called, source = named_image(image)
+    pixels = classifier.preprocess.fit_image(source, called)
     inputs = classifier.preprocess.normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     inputs = inputs.to(device_of(classifier.network)).contiguous(memory_format=torch.channels_last)
     layers = find_layers(network, inputs, options.layer)
     found = evidence(network, inputs, None if target is None else names.index(target))
-    yield Answered(str(image), names, found)
+    yield Answered(called, names, found)
     if subject is None and (data is not None or options.corrections is not None or "recipe" in classifier.provenance):
         subject = open_subject(run, data, options, "explain")
     notes = [NO_DATA] if subject is None else list(subject.notes)
@@ -149,8 +153,10 @@ def explaining_image(
         among=compared.among,
     )
     answers = _answers_of(run, home, options) if subject is None else subject.folder
-    folder = answers / f"image-{folder_name(image)}"
-    summary = {"image": str(image), "folder": str(folder), **_image_summary(found, names, compared, looked, notes)}
+    digest = hashlib.sha256(pixels.data).hexdigest()
+    folder = numbered_folder(answers, f"image-{folder_name(called)}", image_report.ANSWER, "pixels_sha256", digest)
+    about = {"image": called, "pixels_sha256": digest, "folder": str(folder)}
+    summary = {**about, **_image_summary(found, names, compared, looked, notes)}
     yield image_report.write_image(taken, None if subject is None else subject.dataset, names, folder, summary)
 
 

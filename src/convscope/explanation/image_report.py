@@ -24,6 +24,7 @@ from .maps import FeatureMaps
 from .report import card_row
 
 TRAINING = "training images"
+ANSWER = "image.json"
 PUSHED = 8  # filters on the sheet of evidence
 EXEMPLARS = 8  # of each
 
@@ -80,7 +81,7 @@ def write_image(
         write_derived(folder / f"{name}.png", image.png)
     for found in taken.maps:
         write_derived(folder / f"maps-{found.layer.file}.jpg", drawing.map_grid(found.maps.numpy()))
-    commit_json(folder / "image.json", summary)
+    commit_json(folder / ANSWER, summary)
     return ImageReport(folder, summary, drawings)
 
 

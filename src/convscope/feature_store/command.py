@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..datasets.dataset import Listing, Undecoded
 from ..datasets.registry import list_images
 from ..errors import DataError, UsageError
 from ..evaluation.opening import home_of, open_classifier, source_of
+from ..folders import numbered_folder
+from ..images.from_memory import Held, named_image
 from ..machine import device_of
 from ..noted import Noted
 from ..options import with_image_data_and_options, with_options
@@ -74,39 +77,28 @@ def features(data: str | Path, options: FeaturesOptions) -> FeaturesReport:
 
 @with_image_data_and_options(SimilarOptions)
 def similar(
-    run: str | Classifier, image: str | Path, data: str | Path | None, options: SimilarOptions
+    run: str | Classifier, image: str | Path | Held, data: str | Path | None, options: SimilarOptions
 ) -> SimilarReport:
     """The images of a run's data, or of ``data``, nearest to one image by the cosine of recorded features: exact.
 
-    An image that is the one asked about, pixel by pixel, is left out, which is noted. The features are those that the
-    run's head is given; what the transfer recorded is found again. Of a ``pretrained:NAME``, name the data.
+    ``image`` is a file, or an image in memory as ``predict`` takes it. One that is the one asked about, pixel by pixel,
+    is left out, which is noted. The features are those that the run's head is given; what the transfer recorded is
+    found again. Of a ``pretrained:NAME``, name the data.
     """
     count = options.count
     if count < 1:
         raise UsageError(f"--count {count} asks for no image; it must be 1 or more.")
     classifier, found = open_classifier(run, options.runs, options.model, options.weights, device=options.device)
     run = run if isinstance(run, str) else home_of(run)
-    recipe = classifier.provenance.get("recipe", {})
-    own = recipe.get("data", {})
-    if data is None and not own:
-        raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
-    source = own["name"] if data is None else data_name(str(data))
-    pixels = classifier.preprocess.fit_image(expanded(image), str(image))
-    listed = list_images(
-        source,
-        data_root=options.data_root,
-        limit=own.get("limit") if data is None else None,
-        progress=options.progress,
-        recorded_in=run if data is None else None,
-        need="images",
-        **source_of(options, recipe.get("source") if data is None else None, run, source if data is None else None),
-    )
+    called, held = named_image(image)
+    pixels = classifier.preprocess.fit_image(held, called)
+    listed = _searched(classifier, run, data, options)
     device = device_of(classifier.network)
     recorded = extract(listed, classifier, FeatureOptions(engine=options.engine), device, options.progress)
     one = make_engine(recorded.engine.split()[0], classifier, FeatureRequest(), device).run(pixels[None])[0]
     good = np.flatnonzero(recorded.features.rows[: len(listed)] >= 0)
     if not len(good):
-        raise DataError(f"none of the {len(listed):,} images of {source} can be read.")
+        raise DataError(f"none of the {len(listed):,} images of {listed.unsplit.name} can be read.")
     images = Undecoded(listed, classifier.preprocess)
     ranked = ((int(good[i]), cosine) for i, cosine in most_similar(recorded.features[good], one, len(good)))
     nearest, itself = _apart(ranked, images, pixels, count)
@@ -119,9 +111,11 @@ def similar(
         }
         for i, cosine in nearest
     ]
+    digest = hashlib.sha256(pixels.data).hexdigest()
     summary = {
         "run": run,
-        "image": str(image),
+        "image": called,
+        "pixels_sha256": digest,
         "data": listed.unsplit.name,
         "searched": len(good),
         "nearest": rows,
@@ -130,7 +124,26 @@ def similar(
     home = found.folder if found else runs_folder(options.runs) / home_of(run)
     names = tuple(listed.unsplit.class_names)
     shown = images[np.array([i for i, _ in nearest], np.int64)]
-    return report.write_similar(SimilarReport(home / "similar" / folder_name(image), pixels, shown, summary, names))
+    folder = numbered_folder(home / "similar", folder_name(called), report.ANSWER, "pixels_sha256", digest)
+    return report.write_similar(SimilarReport(folder, pixels, shown, summary, names))
+
+
+def _searched(classifier: Classifier, run: str, data: str | Path | None, options: SimilarOptions) -> Listing:
+    """The images of the ``data`` named, or of those that the classifier was trained on. UsageError where none are."""
+    recipe = classifier.provenance.get("recipe", {})
+    own = recipe.get("data", {})
+    if data is None and not own:
+        raise UsageError(f"{run} does not say what it was trained on; name the data to search.")
+    source = own["name"] if data is None else data_name(str(data))
+    return list_images(
+        source,
+        data_root=options.data_root,
+        limit=own.get("limit") if data is None else None,
+        progress=options.progress,
+        recorded_in=run if data is None else None,
+        need="images",
+        **source_of(options, recipe.get("source") if data is None else None, run, source if data is None else None),
+    )
 
 
 def _left_out(listed: Listing, searched: int, itself: list[int]) -> Iterator[str]:

@@ -15,6 +15,8 @@ from ..folders import fresh_folder
 from ..noted import Noted
 from ..storage import commit_json, write_derived
 
+ANSWER = "similar.json"
+
 
 @dataclass(frozen=True)
 class SimilarReport(Noted):
@@ -45,6 +47,6 @@ class SimilarReport(Noted):
 def write_similar(report: SimilarReport) -> SimilarReport:
     """Write ``similar.json`` and ``similar.png``."""
     with fresh_folder(report.folder) as place:
-        commit_json(place / "similar.json", report.summary)
+        commit_json(place / ANSWER, report.summary)
         write_derived(place / "similar.png", report.sheet.png)
     return report

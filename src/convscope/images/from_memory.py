@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
 
 from ..errors import UsageError
+from ..storage import expanded
 
 Held = Image.Image | np.ndarray | torch.Tensor
 
@@ -25,6 +28,16 @@ def held_images(images: Held) -> list[Image.Image]:
     else:
         values = images
     return [_one(block, str(images.dtype), tuple(images.shape)) for block in (values if values.ndim == 4 else [values])]
+
+
+def named_image(image: str | Path | Held) -> tuple[str, Path | Image.Image]:
+    """One image and what it is called: a file, or one in memory. UsageError for a batch of several."""
+    if isinstance(image, str | Path):
+        return str(image), expanded(image)
+    held = held_images(image)
+    if len(held) != 1:
+        raise UsageError(f"one image is asked about, and a batch of {len(held)} is given.")
+    return getattr(held[0], "filename", "") or "image", held[0]
 
 
 def _one(values: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Image.Image:

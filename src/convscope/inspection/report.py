@@ -16,6 +16,7 @@ from PIL import Image
 from ..canvas.pages import page
 from ..datasets.corrections import Correction, corrections_bytes, write_corrections
 from ..errors import DamagedFile, ImageError
+from ..folders import numbered_folder
 from ..images.decoding import decoded
 from ..images.preprocess import FITS, INTERPOLATIONS
 from ..noted import Noted
@@ -117,16 +118,7 @@ def write(report: DoctorReport, before: Sequence[Correction] = ()) -> DoctorRepo
 
 def place_of(runs: Path, name: str, read_from: str) -> Path:
     """The folder of the doctor's answers about data of this name; a number tells other data of that name apart."""
-    stem, number = folder_name(name), 1
-    while True:
-        folder = runs / (stem if number == 1 else f"{stem}-{number}") / "doctor"
-        try:
-            before = read_json(folder / "doctor.json").get("read_from", read_from)
-        except (DamagedFile, OSError):
-            return folder
-        if before == read_from:
-            return folder
-        number += 1
+    return numbered_folder(runs, folder_name(name), "doctor/doctor.json", "read_from", read_from) / "doctor"
 
 
 def corrections_file(folder: Path, used: Path | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DamagedFile, ForeignFile, UsageError
+from ..errors import ConvscopeError, DamagedFile, ForeignFile, UsageError
 from ..machine import device_of
 from ..tensor_files import SealedHeader, read_foreign_tensors, read_tensors, tensor_hash
 from .fitting_weights import DTYPES, is_counter, misfits, misfits_unbuilt, size_unbuilt, unusable
@@ -67,12 +67,14 @@ def architecture_of(
     return architecture, network
 
 
-def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
-    """Show a network that is not ours one image: UsageError where it cannot take it, or outputs no logits."""
+def shown_an_image(name: str, network: torch.nn.Module, image_size: int) -> Any:
+    """What a network outputs for one image of that size; UsageError where it cannot take it."""
     image = torch.zeros(1, 3, image_size, image_size, device=device_of(network))
     with evaluating(network), torch.no_grad():
         try:
-            logits_BK = network(image)
+            return network(image)
+        except ConvscopeError:
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             channels = OTHER_CHANNELS.search(reason)
@@ -82,6 +84,11 @@ def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_s
                     "three: give it a first layer of three, or one before it that makes the one of the other."
                 ) from error
             raise UsageError(f"{name} cannot take images of {image_size} pixels: {reason}") from error
+
+
+def check_foreign(name: str, network: torch.nn.Module, num_classes: int, image_size: int) -> None:
+    """Show a network that is not ours one image: UsageError where it cannot take it, or outputs no logits."""
+    logits_BK = shown_an_image(name, network, image_size)
     if not isinstance(logits_BK, torch.Tensor):
         what = type(logits_BK).__name__
         raise UsageError(

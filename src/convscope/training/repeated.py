@@ -40,6 +40,8 @@ def repetitions(data: str, options: TrainOptions) -> list[TrainOptions]:
     """The options of each training, with its name. UsageError for what cannot be repeated so."""
     if is_launched():
         raise UsageError("torchrun's processes train once: leave out --seeds and --folds, or take --processes instead.")
+    if not is_repeated(options):
+        raise UsageError("how many trainings, and of what: --seeds or --folds says it.")
     if options.seeds is not None and options.folds is not None:
         raise UsageError("--seeds and --folds are two ways to repeat a training: choose one.")
     kind = "seeds" if options.seeds is not None else "folds"

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from ..errors import UsageError
+from ..given import takes_what_is_meant
 from ..models.followed import OnGradient, accumulating, following
 from ..models.taps import call_name
 from .loop_signs import LoopSigns
@@ -67,12 +68,17 @@ class _Look:
         self.values.setdefault(layer, {})[quantity] = value
 
 
+def check_every(every: int) -> None:
+    """UsageError for a number of steps that is none."""
+    if every < 1:
+        raise UsageError(f"a training is watched every 1, 2, 3, ... steps, not every {every}.")
+
+
 class Watch:
     """Collects a training's looks; made by ``watching``. Call ``step`` after each update of the weights."""
 
     def __init__(self, network: nn.Module, every: int, scale: Callable[[], float], before: Watched | None) -> None:
-        if every < 1:
-            raise UsageError(f"a training is watched every 1, 2, 3, ... steps, not every {every}.")
+        check_every(every)
         self._network, self._every, self._scale = network, every, scale
         self._hooks = ExitStack()
         self._look: _Look | None = None
@@ -203,6 +209,7 @@ class Watch:
         self._look, self._unmoved = None, look
 
 
+@takes_what_is_meant
 @contextmanager
 def watching(
     network: nn.Module,
@@ -252,7 +259,10 @@ def _number(name: str, value: Any) -> float | None:
         value = value.detach()
         if value.numel() != 1:
             raise UsageError(f"a step's {name} is one number, not {value.numel()}: its mean, perhaps.")
-    return None if value is None else float(value)
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"a step's {name} is a number, not {value!r:.60}.") from None
 
 
 def _told(loss: float) -> float:

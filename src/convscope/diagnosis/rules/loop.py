@@ -15,7 +15,7 @@ RULES = (
             above("still", 0.5, "to the last bit no weight is another than before the first step"),
             above("gradients_came", 0.5, "gradients came to the weights, so it is not the loss", or_unknown=True),
         ),
-        says="no weight has moved by a bit in {steps:.0f} steps{names[came]}: the optimizer holds other parameters "
+        says="no weight has moved by a bit{names[within]}{names[came]}: the optimizer holds other parameters "
         "than "
         "this network's, never steps, or has a rate of 0.",
         then="make the optimizer from network.parameters() of the very network that is trained, after it was made, "
