@@ -178,3 +178,10 @@ def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(DataError, match=said) as caught:
             load_dataset(name)
         assert len(str(caught.value)) < 400
+
+
+def test_a_dataset_shows_itself_in_one_line() -> None:
+    data = load_dataset("digits")
+    count = len(data.parts["train"])
+    assert repr(data).startswith(f"<Dataset 'digits': 1,797 images of 64 x 64 pixels ({count:,} train, ")
+    assert repr(data).endswith("10 classes>")

@@ -198,6 +198,11 @@ def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
     assert others.folder == run / "explain" / "filters" / "conv2-filter-1-0"
     assert (some.folder / "conv2.html").exists()  # what led there leads there still
     assert (run / "explain" / "conv2.html").read_bytes() == page
+    quick = convscope.explain(str(run), layer=["conv2"], filter=[3], limit=20, count=2, ablate=0, seeds=0)
+    assert quick.folder == run / "explain" / "20-images" / "filters" / "conv2-filter-3"
+    assert convscope.explain(str(run), limit=20, count=2, ablate=0, seeds=0).folder == run / "explain" / "20-images"
+    assert (run / "explain" / "conv2.html").read_bytes() == page
+    assert convscope.explain(str(run), count=2, ablate=0, seeds=0).summary["made"] == []  # nothing was lost
     one = convscope.explain(str(run), layer=["conv2"], count=3, ablate=0, seeds=0)
     assert one.folder == run / "explain"
     assert [s["layer"] for s in one.summary["layers"]] == ["conv1", "conv2", "conv3"]

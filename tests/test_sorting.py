@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ def test_answers_are_written_as_a_table(runs: Path, tmp_path: Path):
     assert [row["path"] for row in rows] == [a.path for a in found]
     assert [row["label"] for row in rows] == [getattr(a, "label", "") for a in found]
     assert [bool(row["error"]) for row in rows] == [isinstance(a, Unreadable) for a in found]
+    convscope.predict("r", folder, runs=runs, csv=tmp_path / "out.csv")  # answers are replaced by others
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\na.png,a\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"labels\.csv is there and holds no answers, and is not replaced"):
+        convscope.predict("r", folder, runs=runs, csv=labels)
+    assert labels.read_text(encoding="utf-8") == "path,label\na.png,a\n"
+    with pytest.raises(UsageError, match="or several of these, not an object of type BytesIO"):
+        convscope.predict("r", io.BytesIO(b"x"), runs=runs)  # pyrefly: ignore - as people do
 
 
 def test_images_are_copied_by_their_answers_and_stay(runs: Path, tmp_path: Path):

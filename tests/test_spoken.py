@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import convscope
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, UsageError
 from convscope.recipes import Recipe
 from convscope.spoken import as_arguments
 from following import command, refused, works
@@ -63,3 +63,17 @@ def test_what_comes_next_can_be_typed_where_names_have_blanks(tmp_path: Path) ->
     (line,) = (line for line in said.out.splitlines() if line.startswith("next: "))
     works(*command(line))
     assert (tmp_path / "it's my runs" / "r" / "evaluate").is_dir()
+
+
+def test_arguments_too_many_or_too_few_are_told() -> None:
+    with pytest.raises(
+        UsageError, match="compare takes compared, and then options by their names: several go into a list"
+    ):
+        convscope.compare("one", "another")  # pyrefly: ignore - as people do
+    with pytest.raises(UsageError, match=r"diagnose: missing a required argument: 'run'; it takes run and data"):
+        convscope.diagnose(losses=[1.0, 2.0])  # pyrefly: ignore - as people do
+
+
+def test_a_whole_number_that_is_none_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^`stem` 'x' does not do: "):
+        Recipe().with_options({"stem": "x"})

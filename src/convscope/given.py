@@ -124,7 +124,7 @@ def _several(name: str, value: Any, wide: Any, declared: Any) -> Any:
         if not isinstance(value, Mapping):
             raise _refused(name, value, declared)
         return {key: as_declared(f"{name}[{key!r}]", amount, inner) for key, amount in value.items()}
-    alone = isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable)
+    alone = isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable) or hasattr(value, "read")
     try:
         return [as_declared(name, one, inner) for one in ([value] if alone else value)]
     except UsageError:

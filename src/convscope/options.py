@@ -281,6 +281,18 @@ def with_image_data_and_options(
     return functools.partial(_by_keyword, group, may_lack=2)
 
 
+def _bound(name: str, positional: inspect.Signature, subjects: Sequence[Any], by_name: dict[str, Any]) -> Any:
+    """The arguments by their names. UsageError where one lacks, or where there are too many."""
+    names = list(positional.parameters)
+    if len(subjects) > len(names):
+        several = f": several go into a list, {name}([...])" if len(names) == 1 else ""
+        raise UsageError(f"{name} takes {' and '.join(names)}, and then options by their names{several}.")
+    try:
+        return positional.bind(*subjects, **by_name)
+    except TypeError as error:
+        raise UsageError(f"{name}: {error}; it takes {' and '.join(names)}, and then options by their names.") from None
+
+
 def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None = None) -> Any:
     """Take a group's fields as keywords; the positional of number ``may_lack`` is None where it is not given."""
     fields = [field.name for field in dataclasses.fields(group)]
@@ -295,7 +307,7 @@ def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None =
         for name in given:
             if name not in fields:
                 raise UnknownName("option", name, fields)
-        bound = inspect.Signature(positional).bind(*subjects, **by_name)
+        bound = _bound(function.__name__, inspect.Signature(positional), subjects, by_name)
         bound.apply_defaults()
         with called():
             turn(bound.arguments, subject_hints())

@@ -308,8 +308,8 @@ def _option(section: str, part: str) -> str:
 
 def _sentence(error: ValidationError, operation: str = "") -> str:
     first = error.errors()[0]
-    place = [str(p) for p in first["loc"]]
-    field = operation or (_option(*place[-2:]) if len(place) > 1 else "")
+    place = [str(p) for p in first["loc"]][:2]  # what follows is a kind of value, where several may be given
+    field = operation or (_option(*place) if len(place) > 1 else "")
     name = option_name(field) if field else "".join(place) or "recipe"
     reason = first["msg"][0].lower() + first["msg"][1:]
     return f"{name} {first['input']!r} does not do: {reason}."

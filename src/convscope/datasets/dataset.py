@@ -34,7 +34,7 @@ from .unsplit import Unsplit
 PARTS = splits.PARTS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images with labels, class names, parts and a fingerprint of its content.
 
@@ -62,6 +62,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{len(index):,} {part}" for part, index in self.parts.items())
+        what = f"{len(self.class_names):,} classes" if self.targets is None else f"the task {self.targets.task}"
+        size = self.preprocess.size
+        return f"<Dataset {self.name!r}: {len(self):,} images of {size} x {size} pixels ({parts}), {what}>"
 
     @property
     def together(self) -> np.ndarray:

@@ -261,6 +261,8 @@ def predict(
     if options.links and options.copy_to is None:
         raise UsageError("--links says how --copy-to sorts images: name its folder.")
     check_asked(options.engine, options)
+    if options.csv is not None:
+        report.check_replaced(expanded(options.csv))
     classifier, home = open_classifier(run, options.runs, options.model, options.weights, True, options.device)
     find_views(options.views)
     given = [images] if isinstance(images, (str, Path, Held)) else list(images)

@@ -17,8 +17,10 @@ from ..canvas.sprites import fitted, sprite
 from ..classifying.calibration import Calibrated
 from ..classifying.metrics import mistakes_of
 from ..classifying.prediction import Prediction, Unreadable
+from ..errors import UsageError
 from ..folders import fresh_folder
 from ..noted import Noted
+from ..reading import open_regular
 from ..storage import commit_json, write_derived
 from ..visible import cell, path_cell
 from . import drawing
@@ -29,6 +31,7 @@ from .task_answers import OF_TASKS, Answer, task_csv
 MISTAKES = 20  # images on the sheet of mistakes
 WRONG, ACROSS = 1024, 32  # mistakes that a page shows, and how many in a row of their file
 SIDE = 64  # px of such an image
+MOST_HEADER = 1 << 20  # bytes of a table's first line
 SHOWN = 50  # answers that a notebook shows
 
 
@@ -102,6 +105,16 @@ class Predictions(Noted, list[Prediction | Answer]):
                 yield answer.path, answer.words()
         if len(self) > SHOWN:
             yield "...", f"and {len(self) - SHOWN} more"
+
+
+def check_replaced(path: Path) -> None:
+    """UsageError where a file that is no table of answers would be replaced by one."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with open_regular(path) as handle:
+        header = handle.readline(MOST_HEADER).decode(errors="replace").strip().split(",")
+    if header[0] != "path" or header[-1] != "error":
+        raise UsageError(f"{path} is there and holds no answers, and is not replaced by them: name another file.")
 
 
 def write_evaluation(report: EvaluationReport) -> EvaluationReport:

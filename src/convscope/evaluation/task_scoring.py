@@ -13,6 +13,7 @@ from ..classifying.prediction import each_pass
 from ..datasets.boxes import Boxes, ImageBoxes
 from ..datasets.dataset import Dataset
 from ..datasets.masks import Masks
+from ..datasets.targets import Targets
 from ..errors import DataError
 from ..images.decoding import read_header
 from ..images.placing import place_of
@@ -21,7 +22,7 @@ from ..tasks.detection import objects
 from ..tasks.matching import Matches, TrueBoxes, matched
 from ..tasks.registry import TASKS
 from ..tasks.segmentation import counts
-from ..tasks.task import Score, Task
+from ..tasks.task import Score, Task, a_few
 from .box_answers import found_in
 
 
@@ -44,6 +45,16 @@ def task_of(classifier: Classifier) -> Task:
     return TASKS[classifier.task]
 
 
+def _differing(classifier: Classifier, targets: Targets) -> str:
+    """Which classes a classifier or some targets have alone, in words."""
+    ours, theirs = set(classifier.class_names), set(targets.names)
+    more = [name for name in targets.names if name not in ours]
+    lacking = [name for name in classifier.class_names if name not in theirs]
+    told = [f"the classifier does not know {a_few(more)}"] if more else []
+    told += [f"without {a_few(lacking)}"] if lacking else []
+    return "; ".join(told) or "the same, in another order"
+
+
 def evaluate_task(
     classifier: Classifier, dataset: Dataset, part: str, limit: int | None = None, progress: Progress | None = None
 ) -> TaskEvaluated:
@@ -52,8 +63,7 @@ def evaluate_task(
     task, targets = task_of(classifier), dataset.targets
     assert targets is not None
     if tuple(targets.names) != classifier.class_names:
-        ours, theirs = ", ".join(classifier.class_names[:8]), ", ".join(targets.names[:8])
-        raise DataError(f"the classifier tells {ours}, and {dataset.name} asks for {theirs}.")
+        raise DataError(f"{dataset.name} has other classes than the classifier: {_differing(classifier, targets)}.")
     index = dataset.subset(part, limit)
     tallies = tallies_of(classifier, task, dataset, index, progress)
     groups = None if dataset.groups is None else dataset.groups[index]

@@ -72,12 +72,14 @@ class CardStore:
 
 
 def place_of(options: ExplainOptions) -> Path:
-    """The folder of an explanation in that of a run's explanations; of some filters, one that is named after them."""
+    """The folder of an explanation in that of a run's explanations: one of its own for some images, or some filters, so
+    that a quick look leaves what took long as it is."""
+    place = Path() if options.limit is None else Path(f"{options.limit}-images")
     if not options.filter:
-        return Path()
+        return place
     numbers = "-".join(str(k) for k in dict.fromkeys(options.filter))
     layers = dict.fromkeys(options.layer or ())
-    return Path(SOME) / shortened(f"{'+'.join(layers)}-filter-{numbers}" if layers else numbers)
+    return place / SOME / shortened(f"{'+'.join(layers)}-filter-{numbers}" if layers else numbers)
 
 
 def key_of(making: CardMaker) -> str:

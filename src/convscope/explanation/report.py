@@ -82,7 +82,11 @@ class ExplainReport(Noted):
         found = self.layers[layer]
         row = next((i for i, card in enumerate(found.cards) if card.filter == k), None)
         if row is None:
-            raise UsageError(f"{layer} has no card of filter {k}: they go from 0 to {found.layer.filters - 1}.")
+            numbers = [card.filter for card in found.cards]
+            there = f"there is one of {', '.join(map(str, numbers[:8]))}{', ...' * (len(numbers) > 8)}"
+            if len(numbers) == found.layer.filters:
+                there = f"they go from 0 to {found.layer.filters - 1}"
+            raise UsageError(f"{layer} has no card of filter {k} here: {there}.")
         return CardReport(found.cards[row], card_row(found, row, self.dataset))
 
     @property

@@ -18,5 +18,5 @@ def answer_folder(run: Run, command: str, last: str) -> Path:
     if any(own.glob("*.html")):
         return own
     whole = [path.parent for path in own.glob(f"*/{last}")]
-    some = [path.parent for path in own.glob(f"{SOME}/*/{last}")]
+    some = [path.parent for place in (SOME, f"*/{SOME}") for path in own.glob(f"{place}/*/{last}")]
     return max(whole or some, key=lambda folder: folder.stat().st_mtime_ns, default=own)
