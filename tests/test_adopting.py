@@ -647,3 +647,18 @@ def test_another_resampling_is_named(asked: object, named: str, tmp_path: Path) 
             DataError, match=f"asks for {named} resampling, and images are resized by bilinear or bicubic"
         ):
             read_preprocess(path)
+
+
+def test_a_network_in_memory_is_loaded_again_by_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(OWN, encoding="utf-8")
+    place: dict = {}
+    exec(OWN, place)
+    usual: dict = {"classes": list("abcdefghij"), "preprocess": convscope.Preprocess(size=8, **USUAL)}
+    made = convscope.adopt(place["one"](), **usual).classifier
+    made.save(tmp_path / "made.safetensors")
+    with pytest.raises(UsageError, match="the weights of Sequential, which was handed over in memory: name the code"):
+        convscope.Classifier.load(tmp_path / "made.safetensors")
+    again = convscope.Classifier.load(tmp_path / "made.safetensors", model="net.py:one")
+    for name, weight in made.network.state_dict().items():
+        assert torch.equal(weight, again.network.state_dict()[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,8 @@ def test_a_decimal_comma(tmp_path: Path):
         (["", "1.5", ""], "regression"),
         (["", ""], "classification"),
         (["1.5", "many"], "classification"),
+        (["1.5", "2.5", "3", "4", "NA"], "regression"),
+        ([*"0123456789", "other"], "classification"),
     ],
 )
 def test_whole_numbers_name_or_count(cells: list[str], task: str, tmp_path: Path):
@@ -284,3 +287,24 @@ def test_options_that_say_classes_are_refused(task: str, option: dict[str, Any],
     path = table(tmp_path, {"label": ["1.5", "2", "3"]})
     with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} is for the task classification"):
         asked(path, task, **option)
+
+
+@pytest.mark.parametrize("odd", ["NA", "inf", "3.0 cm", "1,007.5"])
+@pytest.mark.parametrize("column", ["height", "label"])
+def test_a_number_that_is_none_is_named_with_its_line(odd: str, column: str, tmp_path: Path):
+    path = table(tmp_path, {column: ["1.5", "2.5", odd, "7", "9.25", "3"]})
+    with pytest.raises(DataError, match=rf"t\.csv, line 4: {column} '{re.escape(odd)}' is no finite number"):
+        asked(path)
+
+
+def test_one_image_with_two_numbers_is_told(tmp_path: Path):
+    table(tmp_path, {"label": ["1.5", "2.5", "3.5"]})
+    lines = "path,label\n0.png,1.5\n1.png,2.5\n0.png,9\n2.png,3.5\n2.png,3.5\n"
+    (tmp_path / "t.csv").write_text(lines, encoding="utf-8")
+    found = asked(tmp_path / "t.csv")
+    assert found is not None
+    assert "1 image stands on several lines with more than one number (the first: 0.png)." in found.notes
+    (tmp_path / "t.csv").write_text("path,label\n0.png,a|b\n1.png,b\n0.png,a\n1.png,b\n", encoding="utf-8")
+    found = asked(tmp_path / "t.csv")
+    assert found is not None
+    assert "1 image stands on several lines with more than one set of labels (the first: 0.png)." in found.notes

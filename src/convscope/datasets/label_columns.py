@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +17,12 @@ from ..recipes import Source
 from .folder import IMAGE_SIZE
 from .table import table_files, table_groups, table_parts
 from .table_reading import Table
-from .targets import LabelSets, Numbers, Targets
+from .targets import LabelSets, Numbers
 from .unsplit import Unsplit
 
 SIGNS = ("|", ";", ",")  # between the labels in a cell; the first that most cells with several have
 MANY_VALUES = 20  # different whole numbers of a column, over which they count rather than name
+NEARLY = 0.8  # of the cells of a column of numbers that are numbers
 ONE_TO_EACH = 5  # images of each of so many numbers, under which they do
 ONE_LABEL = ": with --task classification it is one class of several"
 CLASSIFICATION, MULTI_LABEL, REGRESSION = "classification", "multi_label", "regression"
@@ -47,11 +49,13 @@ def load_table_of(task: str, table: Table, source: Source, skip: bool = False) -
     where = table.find("path", source.path_column)
     if where is None:
         raise DataError(f"{table.path} has no column of paths (say which with --path-column).")
+    targets: LabelSets | Numbers
     if task == REGRESSION:
         table, targets, notes = _numbers(table, source)
     else:
         targets, notes = _label_sets(table, source)
     files = table_files(table, where, source, skip)
+    notes += _contradictions(files, targets.values, "number" if task == REGRESSION else "set of labels")
     return Unsplit(
         name=table.path.stem,
         class_names=("image",),
@@ -64,6 +68,16 @@ def load_table_of(task: str, table: Table, source: Source, skip: bool = False) -
         groups=table_groups(table, files, source),
         targets=targets,
     )
+
+
+def _contradictions(files: Sequence[Path], values: np.ndarray, what: str) -> list[str]:
+    """A note of images that stand on several lines with other values each; nothing where there are none."""
+    said: dict[Path, set[bytes]] = {}
+    for path, value in zip(files, values, strict=True):
+        said.setdefault(path, set()).add(value.tobytes())
+    several = [path for path, found in said.items() if len(found) > 1]
+    many = "1 image stands" if len(several) == 1 else f"{len(several):,} images stand"
+    return [f"{many} on several lines with more than one {what} (the first: {several[0].name})."] if several else []
 
 
 def target_column(table: Table, source: Source) -> str | None:
@@ -99,12 +113,13 @@ def number_of(cell: str) -> float | None:
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(number_of(cell) is not None for cell in cells)
+    """Whether nearly all are: one that is none, such as NA, is named when they are read."""
+    return bool(cells) and sum(number_of(cell) is not None for cell in cells) >= NEARLY * len(cells)
 
 
 def measures(cells: Sequence[str]) -> bool:
     """Whether numbers measure something: some are no whole ones, or they are many and few images have the same."""
-    values = {number_of(cell) for cell in cells}
+    values = {number_of(cell) for cell in cells} - {None}
     if any(value is not None and value != int(value) for value in values):
         return True
     return len(values) > MANY_VALUES and len(cells) < ONE_TO_EACH * len(values)
@@ -172,7 +187,7 @@ def _as_list(cell: str) -> list[str] | None:
     return None
 
 
-def _label_sets(table: Table, source: Source) -> tuple[Targets, list[str]]:
+def _label_sets(table: Table, source: Source) -> tuple[LabelSets, list[str]]:
     column = table.find("label", source.label_column)
     if column is None:
         return _flagged(table, source)
@@ -195,7 +210,7 @@ def _labels(cell: str, sign: str | None) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def _flagged(table: Table, source: Source) -> tuple[Targets, list[str]]:
+def _flagged(table: Table, source: Source) -> tuple[LabelSets, list[str]]:
     """Labels by columns of 0 and 1; an empty cell is 0."""
     names = _flags(table, source)
     if not names:
