@@ -336,6 +336,10 @@ def test_any_module_is_explained(data: Dataset, tmp_path: Path) -> None:
         convscope.explain(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), data, runs=tmp_path)
 
 
+def plain_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+
 def test_an_image_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
@@ -362,6 +366,10 @@ def test_an_image_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert again.summary["logits"] == summary["logits"]
     assert again.folder == run / "explain" / "image-image"
     assert convscope.explain_image(str(run), str(image), methods=["grad-cam"]).folder == folder
+    own = convscope.explain_image(plain_network(), image, "digits", methods=["grad-cam"], runs=tmp_path)
+    assert own.folder.parent == tmp_path / "Sequential" / "explain" / "digits"
+    with pytest.raises(UsageError, match="name a dataset"):
+        convscope.explain_image(plain_network(), image, runs=tmp_path)
     with pytest.raises(UsageError, match="a batch of 2 is given"):
         convscope.explain_image(str(run), np.zeros((2, 8, 8, 3), np.uint8))
     assert cli.run(["explain", str(run), "--image", str(image), "--method", "cam"]) == 2

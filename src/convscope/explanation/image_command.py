@@ -85,7 +85,7 @@ ImageEvent = Answered | Compared | Looked | LayerCards | ImageReport
 
 @with_image_data_and_options(ImageOptions)
 def explain_image(
-    run: str | Classifier,
+    run: str | nn.Module | Classifier,
     image: str | Path | Held,
     data: str | Path | None,
     options: ImageOptions,
@@ -103,7 +103,7 @@ def explain_image(
 
 @with_image_data_and_options(ImageOptions)
 def explaining_image(
-    run: str | Classifier, image: str | Path | Held, data: str | Path | None, options: ImageOptions
+    run: str | nn.Module | Classifier, image: str | Path | Held, data: str | Path | None, options: ImageOptions
 ) -> Iterator[ImageEvent]:
     """Do what ``explain_image`` does, and yield each answer as it is found; the last event is the report.
 
@@ -112,13 +112,12 @@ def explaining_image(
     for method in options.methods or ():
         if method not in METHODS:
             raise UnknownName("method", method, METHODS)
-    subject = None
-    is_named = isinstance(run, str) and not run.startswith(PRETRAINED)
-    is_named = is_named and (is_model(run, options.runs) or options.weights is not None)
-    if is_named:  # a model, whose classes are those of the data
-        subject = open_subject(run, data, options, "explain")
+    subject: Subject | None = None
     home: Run | None = None
+    if _is_of_data(run, options):
+        subject = open_subject(run, data, options, "explain")
     if subject is None:
+        assert not isinstance(run, nn.Module)
         classifier, home = open_classifier(run, options.runs, options.model, options.weights, device=options.device)
     else:
         classifier = subject.classifier
@@ -160,8 +159,16 @@ def explaining_image(
     yield image_report.write_image(taken, None if subject is None else subject.dataset, names, folder, summary)
 
 
-def _answers_of(run: str | Classifier, home: Run | None, options: ImageOptions) -> Path:
+def _is_of_data(run: str | nn.Module | Classifier, options: ImageOptions) -> bool:
+    """Whether it is a model, or a network in memory, whose classes are those of the data."""
+    if not isinstance(run, str):
+        return isinstance(run, nn.Module)
+    return not run.startswith(PRETRAINED) and (is_model(run, options.runs) or options.weights is not None)
+
+
+def _answers_of(run: str | nn.Module | Classifier, home: Run | None, options: ImageOptions) -> Path:
     """The folder of what is explained of a network of which nobody says what it was trained on."""
+    assert not isinstance(run, nn.Module)  # which has the folder of its data
     return (runs_folder(options.runs) / home_of(run) if home is None else home.folder) / "explain"
 
 
