@@ -183,5 +183,5 @@ def test_names_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_dataset_shows_itself_in_one_line() -> None:
     data = load_dataset("digits")
     count = len(data.parts["train"])
-    assert repr(data).startswith(f"<Dataset 'digits': 1,797 images of 64 x 64 pixels ({count:,} train, ")
+    assert repr(data).startswith(f"<Dataset 'digits': 1,797 images of 32 x 32 pixels ({count:,} train, ")
     assert repr(data).endswith("10 classes>")

@@ -370,6 +370,9 @@ def test_the_start_may_be_a_copy_of_the_state_dict(tmp_path: Path):
     begun.load_state_dict(start)
     by_network = convscope.diagnose(network, "digits", start=begun, runs=tmp_path)
     assert by_state.states["start"].gradients.loss == by_network.states["start"].gradients.loss
+    compiled = {f"_orig_mod.{name}": value for name, value in start.items()}
+    by_compiled = convscope.diagnose(network, "digits", start=compiled, runs=tmp_path)
+    assert by_compiled.states["start"].gradients.loss == by_state.states["start"].gradients.loss
     for same in (network.state_dict(), network):
         with pytest.raises(UsageError, match="start holds the weights of the network itself"):
             convscope.diagnose(network, "digits", start=same, runs=tmp_path)

@@ -192,8 +192,7 @@ def test_every_function_knows_what_it_declares(function: Callable[..., Any]) -> 
 def test_all_functions_take_what_is_meant() -> None:
     assert {f.__name__ for f in FUNCTIONS} >= {"train", "predict", "load_dataset", "open_classifier", "save_example"}
     functions = {name for name in convscope.__all__ if inspect.isfunction(getattr(convscope, name))}
-    callbacks = {"keras_callback", "lightning_callback", "trainer_callback"}  # which take a number or a name
-    assert functions - {f.__name__ for f in FUNCTIONS} == {"watching"} | callbacks
+    assert functions - {f.__name__ for f in FUNCTIONS} == {"watching"}  # whose network is no path, nor a name
 
 
 @given(st.text(min_size=1).filter(lambda t: "\0" not in t and not any("\ud800" <= c <= "\udfff" for c in t)))

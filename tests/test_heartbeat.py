@@ -242,7 +242,7 @@ def steps(seconds: list[float], *, first: int = 0) -> list[tuple[float, int]]:
         ("decoding", 1000, steps([60.0] + [0.004] * 999), "", 0.0),  # slow in its first step only
         ("decoding", 1000, steps([0.04, 20.0] + [0.04] * 200), "decoding: about 40 seconds for 1,000 images", 23.1),
         ("features", 1000, steps([0.0625] * 90, first=600), "features: about 20 seconds left for 352 images", 3.0),
-        ("study", 40, steps([0.01] * 12 + [30.0] * 9), "study: about 13 minutes left", 60.1),  # 12 were done before
+        ("study", 40, steps([0.01] * 12 + [30.0] * 9), "study: about 12 minutes left", 90.1),  # 12 were done before
         ("study", 40, steps([2.0, 8.0] * 9), "study: about 4 minutes", 20.0),  # never alike: the mean of all
         ("study", 99, steps([0.1] * 20 + [90.0] + [0.1] * 70), "", 0.0),  # slow once, later: nothing is promised of it
         ("study", 40, steps([2.0**n for n in range(8)]), "", 0.0),  # slower and slower: nobody knows
@@ -321,4 +321,17 @@ def test_what_was_done_before_is_no_pace(monkeypatch: pytest.MonkeyPatch) -> Non
         left, said = pace.move("resnet-vgg, vgg", done, 36)
         assert not left
         heard += [said] * bool(said)
-    assert heard == ["resnet-vgg: about 20 minutes left"]
+    assert heard == ["resnet-vgg: about 17 minutes left"]
+
+
+def test_pauses_of_steady_work_are_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now)
+    pace, heard = Pace(), []
+    for done in range(1, 6001):
+        now += 0.002 + 3.0 * (done % 200 == 0 and done > 900)
+        heard += filter(None, [pace.move("decoding", done, 12_000)[1]])
+    left, _ = pace.move("decoding", 6000, 12_000)
+    assert heard
+    minutes, seconds = left.removesuffix(" left").split(":")
+    assert 60 * int(minutes) + int(seconds) == pytest.approx(now, rel=0.05)

@@ -14,7 +14,7 @@ FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rgl
 
 # Low to high. Imports point to rooms that stand above in this list, and within a room from a later stage to an earlier.
 GROUND = (
-    "errors spoken version visible noted portable processes reading storage folders schemas cache tensor_files locks "
+    "errors version visible spoken noted portable processes reading storage folders schemas cache tensor_files locks "
     "randomness kept_memory machine recipes named_recipes renaming limits progress heartbeat terminal given options "
     "workers"
 ).split()

@@ -133,9 +133,11 @@ def test_names_with_a_comma_are_no_lists(tmp_path: Path):
     "cells", [["cat, dog", "dog, indoors", "cat, indoors"], ["cat, dog", "dog, indoors", "cat", ""], ["a,b", "a", "b"]]
 )
 def test_lists_with_commas_whose_labels_come_again(cells: list[str], tmp_path: Path):
-    assert labels(table(tmp_path, {"label": cells})) == [
-        {part.strip() for part in cell.split(",")} - {""} for cell in cells
-    ]
+    path = table(tmp_path, {"label": cells})
+    found = asked(path)
+    assert found is not None
+    assert f"{cells[0]!r} is taken for 2 labels, between commas." in found.notes
+    assert labels(path) == [{part.strip() for part in cell.split(",")} - {""} for cell in cells]
 
 
 def test_lists_that_never_repeat_are_lists_where_the_task_says_so(tmp_path: Path):
@@ -287,6 +289,20 @@ def test_options_that_say_classes_are_refused(task: str, option: dict[str, Any],
     path = table(tmp_path, {"label": ["1.5", "2", "3"]})
     with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} is for the task classification"):
         asked(path, task, **option)
+
+
+@pytest.mark.parametrize(
+    ("cells", "task"),
+    [
+        ([*map(str, range(100, 130)), "100|107", "106|112"] * 2, "multi_label"),
+        ([*map(str, range(1000, 1030)), "guest1"] * 3, "classification"),
+        (["1.0", "1.1", "2.0", "2.1", "2.2", "beta"], "classification"),
+        (["Smith, John", "Smith, Anna", "Jones, John", "Jones, Anna"], "classification"),
+        (["cat, dog", "dog, indoors", "cat, indoors"], "multi_label"),
+    ],
+)
+def test_what_only_looks_like_numbers_or_lists(cells: list[str], task: str, tmp_path: Path):
+    assert told(table(tmp_path, {"label": cells})) == task
 
 
 @pytest.mark.parametrize("odd", ["NA", "inf", "3.0 cm", "1,007.5"])

@@ -75,11 +75,15 @@ def test_answers_are_written_as_a_table(runs: Path, tmp_path: Path):
     assert [row["label"] for row in rows] == [getattr(a, "label", "") for a in found]
     assert [bool(row["error"]) for row in rows] == [isinstance(a, Unreadable) for a in found]
     convscope.predict("r", folder, runs=runs, csv=tmp_path / "out.csv")  # answers are replaced by others
+    answers = tmp_path / "out.csv"
+    answers.write_text("\ufeff" + answers.read_text(encoding="utf-8"), encoding="utf-8")  # as a spreadsheet saves them
+    convscope.predict("r", folder, runs=runs, csv=answers)
     labels = tmp_path / "labels.csv"
-    labels.write_text("path,label\na.png,a\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"labels\.csv is there and holds no answers, and is not replaced"):
-        convscope.predict("r", folder, runs=runs, csv=labels)
-    assert labels.read_text(encoding="utf-8") == "path,label\na.png,a\n"
+    for others in ("path,label\na.png,a\n", "path,mine,error\na.png,a,\n"):
+        labels.write_text(others, encoding="utf-8")
+        with pytest.raises(UsageError, match=r"labels\.csv is there and holds no answers, and is not replaced"):
+            convscope.predict("r", folder, runs=runs, csv=labels)
+        assert labels.read_text(encoding="utf-8") == others
     with pytest.raises(UsageError, match="or several of these, not an object of type BytesIO"):
         convscope.predict("r", io.BytesIO(b"x"), runs=runs)  # pyrefly: ignore - as people do
 

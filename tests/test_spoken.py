@@ -51,6 +51,16 @@ def test_a_recipe_names_its_fields_too() -> None:
             "first convscope transfer x --image-size 64, or `quick`.",
         ),
         ("go on with: convscope train x --resume.", "go on with: convscope train x --resume."),
+        (
+            "by convscope train '/my photos (1)' --name p; not --lr.",
+            "by convscope train '/my photos (1)' --name p; not `lr`.",
+        ),
+        ("convscope predict r --tile, and --merge makes one.", "convscope predict r --tile, and `merge` makes one."),
+        (
+            "by torchrun --nproc-per-node 2 -m convscope train a,b --resume",
+            "by torchrun --nproc-per-node 2 -m convscope train a,b --resume",
+        ),
+        ("name them with DATA and --masks.", "name them with `data` and `masks`."),
     ],
 )
 def test_commands_to_be_typed_stay_as_they_are(typed: str, told: str) -> None:
@@ -67,11 +77,23 @@ def test_what_comes_next_can_be_typed_where_names_have_blanks(tmp_path: Path) ->
 
 def test_arguments_too_many_or_too_few_are_told() -> None:
     with pytest.raises(
-        UsageError, match="compare takes compared, and then options by their names: several go into a list"
+        UsageError,
+        match="compare: too many positional arguments; it takes compared, and options by their names; several go",
     ):
         convscope.compare("one", "another")  # pyrefly: ignore - as people do
-    with pytest.raises(UsageError, match=r"diagnose: missing a required argument: 'run'; it takes run and data"):
+    with pytest.raises(
+        UsageError,
+        match=r"diagnose: missing a required argument: 'run'; it takes run and data, and options by their names\.$",
+    ):
         convscope.diagnose(losses=[1.0, 2.0])  # pyrefly: ignore - as people do
+    with pytest.raises(
+        UsageError, match=r"train: too many positional arguments; it takes data, and options by their names\.$"
+    ):
+        convscope.train("one", "another")  # pyrefly: ignore - as people do
+    with pytest.raises(UsageError, match="Did you mean 'images'"):
+        convscope.predict("run", image="a.png")  # pyrefly: ignore - as people do
+    with pytest.raises(UsageError, match=r"no option named 'pth'\. Did you mean 'path'\? Known: path"):
+        convscope.Classifier.load(pth="x")  # pyrefly: ignore - as people do
 
 
 def test_a_whole_number_that_is_none_is_named() -> None:

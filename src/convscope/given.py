@@ -38,16 +38,31 @@ def takes_what_is_meant(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        parameters = inspect.signature(function).parameters
+        signature = inspect.signature(function)
+        names = [name for name in signature.parameters if name not in ("self", "cls")]
         for name in options:
-            if name not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                raise UnknownName("option", name, parameters)
-        bound = inspect.signature(function).bind(*args, **options)
+            if name not in names and not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+                raise UnknownName("option", name, names)
+        bound = bound_arguments(function.__name__, signature, hints(), args, options)
         with called():
             turn(bound.arguments, hints())
             return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def bound_arguments(
+    name: str, signature: inspect.Signature, hints: Mapping[str, Any], args: Sequence[Any], options: dict[str, Any]
+) -> inspect.BoundArguments:
+    """The arguments of the function ``name`` by theirs. UsageError where one lacks, or where there are too many."""
+    try:
+        return signature.bind(*args, **options)
+    except TypeError as error:
+        by_place = [p for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        names = " and ".join(p.name for p in by_place if p.name not in ("self", "cls"))
+        alone = len(by_place) == 1 and any(get_origin(kind) in SEVERAL for kind in _kinds(hints.get(by_place[0].name)))
+        several = f"; several go into a list, {name}([...])" if alone else ""
+        raise UsageError(f"{name}: {error}; it takes {names}, and options by their names{several}.") from None
 
 
 def turn(given: dict[str, Any], hints: Mapping[str, Any]) -> None:

@@ -39,11 +39,12 @@ class Stage:
     settled: bool = False  # whether how long it takes was said, or that it is short found
 
     def note(self, done: int, now: float) -> None:
-        """Note a step. Where it is far slower than those before, they were no work (done already, say), nor count."""
+        """Note a step. The first ones do not count where they were over in a moment, and the next is far slower: they
+        were no work (done already, say)."""
         (first, began), *_ = self.marks
         before, spent = (self.moved - began) * (done - self.last), (now - self.moved) * (self.last - first)
-        if self.last > first and now - self.moved > STRETCH and spent > FAR * before:
-            self.marks = [(self.last, self.moved)]
+        if self.moved - began < STRETCH < now - self.moved and self.last > first and spent > FAR * before:
+            self.marks = [(done, now)]
         self.last, self.moved = done, now
 
     def left(self, done: int, now: float) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, get_ty
 from cyclopts import Parameter
 
 from .errors import UnknownName, UsageError
-from .given import turn
+from .given import bound_arguments, turn
 from .progress import Progress
 from .renaming import table_of
 from .spoken import called
@@ -281,18 +281,6 @@ def with_image_data_and_options(
     return functools.partial(_by_keyword, group, may_lack=2)
 
 
-def _bound(name: str, positional: inspect.Signature, subjects: Sequence[Any], by_name: dict[str, Any]) -> Any:
-    """The arguments by their names. UsageError where one lacks, or where there are too many."""
-    names = list(positional.parameters)
-    if len(subjects) > len(names):
-        several = f": several go into a list, {name}([...])" if len(names) == 1 else ""
-        raise UsageError(f"{name} takes {' and '.join(names)}, and then options by their names{several}.")
-    try:
-        return positional.bind(*subjects, **by_name)
-    except TypeError as error:
-        raise UsageError(f"{name}: {error}; it takes {' and '.join(names)}, and then options by their names.") from None
-
-
 def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None = None) -> Any:
     """Take a group's fields as keywords; the positional of number ``may_lack`` is None where it is not given."""
     fields = [field.name for field in dataclasses.fields(group)]
@@ -306,8 +294,8 @@ def _by_keyword(group: Any, function: Callable[..., Any], may_lack: int | None =
         by_name = {p.name: given.pop(p.name) for p in positional if p.name in given}
         for name in given:
             if name not in fields:
-                raise UnknownName("option", name, fields)
-        bound = _bound(function.__name__, inspect.Signature(positional), subjects, by_name)
+                raise UnknownName("option", name, [*(p.name for p in positional), *fields])
+        bound = bound_arguments(function.__name__, inspect.Signature(positional), subject_hints(), subjects, by_name)
         bound.apply_defaults()
         with called():
             turn(bound.arguments, subject_hints())

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from .errors import ConvscopeError
 from .visible import visible
 
-_COMMAND = r"\bconvscope [a-z]+ .*?(?=, or |; |\)|\.?$)"  # within a sentence: to be typed as it stands
-_TYPED = re.compile(rf"{_COMMAND}|(?<![\w-])--([a-z][a-z-]*)")
-NAMES = {"method": "methods"}  # of options that Python calls otherwise
+_WORD = r"(?:'[^']*'|\"[^\"]*\"|,(?=\S)|[^\s'\",;)])+"  # of a command, as a shell takes it
+_COMMAND = rf"\b(?:torchrun (?:{_WORD} )*?-m )?convscope [a-z]+(?: {_WORD})*"  # to be typed as it stands
+_TYPED = re.compile(rf"{_COMMAND}|(?<![\w-])--([a-z][a-z-]*)|\b(DATA)\b")
+NAMES = {"method": "methods", "DATA": "data"}  # of what Python calls otherwise
 
 
 @dataclass
@@ -61,7 +62,7 @@ def option_name(argument: str) -> str:
 
 def as_arguments(sentence: str) -> str:
     """A sentence with options as Python's arguments; commands to be typed stay as they are."""
-    return _TYPED.sub(lambda found: _argument(found[1]) if found[1] else found[0], sentence)
+    return _TYPED.sub(lambda found: _argument(found[1] or found[2]) if found[1] or found[2] else found[0], sentence)
 
 
 def _argument(option: str) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ from .unsplit import Unsplit
 SIGNS = ("|", ";", ",")  # between the labels in a cell; the first that most cells with several have
 MANY_VALUES = 20  # different whole numbers of a column, over which they count rather than name
 NEARLY = 0.8  # of the cells of a column of numbers that are numbers
+MEANT = re.compile(  # of what stands for no number, or for one as people write it: "1,007.5", "3.0 cm"
+    r"n/?a|nan|null|none|[-?.]+|[+-]?inf(inity)?|[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d+([.,]\d+)? +[a-z%°]{1,5}",
+    re.IGNORECASE,
+)
 ONE_TO_EACH = 5  # images of each of so many numbers, under which they do
 ONE_LABEL = ": with --task classification it is one class of several"
 CLASSIFICATION, MULTI_LABEL, REGRESSION = "classification", "multi_label", "regression"
@@ -113,8 +117,10 @@ def number_of(cell: str) -> float | None:
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
-    """Whether nearly all are: one that is none, such as NA, is named when they are read."""
-    return bool(cells) and sum(number_of(cell) is not None for cell in cells) >= NEARLY * len(cells)
+    """Whether nearly all are, and the others look as if they were meant so, such as NA: these are named when they are
+    read."""
+    odd = [cell for cell in cells if number_of(cell) is None]
+    return len(cells) > 0 and len(cells) - len(odd) >= NEARLY * len(cells) and all(map(MEANT.fullmatch, odd))
 
 
 def measures(cells: Sequence[str]) -> bool:
@@ -135,7 +141,8 @@ def _numbers(table: Table, source: Source) -> tuple[Table, Numbers, list[str]]:
     for i, (line, cell) in enumerate(zip(table.lines, table.column(column), strict=True)):
         value = number_of(cell) if cell else None
         if cell and value is None:
-            raise DataError(f"{table.path}, line {line}: {column} {cell[:40]!r} is no finite number.")
+            where = f"{table.path}, line {line}"
+            raise DataError(f"{where}: {column} {cell[:40]!r} is no finite number: mend it, or leave the cell empty.")
         if value is not None:
             kept.append(i)
             values.append(value)
@@ -166,11 +173,21 @@ def _sign(cells: Sequence[str], said: bool = False) -> str | None:
             continue
         cells_of = Counter(part for cell in different for part in {one.strip() for one in cell.split(sign)} - {""})
         again = sum(count > 1 for count in cells_of.values())
-        if sign == "," and (len(cells_of) < len(different) or 2 * again > len(cells_of)):
+        many = len(cells_of) < len(different) or (2 * again > len(cells_of) and not _by_place(different))
+        if sign == "," and many:
             return sign
         if sign != "," and (again or said):
             return sign
     return None
+
+
+def _by_place(cells: Iterable[str]) -> bool:
+    """Whether all have as many parts between commas, and each place parts of its own: "fox, red" and "wolf, grey"."""
+    rows = [[part.strip() for part in cell.split(",")] for cell in cells]
+    if len({len(row) for row in rows}) > 1:
+        return False
+    places = [set(place) for place in zip(*rows, strict=True)]
+    return sum(map(len, places)) == len(set().union(*places))
 
 
 def _as_list(cell: str) -> list[str] | None:
@@ -201,7 +218,9 @@ def _label_sets(table: Table, source: Source) -> tuple[LabelSets, list[str]]:
     values = np.zeros((len(rows), len(names)), np.uint8)
     for n, row in enumerate(rows):
         values[n, [number[name] for name in row]] = 1
-    return LabelSets(names, values), _label_notes(values)
+    split = next((cell for cell in cells if "," in cell), None) if sign == "," else None
+    notes = [] if split is None else [f"{split!r} is taken for {len(_labels(split, sign))} labels, between commas."]
+    return LabelSets(names, values), [*notes, *_label_notes(values)]
 
 
 def _labels(cell: str, sign: str | None) -> list[str]:

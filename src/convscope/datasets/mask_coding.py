@@ -113,7 +113,7 @@ def find_coding(paths: Sequence[Path], folder: Path, strict: bool = True) -> Cod
         return _blurred(*greys, listed, paths[0])
     step = max(1, len(paths) // SAMPLED) if listed else 1  # else a class is known by being seen only
     found: set[int] = set()
-    spared = 0.0 if listed or blurred else FEW * len(paths)
+    spared = 0.0 if listed or blurred or len(paths) < 3 else max(1.0, FEW * len(paths))
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(paths), step * SAMPLED):
             chosen = paths[start : start + step * SAMPLED : step]

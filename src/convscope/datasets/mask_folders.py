@@ -129,14 +129,13 @@ class _ManyFolders(Mapping[Path, Mapping[str, Path]]):
 def looks_like_masks(files: list[Path]) -> bool:
     """Whether a few of these files, taken evenly, are of the same few values, or of two with what a JPEG blurs between.
 
-    A drawing with soft edges may have few values too, but another one has others. One in LOOKED_AT may be damaged, or
-    a mask that was resampled: it is named when the masks are read.
+    A drawing with soft edges may have few values too, but another one has others. A third may be damaged, or
+    resampled: these are named when the masks are read.
     """
     chosen = files[:: max(1, len(files) // LOOKED_AT)][:LOOKED_AT]
     found = [values for path in chosen if (values := _few_values(path)) is not None]
-    if len(chosen) - len(found) > len(chosen) // LOOKED_AT:
-        return False
-    return bool(found) and len(set().union(*found)) <= FEW
+    bad = len(chosen) - len(found)
+    return len(found) > 2 * bad and len(set().union(*found)) <= FEW
 
 
 def _few_values(path: Path) -> set[tuple[int, ...]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from .gradients import gradients, ready
 from .jacobian import jacobians
 from .loop_evidence import curve_of
 from .network_evidence import frozen_parameters, gradient_ends, norms_unset, not_numbers
+from .observations import network_before
 from .options import DiagnoseOptions
 from .verdict import Verdict, judge
 
@@ -100,33 +101,6 @@ def _of_curve(source: str | dict | Sequence[Any], options: DiagnoseOptions, bega
     return report.DiagnoseReport(folder, verdict, {}, summary, course=course)
 
 
-def _begun(start: object, network: nn.Module) -> nn.Module:
-    """The ``network`` before its first step, from what is given of it then: a copy, or its state dict.
-
-    UsageError for what is neither, and for weights that are those of the network still.
-    """
-    if isinstance(start, nn.Module):
-        begun, given = deepcopy(uncompiled(start)), dict(start.named_parameters())
-    elif isinstance(start, Mapping):
-        begun, given = deepcopy(uncompiled(network)), {k: v for k, v in start.items() if isinstance(v, Tensor)}
-        try:
-            begun.load_state_dict(dict(start))
-        except (RuntimeError, AttributeError, TypeError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise UsageError(f"start is no state dict of this network: {told}") from None
-    else:
-        raise UsageError(
-            f"start is the network before its first step, or its state dict, not a {type(start).__name__}."
-        )
-    own = {parameter.data_ptr() for parameter in network.parameters() if parameter.numel()}
-    if any(tensor.data_ptr() in own for tensor in given.values()):
-        raise UsageError(
-            "start holds the weights of the network itself, which training changed: keep copy.deepcopy(network) before "
-            "the first step."
-        )
-    return begun.cpu()
-
-
 @dataclass
 class _Diagnosis:
     """A diagnosis in the making: the subject, and what there is of its training."""
@@ -163,7 +137,7 @@ class _Diagnosis:
         """Take what is given of the training, or find it in the run."""
         self.watched = watched
         if start is not None:
-            self.start = _begun(start, self.subject.classifier.network)
+            self.start = network_before(start, self.subject.classifier.network)
             self.designed = frozen_parameters(self.start)
         seen = watched is not None and len(watched.losses) > 0
         if self.subject.own and start is None and not seen:  # unless its norms say that it is fresh, who knows?

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from dataclasses import field as data_field
 
 import numpy as np
 from torch import Tensor, nn
 
+from ..errors import UsageError
+from ..models.followed import uncompiled
 from ..training.watched import Watched
 
 
@@ -173,3 +177,31 @@ class Evidence:
     bias: float = math.nan
     curve_alone: float = 0.0
     names: dict[str, str] = data_field(default_factory=dict)
+
+
+def network_before(start: object, network: nn.Module) -> nn.Module:
+    """The ``network`` before its first step, from what is given of it then: a copy, or its state dict.
+
+    UsageError for what is neither, and for weights that are those of the network still.
+    """
+    if isinstance(start, nn.Module):
+        begun, given = deepcopy(uncompiled(start)), dict(start.named_parameters())
+    elif isinstance(start, Mapping):
+        begun = deepcopy(uncompiled(network))
+        given = {re.sub(r"^(_orig_mod\.|module\.)+", "", str(name)): value for name, value in start.items()}
+        try:
+            begun.load_state_dict(given)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise UsageError(f"start is no state dict of this network: {told}") from None
+    else:
+        raise UsageError(
+            f"start is the network before its first step, or its state dict, not a {type(start).__name__}."
+        )
+    own = {p.data_ptr() for p in network.parameters() if p.numel() and p.requires_grad}
+    if any(isinstance(tensor, Tensor) and tensor.data_ptr() in own for tensor in given.values()):
+        raise UsageError(
+            "start holds the weights of the network itself, which training changed: keep copy.deepcopy(network) before "
+            "the first step."
+        )
+    return begun.cpu()

@@ -31,6 +31,7 @@ from .task_answers import OF_TASKS, Answer, task_csv
 MISTAKES = 20  # images on the sheet of mistakes
 WRONG, ACROSS = 1024, 32  # mistakes that a page shows, and how many in a row of their file
 SIDE = 64  # px of such an image
+SECOND = ("label", "labels", "value", "error")  # column of a table of answers; of masks, a share
 MOST_HEADER = 1 << 20  # bytes of a table's first line
 SHOWN = 50  # answers that a notebook shows
 
@@ -112,8 +113,9 @@ def check_replaced(path: Path) -> None:
     if not path.is_file() or not path.stat().st_size:
         return
     with open_regular(path) as handle:
-        header = handle.readline(MOST_HEADER).decode(errors="replace").strip().split(",")
-    if header[0] != "path" or header[-1] != "error":
+        header = handle.readline(MOST_HEADER).decode("utf-8-sig", errors="replace").strip().split(",")
+    known = header[1:2] and (header[1] in SECOND or header[1].startswith("share("))
+    if header[0] != "path" or header[-1] != "error" or not known:
         raise UsageError(f"{path} is there and holds no answers, and is not replaced by them: name another file.")
 
 

@@ -77,7 +77,7 @@ def place_of(options: ExplainOptions) -> Path:
     place = Path() if options.limit is None else Path(f"{options.limit}-images")
     if not options.filter:
         return place
-    numbers = "-".join(str(k) for k in dict.fromkeys(options.filter))
+    numbers = "-".join(str(k) for k in sorted(set(options.filter)))
     layers = dict.fromkeys(options.layer or ())
     return place / SOME / shortened(f"{'+'.join(layers)}-filter-{numbers}" if layers else numbers)
 

@@ -116,6 +116,11 @@ def explaining_image(
     home: Run | None = None
     if _is_of_data(run, options):
         subject = open_subject(run, data, options, "explain")
+        if subject.labels is None:
+            raise UsageError(
+                f"{subject.name} has other outputs than {subject.dataset.name} has classes, and one image's answer is "
+                "told by these: name data of its classes."
+            )
     if subject is None:
         assert not isinstance(run, nn.Module)
         classifier, home = open_classifier(run, options.runs, options.model, options.weights, device=options.device)

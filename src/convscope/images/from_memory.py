@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def named_image(image: str | Path | Held) -> tuple[str, Path | Image.Image]:
     held = held_images(image)
     if len(held) != 1:
         raise UsageError(f"one image is asked about, and a batch of {len(held)} is given.")
-    return getattr(held[0], "filename", "") or "image", held[0]
+    return os.fsdecode(getattr(held[0], "filename", "") or "image"), held[0]
 
 
 def _one(values: np.ndarray, dtype: str, shape: tuple[int, ...]) -> Image.Image:

@@ -113,15 +113,17 @@ def named_again(recorded: str, record: str, model: str | None) -> str:
     """The network to build for one that a record names: code of a user's own runs only when ``model`` names it again.
 
     A ``model`` that is a file alone stands for the function in it that the record names. UsageError without one. The
-    same is needed of a network that was handed over in memory, whose class alone is recorded.
+    same is needed of a network that was handed over in memory.
     """
     if recorded in MODELS or (":" in recorded and not is_own(recorded)):
         return recorded
-    if model is None and not is_own(recorded):
-        raise UsageError(
-            f"{record} holds the weights of {recorded}, which was handed over in memory: name the code that builds it "
-            "with --model FILE.py:FUNCTION."
-        )
+    if not is_own(recorded):
+        if model is None or not is_own(model):
+            raise UsageError(
+                f"{record} holds the weights of {recorded}, which was handed over in memory: name the code that builds "
+                "it with --model FILE.py:FUNCTION."
+            )
+        return model
     if model is None:
         raise UsageError(f"{record} was trained on your own net {recorded}; name it with --model to run that code.")
     return f"{model}:{recorded.rpartition(':')[2]}" if model.endswith(".py") else model

@@ -17,6 +17,6 @@ def answer_folder(run: Run, command: str, last: str) -> Path:
     own = run.folder / command
     if any(own.glob("*.html")):
         return own
-    whole = [path.parent for path in own.glob(f"*/{last}")]
-    some = [path.parent for place in (SOME, f"*/{SOME}") for path in own.glob(f"{place}/*/{last}")]
-    return max(whole or some, key=lambda folder: folder.stat().st_mtime_ns, default=own)
+    found = [path.parent for path in own.rglob(last)]
+    whole = [folder for folder in found if SOME not in folder.relative_to(own).parts]
+    return max(whole or found, key=lambda folder: folder.stat().st_mtime_ns, default=own)

@@ -85,6 +85,8 @@ def _row(name: str, run: Run) -> dict[str, Any]:
         _read(run, row)
     except ConvscopeError as error:
         row["problem"] = str(error)
+    except (KeyError, TypeError, AttributeError):
+        row["problem"] = "its record lacks what the table shows."
     return row
 
 

@@ -25,6 +25,7 @@ from ..machine import matmul_peak
 from ..models.architecture import Architecture
 from ..models.fast_convolutions import convolving
 from ..recipes import Recipe
+from ..spoken import called
 from ..storage import commit_lines, make_folder
 from .batches import Batches
 from .continuing import Before
@@ -117,7 +118,7 @@ class Session:
 
         Raises InterruptedRun after a signal (everything saved), DivergedError, LockedError, StorageError, DamagedFile.
         """
-        with lock(self.run.folder, f"run {self.run.name!r}"), noting_signals(self.stopping):
+        with called(), lock(self.run.folder, f"run {self.run.name!r}"), noting_signals(self.stopping):
             self._prepare()
             check_room(self.run, self.state)
             save_seen(self.run.folder, self.dataset)

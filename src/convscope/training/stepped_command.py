@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from ..errors import ConvscopeError, InterruptedRun
+from ..spoken import typed
 from ..storage import to_json
 from .command import finish_training, prepare_training
 from .stepped import Inbox, Stepped, read_commands
@@ -68,4 +69,5 @@ def main(asked: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    with typed():  # at a page, whose fields are the command's options
+        sys.exit(main(sys.argv[1]))
