@@ -195,7 +195,7 @@ def test_some_filters_leave_the_pages_of_all_as_they_are(run: Path) -> None:
     some = convscope.explain(str(run), layer=["conv2"], filter=[3], count=2, ablate=0, seeds=0)
     assert some.folder == run / "explain" / "filters" / "conv2-filter-3"
     others = convscope.explain(str(run), layer=["conv2"], filter=[1, 0], count=2, ablate=0, seeds=0)
-    assert others.folder == run / "explain" / "filters" / "conv2-filter-1-0"
+    assert others.folder == run / "explain" / "filters" / "conv2-filter-0-1"
     assert (some.folder / "conv2.html").exists()  # what led there leads there still
     assert (run / "explain" / "conv2.html").read_bytes() == page
     quick = convscope.explain(str(run), layer=["conv2"], filter=[3], limit=20, count=2, ablate=0, seeds=0)
@@ -370,6 +370,8 @@ def test_an_image_is_taken_apart(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert own.folder.parent == tmp_path / "Sequential" / "explain" / "digits"
     with pytest.raises(UsageError, match="name a dataset"):
         convscope.explain_image(plain_network(), image, runs=tmp_path)
+    with pytest.raises(UsageError, match="Sequential has other outputs than shapes has classes"):
+        convscope.explain_image(plain_network(), image, "shapes", runs=tmp_path)
     with pytest.raises(UsageError, match="a batch of 2 is given"):
         convscope.explain_image(str(run), np.zeros((2, 8, 8, 3), np.uint8))
     assert cli.run(["explain", str(run), "--image", str(image), "--method", "cam"]) == 2

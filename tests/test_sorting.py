@@ -56,7 +56,7 @@ def test_below_the_least_probability_nothing_is_claimed(runs: Path, tmp_path: Pa
     ("options", "match"),
     [
         ({"min_probability": 80}, "no probability"),
-        ({"min_probability": 0.5, "unknown": "3"}, "call the --unknown something else"),
+        ({"min_probability": 0.5, "unknown": "3"}, "call the `unknown` something else"),
         ({"links": True}, "name its folder"),
     ],
 )

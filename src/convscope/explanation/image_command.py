@@ -115,12 +115,7 @@ def explaining_image(
     subject: Subject | None = None
     home: Run | None = None
     if _is_of_data(run, options):
-        subject = open_subject(run, data, options, "explain")
-        if subject.labels is None:
-            raise UsageError(
-                f"{subject.name} has other outputs than {subject.dataset.name} has classes, and one image's answer is "
-                "told by these: name data of its classes."
-            )
+        subject = _of_its_classes(open_subject(run, data, options, "explain"))
     if subject is None:
         assert not isinstance(run, nn.Module)
         classifier, home = open_classifier(run, options.runs, options.model, options.weights, device=options.device)
@@ -162,6 +157,16 @@ def explaining_image(
     about = {"image": called, "pixels_sha256": digest, "folder": str(folder)}
     summary = {**about, **_image_summary(found, names, compared, looked, notes)}
     yield image_report.write_image(taken, None if subject is None else subject.dataset, names, folder, summary)
+
+
+def _of_its_classes(subject: Subject) -> Subject:
+    """The subject; UsageError where its outputs are not the classes of its data."""
+    if subject.labels is None:
+        raise UsageError(
+            f"{subject.name} has other outputs than {subject.dataset.name} has classes, and one image's answer is told "
+            "by these: name data of its classes."
+        )
+    return subject
 
 
 def _is_of_data(run: str | nn.Module | Classifier, options: ImageOptions) -> bool:
