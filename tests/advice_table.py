@@ -5,6 +5,14 @@ A proof is a test that follows the sentence. {} stands for what is filled in.
 
 # ruff: noqa: E501 - a sentence stands on one line with its proof
 ADVICE: dict[str, dict[str, str]] = {
+    "evaluation/report.py": {
+        "is not replaced by them: name another file": "test_sorting.py::test_answers_are_written_as_a_table",
+    },
+    "diagnosis/observations.py": {
+        "keep copy.deepcopy(network) before the first step": "test_diagnosing.py::test_the_start_may_be_a_copy_of_the_state_dict",
+        "start is no state dict of this network": "test_diagnosing.py::test_the_start_may_be_a_copy_of_the_state_dict",
+        "start is the network before its first step, or its state dict": "test_diagnosing.py::test_the_start_may_be_a_copy_of_the_state_dict",
+    },
     "cache.py": {
         "CONVSCOPE_CACHE names another": "test_advice_looking.py::test_there_is_no_home_and_the_cache_is_where_it_is_named",
     },
@@ -62,6 +70,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "name the masks with --masks": "test_advice_tasks.py::test_masks_are_named_where_they_are_not_told",
     },
     "datasets/label_columns.py": {
+        "mend it, or leave the cell empty": "test_label_columns.py::test_a_number_that_is_none_is_named_with_its_line",
         "say which holds the number with --label-column": "test_advice_tasks.py::test_columns_are_said_where_they_cannot_be_told",
         "(say which with --path-column)": "test_advice_tasks.py::test_columns_are_said_where_they_cannot_be_told",
         "with --task classification it is": "test_advice_tasks.py::test_one_label_an_image_is_one_class_of_several",
@@ -137,7 +146,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "makes one class of both": "test_renaming.py::test_the_advice_is_taken",
     },
     "datasets/named_before.py": {
-        "name it with {} if that is meant": "test_advice_training.py::test_weights_that_only_a_runs_record_names_are_read_once_they_are_named",
+        "not read unasked: name {} with {} if that is meant": "test_advice_training.py::test_weights_that_only_a_runs_record_names_are_read_once_they_are_named",
     },
     "datasets/splits.py": {
         "folds need as many different images": "test_repeated.py::test_what_cannot_be_repeated_is_told",
@@ -187,6 +196,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "is empty: its fir": "test_table.py::test_a_table_that_does_not_do_names_the_line",
     },
     "datasets/table.py": {
+        "write | or ; between them": "test_label_columns.py::test_names_with_a_comma_are_no_lists",
         "name their folder with --images": "test_table.py::test_columns_and_places_may_be_named",
         "names one class, {}; a classifier needs": "test_advice_data.py::test_a_table_written_as_is_said_can_be_used",
         "each needs its own": "test_advice_data.py::test_classes_of_one_name_are_told_apart_by_names_of_their_own",
@@ -278,6 +288,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "Known: {}": "test_cli.py::test_bad_requests_get_one_sentence_and_the_right_code",
     },
     "explanation/image_command.py": {
+        "name data of its classes": "test_explaining.py::test_an_image_is_taken_apart",
         "name DATA too": "test_adopting.py::test_an_image_is_explained_without_data_but_for_what_is_like_it",
     },
     "evaluation/adopt_command.py": {
@@ -334,6 +345,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "name a dataset to {} it on": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
     },
     "evaluation/subject.py": {
+        "let its forward return the logits alone": "test_diagnosing.py::test_outputs_that_are_no_logits_are_told",
+        "let its forward return these": "test_diagnosing.py::test_outputs_that_are_no_logits_are_told",
         "--weights is for a model's name": "test_advice_looking.py::test_a_run_is_asked_without_weights",
         "name a dataset to {} it on": "test_advice_looking.py::test_where_nothing_says_what_it_was_trained_on_data_are_named",
         "give a run, or a file with --weights": "test_advice_looking.py::test_random_weights_are_those_of_a_run_or_a_file_instead",
@@ -532,6 +545,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "needs at least 1 class and a width": "test_advice_models.py::test_the_least_that_is_named_is_enough",
     },
     "models/architecture.py": {
+        "name the code that builds it with --model": "test_adopting.py::test_a_network_in_memory_is_loaded_again_by_its_code",
         "give it a first layer of three": "test_adopting.py::test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be",
         "must output (1, {}) logits": "test_advice_models.py::test_a_net_written_as_is_said_is_trained",
         "name it with --model to run that code": "test_advice_models.py::test_code_of_ones_own_runs_where_it_is_named_again",
@@ -677,6 +691,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "Evaluate again on these images, or remove the file": "test_run_page.py::test_an_evaluation_that_rotted_keeps_no_other_from_its_page",
     },
     "training/repeated.py": {
+        "--seeds or --folds says it": "test_repeated.py::test_how_many_trainings_is_said",
         "leave out --seeds and --folds, or take --processes instead": "test_advice_together.py::test_under_torchrun_what_is_said_to_be_left_out_is",
         "are two ways to repeat a training": "test_repeated.py::test_what_cannot_be_repeated_is_told",
         "leave out --fold": "test_repeated.py::test_what_cannot_be_repeated_is_told",

@@ -541,7 +541,7 @@ def test_a_network_of_one_channel_or_of_several_outputs_is_told_what_to_be(tmp_p
 def test_a_mean_of_pixels_up_to_255_is_refused_with_the_right_one(tmp_path: Path):
     torch.save(small().state_dict(), tmp_path / "w.pth")
     caffe = {"mean": (104, 117, 123), "std": (1, 1, 1)}
-    said = r"--mean 104 117 123 is .* 0 to 1: --mean 0.408 0.459 0.482 --std 0.00392 0.00392 0.00392"
+    said = r"`mean` 104 117 123 is .* 0 to 1: `mean` 0.408 0.459 0.482 `std` 0.00392 0.00392 0.00392"
     with pytest.raises(UsageError, match=said):
         adopt_small(tmp_path, tmp_path / "w.pth", **caffe)
     with pytest.raises(UsageError, match=said):
@@ -607,7 +607,11 @@ def test_a_network_in_memory_is_taken_as_it_is(tmp_path: Path):
     assert adopted.summary["notes"] == []
     assert convscope.predict(adopted, image)[0].probability == pytest.approx(wanted, abs=1e-6)
     named = convscope.adopt(network, classes=[str(i) for i in range(10)], preprocess=preprocess, name="plain")
-    assert convscope.explain(named, "digits", layer="first", filter=0, limit=30).folder.parts[-4] == "plain"
+    assert convscope.explain(named, "digits", layer="first", filter=0, limit=30).folder.parts[-6:-3] == (
+        "plain",
+        "explain",
+        "digits",
+    )
     soft = convscope.adopt(nn.Sequential(network, nn.Softmax(1)), classes=list("0123456789"), preprocess=preprocess)
     assert "are probabilities that add up to 1, as of a softmax, and are taken for logits here" in soft.notes[0]
     with pytest.raises(UsageError, match=r"must output \(1, 3\) logits .* 3 classes, and outputs \(1, 10\)"):

@@ -170,7 +170,7 @@ def test_a_process_that_comes_late_is_given_longer(monkeypatch: pytest.MonkeyPat
 def test_a_batch_has_an_image_for_each_part() -> None:
     given = {**SMALL, "processes": 2, "accumulate": 3}
     sentence = said(UsageError, prepare_training, "shapes", batch_size=3, **given)
-    assert "2 processes and --accumulate 3: take a larger --batch-size, or less of these" in sentence
+    assert "2 processes and `accumulate` 3: take a larger `batch_size`, or less of these" in sentence
     prepare_training("shapes", batch_size=12, **given)
     prepare_training("shapes", batch_size=3, **{**given, "processes": None, "accumulate": 1})
 
@@ -178,7 +178,7 @@ def test_a_batch_has_an_image_for_each_part() -> None:
 def test_one_of_two_options_is_left_out() -> None:
     given = {**SMALL, "processes": 2}
     sentence = said(UsageError, prepare_training, "shapes", compile=True, sync_batch_norm=True, **given)
-    assert "--compile or --sync-batch-norm" in sentence
+    assert "`compile` or `sync_batch_norm`" in sentence
     prepare_training("shapes", compile=True, **given)
     prepare_training("shapes", sync_batch_norm=True, **given)
     options = TrainOptions(processes=2, memory=1.0, device="cpu")

@@ -282,7 +282,7 @@ def test_offline_there_are_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
         assert caught.value.exit_code == 69
         assert "\n" not in said
         assert said.count(". ") == 0
-        for way in ("--data-root", "CONVSCOPE_DATA", str(cache_folder() / "data")):
+        for way in ("`data_root`", "CONVSCOPE_DATA", str(cache_folder() / "data")):
             assert way in said
 
 

@@ -126,7 +126,7 @@ def test_one_sentence_says_whether_it_helped(old: int, new: int, said: str, trai
 
 
 def test_a_training_goes_on_and_is_compared(grown: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.run(["train", str(grown), "--continue-from", "old", "--name", "new", "--epochs", "2", "--json"]) == 0
+    assert cli.run(["train", str(grown), "--continue-from", "old", "--name", "new", "`epochs`", "2", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     old, new = (Run(runs_folder() / name) for name in ("old", "new"))
     data = load_dataset(grown, image_size=16)
@@ -179,12 +179,12 @@ def test_a_training_that_was_stopped_before_its_first_epoch_begins_with_the_same
         ({"width": 8}, "has width 4 and not 8; what goes on from it keeps network and preprocess"),
         ({"image_size": 32}, "has image-size 16 and not 32"),
         ({"fit": "pad"}, "has fit crop and not pad"),
-        ({"recipe": "lecture-6"}, "leave out --recipe"),
-        ({"size": "small"}, "leave out --size"),
-        ({"minutes": 1}, "leave out --minutes"),
-        ({"memory": 1}, "leave out --memory"),
-        ({"lr": "auto"}, "give --lr a number"),
-        ({"resume": True, "name": "old"}, "leave out --continue-from"),
+        ({"recipe": "lecture-6"}, "leave out `recipe`"),
+        ({"size": "small"}, "leave out `size`"),
+        ({"minutes": 1}, "leave out `minutes`"),
+        ({"memory": 1}, "leave out `memory`"),
+        ({"lr": "auto"}, "give `lr` a number"),
+        ({"resume": True, "name": "old"}, "leave out `continue_from`"),
     ],
 )
 def test_what_contradicts_the_run_is_refused(asked: dict, said: str, grown: Path) -> None:

@@ -355,6 +355,9 @@ def test_outputs_that_are_no_logits_are_told(tmp_path: Path):
     with pytest.raises(UsageError, match="Pair outputs a tuple: let its forward return the logits alone"):
         convscope.explain(Pair(), "digits", runs=tmp_path)
     assert convscope.diagnose(Pair(), "digits", runs=tmp_path).states  # among others they are found
+    logits = Twice().body
+    assert convscope.diagnose(logits, "digits", runs=tmp_path).states
+    assert list(convscope.explain(logits, "digits", runs=tmp_path, seeds=0, ablate=0, limit=200).layers) == ["0"]
     explained = convscope.explain(Twice(), "digits", runs=tmp_path, seeds=0, ablate=0, limit=200)
     assert list(explained.layers) == ["body.0"]
 

@@ -138,18 +138,18 @@ def test_minutes_keep_a_model_that_was_named(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("wanted", "error", "sentence"),
     [
-        ({"minutes": 0.01}, UsageError, "one epoch takes about 2 s here, and --minutes 0.01 leaves 0.6 s"),
-        ({"minutes": -1.0}, UsageError, "--minutes -1 is no time to train in"),
-        ({"minutes": 5.0, "epochs": 3}, UsageError, "--minutes 5 settles the epochs: leave out --epochs"),
+        ({"minutes": 0.01}, UsageError, "one epoch takes about 2 s here, and `minutes` 0.01 leaves 0.6 s"),
+        ({"minutes": -1.0}, UsageError, "`minutes` -1 is no time to train in"),
+        ({"minutes": 5.0, "epochs": 3}, UsageError, "`minutes` 5 settles the epochs: leave out `epochs`"),
         (
             {"size": "medium", "recipe": "digits"},
             UsageError,
-            "--size medium is a recipe of its own: leave out --recipe",
+            "`size` medium is a recipe of its own: leave out `recipe`",
         ),
         ({"size": "huge"}, UnknownName, "no size named 'huge'.*small, medium, large"),
-        ({"memory": -1.0}, UsageError, "--memory -1 is no number of GB"),
-        ({"memory": 0.0001}, MemoryExhausted, "and --memory allows 0.0001 GB"),
-        ({"compile": True, "save_memory": True}, UsageError, "--compile or --save-memory"),
+        ({"memory": -1.0}, UsageError, "`memory` -1 is no number of GB"),
+        ({"memory": 0.0001}, MemoryExhausted, "and `memory` allows 0.0001 GB"),
+        ({"compile": True, "save_memory": True}, UsageError, "`compile` or `save_memory`"),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
@@ -162,14 +162,14 @@ def test_what_cannot_be_planned_is_one_sentence(
 
 
 def test_an_automatic_rate_is_written_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "shapes", "--limit", "150", "--width", "4", "--epochs", "1", "--lr", "auto", "--name", "r"]
+    words = ["train", "shapes", "--limit", "150", "--width", "4", "`epochs`", "1", "`lr`", "auto", "--name", "r"]
     assert cli.run([*words, "--runs", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "r" / "lr.json").read_text())
     assert json.loads((tmp_path / "r" / "recipe.json").read_text())["recipe"]["optimizer"]["lr"] == found["chosen"]
     assert (tmp_path / "r" / "lr.png").stat().st_size > 1000
     assert f"the range test chose the learning rate {found['chosen']:g}" in capsys.readouterr().err
     again = ["train", "shapes", "--name", "r", "--resume", "--runs", str(tmp_path)]
-    assert cli.run([*again, "--lr", "auto"]) == 0
+    assert cli.run([*again, "`lr`", "auto"]) == 0
     assert cli.run([*again, "--minutes", "3"]) == 2
     assert "a resumed run keeps its recipe: leave out --minutes" in capsys.readouterr().err
 

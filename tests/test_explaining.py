@@ -321,7 +321,7 @@ def test_a_models_name_is_explained_with_random_weights_and_a_note(tmp_path: Pat
         convscope.explain("resnet20", runs=tmp_path)
     report = convscope.explain("resnet20", "digits", layer=["conv1"], limit=40, count=2, seeds=0, runs=tmp_path)
     assert any("weights of resnet20 are random" in note for note in report.summary["notes"])
-    assert report.folder == tmp_path / "resnet20" / "explain" / "digits"
+    assert report.folder == tmp_path / "resnet20" / "explain" / "digits" / "40-images"
 
 
 def test_any_module_is_explained(data: Dataset, tmp_path: Path) -> None:

@@ -273,8 +273,8 @@ def test_the_words_for_a_type_need_no_article_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("declared", "value", "told"),
     [
-        (Literal["quick", "full"], "yes", "x takes 'quick' or 'full', not 'yes'."),
-        (Literal["a", "b", "c"] | None, "d", "x takes 'a', 'b' or 'c', not 'd'."),
+        (Literal["quick", "full"], "quik", "no x named 'quik'. Did you mean 'quick'? Known: quick, full."),
+        (Literal["a", "b", "c"] | None, "d", "no x named 'd'. Known: a, b, c."),
         (Annotated[Literal[1, 2], "said"], 3, "x takes 1 or 2, not 3."),
         (Sequence[Literal["a", "b"]], ["a", "c"], "x takes"),
     ],

@@ -181,9 +181,9 @@ def test_a_stopped_one_goes_on_from_the_same_epoch(folder: Path, tmp_path: Path)
     ("asked", "said"),
     [
         ({"continue_from": "kept", "from_epoch": 7}, "no network of epoch 7: there are 0, 1, 2, 3"),
-        ({"from_epoch": 1}, "--continue-from names: give that too"),
-        ({"keep_epochs": 0}, "--keep-epochs 0 is no number of epochs"),
-        ({"resume": True, "name": "kept", "from_epoch": 1}, "leave out --from-epoch"),
+        ({"from_epoch": 1}, "`continue_from` names: give that too"),
+        ({"keep_epochs": 0}, "`keep_epochs` 0 is no number of epochs"),
+        ({"resume": True, "name": "kept", "from_epoch": 1}, "leave out `from_epoch`"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_what_is_advised_works(

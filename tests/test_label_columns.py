@@ -127,6 +127,8 @@ def test_names_with_a_comma_are_no_lists(tmp_path: Path):
     (note,) = (note for note in load_table(path).notes if "comma" in note)
     assert note.startswith("3 classes have a comma in their names ('fox, grey'): if these are several labels")
     assert told(table(tmp_path, {"label": ["a, 1", "b, 2", "c, 1", "d, 3"]})) == "classification"
+    listed = [name.replace(", ", "|") for name in names]
+    assert labels(table(tmp_path, {"label": listed}), "multi_label") == [set(cell.split("|")) for cell in listed]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +311,12 @@ def test_what_only_looks_like_numbers_or_lists(cells: list[str], task: str, tmp_
 @pytest.mark.parametrize("column", ["height", "label"])
 def test_a_number_that_is_none_is_named_with_its_line(odd: str, column: str, tmp_path: Path):
     path = table(tmp_path, {column: ["1.5", "2.5", odd, "7", "9.25", "3"]})
-    with pytest.raises(DataError, match=rf"t\.csv, line 4: {column} '{re.escape(odd)}' is no finite number"):
+    with pytest.raises(
+        DataError, match=rf"t\.csv, line 4: {column} '{re.escape(odd)}' is no finite number: mend it, or"
+    ):
         asked(path)
+    assert numbers(table(tmp_path, {column: ["1.5", "2.5", "", "7", "9.25", "3"]})) == [1.5, 2.5, 7, 9.25, 3]
+    assert numbers(table(tmp_path, {column: ["1.5", "2.5", "4", "7", "9.25", "3"]})) == [1.5, 2.5, 4, 7, 9.25, 3]
 
 
 def test_one_image_with_two_numbers_is_told(tmp_path: Path):
@@ -319,8 +325,8 @@ def test_one_image_with_two_numbers_is_told(tmp_path: Path):
     (tmp_path / "t.csv").write_text(lines, encoding="utf-8")
     found = asked(tmp_path / "t.csv")
     assert found is not None
-    assert "1 image stands on several lines with more than one number (the first: 0.png)." in found.notes
+    assert "1 image stands on several lines with other numbers each (the first: 0.png)." in found.notes
     (tmp_path / "t.csv").write_text("path,label\n0.png,a|b\n1.png,b\n0.png,a\n1.png,b\n", encoding="utf-8")
     found = asked(tmp_path / "t.csv")
     assert found is not None
-    assert "1 image stands on several lines with more than one set of labels (the first: 0.png)." in found.notes
+    assert "1 image stands on several lines with other labels each (the first: 0.png)." in found.notes

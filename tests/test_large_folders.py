@@ -223,7 +223,7 @@ def test_packing_without_room_says_how_much_and_what_helps(folder: Path, monkeyp
         load_dataset(folder, image_size=256)
     assert str(caught.value) == (
         f"{cache_folder() / 'images'} has 5 MiB free; what is made of the images, at 256 pixels, needs 23 MiB. Set "
-        "CONVSCOPE_CACHE to a folder with room, or take a smaller --image-size."
+        "CONVSCOPE_CACHE to a folder with room, or take a smaller `image_size`."
     )
     assert len(load_dataset(folder, image_size=64)) == COUNT
 

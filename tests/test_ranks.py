@@ -294,10 +294,10 @@ def test_a_process_that_dies_at_its_start_is_told_with_its_last_words() -> None:
 @pytest.mark.parametrize(
     ("environment", "options", "said"),
     [
-        ({}, {"processes": 0}, "--processes 0 is no number of processes"),
+        ({}, {"processes": 0}, "`processes` 0 is no number of processes"),
         ({}, {"processes": 99999}, "from 1 to 1,024"),
-        ({}, {"processes": 2, "memory": 1.0}, "--memory is settled for one process"),
-        ({}, {"processes": 2, "sync_batch_norm": True, "compile": True}, "--compile or --sync-batch-norm"),
+        ({}, {"processes": 2, "memory": 1.0}, "`memory` is settled for one process"),
+        ({}, {"processes": 2, "sync_batch_norm": True, "compile": True}, "`compile` or `sync_batch_norm`"),
         ({"CONVSCOPE_DEADLINE": "soon"}, {"processes": 2}, "CONVSCOPE_DEADLINE=soon is no number of seconds"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, {"processes": 2}, "2 processes were started already"),
         ({"RANK": "7", "WORLD_SIZE": "2"}, {}, "RANK=7 and WORLD_SIZE=2 name no process"),

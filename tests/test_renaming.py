@@ -73,8 +73,8 @@ def test_what_does_not_do_is_told(merge: list[str], rename: list[str], said: str
     [
         ({"rename": "glas=ice"}, UnknownName, r"no class named 'glas'\. Did you mean 'glass'"),
         ({"merge": "glass,plastik=c"}, UnknownName, "Did you mean 'plastic'"),
-        ({"rename": "glass=plastic"}, UsageError, "a class 'plastic' already: --merge glass=plastic makes one"),
-        ({"merge": "glass=c"}, UsageError, "merges one class alone.*no class 'c': --rename glass=c gives it"),
+        ({"rename": "glass=plastic"}, UsageError, "a class 'plastic' already: `merge` glass=plastic makes one"),
+        ({"merge": "glass=c"}, UsageError, "merges one class alone.*no class 'c': `rename` glass=c gives it"),
         ({"merge": "glass,jar,paper,plastic=all"}, DataError, "one class, 'all'; a classifier needs two"),
     ],
 )

@@ -107,8 +107,8 @@ def test_the_bar_tells_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pyte
         ({"seeds": 1}, "no number of trainings"),
         ({"folds": 100}, "no number of trainings"),
         ({"seeds": 2, "folds": 2}, "choose one"),
-        ({"folds": 2, "fold": "1/3"}, "leave out --fold"),
-        ({"seeds": 2, "resume": True}, "--name NAME --seeds 2"),
+        ({"folds": 2, "fold": "1/3"}, "leave out `fold`"),
+        ({"seeds": 2, "resume": True}, "`name` NAME `seeds` 2"),
         ({"fold": "3/2"}, "no fold"),
         ({"fold": "1/1"}, "no fold"),
         ({"fold": "two"}, "fold"),
@@ -119,6 +119,12 @@ def test_what_cannot_be_repeated_is_told(tmp_path: Path, options: dict[str, Any]
     train = convscope.train_repeatedly if "seeds" in options or "folds" in options else convscope.train
     with pytest.raises(UsageError, match=match):
         train("digits", runs=tmp_path, **{**TINY, **options})
+
+
+def test_how_many_trainings_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="how many trainings, and of what: `seeds` or `folds` says it"):
+        convscope.train_repeatedly("digits", runs=tmp_path, **TINY)
+    assert len(convscope.train_repeatedly("digits", runs=tmp_path, seeds=2, **TINY).summary["runs"]) == 2
 
 
 def test_one_training_takes_no_seeds(tmp_path: Path) -> None:

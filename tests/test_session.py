@@ -274,7 +274,7 @@ def _half_done(runs: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"lr": 0.5}, "--lr"), ({"epochs": 9}, "--epochs"), ({"augment": "none"}, "--augment")]
+    ("options", "named"), [({"lr": 0.5}, "`lr`"), ({"epochs": 9}, "`epochs`"), ({"augment": "none"}, "`augment`")]
 )
 def test_a_changed_recipe_is_refused_by_naming_it(undisturbed: Run, options: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
@@ -378,7 +378,7 @@ def test_the_command_line_gives_130_and_the_resume_command(
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
-    options = ["--width", "4", "--epochs", "500", "--limit", "200", "--runs", str(tmp_path), "--name", "r"]
+    options = ["--width", "4", "`epochs`", "500", "--limit", "200", "--runs", str(tmp_path), "--name", "r"]
     code = run_cli(["train", "shapes", *options])
     said = capsys.readouterr().err
     assert code == 130

@@ -525,12 +525,12 @@ def test_what_is_for_classes_is_refused(task: str, data: dict[str, Path], report
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"balance": True}, "--balance is for the task classification"),
-        ({"cards": True}, "--cards is for the task classification"),
-        ({"continue_from": "other"}, "--continue-from is for the task classification"),
-        ({"fit": "crop"}, "--fit crop leaves pixels without an answer"),
-        ({"image_size": 50}, "--image-size 50: for the task segmentation it must be a multiple of 32"),
-        ({"quick": True, "budget": 1.0}, "--quick leaves out what --budget asks for"),
+        ({"balance": True}, "`balance` is for the task classification"),
+        ({"cards": True}, "`cards` is for the task classification"),
+        ({"continue_from": "other"}, "`continue_from` is for the task classification"),
+        ({"fit": "crop"}, "`fit` crop leaves pixels without an answer"),
+        ({"image_size": 50}, "`image_size` 50: for the task segmentation it must be a multiple of 32"),
+        ({"quick": True, "budget": 1.0}, "`quick` leaves out what `budget` asks for"),
         ({"task": "regression"}, "cannot be read for the task regression"),
     ],
 )

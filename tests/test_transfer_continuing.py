@@ -87,9 +87,9 @@ def test_an_image_that_would_change_its_part_is_kept_by_every_command(grown: Pat
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"backbone": "lite0", "balance": True}, "was made without --balance: ask for the same"),
-        ({"image_size": 96}, "was made with --image-size 64 and not 96"),
-        ({"quick": False, "augment": 2}, "was made with --augment 0 and not 2, with --quick"),
+        ({"backbone": "lite0", "balance": True}, "was made without `balance`: ask for the same"),
+        ({"image_size": 96}, "was made with `image_size` 64 and not 96"),
+        ({"quick": False, "augment": 2}, "was made with `augment` 0 and not 2, with `quick`"),
     ],
 )
 def test_another_transfer_is_refused_before_anything_is_recorded(asked: dict, said: str, grown: Path) -> None:

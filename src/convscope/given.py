@@ -78,6 +78,8 @@ def as_declared(name: str, value: Any, declared: Any) -> Any:
     """
     turned, choices = _turned(name, value, declared), _choices(declared)
     if choices and turned not in choices:
+        if isinstance(turned, str):
+            raise UnknownName(name, turned, [choice for choice in choices if isinstance(choice, str)])
         raise _refused(name, value, declared)
     return turned
 

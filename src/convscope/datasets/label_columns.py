@@ -59,7 +59,7 @@ def load_table_of(task: str, table: Table, source: Source, skip: bool = False) -
     else:
         targets, notes = _label_sets(table, source)
     files = table_files(table, where, source, skip)
-    notes += _contradictions(files, targets.values, "number" if task == REGRESSION else "set of labels")
+    notes += _contradictions(files, targets.values, "numbers" if task == REGRESSION else "labels")
     return Unsplit(
         name=table.path.stem,
         class_names=("image",),
@@ -81,7 +81,7 @@ def _contradictions(files: Sequence[Path], values: np.ndarray, what: str) -> lis
         said.setdefault(path, set()).add(value.tobytes())
     several = [path for path, found in said.items() if len(found) > 1]
     many = "1 image stands" if len(several) == 1 else f"{len(several):,} images stand"
-    return [f"{many} on several lines with more than one {what} (the first: {several[0].name})."] if several else []
+    return [f"{many} on several lines with other {what} each (the first: {several[0].name})."] if several else []
 
 
 def target_column(table: Table, source: Source) -> str | None:
