@@ -126,7 +126,7 @@ def test_one_sentence_says_whether_it_helped(old: int, new: int, said: str, trai
 
 
 def test_a_training_goes_on_and_is_compared(grown: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.run(["train", str(grown), "--continue-from", "old", "--name", "new", "`epochs`", "2", "--json"]) == 0
+    assert cli.run(["train", str(grown), "--continue-from", "old", "--name", "new", "--epochs", "2", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     old, new = (Run(runs_folder() / name) for name in ("old", "new"))
     data = load_dataset(grown, image_size=16)

@@ -162,14 +162,14 @@ def test_what_cannot_be_planned_is_one_sentence(
 
 
 def test_an_automatic_rate_is_written_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "shapes", "--limit", "150", "--width", "4", "`epochs`", "1", "`lr`", "auto", "--name", "r"]
+    words = ["train", "shapes", "--limit", "150", "--width", "4", "--epochs", "1", "--lr", "auto", "--name", "r"]
     assert cli.run([*words, "--runs", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "r" / "lr.json").read_text())
     assert json.loads((tmp_path / "r" / "recipe.json").read_text())["recipe"]["optimizer"]["lr"] == found["chosen"]
     assert (tmp_path / "r" / "lr.png").stat().st_size > 1000
     assert f"the range test chose the learning rate {found['chosen']:g}" in capsys.readouterr().err
     again = ["train", "shapes", "--name", "r", "--resume", "--runs", str(tmp_path)]
-    assert cli.run([*again, "`lr`", "auto"]) == 0
+    assert cli.run([*again, "--lr", "auto"]) == 0
     assert cli.run([*again, "--minutes", "3"]) == 2
     assert "a resumed run keeps its recipe: leave out --minutes" in capsys.readouterr().err
 

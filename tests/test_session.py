@@ -331,7 +331,7 @@ def test_patience_stops_early_and_resuming_a_finished_run_does_nothing(tmp_path:
 
 
 def test_a_divergence_names_its_images_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"--lr.*shapes image") as caught:
+    with pytest.raises(DivergedError, match=r"`lr`.*shapes image") as caught:
         finish(request(tmp_path, options=SMALL | {"lr": 1e7, "warmup": 0.9, "epochs": 20}))
     assert caught.value.exit_code == 76
     details = storage.read_json(tmp_path / "r" / "diverged.json")
@@ -378,7 +378,7 @@ def test_the_command_line_gives_130_and_the_resume_command(
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
-    options = ["--width", "4", "`epochs`", "500", "--limit", "200", "--runs", str(tmp_path), "--name", "r"]
+    options = ["--width", "4", "--epochs", "500", "--limit", "200", "--runs", str(tmp_path), "--name", "r"]
     code = run_cli(["train", "shapes", *options])
     said = capsys.readouterr().err
     assert code == 130

@@ -188,7 +188,7 @@ def find_images(
             found += [("-", standard_input or b"")] if image == "-" else _find_files(str(image), progress)
         else:
             for held in held_images(image):
-                found.append((getattr(held, "filename", "") or f"image {len(found) + 1}", held))
+                found.append((os.fsdecode(getattr(held, "filename", "") or f"image {len(found) + 1}"), held))
     return found
 
 
